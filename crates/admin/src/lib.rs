@@ -1,0 +1,1 @@
+//! flyteadmin: the API services, repository and REST gateway.

@@ -1,0 +1,1 @@
+//! The data sidecar for raw containers.

@@ -1,0 +1,1 @@
+//! Pure domain logic of Flyte without I/O.

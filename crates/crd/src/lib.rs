@@ -1,0 +1,1 @@
+//! The FlyteWorkflow resource and the closure-to-resource transform.

@@ -1,0 +1,1 @@
+//! The embedded platform: Kubernetes API, kubelet and S3 endpoint.

@@ -1,0 +1,1 @@
+//! Task plugins: task template to pod and back to a phase.

@@ -1,0 +1,1 @@
+//! The cron and fixed-rate launcher.

@@ -1,0 +1,2 @@
+//! Chores of the workspace that need code.
+fn main() {}
