@@ -1,1 +1,10 @@
-//! Pure domain logic of Flyte without I/O.
+//! Pure domain logic of Flyte, without I/O and without async.
+//!
+//! Identifiers and their errors, name rules, generated names, storage layout, quantities and durations in
+//! Go's and Kubernetes' text forms, digests, the type system, the workflow compiler, and the validation of
+//! launch plans and execution inputs. Every function here is deterministic: same input, same output.
+
+pub mod duration;
+pub mod identifiers;
+pub mod names;
+pub mod unique_id;

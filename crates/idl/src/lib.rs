@@ -17,6 +17,8 @@ pub mod proto {
 }
 
 pub mod descriptors;
+pub mod number;
+pub mod text;
 
 pub use proto::{
     datacatalog,
