@@ -185,7 +185,10 @@ mod tests {
             ("zz", "time: invalid duration \"zz\""),
             ("10", "time: missing unit in duration \"10\""),
             ("1x", "time: unknown unit \"x\" in duration \"1x\""),
-            ("9223372036854775808ns", "time: invalid duration \"9223372036854775808ns\""),
+            (
+                "9223372036854775808ns",
+                "time: invalid duration \"9223372036854775808ns\"",
+            ),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), expected);
         }

@@ -359,7 +359,10 @@ mod tests {
             execution_id: Some(core::WorkflowExecutionIdentifier::default()),
         };
         for (id, expected) in [
-            (core::NodeExecutionIdentifier::default(), "missing execution_id"),
+            (
+                core::NodeExecutionIdentifier::default(),
+                "missing execution_id",
+            ),
             (node.clone(), "missing node_id"),
             (
                 core::NodeExecutionIdentifier {
@@ -370,7 +373,9 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                NodeExecutionId::from_proto(Some(&id)).unwrap_err().to_string(),
+                NodeExecutionId::from_proto(Some(&id))
+                    .unwrap_err()
+                    .to_string(),
                 expected
             );
         }

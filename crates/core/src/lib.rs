@@ -6,5 +6,8 @@
 
 pub mod duration;
 pub mod identifiers;
+pub mod layout;
 pub mod names;
+pub mod quantity;
+pub mod reference;
 pub mod unique_id;

@@ -260,13 +260,22 @@ mod tests {
             ("UPPER", None),
             (
                 "1a",
-                Some("invalid name format: 1a, does not match regex '^[a-z][a-z\\-0-9]*$'".to_owned()),
+                Some(
+                    "invalid name format: 1a, does not match regex '^[a-z][a-z\\-0-9]*$'"
+                        .to_owned(),
+                ),
             ),
             (
                 "a_B",
-                Some("invalid name format: a_b, does not match regex '^[a-z][a-z\\-0-9]*$'".to_owned()),
+                Some(
+                    "invalid name format: a_b, does not match regex '^[a-z][a-z\\-0-9]*$'"
+                        .to_owned(),
+                ),
             ),
-            (&long, Some(format!("size of name exceeded length 63 : {long}"))),
+            (
+                &long,
+                Some(format!("size of name exceeded length 63 : {long}")),
+            ),
         ] {
             let answer = execution_name(name).err().map(|error| error.to_string());
             assert_eq!(answer, expected);
@@ -280,11 +289,31 @@ mod tests {
             assert_eq!(labels(&one(key, value)), Ok(()));
         }
         for (key, value, starts) in [
-            ("", "v", "invalid label key []: [name part must be non-empty name part must consist"),
-            ("/a", "v", "invalid label key [/a]: [prefix part must be non-empty]"),
-            ("a/b/c", "v", "invalid label key [a/b/c]: [a qualified name must consist"),
-            ("A/b", "v", "invalid label key [A/b]: [prefix part a lowercase RFC 1123 subdomain"),
-            ("k", "-", "invalid label value [-]: [a valid label must be an empty string"),
+            (
+                "",
+                "v",
+                "invalid label key []: [name part must be non-empty name part must consist",
+            ),
+            (
+                "/a",
+                "v",
+                "invalid label key [/a]: [prefix part must be non-empty]",
+            ),
+            (
+                "a/b/c",
+                "v",
+                "invalid label key [a/b/c]: [a qualified name must consist",
+            ),
+            (
+                "A/b",
+                "v",
+                "invalid label key [A/b]: [prefix part a lowercase RFC 1123 subdomain",
+            ),
+            (
+                "k",
+                "-",
+                "invalid label value [-]: [a valid label must be an empty string",
+            ),
         ] {
             let text = labels(&one(key, value)).unwrap_err().to_string();
             assert!(text.starts_with(starts), "{text}");

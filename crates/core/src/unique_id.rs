@@ -177,8 +177,8 @@ pub fn object_name(name: &str) -> String {
     if clean.len() <= names::SUBDOMAIN_MAX {
         return clean.to_owned();
     }
-    let hash = fixed_length(clean, NODE_ID_MAX, Width::Bits32)
-        .unwrap_or_else(|too_long| too_long.name);
+    let hash =
+        fixed_length(clean, NODE_ID_MAX, Width::Bits32).unwrap_or_else(|too_long| too_long.name);
     let head: String = clean
         .chars()
         .take(names::SUBDOMAIN_MAX - NODE_ID_MAX - 1)
@@ -265,10 +265,17 @@ mod tests {
 
     #[test]
     fn long_names_become_hashes() {
-        let xyz = ["x", "y", "z", "m", "n", "y", "z", "m", "n", "y", "z", "m", "n"];
+        let xyz = [
+            "x", "y", "z", "m", "n", "y", "z", "m", "n", "y", "z", "m", "n",
+        ];
         let longer = [&xyz[..], &["z", "m", "n", "y", "z", "m", "n"]].concat();
         for (max, parts, width, expected) in [
-            (20, &["xxxxxxxxxxxxxxxxxxxxxxxx"][..], Width::Bits32, "fuaa3aji"),
+            (
+                20,
+                &["xxxxxxxxxxxxxxxxxxxxxxxx"][..],
+                Width::Bits32,
+                "fuaa3aji",
+            ),
             (10, &["x", "y", "z"], Width::Bits32, "x-y-z"),
             (15, &xyz, Width::Bits32, "fe63sz6y"),
             (15, &xyz, Width::Bits64, "fwp4bky2kucex5"),
@@ -277,7 +284,11 @@ mod tests {
             (8, &["name", "n1", "0"], Width::Bits32, "fpqmhlei"),
             (20, &["", "", "id"], Width::Bits32, "id"),
         ] {
-            assert_eq!(join(max, parts, width).as_deref(), Ok(expected), "{parts:?}");
+            assert_eq!(
+                join(max, parts, width).as_deref(),
+                Ok(expected),
+                "{parts:?}"
+            );
         }
         assert_eq!(
             fixed_length("xx", 1, Width::Bits32).unwrap_err().name,
@@ -321,7 +332,13 @@ mod tests {
             child_execution("first-name-is-pretty-large", "hello-world", 1, 1),
             "fn1unxl53avgd1"
         );
-        for (text, shard) in [("wf_1", 4), ("hello", 11), ("f1a2b3c4d5e6f7a8b9c0", 23), ("", 5), ("my-exec", 7)] {
+        for (text, shard) in [
+            ("wf_1", 4),
+            ("hello", 11),
+            ("f1a2b3c4d5e6f7a8b9c0", 23),
+            ("", 5),
+            ("my-exec", 7),
+        ] {
             assert_eq!(shard_key(text), shard);
         }
         for (name, shard) in [
@@ -338,8 +355,14 @@ mod tests {
     fn object_names_are_made_fit_for_kubernetes() {
         let digits = "0123456789".repeat(28);
         for (name, expected) in [
-            ("orgflyteexamplesHelloWorldTask-0", "orgflyteexamples-hello-world-task-0".to_owned()),
-            ("---..t7vyqhzjJcI==u1-HelloWorldTask[].-.-.", "t7vyqhzj-jc-iu1-hello-world-task".to_owned()),
+            (
+                "orgflyteexamplesHelloWorldTask-0",
+                "orgflyteexamples-hello-world-task-0".to_owned(),
+            ),
+            (
+                "---..t7vyqhzjJcI==u1-HelloWorldTask[].-.-.",
+                "t7vyqhzj-jc-iu1-hello-world-task".to_owned(),
+            ),
             (&digits, format!("{}-fbbrvh4i", &digits[..232])),
         ] {
             assert_eq!(object_name(name), expected);
