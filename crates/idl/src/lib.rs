@@ -17,7 +17,10 @@ pub mod proto {
 }
 
 pub mod descriptors;
+pub mod json;
+pub mod nesting;
 pub mod number;
+pub mod stored;
 pub mod text;
 
 pub use proto::{

@@ -5,12 +5,18 @@
 
 /// A finite number as Go's `encoding/json` prints it: plain below 1e21 and from 1e-6, else like `1e-7`.
 pub fn json_f64(value: f64) -> String {
-    json(&format!("{value:e}"), value == 0.0 && value.is_sign_negative())
+    json(
+        &format!("{value:e}"),
+        value == 0.0 && value.is_sign_negative(),
+    )
 }
 
 /// As [`json_f64`], with the shortest digits that round-trip a 32-bit float.
 pub fn json_f32(value: f32) -> String {
-    json(&format!("{value:e}"), value == 0.0 && value.is_sign_negative())
+    json(
+        &format!("{value:e}"),
+        value == 0.0 && value.is_sign_negative(),
+    )
 }
 
 fn json(scientific: &str, negative_zero: bool) -> String {

@@ -1,0 +1,158 @@
+use super::*;
+use crate::{
+    admin::{NamedEntityIdentifier, Project, ProjectRegisterRequest},
+    core::{Literal, LiteralType, Primitive, TaskMetadata, TaskTemplate, literal_type::Type},
+};
+
+fn refused<M: Message + Name + Default + std::fmt::Debug>(text: &str) -> String {
+    from_slice::<M>(Unknown::Refuse, text.as_bytes())
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn the_three_codecs_differ_in_names_and_defaults() {
+    let metadata = TaskMetadata {
+        timeout: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
+        generates_deck: Some(false),
+        ..Default::default()
+    };
+    assert_eq!(
+        to_string(Codec::Jsonpb, &metadata).unwrap(),
+        r#"{"timeout":"60s","generatesDeck":false}"#
+    );
+    let snake = to_string(Codec::ProtoNames, &metadata).unwrap();
+    assert!(snake.starts_with(r#"{"discoverable":false,"runtime":null,"timeout":"60s","retries":null,"discovery_version":"","#), "{snake}");
+    let camel = to_string(Codec::JsonNames, &metadata).unwrap();
+    assert!(camel.contains(r#""discoveryVersion":"","#), "{camel}");
+}
+
+#[test]
+fn both_name_styles_are_read() {
+    for text in [
+        r#"{"resource_type":"TASK","name":"n"}"#,
+        r#"{"resourceType":1,"name":"n"} ignored"#,
+    ] {
+        let id: crate::core::Identifier = from_slice(Unknown::Refuse, text.as_bytes()).unwrap();
+        assert_eq!((id.resource_type, id.name.as_str()), (1, "n"));
+    }
+}
+
+#[test]
+fn errors_are_worded_as_by_go() {
+    assert_eq!(
+        refused::<NamedEntityIdentifier>(r#"{"zz":1}"#),
+        "proto: (line 1:2): unknown field \"zz\""
+    );
+    assert_eq!(
+        refused::<ProjectRegisterRequest>(r#"{"project": "x"}"#),
+        "proto: syntax error (line 1:13): unexpected token \"x\""
+    );
+    assert_eq!(
+        refused::<ProjectRegisterRequest>(r#"{"project": {"id": 1}}"#),
+        "proto: (line 1:20): invalid value for string field id: 1"
+    );
+    assert_eq!(
+        refused::<Project>(r#"{"state":"ZZ"}"#),
+        "proto: (line 1:10): invalid value for enum field state: \"ZZ\""
+    );
+    assert_eq!(
+        refused::<Project>(r#"{"id":"a","id":"b"}"#),
+        "proto: (line 1:11): duplicate field \"id\""
+    );
+    assert_eq!(
+        refused::<Primitive>(r#"{"integer":1,"boolean":true}"#),
+        "proto: (line 1:14): error parsing \"boolean\", oneof flyteidl.core.Primitive.value is already set"
+    );
+    assert_eq!(
+        refused::<Primitive>(r#"{"datetime":"yesterday"}"#),
+        "proto: (line 1:13): invalid google.protobuf.Timestamp value \"yesterday\""
+    );
+    assert_eq!(
+        refused::<Project>("null"),
+        "proto: syntax error (line 1:1): unexpected token null"
+    );
+    assert_eq!(
+        refused::<Project>("[]"),
+        "proto: syntax error (line 1:1): unexpected token ["
+    );
+    assert_eq!(
+        refused::<Project>("x"),
+        "invalid character 'x' looking for beginning of value"
+    );
+    assert_eq!(refused::<Project>(r#"{"id":"#), "unexpected EOF");
+    assert_eq!(
+        refused::<Project>(r#"{"id" 1}"#),
+        "invalid character '1' after object key"
+    );
+}
+
+#[test]
+fn numbers_are_read_leniently_where_protojson_is() {
+    for (text, number) in [
+        ("1", 1),
+        ("1.0", 1),
+        ("1e2", 100),
+        ("\"7\"", 7),
+        ("-3", -3),
+        ("120e-1", 12),
+    ] {
+        let template: TaskTemplate = from_slice(
+            Unknown::Refuse,
+            format!(r#"{{"task_type_version":{text}}}"#).as_bytes(),
+        )
+        .unwrap();
+        assert_eq!(template.task_type_version, number, "{text}");
+    }
+    for text in ["1.5", "\"x\"", "2147483648", "true", "\" 1\"", "[1]"] {
+        let error = refused::<TaskTemplate>(&format!(r#"{{"task_type_version":{text}}}"#));
+        assert!(
+            error.contains("invalid value for int32 field taskTypeVersion"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn struct_values_keep_null_and_zero() {
+    let text = r#"{"type":"t","custom":{"a":null,"b":[],"c":{},"d":0,"e":[1.5,"x",false]}}"#;
+    let template: TaskTemplate = from_slice(Unknown::Refuse, text.as_bytes()).unwrap();
+    assert_eq!(to_string(Codec::Jsonpb, &template).unwrap(), text);
+}
+
+#[test]
+fn a_thousand_levels_survive_json() {
+    let mut literal_type = LiteralType::default();
+    for _ in 0..nesting::MAX_LEVELS {
+        literal_type = LiteralType {
+            r#type: Some(Type::CollectionType(Box::new(literal_type))),
+            ..Default::default()
+        };
+    }
+    on_a_large_stack(move || {
+        let text = to_string(Codec::Jsonpb, &literal_type).unwrap();
+        let again: LiteralType = from_slice(Unknown::Refuse, text.as_bytes()).unwrap();
+        assert_eq!(again, literal_type);
+        let deeper = format!("{{\"collectionType\":{text}}}");
+        let error = from_slice::<LiteralType>(Unknown::Refuse, deeper.as_bytes()).unwrap_err();
+        assert_eq!(error, JsonError::Nesting(nesting::NestingError::TooDeep));
+    });
+}
+
+#[test]
+fn ten_million_levels_of_json_are_refused() {
+    let text = "{\"collection\":".repeat(10_000_000);
+    assert_eq!(refused::<Literal>(&text), "exceeded max depth");
+}
+
+fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new()
+        .stack_size(16 << 20)
+        .spawn(test)
+        .unwrap()
+        .join()
+        .unwrap();
+}
