@@ -1,1 +1,22 @@
 //! What every service needs and none owns.
+//!
+//! Configuration ([`config`]), logging and tracing ([`telemetry`]), metrics ([`metrics`]), the blob store
+//! ([`blob`]), SQL ([`sql`]), servers and clients ([`server`], [`client`]), long-lived tasks ([`Tasks`]) and
+//! time ([`Clock`]).
+
+pub mod blob;
+pub mod client;
+pub mod config;
+pub mod metrics;
+pub mod server;
+pub mod sql;
+pub mod telemetry;
+pub mod tls;
+
+mod chain;
+mod clock;
+mod tasks;
+
+pub use chain::Chain;
+pub use clock::Clock;
+pub use tasks::{Tasks, TasksError};

@@ -1,0 +1,384 @@
+//! The blob store: Flyte's references over `object_store` (spec 07 §4).
+//!
+//! A reference is `scheme://container/key`. Every service reads and writes through one [`BlobStore`]; which
+//! cloud, folder or memory is behind it is configuration (or, embedded, what `wire` was given).
+
+mod config;
+mod reference;
+mod signing;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::{
+    Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutOptions, PutPayload,
+    memory::InMemory, path::Path, signer::Signer,
+};
+
+pub use config::{LimitsConfig, SignedUrlConfig, StorageConfig, StowConfig};
+pub use reference::{Reference, ReferenceError};
+pub use signing::{SignRequest, SignedUrl, Verb};
+
+/// Why a blob could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The text is not `scheme://container/key`.
+    #[error("reference {reference:?} is malformed")]
+    Reference {
+        /// The offending text.
+        reference: String,
+        /// What is wrong with it.
+        source: ReferenceError,
+    },
+    /// There is nothing at this reference.
+    #[error("no object at {0:?}")]
+    NotFound(String),
+    /// Something is already there and must not be overwritten.
+    #[error("an object already exists at {0:?}")]
+    AlreadyExists(String),
+    /// Another container than the configured one, while `storage.enable-multicontainer` is off.
+    #[error(
+        "Conf container:{configured} != Passed Container:{passed}. Dynamic loading is disabled"
+    )]
+    ForeignContainer {
+        /// `storage.container`.
+        configured: String,
+        /// The reference's.
+        passed: String,
+    },
+    /// Larger than `storage.limits.maxDownloadMBs`. Clients match on this text.
+    #[error(
+        "limit exceeded. {size_mb:.6}mb > {limit_mb}mb. You can increase the limit by setting maxDownloadMBs."
+    )]
+    LimitExceeded {
+        /// Size of the object in MiB.
+        size_mb: f64,
+        /// The limit in MiB.
+        limit_mb: u64,
+    },
+    /// This kind of store cannot sign URLs.
+    #[error("storage of scheme {0:?} cannot sign URLs")]
+    CannotSign(String),
+    /// The configuration names no usable store.
+    #[error("{0}")]
+    Configuration(String),
+    /// The store failed.
+    #[error("storage failed at {reference:?}")]
+    Store {
+        /// Where.
+        reference: String,
+        /// How.
+        source: object_store::Error,
+    },
+}
+
+impl BlobError {
+    /// Whether the object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound(_))
+    }
+
+    fn store(reference: &str, source: object_store::Error) -> Self {
+        match source {
+            object_store::Error::NotFound { .. } => Self::NotFound(reference.to_owned()),
+            object_store::Error::AlreadyExists { .. }
+            | object_store::Error::Precondition { .. } => Self::AlreadyExists(reference.to_owned()),
+            source => Self::Store {
+                reference: reference.to_owned(),
+                source,
+            },
+        }
+    }
+}
+
+/// What is known of an object without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes.
+    pub size: u64,
+    /// Entity tag without quotes and `W/`.
+    pub etag: String,
+    /// Base64 MD5 that the uploader declared (metadata `flyteContentMD5`); empty when unknown.
+    pub content_md5: String,
+}
+
+/// A store of one container (and, when allowed, of others).
+#[derive(Clone)]
+pub struct BlobStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    scheme: String,
+    container: String,
+    store: Arc<dyn ObjectStore>,
+    signer: Option<Arc<dyn Signer>>,
+    /// Opens another container of the same kind; none when multi-container is off.
+    opener: Option<config::Opener>,
+    opened: tokio::sync::Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
+    max_download_mb: u64,
+}
+
+impl std::fmt::Debug for BlobStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "BlobStore({}://{})",
+            self.inner.scheme, self.inner.container
+        )
+    }
+}
+
+impl BlobStore {
+    /// Opens what the section `storage` describes.
+    ///
+    /// # Errors
+    /// [`BlobError::Configuration`] naming the key at fault.
+    pub fn open(config: &StorageConfig) -> Result<Self, BlobError> {
+        config::open(config)
+    }
+
+    /// A store over a given object store; `signer` where it can sign.
+    pub fn over(
+        scheme: &str,
+        container: &str,
+        store: Arc<dyn ObjectStore>,
+        signer: Option<Arc<dyn Signer>>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                scheme: scheme.to_owned(),
+                container: container.to_owned(),
+                store,
+                signer,
+                opener: None,
+                opened: tokio::sync::Mutex::default(),
+                max_download_mb: 0,
+            }),
+        }
+    }
+
+    /// A store in memory, for tests and simulation.
+    pub fn in_memory() -> Self {
+        Self::over("mem", "container", Arc::new(InMemory::new()), None)
+    }
+
+    /// `scheme://container`, under which metadata prefixes are built.
+    pub fn base(&self) -> String {
+        format!("{}://{}", self.inner.scheme, self.inner.container)
+    }
+
+    /// Reads an object, at most `storage.limits.maxDownloadMBs`.
+    pub async fn get(&self, reference: &str) -> Result<Bytes, BlobError> {
+        self.get_at_most(reference, self.inner.max_download_mb)
+            .await
+    }
+
+    /// Reads an object of at most `limit_mb` MiB; 0 is no limit.
+    pub async fn get_at_most(&self, reference: &str, limit_mb: u64) -> Result<Bytes, BlobError> {
+        let (store, path) = self.locate(reference).await?;
+        let result = store
+            .get(&path)
+            .await
+            .map_err(|error| BlobError::store(reference, error))?;
+        let size = result.meta.size;
+        if limit_mb > 0 && size > limit_mb * 1024 * 1024 {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "shown to a person with six digits"
+            )]
+            let size_mb = size as f64 / (1024.0 * 1024.0);
+            return Err(BlobError::LimitExceeded { size_mb, limit_mb });
+        }
+        result
+            .bytes()
+            .await
+            .map_err(|error| BlobError::store(reference, error))
+    }
+
+    /// Writes an object, replacing what was there.
+    pub async fn put(&self, reference: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.put_with(reference, bytes, PutOptions::default()).await
+    }
+
+    /// Writes an object with user metadata.
+    pub async fn put_with_metadata(
+        &self,
+        reference: &str,
+        bytes: Bytes,
+        metadata: &[(&str, &str)],
+    ) -> Result<(), BlobError> {
+        let mut attributes = Attributes::new();
+        for (name, value) in metadata {
+            attributes.insert(
+                Attribute::Metadata((*name).to_owned().into()),
+                (*value).to_owned().into(),
+            );
+        }
+        self.put_with(
+            reference,
+            bytes,
+            PutOptions {
+                attributes,
+                ..PutOptions::default()
+            },
+        )
+        .await
+    }
+
+    /// Writes an object unless there is one.
+    ///
+    /// # Errors
+    /// [`BlobError::AlreadyExists`].
+    pub async fn put_if_absent(&self, reference: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.put_with(reference, bytes, object_store::PutMode::Create.into())
+            .await
+    }
+
+    async fn put_with(
+        &self,
+        reference: &str,
+        bytes: Bytes,
+        options: PutOptions,
+    ) -> Result<(), BlobError> {
+        let (store, path) = self.locate(reference).await?;
+        store
+            .put_opts(&path, PutPayload::from_bytes(bytes), options)
+            .await
+            .map(drop)
+            .map_err(|error| BlobError::store(reference, error))
+    }
+
+    /// What is known of the object; none when there is none.
+    pub async fn head(&self, reference: &str) -> Result<Option<Head>, BlobError> {
+        let (store, path) = self.locate(reference).await?;
+        let options = object_store::GetOptions {
+            head: true,
+            ..Default::default()
+        };
+        let found = match store.get_opts(&path, options).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(BlobError::store(reference, error)),
+        };
+        let etag = found.meta.e_tag.unwrap_or_default();
+        let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
+        let content_md5 = found
+            .attributes
+            .iter()
+            .find_map(|(name, value)| match name {
+                Attribute::Metadata(name) if name.eq_ignore_ascii_case("flyteContentMD5") => {
+                    Some(value.to_string())
+                }
+                _ => None,
+            })
+            .unwrap_or_default();
+        Ok(Some(Head {
+            size: found.meta.size,
+            etag,
+            content_md5,
+        }))
+    }
+
+    /// Whether there is an object.
+    pub async fn exists(&self, reference: &str) -> Result<bool, BlobError> {
+        Ok(self.head(reference).await?.is_some())
+    }
+
+    /// Removes an object; a missing one is fine.
+    pub async fn delete(&self, reference: &str) -> Result<(), BlobError> {
+        let (store, path) = self.locate(reference).await?;
+        match store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(BlobError::store(reference, error)),
+        }
+    }
+
+    /// References of at most `limit` objects below `prefix`, in no particular order.
+    pub async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<String>, BlobError> {
+        let parsed = Self::parse(prefix)?;
+        let (store, path) = self.locate(prefix).await?;
+        let root = format!("{}://{}", parsed.scheme, parsed.container);
+        store
+            .list(Some(&path))
+            .take(limit)
+            .map_ok(|meta| format!("{root}/{}", percent_decoded(meta.location.as_ref())))
+            .try_collect()
+            .await
+            .map_err(|error| BlobError::store(prefix, error))
+    }
+
+    /// A URL that lets its bearer read or write one object for a while (spec 07 §4.4).
+    ///
+    /// # Errors
+    /// [`BlobError::CannotSign`] for folders and memory; [`BlobError::ForeignContainer`] for another container.
+    pub async fn sign(
+        &self,
+        reference: &str,
+        request: &SignRequest,
+    ) -> Result<SignedUrl, BlobError> {
+        let parsed = Self::parse(reference)?;
+        let Some(signer) = &self.inner.signer else {
+            return Err(BlobError::CannotSign(self.inner.scheme.clone()));
+        };
+        if parsed.container != self.inner.container {
+            return Err(BlobError::ForeignContainer {
+                configured: self.inner.container.clone(),
+                passed: parsed.container,
+            });
+        }
+        signing::sign(
+            signer.as_ref(),
+            &self.inner.scheme,
+            &store_path(&parsed.key),
+            request,
+        )
+        .await
+        .map_err(|error| BlobError::store(reference, error))
+    }
+
+    fn parse(reference: &str) -> Result<Reference, BlobError> {
+        reference
+            .parse::<Reference>()
+            .map_err(|source| BlobError::Reference {
+                reference: reference.to_owned(),
+                source,
+            })
+    }
+
+    async fn locate(&self, reference: &str) -> Result<(Arc<dyn ObjectStore>, Path), BlobError> {
+        let parsed = Self::parse(reference)?;
+        let path = store_path(&parsed.key);
+        if parsed.container == self.inner.container {
+            return Ok((self.inner.store.clone(), path));
+        }
+        let Some(opener) = &self.inner.opener else {
+            return Err(BlobError::ForeignContainer {
+                configured: self.inner.container.clone(),
+                passed: parsed.container,
+            });
+        };
+        let mut opened = self.inner.opened.lock().await;
+        if let Some(store) = opened.get(&parsed.container) {
+            return Ok((store.clone(), path));
+        }
+        let store = opener(&parsed.container)?;
+        opened.insert(parsed.container, store.clone());
+        Ok((store, path))
+    }
+}
+
+/// The key as `object_store` wants it: what it cannot express is percent-encoded by [`Path::from`].
+fn store_path(key: &str) -> Path {
+    Path::parse(key).unwrap_or_else(|_| Path::from(key))
+}
+
+fn percent_decoded(location: &str) -> String {
+    percent_encoding::percent_decode_str(location)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests;

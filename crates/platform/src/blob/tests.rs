@@ -1,0 +1,167 @@
+use super::*;
+use crate::config::StringMap;
+
+#[test]
+fn references_split_as_the_reference_does() {
+    for (text, container, key) in [
+        ("s3://bucket/a/b", "bucket", "a/b"),
+        ("s3://bucket/a%20b/", "bucket", "a b"),
+        ("s3://bucket", "bucket", ""),
+        ("file:///tmp/x", "", "tmp/x"),
+        ("gs://b/k?x=1#y", "b", "k"),
+    ] {
+        let parsed: Reference = text.parse().unwrap();
+        assert_eq!(
+            (parsed.container.as_str(), parsed.key.as_str()),
+            (container, key),
+            "{text}"
+        );
+    }
+    for (text, error) in [
+        ("bucket/key", ReferenceError::NoScheme),
+        ("s3:///key", ReferenceError::NoContainer),
+        ("s3://b/%ff", ReferenceError::NotUtf8),
+    ] {
+        assert_eq!(text.parse::<Reference>().unwrap_err(), error, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn objects_round_trip_and_missing_ones_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = BlobStore::open(&StorageConfig {
+        container: "bucket".into(),
+        stow: StowConfig {
+            kind: "local".into(),
+            config: StringMap::from([("path", folder.path().display().to_string())]),
+        },
+        ..StorageConfig::default()
+    })
+    .unwrap();
+    for store in [BlobStore::in_memory(), on_disk] {
+        let reference = format!("{}/metadata/x y/inputs.pb", store.base());
+        assert!(store.get(&reference).await.unwrap_err().is_not_found());
+        assert_eq!(store.head(&reference).await.unwrap(), None);
+        store
+            .put(&reference, Bytes::from_static(b"abc"))
+            .await
+            .unwrap();
+        assert_eq!(store.get(&reference).await.unwrap(), "abc");
+        assert_eq!(store.head(&reference).await.unwrap().unwrap().size, 3);
+        let again = store
+            .put_if_absent(&reference, Bytes::new())
+            .await
+            .unwrap_err();
+        assert!(matches!(again, BlobError::AlreadyExists(_)), "{again}");
+        let listed = store
+            .list(&format!("{}/metadata", store.base()), 10)
+            .await
+            .unwrap();
+        assert_eq!(listed, std::slice::from_ref(&reference));
+        store.delete(&reference).await.unwrap();
+        assert!(!store.exists(&reference).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_container_is_refused() {
+    let store = BlobStore::in_memory();
+    let error = store.get("mem://other/key").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Conf container:container != Passed Container:other. Dynamic loading is disabled"
+    );
+}
+
+#[tokio::test]
+async fn an_object_over_the_limit_is_refused_with_the_text_clients_match() {
+    let store = BlobStore::in_memory();
+    store
+        .put("mem://container/big", Bytes::from(vec![0; 3 * 1024 * 1024]))
+        .await
+        .unwrap();
+    let error = store
+        .get_at_most("mem://container/big", 2)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "limit exceeded. 3.000000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
+    );
+}
+
+#[test]
+fn a_missing_container_or_kind_is_named() {
+    let error = BlobStore::open(&StorageConfig::default()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("storage.container is empty"),
+        "{error}"
+    );
+    let error = BlobStore::open(&StorageConfig {
+        container: "b".into(),
+        stow: StowConfig {
+            kind: "floppy".into(),
+            config: StringMap::from([("a", "b".to_owned())]),
+        },
+        ..StorageConfig::default()
+    })
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("unsupported stow.kind [floppy]"),
+        "{error}"
+    );
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_signed_upload_binds_the_digest_and_uses_the_public_endpoint() {
+    let store = BlobStore::open(&StorageConfig {
+        container: "my-s3-bucket".into(),
+        stow: StowConfig {
+            kind: "s3".into(),
+            config: StringMap::from([
+                ("access_key_id", "minio".to_owned()),
+                ("secret_key", "miniostorage".to_owned()),
+                ("endpoint", "http://minio.flyte:9000".to_owned()),
+            ]),
+        },
+        signed_url: SignedUrlConfig {
+            stow_config_override: StringMap::from([(
+                "endpoint",
+                "http://localhost:30002".to_owned(),
+            )]),
+        },
+        ..StorageConfig::default()
+    })
+    .unwrap();
+    let signed = store
+        .sign(
+            "s3://my-s3-bucket/a/b.txt",
+            &SignRequest {
+                verb: Verb::Put,
+                expires_in: std::time::Duration::from_secs(60),
+                content_md5: Some("kAFQmDzST7DWlj99KOF/cg==".into()),
+                add_content_md5_metadata: true,
+            },
+        )
+        .await
+        .unwrap();
+    assert!(
+        signed
+            .url
+            .starts_with("http://localhost:30002/my-s3-bucket/a/b.txt?"),
+        "{}",
+        signed.url
+    );
+    assert!(
+        signed
+            .url
+            .contains("X-Amz-SignedHeaders=content-md5%3Bhost%3Bx-amz-meta-flytecontentmd5"),
+        "{}",
+        signed.url
+    );
+    assert_eq!(
+        signed.headers.keys().collect::<Vec<_>>(),
+        ["Content-MD5", "x-amz-meta-flyteContentMD5"]
+    );
+}

@@ -1,0 +1,225 @@
+//! Configuration as Flyte operators know it (spec 07 §1).
+//!
+//! A process registers the sections it reads, each a plain struct with `Default`. Values come from, in
+//! falling precedence: a flag that was given, an environment variable that is not empty, the merged
+//! files, the default. There are no globals: two configurations live in one process.
+//!
+//! ```text
+//! files --(merge: keys lower-cased, rules of §1.3)--> tree --(shape of the defaults)--> section struct
+//!                                             env, flags --^
+//! ```
+
+mod duration;
+mod files;
+mod flags;
+mod map;
+mod merge;
+mod secret;
+mod shape;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+pub use duration::Duration;
+pub use files::discover;
+pub use flags::{arguments, given};
+pub use map::{KeyedList, StringMap};
+pub use secret::Secret;
+pub use shape::Shape;
+
+/// Environment variables and flags, as values, so that tests need neither.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// What `--config` holds: a path or a glob; empty uses the default places.
+    pub pattern: String,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Section flags that were given, by full name (`storage.limits.maxDownloadMBs`).
+    pub flags: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// The environment of this process, with `pattern` for the files.
+    pub fn of_process(pattern: impl Into<String>, flags: BTreeMap<String, String>) -> Self {
+        Self {
+            pattern: pattern.into(),
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            flags,
+        }
+    }
+}
+
+/// One problem in the configuration, with the place where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the key, or the file's path.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// The configuration cannot be used; all problems at once.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid configuration: {}", .0.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect::<Vec<_>>().join("; "))]
+pub struct ConfigError(pub Vec<Problem>);
+
+/// The merged tree, before sections are decoded from it.
+#[derive(Debug)]
+pub struct Config {
+    /// The files that were read, in order.
+    pub files: Vec<PathBuf>,
+    tree: Value,
+    environment: BTreeMap<String, String>,
+    flags: BTreeMap<String, String>,
+    warnings: Vec<Problem>,
+    problems: Vec<Problem>,
+    known: Vec<String>,
+}
+
+impl Config {
+    /// Finds, reads and merges the files that `sources.pattern` names.
+    ///
+    /// # Errors
+    /// Every file that cannot be read or is not YAML.
+    pub fn load(sources: Sources) -> Result<Self, ConfigError> {
+        let files = files::discover(&sources.pattern);
+        let mut problems = Vec::new();
+        let mut documents = Vec::new();
+        for file in &files {
+            match read(file) {
+                Ok(value) => documents.push((file.clone(), value)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
+        }
+        let (tree, warnings) = merge::merge(&documents);
+        Ok(Self {
+            files,
+            tree,
+            environment: sources.environment,
+            flags: sources.flags,
+            warnings,
+            problems: Vec::new(),
+            known: Vec::new(),
+        })
+    }
+
+    /// Decodes the section with this (possibly dotted) name; problems are kept for [`Config::finish`].
+    pub fn section<S>(&mut self, name: &str) -> S
+    where
+        S: Serialize + DeserializeOwned + Default,
+    {
+        self.known.push(name.to_lowercase());
+        let default = S::default();
+        let shape = Shape::of(&default);
+        let mut raw = self.lookup(name);
+        let mut decoder = shape::Decoder::new(name);
+        let mut value = decoder.decode(&shape, raw.take());
+        for leaf in shape.leaves() {
+            let path = format!("{name}.{leaf}");
+            let text = self.flags.get(&path).or_else(|| {
+                shape::environment_names(&path)
+                    .into_iter()
+                    .find_map(|variable| {
+                        self.environment
+                            .get(&variable)
+                            .filter(|text| !text.is_empty())
+                    })
+            });
+            if let Some(text) = text {
+                decoder.set(&shape, &mut value, &leaf, text);
+            }
+        }
+        let (warnings, problems) = decoder.finish();
+        self.warnings.extend(warnings);
+        self.problems.extend(problems);
+        match serde_json::from_value(value) {
+            Ok(section) => section,
+            Err(error) => {
+                self.problems.push(Problem {
+                    key: name.to_owned(),
+                    message: error.to_string(),
+                });
+                default
+            }
+        }
+    }
+
+    /// Ends the decoding of sections.
+    ///
+    /// Keys that no section of this process reads are fine (files are shared between services); keys that
+    /// a known section does not have are returned as warnings.
+    ///
+    /// # Errors
+    /// All problems of all sections.
+    pub fn finish(self) -> Result<Vec<Problem>, ConfigError> {
+        if self.problems.is_empty() {
+            Ok(self.warnings)
+        } else {
+            Err(ConfigError(self.problems))
+        }
+    }
+
+    /// As [`Config::finish`], but an unknown key is an error (`config validate --strict`, spec 07 §1.8).
+    ///
+    /// # Errors
+    /// All problems, and every key that nothing reads.
+    pub fn finish_strict(mut self) -> Result<(), ConfigError> {
+        if let Value::Object(sections) = &self.tree {
+            let unknown = sections.keys().filter(|key| {
+                let nested = format!("{key}.");
+                !self
+                    .known
+                    .iter()
+                    .any(|known| known == *key || known.starts_with(&nested))
+            });
+            self.problems.extend(unknown.map(|key| Problem {
+                key: key.clone(),
+                message: "strict mode is on but received a key that no section reads".into(),
+            }));
+        }
+        self.problems.append(&mut self.warnings);
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError(self.problems))
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Option<Value> {
+        let mut at = &self.tree;
+        for part in name.to_lowercase().split('.') {
+            at = at.get(part)?;
+        }
+        Some(at.clone())
+    }
+}
+
+fn read(file: &Path) -> Result<Value, Problem> {
+    let problem = |message: String| Problem {
+        key: file.display().to_string(),
+        message,
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| problem(format!("cannot be read: {error}")))?;
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    let value: serde_norway::Value =
+        serde_norway::from_str(&text).map_err(|error| problem(format!("is not YAML: {error}")))?;
+    merge::to_json(value).map_err(problem)
+}
+
+#[cfg(test)]
+mod tests;

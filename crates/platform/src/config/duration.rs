@@ -1,0 +1,96 @@
+//! A length of time as Go writes it.
+
+use std::{fmt, str::FromStr};
+
+use flyte_core::duration::{self, DurationError};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A duration in configuration: Go text (`1h30m`, `300ms`, empty = 0) or a number of nanoseconds
+/// (spec 07 §1.7). Negative values are kept; where a length of time is needed they count as zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duration {
+    nanoseconds: i64,
+}
+
+impl Duration {
+    /// No time.
+    pub const ZERO: Self = Self { nanoseconds: 0 };
+
+    /// Whole milliseconds.
+    pub const fn milliseconds(count: i64) -> Self {
+        Self {
+            nanoseconds: count * 1_000_000,
+        }
+    }
+
+    /// Whole seconds.
+    pub const fn seconds(count: i64) -> Self {
+        Self::milliseconds(count * 1_000)
+    }
+
+    /// Whole minutes.
+    pub const fn minutes(count: i64) -> Self {
+        Self::seconds(count * 60)
+    }
+
+    /// Whole hours.
+    pub const fn hours(count: i64) -> Self {
+        Self::minutes(count * 60)
+    }
+
+    /// For timers; negative is zero.
+    pub fn to_std(self) -> std::time::Duration {
+        std::time::Duration::from_nanos(u64::try_from(self.nanoseconds).unwrap_or(0))
+    }
+
+    /// Whether there is nothing to wait for.
+    pub const fn is_zero(self) -> bool {
+        self.nanoseconds == 0
+    }
+
+    /// For arithmetic with timestamps.
+    pub const fn to_signed(self) -> jiff::SignedDuration {
+        jiff::SignedDuration::from_nanos(self.nanoseconds)
+    }
+}
+
+impl FromStr for Duration {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim().is_empty() {
+            return Ok(Self::ZERO);
+        }
+        duration::parse(text.trim()).map(|nanoseconds| Self { nanoseconds })
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&duration::format(self.nanoseconds))
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Nanoseconds(i64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Nanoseconds(nanoseconds) => Ok(Self { nanoseconds }),
+            Written::Text(text) => match text.parse::<i64>() {
+                Ok(nanoseconds) => Ok(Self { nanoseconds }),
+                Err(_) => text.parse().map_err(D::Error::custom),
+            },
+        }
+    }
+}

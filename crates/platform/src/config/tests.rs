@@ -1,0 +1,211 @@
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Component {
+    str2: String,
+    limit: i64,
+    ratio: f64,
+    enabled: bool,
+    #[serde(rename = "duration-value")]
+    duration_value: Duration,
+    strings: Vec<String>,
+    annotations: StringMap,
+    nested: Nested,
+    password: Secret,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Nested {
+    #[serde(rename = "maxDownloadMBs")]
+    max_download_mbs: u64,
+}
+
+impl Default for Component {
+    fn default() -> Self {
+        Self {
+            str2: "two".into(),
+            limit: 3,
+            ratio: 0.5,
+            enabled: true,
+            duration_value: Duration::seconds(20),
+            strings: vec!["a".into()],
+            annotations: StringMap::from([("kept", "yes".to_owned())]),
+            nested: Nested::default(),
+            password: Secret::default(),
+        }
+    }
+}
+
+fn load(
+    folder: &Path,
+    files: &[(&str, &str)],
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Config {
+    for (name, text) in files {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let owned = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    };
+    Config::load(Sources {
+        pattern: format!("{}/*.yaml", folder.display()),
+        environment: owned(environment),
+        flags: owned(flags),
+    })
+    .unwrap()
+}
+
+#[test]
+fn flags_win_over_environment_over_files_over_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = load(
+        folder.path(),
+        &[(
+            "a.yaml",
+            "my-component: {STR2: file, limit: '7', Enabled: false, nested: {maxdownloadmbs: 5}}",
+        )],
+        &[
+            ("MY_COMPONENT.LIMIT", "8"),
+            ("MY-COMPONENT.STR2", "environment"),
+            ("MY_COMPONENT.RATIO", ""),
+        ],
+        &[
+            ("my-component.str2", "flag"),
+            ("my-component.nested.maxDownloadMBs", "9"),
+        ],
+    );
+    let section: Component = config.section("my-component");
+    assert_eq!(
+        section,
+        Component {
+            str2: "flag".into(),
+            limit: 8,
+            enabled: false,
+            nested: Nested {
+                max_download_mbs: 9
+            },
+            ..Component::default()
+        }
+    );
+    assert_eq!(config.finish().unwrap(), []);
+}
+
+#[test]
+fn a_map_stays_when_another_file_holds_a_list() {
+    for files in [
+        [
+            ("a.yaml", "c: {annotations: {x: 1}}"),
+            ("b.yaml", "c: {annotations: [{y: 2}]}"),
+        ],
+        [
+            ("a.yaml", "c: {annotations: [{y: 2}]}"),
+            ("b.yaml", "c: {annotations: {x: 1}}"),
+        ],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = load(folder.path(), &files, &[], &[]);
+        let section: Component = config.section("c");
+        assert_eq!(
+            section.annotations,
+            StringMap::from([("x", "1".to_owned())])
+        );
+    }
+}
+
+#[test]
+fn dotted_keys_and_lists_keep_their_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = load(
+        folder.path(),
+        &[(
+            "a.yaml",
+            "c:\n  annotations:\n    sidecar.istio.io/Inject: 'false'\n    Lost: x\nd:\n  annotations:\n  - FLYTE_AWS_ENDPOINT: y\n",
+        )],
+        &[],
+        &[],
+    );
+    let c: Component = config.section("c");
+    assert_eq!(
+        c.annotations,
+        StringMap::from([
+            ("sidecar.istio.io/Inject", "false".to_owned()),
+            ("lost", "x".to_owned())
+        ])
+    );
+    let d: Component = config.section("d");
+    assert_eq!(
+        d.annotations,
+        StringMap::from([("FLYTE_AWS_ENDPOINT", "y".to_owned())])
+    );
+}
+
+#[test]
+fn unknown_keys_warn_and_fail_only_in_strict_mode() {
+    let text = "unknown-key: something\nc: {colour: red}";
+    let folder = tempfile::tempdir().unwrap();
+    let mut tolerant = load(folder.path(), &[("a.yaml", text)], &[], &[]);
+    let _: Component = tolerant.section("c");
+    let warnings = tolerant.finish().unwrap();
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(warnings[0].key, "c.colour");
+    let mut strict = load(folder.path(), &[("a.yaml", text)], &[], &[]);
+    let _: Component = strict.section("c");
+    let error = strict.finish_strict().unwrap_err();
+    assert_eq!(
+        error.0.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(),
+        ["unknown-key", "c.colour"]
+    );
+}
+
+#[test]
+fn every_problem_is_reported_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = load(
+        folder.path(),
+        &[("a.yaml", "c: {limit: many, enabled: perhaps}")],
+        &[],
+        &[],
+    );
+    let _: Component = config.section("c");
+    let error = config.finish().unwrap_err();
+    let mut keys: Vec<_> = error.0.iter().map(|p| p.key.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["c.enabled", "c.limit"]);
+}
+
+#[test]
+fn a_file_that_is_not_yaml_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.yaml"), "a: [").unwrap();
+    let error = Config::load(Sources {
+        pattern: folder.path().join("x.yaml").display().to_string(),
+        ..Sources::default()
+    })
+    .unwrap_err();
+    assert!(error.0[0].key.ends_with("x.yaml"), "{error}");
+}
+
+#[test]
+fn secrets_do_not_print_and_survive_decoding() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = load(
+        folder.path(),
+        &[("a.yaml", "c: {password: hunter2}")],
+        &[],
+        &[],
+    );
+    let section: Component = config.section("c");
+    assert_eq!(section.password.expose(), "hunter2");
+    assert!(!format!("{section:?}").contains("hunter2"));
+    assert!(!serde_json::to_string(&section).unwrap().contains("hunter2"));
+}

@@ -1,0 +1,199 @@
+//! Prometheus metrics under Go's names (spec 07 §3).
+//!
+//! A name is its scopes joined by `:` plus the metric's own name, e.g. `flyte:propeller:all:round:...`. Each
+//! module registers a struct of its metrics once, at wiring; a [`Scope`] is passed down, there is no global.
+
+use prometheus::{
+    CounterVec, Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// A registry and the prefix under which the next metrics are registered.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    registry: Registry,
+    prefix: String,
+}
+
+/// A metric that cannot be registered: a name used twice, or not a name.
+#[derive(Debug, thiserror::Error)]
+#[error("metric {name:?} cannot be registered")]
+pub struct MetricError {
+    name: String,
+    source: prometheus::Error,
+}
+
+impl Scope {
+    /// A fresh registry; `prefix` such as `flyte:`.
+    pub fn new(prefix: &str) -> Self {
+        Self {
+            registry: Registry::new(),
+            prefix: joined("", prefix),
+        }
+    }
+
+    /// The same registry, one scope deeper. A scope that ends in `:` is not doubled.
+    #[must_use]
+    pub fn sub(&self, scope: &str) -> Self {
+        Self {
+            registry: self.registry.clone(),
+            prefix: joined(&self.prefix, scope),
+        }
+    }
+
+    /// The same registry without any prefix, for names that other tools fix (`grpc_server_handled_total`).
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        Self {
+            registry: self.registry.clone(),
+            prefix: String::new(),
+        }
+    }
+
+    /// The full name that `name` gets in this scope.
+    pub fn full_name(&self, name: &str) -> String {
+        sanitized(&format!("{}{name}", self.prefix))
+    }
+
+    /// The whole registry in Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut buffer = Vec::new();
+        // Encoding into memory fails only for metrics that were never registered.
+        if TextEncoder::new()
+            .encode(&self.registry.gather(), &mut buffer)
+            .is_err()
+        {
+            return String::new();
+        }
+        String::from_utf8(buffer).unwrap_or_default()
+    }
+
+    /// A counter.
+    pub fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricError> {
+        self.register(name, |full| IntCounter::with_opts(Opts::new(full, help)))
+    }
+
+    /// A counter per label values.
+    pub fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, MetricError> {
+        self.register(name, |full| {
+            IntCounterVec::new(Opts::new(full, help), labels)
+        })
+    }
+
+    /// A counter of fractions (seconds, say) per label values.
+    pub fn float_counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<CounterVec, MetricError> {
+        self.register(name, |full| CounterVec::new(Opts::new(full, help), labels))
+    }
+
+    /// A gauge.
+    pub fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricError> {
+        self.register(name, |full| IntGauge::with_opts(Opts::new(full, help)))
+    }
+
+    /// A gauge per label values.
+    pub fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, MetricError> {
+        self.register(name, |full| IntGaugeVec::new(Opts::new(full, help), labels))
+    }
+
+    /// A gauge of fractions per label values.
+    pub fn float_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, MetricError> {
+        self.register(name, |full| GaugeVec::new(Opts::new(full, help), labels))
+    }
+
+    /// A histogram in seconds per label values, from a millisecond to a minute.
+    pub fn seconds(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<HistogramVec, MetricError> {
+        self.register(name, |full| {
+            let buckets = vec![
+                0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
+            ];
+            HistogramVec::new(HistogramOpts::new(full, help).buckets(buckets), labels)
+        })
+    }
+
+    fn register<M>(
+        &self,
+        name: &str,
+        make: impl FnOnce(String) -> prometheus::Result<M>,
+    ) -> Result<M, MetricError>
+    where
+        M: prometheus::core::Collector + Clone + 'static,
+    {
+        let name = self.full_name(name);
+        make(name.clone())
+            .and_then(|metric| {
+                self.registry
+                    .register(Box::new(metric.clone()))
+                    .map(|()| metric)
+            })
+            .map_err(|source| MetricError { name, source })
+    }
+}
+
+fn joined(prefix: &str, scope: &str) -> String {
+    match scope {
+        "" => prefix.to_owned(),
+        _ if scope.ends_with(':') => format!("{prefix}{scope}"),
+        _ => format!("{prefix}{scope}:"),
+    }
+}
+
+/// Characters outside `[A-Za-z0-9_:]` are dropped, `-` becomes `_`, leading digits are dropped.
+fn sanitized(name: &str) -> String {
+    name.chars()
+        .map(|c| if c == '-' { '_' } else { c })
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == ':')
+        .skip_while(char::is_ascii_digit)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_joined_and_cleaned_as_go_does() {
+        let scope = Scope::new("flyte:").sub("admin").sub("execution-manager");
+        assert_eq!(
+            scope.full_name("active executions"),
+            "flyte:admin:execution_manager:activeexecutions"
+        );
+        assert_eq!(Scope::new("9lives").full_name("x"), "lives:x");
+    }
+
+    #[test]
+    fn a_name_cannot_be_registered_twice() {
+        let scope = Scope::new("flyte");
+        scope.counter("rounds", "Rounds.").unwrap().inc();
+        let error = scope.counter("rounds", "Rounds.").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "metric \"flyte:rounds\" cannot be registered"
+        );
+        assert!(scope.render().contains("flyte:rounds 1"));
+    }
+}

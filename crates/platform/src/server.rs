@@ -1,0 +1,198 @@
+//! One port for gRPC, REST and pages.
+//!
+//! A service hands over its gRPC routes and its HTTP router; [`combine`] puts both behind the layers that no
+//! handler can forget (panic to INTERNAL, request id, metrics), and [`serve`] or [`in_process`] makes them
+//! reachable. The layers are the same for gRPC, REST and in-process calls.
+
+mod guard;
+mod in_process;
+mod operations;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+pub use guard::{CallMetrics, RequestId};
+pub use in_process::in_process;
+pub use operations::{BuildInformation, operations};
+
+use crate::Chain;
+
+/// Messages larger than this are refused with RESOURCE_EXHAUSTED unless configured otherwise (gRPC's default).
+pub const DEFAULT_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Somebody else has the port, or the address is not ours.
+    #[error(
+        "cannot listen on {address} for {purpose}; is another server running there? choose another port with {flag}"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        purpose: String,
+        /// The flag or key that moves it.
+        flag: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Binds a port, naming purpose and remedy when it is taken.
+pub async fn bind(
+    address: SocketAddr,
+    purpose: &str,
+    flag: &str,
+) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Bind {
+            address,
+            purpose: purpose.to_owned(),
+            flag: flag.to_owned(),
+            source,
+        })
+}
+
+/// gRPC and HTTP on one router, behind the common layers.
+pub fn combine(grpc: tonic::service::Routes, http: Router, metrics: Arc<CallMetrics>) -> Router {
+    let grpc = grpc.prepare().into_axum_router();
+    let both = tower::service_fn(move |request: Request<Body>| {
+        let target = if is_grpc(&request) {
+            grpc.clone()
+        } else {
+            http.clone()
+        };
+        target.oneshot(request)
+    });
+    Router::new()
+        .fallback_service(both)
+        .layer(axum::middleware::from_fn_with_state(metrics, guard::guard))
+}
+
+fn is_grpc(request: &Request<Body>) -> bool {
+    request
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/grpc"))
+}
+
+/// Accepts connections until `stop`, then lets open calls end within `grace`.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+    grace: Duration,
+) {
+    let builder = Arc::new(connection_builder());
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _peer)) => stream,
+                Err(error) => {
+                    // Out of descriptors, mostly: waiting for one to be closed beats a busy loop.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let (builder, router, tls, watcher) = (
+            builder.clone(),
+            router.clone(),
+            tls.clone(),
+            graceful.watcher(),
+        );
+        connections.spawn(async move {
+            match tls {
+                None => drive(&builder, TokioIo::new(stream), router, watcher).await,
+                Some(acceptor) => {
+                    if let Some(stream) = handshake(acceptor, stream).await {
+                        drive(&builder, TokioIo::new(stream), router, watcher).await;
+                    } else {
+                        tracing::debug!("TLS handshake failed or timed out");
+                    }
+                }
+            }
+        });
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(grace) => tracing::warn!(?grace, "closing connections that outlived the grace period"),
+    }
+}
+
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream))
+        .await
+        .ok()?
+        .ok()
+}
+
+fn connection_builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(32));
+    // flytekit pings every 30 s and must not be taken for an abuser; half-open peers are found out.
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(60)))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(1024)
+        .initial_stream_window_size(1024 * 1024)
+        .initial_connection_window_size(4 * 1024 * 1024);
+    builder
+}
+
+async fn drive<I>(
+    builder: &auto::Builder<TokioExecutor>,
+    io: I,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(
+        router.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new)),
+    );
+    let connection = builder
+        .serve_connection_with_upgrades(io, service)
+        .into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(error = %Chain(error.as_ref()), "a connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests;

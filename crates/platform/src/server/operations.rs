@@ -1,0 +1,38 @@
+//! What operators read: metrics, health, version, configuration (spec 07 §2.3).
+
+use axum::{Json, Router, routing::get};
+use serde_json::{Value, json};
+
+use crate::metrics::Scope;
+
+/// Which build this is.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildInformation {
+    /// Version of the Flyte API that is offered, as clients compare it.
+    pub version: &'static str,
+    /// Revision of the source.
+    pub build: &'static str,
+    /// When it was built, RFC 3339.
+    pub time: &'static str,
+}
+
+/// Router of the profiler port: `/metrics`, `/healthcheck`, `/version` and, unless `configuration` is none,
+/// `/config`. Secrets in `configuration` must have been serialized through [`crate::config::Secret`].
+pub fn operations(metrics: Scope, build: BuildInformation, configuration: Option<Value>) -> Router {
+    let version =
+        json!({ "build": build.build, "version": build.version, "timestamp": build.time });
+    let mut router = Router::new()
+        .route("/metrics", get(move || async move { metrics.render() }))
+        .route("/healthcheck", get(|| async { "OK" }))
+        .route(
+            "/version",
+            get(move || async move { Json(version.clone()) }),
+        );
+    if let Some(configuration) = configuration {
+        router = router.route(
+            "/config",
+            get(move || async move { Json(configuration.clone()) }),
+        );
+    }
+    router
+}

@@ -1,0 +1,114 @@
+use axum::routing::get;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::*;
+use crate::metrics::Scope;
+
+async fn router(scope: &Scope) -> Router {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter
+        .set_service_status("flyteadmin", tonic_health::ServingStatus::Serving)
+        .await;
+    let http = Router::new()
+        .route("/healthcheck", get(|| async { "" }))
+        .route("/boom", get(async || -> &'static str { panic!("boom") }));
+    combine(
+        tonic::service::Routes::new(health),
+        http,
+        Arc::new(CallMetrics::register(scope).unwrap()),
+    )
+}
+
+#[tokio::test]
+async fn one_port_answers_grpc_and_http_and_stops_cleanly() {
+    let scope = Scope::new("test");
+    let stop = CancellationToken::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap(), "test", "--port")
+        .await
+        .unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = serve(
+        listener,
+        None,
+        router(&scope).await,
+        stop.clone(),
+        Duration::from_secs(5),
+    );
+    let client = async {
+        let channel = tonic::transport::Endpoint::try_from(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let mut health = HealthClient::new(channel);
+        let answer = health
+            .check(HealthCheckRequest {
+                service: "flyteadmin".into(),
+            })
+            .await
+            .unwrap();
+        assert_eq!(answer.into_inner().status, 1);
+        let missing = health
+            .check(HealthCheckRequest {
+                service: "nobody".into(),
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(missing.code(), tonic::Code::NotFound);
+        stop.cancel();
+    };
+    tokio::join!(server, client);
+    let metrics = scope.render();
+    assert!(metrics.contains(r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Check",grpc_service="grpc.health.v1.Health",grpc_type="unary"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"grpc_code="NotFound""#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_panic_is_an_internal_error_with_a_request_id() {
+    let scope = Scope::new("test");
+    let request = Request::builder()
+        .uri("/boom")
+        .header("x-request-id", "abc")
+        .body(Body::empty())
+        .unwrap();
+    let response = router(&scope).await.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert_eq!(response.headers()["x-request-id"], "abc");
+}
+
+#[tokio::test]
+async fn in_process_calls_pass_through_the_same_layers() {
+    let scope = Scope::new("test");
+    let stop = CancellationToken::new();
+    let (channel, server) = in_process(router(&scope).await, stop.clone());
+    let client = async {
+        let mut health = HealthClient::new(channel);
+        health
+            .check(HealthCheckRequest {
+                service: "flyteadmin".into(),
+            })
+            .await
+            .unwrap();
+        stop.cancel();
+    };
+    tokio::join!(server, client);
+    assert!(scope.render().contains("grpc_server_started_total"));
+}
+
+#[tokio::test]
+async fn a_taken_port_names_address_purpose_and_remedy() {
+    let first = bind("127.0.0.1:0".parse().unwrap(), "HTTP", "--http-port")
+        .await
+        .unwrap();
+    let address = first.local_addr().unwrap();
+    let error = bind(address, "HTTP and gRPC", "--http-port")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("choose another port with --http-port"),
+        "{error}"
+    );
+}

@@ -1,0 +1,268 @@
+//! Opening a database and running transactions on it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    DatabaseConfig, DbError, PostgresConfig, ReadTx, WriteTx, tx::Connection, writer::Writer,
+};
+
+/// How often a write is run again after a serialization failure or deadlock.
+const RETRIES: u32 = 5;
+
+/// How long a caller waits for a free connection before it is told that the database is unavailable.
+const ACQUIRE: Duration = Duration::from_secs(30);
+
+/// Readers of a SQLite file: a few, since they compete for the same cores.
+const SQLITE_READERS: u32 = 4;
+
+/// The kinds of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A file of this process.
+    Sqlite,
+    /// PostgreSQL 14 or newer.
+    Postgres,
+}
+
+/// An open database. Clones share its connections.
+#[derive(Clone)]
+pub struct Database(Arc<Pools>);
+
+enum Pools {
+    Sqlite {
+        readers: SqlitePool,
+        writer: Writer,
+    },
+    Postgres {
+        primary: PgPool,
+        replica: Option<PgPool>,
+    },
+}
+
+impl Database {
+    /// Opens what `config` names; a missing SQLite file or PostgreSQL database is created.
+    ///
+    /// # Errors
+    /// [`DbError::Config`] for settings that make no sense, [`DbError::Unavailable`] when nothing answers.
+    pub async fn open(config: &DatabaseConfig) -> Result<Self, DbError> {
+        if config.sqlite.file.as_os_str().is_empty() {
+            Self::open_postgres(config).await
+        } else {
+            Self::open_sqlite(&config.sqlite.file).await
+        }
+    }
+
+    async fn open_sqlite(file: &Path) -> Result<Self, DbError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("case_sensitive_like", "ON");
+        let writer = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .connect()
+            .await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(SQLITE_READERS)
+            .acquire_timeout(ACQUIRE)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.read_only(true));
+        Ok(Self(Arc::new(Pools::Sqlite {
+            readers,
+            writer: Writer::start(writer),
+        })))
+    }
+
+    async fn open_postgres(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let postgres = config.effective_postgres();
+        let options = postgres_options(&postgres).await?;
+        match options.connect().await {
+            Ok(connection) => connection.close().await?,
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
+                create_database(&options, &postgres.dbname).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(match config.max_open_connections {
+                0 => 100,
+                limit => limit,
+            })
+            .acquire_timeout(ACQUIRE)
+            .max_lifetime(
+                (!config.conn_max_life_time.is_zero()).then(|| config.conn_max_life_time.to_std()),
+            )
+            .test_before_acquire(false);
+        let replica = match postgres.read_replica_host.as_str() {
+            "" | "localhost" => None,
+            host if host == postgres.host => None,
+            host => Some(pool.clone().connect_lazy_with(options.clone().host(host))),
+        };
+        Ok(Self(Arc::new(Pools::Postgres {
+            primary: pool.connect_lazy_with(options),
+            replica,
+        })))
+    }
+
+    /// Which database this is.
+    pub fn dialect(&self) -> Dialect {
+        match *self.0 {
+            Pools::Sqlite { .. } => Dialect::Sqlite,
+            Pools::Postgres { .. } => Dialect::Postgres,
+        }
+    }
+
+    /// Reads what has been committed.
+    pub async fn read(&self) -> Result<ReadTx, DbError> {
+        Ok(ReadTx(match &*self.0 {
+            Pools::Sqlite { readers, .. } => Connection::SqliteReader(readers.acquire().await?),
+            Pools::Postgres { primary, .. } => Connection::PostgresReader(primary.acquire().await?),
+        }))
+    }
+
+    /// Reads from a replica where there is one: what it shows may lag behind.
+    pub async fn read_lagging(&self) -> Result<ReadTx, DbError> {
+        match &*self.0 {
+            Pools::Postgres {
+                replica: Some(replica),
+                ..
+            } => Ok(ReadTx(Connection::PostgresReader(replica.acquire().await?))),
+            Pools::Postgres { .. } | Pools::Sqlite { .. } => self.read().await,
+        }
+    }
+
+    /// Runs `work` in a transaction and commits it if it returns `Ok`.
+    ///
+    /// `work` gets `context` by reference, may be run again after a serialization failure, and must
+    /// therefore have no effect but through the transaction. Nothing but SQL is awaited inside.
+    ///
+    /// # Errors
+    /// What `work` returned, or what kept the transaction from beginning or being committed.
+    pub async fn write<C, F, T, E>(&self, context: C, work: F) -> Result<T, E>
+    where
+        C: Send + Sync + 'static,
+        F: for<'a> Fn(&'a C, &'a mut WriteTx) -> BoxFuture<'a, Result<T, E>>
+            + Send
+            + Sync
+            + 'static,
+        T: Send + 'static,
+        E: From<DbError> + Retryable + Send + 'static,
+    {
+        let pool = match &*self.0 {
+            Pools::Sqlite { writer, .. } => return writer.write(context, work).await,
+            Pools::Postgres { primary, .. } => primary,
+        };
+        let mut attempt = 0;
+        loop {
+            let outcome = try_write(pool, &context, &work).await;
+            match outcome {
+                Err(error) if attempt < RETRIES && error.collided() => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Closes the connections; writes that were accepted are finished first.
+    pub async fn close(&self) {
+        match &*self.0 {
+            Pools::Sqlite { readers, .. } => readers.close().await,
+            Pools::Postgres { primary, replica } => {
+                primary.close().await;
+                if let Some(replica) = replica {
+                    replica.close().await;
+                }
+            }
+        }
+    }
+}
+
+/// An error that knows whether its transaction collided with another one.
+pub trait Retryable {
+    /// True only for a serialization failure or a deadlock.
+    fn collided(&self) -> bool;
+}
+
+impl Retryable for DbError {
+    fn collided(&self) -> bool {
+        matches!(self, Self::Serialization(_))
+    }
+}
+
+async fn try_write<C, F, T, E>(pool: &PgPool, context: &C, work: &F) -> Result<T, E>
+where
+    F: for<'a> Fn(&'a C, &'a mut WriteTx) -> BoxFuture<'a, Result<T, E>>,
+    E: From<DbError>,
+{
+    let transaction = pool.begin().await.map_err(DbError::from)?;
+    let mut tx = WriteTx(ReadTx(Connection::Postgres(transaction)));
+    // An error drops the transaction, which rolls it back.
+    let value = work(context, &mut tx).await?;
+    if let Connection::Postgres(transaction) = tx.0.0 {
+        transaction.commit().await.map_err(DbError::from)?;
+    }
+    Ok(value)
+}
+
+async fn postgres_options(config: &PostgresConfig) -> Result<PgConnectOptions, DbError> {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&config.host)
+        .port(config.port)
+        .username(&config.username)
+        .database(&config.dbname)
+        .application_name("flyteadmin")
+        .ssl_mode(PgSslMode::Disable);
+    let password = if config.password_path.is_empty() {
+        config.password.expose().to_owned()
+    } else {
+        let path = &config.password_path;
+        let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+            DbError::Config(format!("database.postgres.passwordPath {path:?}: {error}"))
+        })?;
+        text.trim().to_owned()
+    };
+    if password.is_empty() {
+        // Go ignores the options then (spec 01 §21.2).
+        return Ok(options);
+    }
+    options = options.password(&password);
+    for option in config.options.split_whitespace() {
+        let invalid = || DbError::Config(format!("database.postgres.options {option:?}"));
+        let (key, value) = option.split_once('=').ok_or_else(invalid)?;
+        options = match key {
+            "sslmode" => options.ssl_mode(value.parse().map_err(|_unknown| invalid())?),
+            "sslrootcert" => options.ssl_root_cert(value),
+            "sslcert" => options.ssl_client_cert(value),
+            "sslkey" => options.ssl_client_key(value),
+            "application_name" => options.application_name(value),
+            key => options.options([(key, value)]),
+        };
+    }
+    Ok(options)
+}
+
+/// `CREATE DATABASE` through database `postgres`; losing the race to another process is fine.
+async fn create_database(options: &PgConnectOptions, name: &str) -> Result<(), DbError> {
+    let mut connection: PgConnection = options.clone().database("postgres").connect().await?;
+    let statement = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
+    match sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await
+    {
+        Ok(_) => {}
+        // duplicate_database, or the unique violation that two simultaneous creations end in
+        Err(sqlx::Error::Database(error))
+            if matches!(error.code().as_deref(), Some("42P04" | "23505")) => {}
+        Err(error) => return Err(error.into()),
+    }
+    connection.close().await?;
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! SQLSTATE and SQLite codes, read in this one place.
+
+use std::error::Error;
+
+use sqlx::error::DatabaseError;
+
+/// What a statement or connection came to grief on.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// A key exists already (SQLSTATE 23505).
+    #[error("duplicate key value violates unique constraint \"{constraint}\"")]
+    UniqueViolation {
+        /// PostgreSQL's name of the constraint; on SQLite the same name for a primary key.
+        constraint: String,
+    },
+    /// A value that the database refuses: too long, out of range, not of the column's type.
+    #[error("{message}")]
+    InvalidValue {
+        /// The database's own words, in PostgreSQL's form.
+        message: String,
+    },
+    /// A table or column that does not exist.
+    #[error("{message}")]
+    UndefinedObject {
+        /// The database's own words.
+        message: String,
+    },
+    /// Transactions got in each other's way; running the whole closure again may succeed.
+    #[error("transactions collided")]
+    Serialization(#[source] sqlx::Error),
+    /// The database cannot be reached, is full, read-only or busy; retrying later may succeed.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// A row does not hold what the schema promises.
+    #[error("column {column:?} cannot be read")]
+    Column {
+        /// The column's name in the statement.
+        column: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The configuration does not describe a database.
+    #[error("invalid database configuration: {0}")]
+    Config(String),
+    /// A write panicked and was rolled back.
+    #[error("a write panicked")]
+    Panicked,
+    /// Anything else; not the caller's fault.
+    #[error("a statement failed")]
+    Other(#[source] sqlx::Error),
+}
+
+impl DbError {
+    /// Whether the same call may succeed later without a change of input.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Serialization(_) | Self::Unavailable(_) => true,
+            Self::UniqueViolation { .. }
+            | Self::InvalidValue { .. }
+            | Self::UndefinedObject { .. }
+            | Self::Column { .. }
+            | Self::Config(_)
+            | Self::Panicked
+            | Self::Other(_) => false,
+        }
+    }
+
+    /// An error for a value that never reaches the database, in PostgreSQL's words.
+    pub fn invalid_value(message: impl Into<String>) -> Self {
+        Self::InvalidValue {
+            message: message.into(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => match classify(database.as_ref()) {
+                Class::Unique(constraint) => Self::UniqueViolation { constraint },
+                Class::Value => Self::InvalidValue {
+                    message: database.message().to_owned(),
+                },
+                Class::Undefined => Self::UndefinedObject {
+                    message: database.message().to_owned(),
+                },
+                Class::Serialization => Self::Serialization(error),
+                Class::Unavailable => Self::Unavailable(Box::new(error)),
+                Class::Other => Self::Other(error),
+            },
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(Box::new(error)),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+enum Class {
+    Unique(String),
+    Value,
+    Undefined,
+    Serialization,
+    Unavailable,
+    Other,
+}
+
+fn classify(error: &dyn DatabaseError) -> Class {
+    let code = error.code().unwrap_or_default();
+    if error
+        .try_downcast_ref::<sqlx::sqlite::SqliteError>()
+        .is_some()
+    {
+        return classify_sqlite(code.parse().unwrap_or_default(), error.message());
+    }
+    match code.as_ref() {
+        "23505" => Class::Unique(error.constraint().unwrap_or_default().to_owned()),
+        "42P01" | "42703" => Class::Undefined,
+        "40001" | "40P01" => Class::Serialization,
+        // connection, resources, operator intervention, system
+        code if ["08", "53", "57", "58"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            Class::Unavailable
+        }
+        code if code.starts_with("22") => Class::Value,
+        _ => Class::Other,
+    }
+}
+
+/// Result codes: <https://www.sqlite.org/rescode.html>; the low byte is the primary one.
+fn classify_sqlite(code: i32, message: &str) -> Class {
+    const UNIQUE: i32 = 2067;
+    const PRIMARY_KEY: i32 = 1555;
+    match (code, code & 0xff) {
+        (UNIQUE | PRIMARY_KEY, _) => Class::Unique(sqlite_constraint(message)),
+        // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
+        (_, 5 | 6 | 8 | 10 | 13 | 14) => Class::Unavailable,
+        (_, 1) if message.starts_with("no such") => Class::Undefined,
+        // CONSTRAINT: our CHECKs state PostgreSQL's length limits
+        (_, 19) if message.starts_with("CHECK constraint failed: value too long") => Class::Value,
+        _ => Class::Other,
+    }
+}
+
+/// `UNIQUE constraint failed: projects.identifier` names columns; PostgreSQL names `projects_pkey`.
+fn sqlite_constraint(message: &str) -> String {
+    let table = message
+        .rsplit(": ")
+        .next()
+        .and_then(|columns| columns.split('.').next())
+        .unwrap_or_default();
+    format!("{table}_pkey")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlite_unique_violations_are_named_as_in_postgresql() {
+        let text = "UNIQUE constraint failed: tasks.project, tasks.domain, tasks.name";
+        assert_eq!(sqlite_constraint(text), "tasks_pkey");
+    }
+}

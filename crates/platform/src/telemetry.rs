@@ -1,0 +1,254 @@
+//! Logs and traces (spec 07 §2.1, §2.2).
+
+mod format;
+
+use std::io::IsTerminal as _;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider},
+};
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+pub use format::JsonLines;
+
+/// Section `logger`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoggerConfig {
+    /// 0 panic, 1 fatal, 2 error, 3 warn, 4 info, 5 debug, 6 trace.
+    pub level: i64,
+    /// Adds file and line to each record.
+    #[serde(rename = "show-source")]
+    pub show_source: bool,
+    /// Writes nothing.
+    pub mute: bool,
+    /// How a record looks.
+    pub formatter: FormatterConfig,
+}
+
+impl Default for LoggerConfig {
+    fn default() -> Self {
+        Self {
+            level: 3,
+            show_source: false,
+            mute: false,
+            formatter: FormatterConfig::default(),
+        }
+    }
+}
+
+/// Section `logger.formatter`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FormatterConfig {
+    /// `json`, `text` or `gcp`.
+    #[serde(rename = "type")]
+    pub kind: Format,
+}
+
+impl Default for FormatterConfig {
+    fn default() -> Self {
+        Self { kind: Format::Json }
+    }
+}
+
+/// How a log record looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `{"json":{fields},"level":"info","msg":"…","ts":"…"}`
+    Json,
+    /// For people.
+    Text,
+    /// `{"data":{fields},"message":"…","severity":"INFO","timestamp":"…"}`
+    Gcp,
+}
+
+/// Section `otel`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OtelConfig {
+    /// `noop`, `otlpgrpc`.
+    #[serde(rename = "type")]
+    pub kind: Exporter,
+    /// Where `otlpgrpc` sends to.
+    pub otlpgrpc: OtlpGrpcConfig,
+    /// Which traces are kept.
+    pub sampler: SamplerConfig,
+}
+
+/// Where spans go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exporter {
+    /// Nowhere.
+    #[default]
+    Noop,
+    /// To an OTLP collector over gRPC.
+    OtlpGrpc,
+}
+
+/// Section `otel.otlpgrpc`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OtlpGrpcConfig {
+    /// URL of the collector.
+    pub endpoint: String,
+}
+
+impl Default for OtlpGrpcConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: "http://localhost:4317".into(),
+        }
+    }
+}
+
+/// Section `otel.sampler`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SamplerConfig {
+    /// `always` or `traceid`.
+    pub parent_sampler: ParentSampler,
+    /// Share of traces kept by `traceid`, 0 to 1.
+    pub trace_id_ratio: f64,
+}
+
+impl Default for SamplerConfig {
+    fn default() -> Self {
+        Self {
+            parent_sampler: ParentSampler::Always,
+            trace_id_ratio: 0.01,
+        }
+    }
+}
+
+/// What decides about a trace that has no parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ParentSampler {
+    /// Every trace.
+    Always,
+    /// A share of traces.
+    TraceId,
+}
+
+/// Logging or tracing cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// A subscriber is already installed in this process.
+    #[error("logging is already set up")]
+    AlreadySet(#[source] tracing_subscriber::util::TryInitError),
+    /// The exporter's endpoint is not usable.
+    #[error("otel.otlpgrpc.endpoint {endpoint:?} cannot be used")]
+    Exporter {
+        /// The configured endpoint.
+        endpoint: String,
+        /// Why not.
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+}
+
+/// Keeps the exporter alive; dropping it flushes what is pending.
+#[must_use]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take()
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "pending spans were lost");
+        }
+    }
+}
+
+/// Installs logging to stderr and the span exporter for this process.
+///
+/// # Errors
+/// When called twice, or when the exporter cannot be built.
+pub fn install(
+    logger: &LoggerConfig,
+    otel: &OtelConfig,
+    service: &str,
+) -> Result<Telemetry, TelemetryError> {
+    let provider = match otel.kind {
+        Exporter::Noop => None,
+        Exporter::OtlpGrpc => Some(exporter(otel, service)?),
+    };
+    let traces = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer().with_tracer(provider.tracer(service.to_owned()))
+    });
+    let lines: Option<Box<dyn Layer<Registry> + Send + Sync>> = if logger.mute {
+        None
+    } else {
+        Some(match logger.formatter.kind {
+            Format::Json => Box::new(JsonLines::flyte(logger.show_source)),
+            Format::Gcp => Box::new(JsonLines::gcp(logger.show_source)),
+            Format::Text => Box::new(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_file(logger.show_source)
+                    .with_line_number(logger.show_source),
+            ),
+        })
+    };
+    tracing_subscriber::registry()
+        .with(lines.map(|layer| layer.with_filter(filter(logger.level))))
+        .with(traces)
+        .try_init()
+        .map_err(TelemetryError::AlreadySet)?;
+    Ok(Telemetry(provider))
+}
+
+fn filter(level: i64) -> EnvFilter {
+    let ours = match level {
+        ..=2 => "error",
+        3 => "warn",
+        4 => "info",
+        5 => "debug",
+        _ => "trace",
+    };
+    // Libraries are chatty one level earlier than we are; their details help only when tracing.
+    let theirs = if level >= 6 { "debug" } else { "warn" };
+    let directives = format!(
+        "{theirs},flyte={ours},flyte_admin={ours},flyte_core={ours},flyte_crd={ours},flyte_local={ours},\
+         flyte_platform={ours},flyte_plugins={ours},flyte_propeller={ours}"
+    );
+    EnvFilter::new(if level <= 2 {
+        "error".to_owned()
+    } else {
+        directives
+    })
+}
+
+fn exporter(otel: &OtelConfig, service: &str) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(&otel.otlpgrpc.endpoint)
+        .build()
+        .map_err(|source| TelemetryError::Exporter {
+            endpoint: otel.otlpgrpc.endpoint.clone(),
+            source,
+        })?;
+    let root = match otel.sampler.parent_sampler {
+        ParentSampler::Always => Sampler::AlwaysOn,
+        ParentSampler::TraceId => Sampler::TraceIdRatioBased(otel.sampler.trace_id_ratio),
+    };
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(Sampler::ParentBased(Box::new(root)))
+        .with_resource(
+            Resource::builder()
+                .with_service_name(service.to_owned())
+                .build(),
+        )
+        .build())
+}
