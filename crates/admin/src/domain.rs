@@ -1,0 +1,3 @@
+//! The rules of flyteadmin.
+
+pub mod lists;

@@ -1,0 +1,269 @@
+//! Tables `executions` and `execution_tags`.
+
+use std::collections::BTreeSet;
+
+use flyte_core::identifiers::ExecutionId;
+use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use jiff::Timestamp;
+use prost::Message as _;
+use sea_query::{
+    Condition, Expr, ExprTrait as _, Func, JoinType, LockType, OnConflict, Order, Query,
+    SelectStatement, Value,
+};
+
+use super::{
+    columns::{EXECUTION_KEY, NewRow, execution_id, message, of_execution},
+    query,
+};
+use crate::{
+    domain::lists::{EXECUTIONS, ListQuery},
+    records::Execution,
+};
+
+const TABLE: &str = "executions";
+
+const COLUMNS: [&str; 27] = [
+    "id",
+    "created_at",
+    "execution_project",
+    "execution_domain",
+    "execution_name",
+    "launch_plan_id",
+    "workflow_id",
+    "task_id",
+    "phase",
+    "closure",
+    "spec",
+    "started_at",
+    "execution_created_at",
+    "execution_updated_at",
+    "duration",
+    "abort_cause",
+    "mode",
+    "source_execution_id",
+    "parent_node_execution_id",
+    "cluster",
+    "inputs_uri",
+    "user_inputs_uri",
+    "error_kind",
+    "error_code",
+    "user",
+    "state",
+    "launch_entity",
+];
+
+fn read(row: &Row) -> Result<Execution, DbError> {
+    Ok(Execution {
+        row: row.integer("id")?,
+        id: execution_id(row)?,
+        launch_plan_row: row.integer("launch_plan_id")?,
+        workflow_row: row.integer("workflow_id")?,
+        task_row: row.integer("task_id")?,
+        phase: row.text("phase")?,
+        closure: message(row, "closure")?,
+        spec: message(row, "spec")?,
+        started_at: row.time("started_at")?,
+        created_at: row.time("execution_created_at")?,
+        updated_at: row.time("execution_updated_at")?,
+        duration: row.integer("duration")?,
+        abort_cause: row.text("abort_cause")?,
+        mode: row.number("mode")?,
+        source_execution_row: row.integer("source_execution_id")?,
+        parent_node_row: row.integer("parent_node_execution_id")?,
+        cluster: row.text("cluster")?,
+        inputs_uri: row.text("inputs_uri")?,
+        user_inputs_uri: row.text("user_inputs_uri")?,
+        error_kind: row.optional_text("error_kind")?,
+        error_code: row.optional_text("error_code")?,
+        user: row.text("user")?,
+        state: row.number("state")?,
+        launch_entity: row.text("launch_entity")?,
+        row_created_at: row.time("created_at")?,
+    })
+}
+
+/// The columns that a change may write; the key and the rows it was made from never change.
+fn mutable(execution: &Execution) -> [(&'static str, Value); 16] {
+    [
+        ("phase", execution.phase.as_str().into()),
+        ("closure", execution.closure.encode_to_vec().into()),
+        ("spec", execution.spec.encode_to_vec().into()),
+        ("started_at", execution.started_at.into()),
+        ("execution_created_at", execution.created_at.into()),
+        ("execution_updated_at", execution.updated_at.into()),
+        ("duration", execution.duration.into()),
+        ("abort_cause", execution.abort_cause.as_str().into()),
+        ("cluster", execution.cluster.as_str().into()),
+        ("inputs_uri", execution.inputs_uri.as_str().into()),
+        ("user_inputs_uri", execution.user_inputs_uri.as_str().into()),
+        ("error_kind", execution.error_kind.clone().into()),
+        ("error_code", execution.error_code.clone().into()),
+        ("user", execution.user.as_str().into()),
+        ("state", execution.state.into()),
+        ("mode", execution.mode.into()),
+    ]
+}
+
+/// Inserts an execution and returns its row number; a taken id is a unique violation.
+pub async fn insert(
+    tx: &mut WriteTx,
+    execution: &Execution,
+    now: Timestamp,
+) -> Result<i64, DbError> {
+    let mut row = NewRow::at(now);
+    row.execution(&execution.id)
+        .set("launch_plan_id", execution.launch_plan_row)
+        .set("workflow_id", execution.workflow_row)
+        .set("task_id", execution.task_row)
+        .set("source_execution_id", execution.source_execution_row)
+        .set("parent_node_execution_id", execution.parent_node_row)
+        .set("launch_entity", execution.launch_entity.as_str());
+    for (column, value) in mutable(execution) {
+        row.set(column, value);
+    }
+    let mut insert = row.insert_into(TABLE);
+    insert.returning_col("id");
+    let rows = tx.execute_returning(&insert).await?;
+    rows.first().map_or(Ok(0), |row| row.integer("id"))
+}
+
+/// Writes all columns that may change.
+pub async fn update(
+    tx: &mut WriteTx,
+    execution: &Execution,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let mut update = Query::update();
+    update
+        .table(TABLE)
+        .values(mutable(execution).map(|(column, value)| (column, Expr::val(value))))
+        .value("updated_at", now)
+        .cond_where(of_execution(TABLE, &execution.id));
+    tx.execute(&update).await.map(drop)
+}
+
+/// Removes an execution that was reserved but never began, with its tags.
+pub async fn remove(tx: &mut WriteTx, id: &ExecutionId) -> Result<(), DbError> {
+    for table in [TABLE, "execution_tags"] {
+        let delete = Query::delete()
+            .from_table(table)
+            .cond_where(of_execution(table, id))
+            .take();
+        tx.execute(&delete).await?;
+    }
+    Ok(())
+}
+
+/// Writes the tags of an execution.
+pub async fn insert_tags(
+    tx: &mut WriteTx,
+    id: &ExecutionId,
+    tags: &BTreeSet<(String, String)>,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    for (key, value) in tags {
+        let mut row = NewRow::at(now);
+        row.execution(id)
+            .set("key", key.as_str())
+            .set("value", value.as_str());
+        let mut insert = row.insert_into("execution_tags");
+        let columns = EXECUTION_KEY.into_iter().chain(["key", "value"]);
+        insert.on_conflict(OnConflict::columns(columns).do_nothing().to_owned());
+        tx.execute(&insert).await?;
+    }
+    Ok(())
+}
+
+fn keyed(id: &ExecutionId) -> SelectStatement {
+    query::select(TABLE, &COLUMNS)
+        .cond_where(of_execution(TABLE, id))
+        .to_owned()
+}
+
+async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<Execution>, DbError> {
+    tx.fetch_optional(select)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// The execution with this id.
+pub async fn get(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<Execution>, DbError> {
+    one(tx, &keyed(id)).await
+}
+
+/// The execution with this id, locked until the transaction ends.
+pub async fn lock(tx: &mut WriteTx, id: &ExecutionId) -> Result<Option<Execution>, DbError> {
+    one(tx, keyed(id).lock(LockType::Update)).await
+}
+
+/// The cluster of the execution with this id: all that node and task events need to know of it.
+pub async fn cluster(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>, DbError> {
+    let select = query::select(TABLE, &["cluster"])
+        .cond_where(of_execution(TABLE, id))
+        .to_owned();
+    let row = tx.fetch_optional(&select).await?;
+    row.map(|row| row.text("cluster")).transpose()
+}
+
+/// Executions of a project and domain, of one name if `name` is not empty.
+pub async fn list(
+    tx: &mut ReadTx,
+    (project, domain, name): (&str, &str, &str),
+    list: &ListQuery,
+) -> Result<Vec<Execution>, DbError> {
+    let mut select = query::select(TABLE, &COLUMNS);
+    select
+        .and_where(Expr::col((TABLE, "execution_project")).eq(project))
+        .and_where(Expr::col((TABLE, "execution_domain")).eq(domain));
+    if !name.is_empty() {
+        select.and_where(Expr::col((TABLE, "execution_name")).eq(name));
+    }
+    query::apply(&mut select, &EXECUTIONS, list, tx.dialect());
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}
+
+/// How many executions of a launch plan's name, of any version, have not ended.
+///
+/// Reserved ones count too; the reference overlooks them (spec 01 §24 no. 13).
+pub async fn count_active(
+    tx: &mut ReadTx,
+    (project, domain, name): (&str, &str, &str),
+) -> Result<i64, DbError> {
+    let mut select = Query::select();
+    select
+        .expr_as(Func::count(Expr::col((TABLE, "id"))), "count")
+        .from(TABLE)
+        .join(
+            JoinType::InnerJoin,
+            "launch_plans",
+            Expr::col((TABLE, "launch_plan_id")).equals(("launch_plans", "id")),
+        )
+        .and_where(Expr::col(("launch_plans", "project")).eq(project))
+        .and_where(Expr::col(("launch_plans", "domain")).eq(domain))
+        .and_where(Expr::col(("launch_plans", "name")).eq(name))
+        .and_where(Expr::col((TABLE, "phase")).is_in(["UNDEFINED", "QUEUED", "RUNNING"]));
+    let row = tx.fetch_optional(&select).await?;
+    row.map_or(Ok(0), |row| row.integer("count"))
+}
+
+/// Executions in one of `phases` that nothing has touched since `before`, oldest first: candidates for
+/// repair.
+pub async fn stale(
+    tx: &mut ReadTx,
+    phases: &[&str],
+    before: Timestamp,
+    limit: u64,
+) -> Result<Vec<Execution>, DbError> {
+    let select = query::select(TABLE, &COLUMNS)
+        .cond_where(
+            Condition::all()
+                .add(Expr::col((TABLE, "phase")).is_in(phases.iter().copied()))
+                .add(Expr::col((TABLE, "updated_at")).lt(before)),
+        )
+        .order_by((TABLE, "id"), Order::Asc)
+        .limit(limit)
+        .to_owned();
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}

@@ -1,0 +1,200 @@
+//! Table `launch_plans`.
+
+use flyte_core::identifiers::{EntityId, ResourceType};
+use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use jiff::Timestamp;
+use prost::Message as _;
+use sea_query::{
+    Cond, Condition, Expr, ExprTrait as _, JoinType, LockType, Query, SelectStatement,
+};
+
+use super::{
+    columns::{NewRow, entity_id, is_entity, message},
+    query,
+};
+use crate::{
+    domain::lists::{LAUNCH_PLANS, ListQuery, WORKFLOWS},
+    records::LaunchPlan,
+};
+
+const TABLE: &str = "launch_plans";
+
+const COLUMNS: [&str; 13] = [
+    "id",
+    "created_at",
+    "updated_at",
+    "project",
+    "domain",
+    "name",
+    "version",
+    "spec",
+    "workflow_id",
+    "closure",
+    "state",
+    "digest",
+    "schedule_type",
+];
+
+/// `LaunchPlanState.ACTIVE`.
+const ACTIVE: i32 = 1;
+
+fn read(row: &Row) -> Result<LaunchPlan, DbError> {
+    Ok(LaunchPlan {
+        row: row.integer("id")?,
+        id: entity_id(row, ResourceType::LaunchPlan)?,
+        spec: message(row, "spec")?,
+        workflow_row: row.integer("workflow_id")?,
+        closure: message(row, "closure")?,
+        state: row.number("state")?,
+        digest: row.bytes("digest")?,
+        schedule_type: match row.text("schedule_type")?.as_str() {
+            "CRON" => "CRON",
+            "RATE" => "RATE",
+            _ => "NONE",
+        },
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+    })
+}
+
+/// Inserts a launch plan; a taken id is a unique violation.
+pub async fn insert(tx: &mut WriteTx, plan: &LaunchPlan, now: Timestamp) -> Result<(), DbError> {
+    let scheduled = plan.schedule_type != "NONE";
+    let mut row = NewRow::at(now);
+    row.entity(&plan.id)
+        .set("spec", plan.spec.encode_to_vec())
+        .set("workflow_id", plan.workflow_row)
+        .set("closure", plan.closure.encode_to_vec())
+        .set("state", plan.state)
+        .set("digest", plan.digest.clone())
+        .set("schedule_type", plan.schedule_type)
+        .set("launch_condition_type", scheduled.then_some("SCHED"));
+    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+}
+
+/// The launch plan with this id.
+pub async fn get(tx: &mut ReadTx, id: &EntityId) -> Result<Option<LaunchPlan>, DbError> {
+    one(tx, is_entity(TABLE, id)).await
+}
+
+/// The launch plan in this row.
+pub async fn get_by_row(tx: &mut ReadTx, row: i64) -> Result<Option<LaunchPlan>, DbError> {
+    one(tx, Cond::all().add(Expr::col((TABLE, "id")).eq(row))).await
+}
+
+async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<LaunchPlan>, DbError> {
+    let select = query::select(TABLE, &COLUMNS)
+        .cond_where(condition)
+        .to_owned();
+    tx.fetch_optional(&select)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// The launch plans among `ids` that exist, in no particular order.
+pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<LaunchPlan>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let any = ids
+        .iter()
+        .fold(Cond::any(), |any, id| any.add(is_entity(TABLE, id)));
+    let select = query::select(TABLE, &COLUMNS).cond_where(any).to_owned();
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}
+
+fn named(select: &mut SelectStatement, (project, domain, name): (&str, &str, &str)) {
+    select
+        .and_where(Expr::col((TABLE, "project")).eq(project))
+        .and_where(Expr::col((TABLE, "domain")).eq(domain));
+    if !name.is_empty() {
+        select.and_where(Expr::col((TABLE, "name")).eq(name));
+    }
+}
+
+/// Launch plans of a project and domain, of one name if `name` is not empty. Plans whose workflow is gone
+/// are left out, as in the reference.
+pub async fn list(
+    tx: &mut ReadTx,
+    names: (&str, &str, &str),
+    list: &ListQuery,
+) -> Result<Vec<LaunchPlan>, DbError> {
+    let mut select = query::select(TABLE, &COLUMNS);
+    named(&mut select, names);
+    // A filter on the workflow brings the same join.
+    let joined = list
+        .predicates
+        .iter()
+        .any(|predicate| predicate.entity == &WORKFLOWS);
+    if !joined {
+        select.join(
+            JoinType::InnerJoin,
+            "workflows",
+            Expr::col((TABLE, "workflow_id")).equals(("workflows", "id")),
+        );
+    }
+    query::apply(&mut select, &LAUNCH_PLANS, list, tx.dialect());
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}
+
+/// The active version of a name.
+pub async fn active(
+    tx: &mut ReadTx,
+    names: (&str, &str, &str),
+) -> Result<Option<LaunchPlan>, DbError> {
+    let mut select = query::select(TABLE, &COLUMNS);
+    named(&mut select, names);
+    select
+        .and_where(Expr::col((TABLE, "state")).eq(ACTIVE))
+        .order_by((TABLE, "id"), sea_query::Order::Asc)
+        .limit(1);
+    tx.fetch_optional(&select)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// All versions of a name that are active, locked until the transaction ends.
+pub async fn lock_active(
+    tx: &mut WriteTx,
+    (project, domain, name): (&str, &str, &str),
+) -> Result<Vec<LaunchPlan>, DbError> {
+    tx.lock(&format!("launch plan {project}:{domain}:{name}"))
+        .await?;
+    let mut select = query::select(TABLE, &COLUMNS);
+    named(&mut select, (project, domain, name));
+    select
+        .and_where(Expr::col((TABLE, "state")).eq(ACTIVE))
+        .lock(LockType::Update);
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}
+
+/// Whether a change of state is visible in `updated_at`: activation is not (spec 01 §10.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// `updated_at` becomes this moment.
+    At(Timestamp),
+    /// `updated_at` stays.
+    Silent,
+}
+
+/// Writes the state of the plan in `row`.
+pub async fn set_state(
+    tx: &mut WriteTx,
+    row: i64,
+    state: i32,
+    touch: Touch,
+) -> Result<(), DbError> {
+    let mut update = Query::update();
+    update
+        .table(TABLE)
+        .value("state", state)
+        .and_where(Expr::col("id").eq(row));
+    if let Touch::At(now) = touch {
+        update.value("updated_at", now);
+    }
+    tx.execute(&update).await.map(drop)
+}

@@ -1,0 +1,225 @@
+//! Table `node_executions`.
+
+use std::collections::BTreeSet;
+
+use flyte_core::identifiers::{ExecutionId, NodeExecutionId};
+use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use jiff::Timestamp;
+use prost::Message;
+use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
+
+use super::{
+    columns::{NewRow, message, node_execution_id, of_execution, of_node},
+    query,
+};
+use crate::{
+    domain::lists::{ListQuery, NODE_EXECUTIONS},
+    records::NodeExecution,
+};
+
+const TABLE: &str = "node_executions";
+
+const COLUMNS: [&str; 20] = [
+    "id",
+    "execution_project",
+    "execution_domain",
+    "execution_name",
+    "node_id",
+    "phase",
+    "input_uri",
+    "closure",
+    "started_at",
+    "node_execution_created_at",
+    "node_execution_updated_at",
+    "duration",
+    "node_execution_metadata",
+    "parent_id",
+    "parent_task_execution_id",
+    "error_kind",
+    "error_code",
+    "cache_status",
+    "dynamic_workflow_remote_closure_reference",
+    "internal_data",
+];
+
+/// Column `internal_data` (spec 01 §19).
+#[derive(Clone, PartialEq, Message)]
+struct InternalData {
+    #[prost(int32, tag = "1")]
+    event_version: i32,
+}
+
+fn read(row: &Row) -> Result<NodeExecution, DbError> {
+    Ok(NodeExecution {
+        row: row.integer("id")?,
+        id: node_execution_id(row)?,
+        phase: row.text("phase")?,
+        input_uri: row.text("input_uri")?,
+        closure: message(row, "closure")?,
+        started_at: row.time("started_at")?,
+        created_at: row.time("node_execution_created_at")?,
+        updated_at: row.time("node_execution_updated_at")?,
+        duration: row.integer("duration")?,
+        metadata: message(row, "node_execution_metadata")?,
+        parent_row: row.optional_integer("parent_id")?,
+        parent_task_row: row.optional_integer("parent_task_execution_id")?,
+        error_kind: row.optional_text("error_kind")?,
+        error_code: row.optional_text("error_code")?,
+        cache_status: row.optional_text("cache_status")?,
+        dynamic_closure_uri: row.text("dynamic_workflow_remote_closure_reference")?,
+        event_version: message::<InternalData>(row, "internal_data")?.event_version,
+    })
+}
+
+fn mutable(node: &NodeExecution) -> [(&'static str, Value); 15] {
+    let internal = InternalData {
+        event_version: node.event_version,
+    };
+    [
+        ("phase", node.phase.as_str().into()),
+        ("input_uri", node.input_uri.as_str().into()),
+        ("closure", node.closure.encode_to_vec().into()),
+        ("started_at", node.started_at.into()),
+        ("node_execution_created_at", node.created_at.into()),
+        ("node_execution_updated_at", node.updated_at.into()),
+        ("duration", node.duration.into()),
+        (
+            "node_execution_metadata",
+            node.metadata.encode_to_vec().into(),
+        ),
+        ("parent_id", node.parent_row.into()),
+        ("parent_task_execution_id", node.parent_task_row.into()),
+        ("error_kind", node.error_kind.clone().into()),
+        ("error_code", node.error_code.clone().into()),
+        ("cache_status", node.cache_status.clone().into()),
+        (
+            "dynamic_workflow_remote_closure_reference",
+            node.dynamic_closure_uri.as_str().into(),
+        ),
+        ("internal_data", internal.encode_to_vec().into()),
+    ]
+}
+
+/// Inserts a node execution; a taken id is a unique violation.
+pub async fn insert(tx: &mut WriteTx, node: &NodeExecution, now: Timestamp) -> Result<(), DbError> {
+    let mut row = NewRow::at(now);
+    row.execution(&node.id.execution)
+        .set("node_id", node.id.node.as_str());
+    for (column, value) in mutable(node) {
+        row.set(column, value);
+    }
+    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+}
+
+/// Writes all columns that may change.
+pub async fn update(tx: &mut WriteTx, node: &NodeExecution, now: Timestamp) -> Result<(), DbError> {
+    let mut update = Query::update();
+    update
+        .table(TABLE)
+        .values(mutable(node).map(|(column, value)| (column, Expr::val(value))))
+        .value("updated_at", now)
+        .cond_where(of_node(TABLE, &node.id));
+    tx.execute(&update).await.map(drop)
+}
+
+fn keyed(id: &NodeExecutionId) -> SelectStatement {
+    query::select(TABLE, &COLUMNS)
+        .cond_where(of_node(TABLE, id))
+        .to_owned()
+}
+
+async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<NodeExecution>, DbError> {
+    tx.fetch_optional(select)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// The node execution with this id.
+pub async fn get(tx: &mut ReadTx, id: &NodeExecutionId) -> Result<Option<NodeExecution>, DbError> {
+    one(tx, &keyed(id)).await
+}
+
+/// The node execution with this id, locked until the transaction ends.
+pub async fn lock(
+    tx: &mut WriteTx,
+    id: &NodeExecutionId,
+) -> Result<Option<NodeExecution>, DbError> {
+    one(tx, keyed(id).lock(LockType::Update)).await
+}
+
+/// The row number of a node execution.
+pub async fn row(tx: &mut ReadTx, id: &NodeExecutionId) -> Result<Option<i64>, DbError> {
+    let select = query::select(TABLE, &["id"])
+        .cond_where(of_node(TABLE, id))
+        .to_owned();
+    let row = tx.fetch_optional(&select).await?;
+    row.map(|row| row.integer("id")).transpose()
+}
+
+/// Which nodes of an execution a list is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Those without a parent.
+    Top,
+    /// The children of the node in this row.
+    ChildrenOf(i64),
+    /// Those that the task execution in this row made.
+    MadeBy(i64),
+}
+
+/// Node executions of one level of an execution.
+pub async fn list(
+    tx: &mut ReadTx,
+    execution: &ExecutionId,
+    level: Level,
+    list: &ListQuery,
+) -> Result<Vec<NodeExecution>, DbError> {
+    let mut select = query::select(TABLE, &COLUMNS);
+    let parent = Expr::col((TABLE, "parent_id"));
+    let parent_task = Expr::col((TABLE, "parent_task_execution_id"));
+    match level {
+        Level::Top => select
+            .cond_where(of_execution(TABLE, execution))
+            .and_where(parent.is_null())
+            .and_where(parent_task.is_null()),
+        Level::ChildrenOf(row) => select
+            .cond_where(of_execution(TABLE, execution))
+            .and_where(parent.eq(row)),
+        Level::MadeBy(row) => select.and_where(parent_task.eq(row)),
+    };
+    query::apply(&mut select, &NODE_EXECUTIONS, list, tx.dialect());
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}
+
+/// Those of `rows` that are the parent of some node: one query for a whole page.
+pub async fn with_children(tx: &mut ReadTx, rows: &[i64]) -> Result<BTreeSet<i64>, DbError> {
+    distinct(tx, "parent_id", rows).await
+}
+
+/// Those task executions among `rows` that made some node.
+pub async fn made_by_tasks(tx: &mut ReadTx, rows: &[i64]) -> Result<BTreeSet<i64>, DbError> {
+    distinct(tx, "parent_task_execution_id", rows).await
+}
+
+async fn distinct(
+    tx: &mut ReadTx,
+    column: &'static str,
+    rows: &[i64],
+) -> Result<BTreeSet<i64>, DbError> {
+    let mut found = BTreeSet::new();
+    // PostgreSQL takes 65535 parameters, SQLite 32766.
+    for rows in rows.chunks(10_000) {
+        let select = Query::select()
+            .distinct()
+            .column(column)
+            .from(TABLE)
+            .cond_where(Condition::all().add(Expr::col(column).is_in(rows.iter().copied())))
+            .take();
+        for row in tx.fetch_all(&select).await? {
+            found.insert(row.integer(column)?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,208 @@
+//! Lists as SQL: predicates, joins, order and page (spec 01 §5.3, §5.4).
+
+use flyte_platform::sql::Dialect;
+use sea_query::{
+    Cond, Condition, Expr, ExprTrait as _, Func, IntoColumnRef as _, JoinType, LikeExpr, Order,
+    Query, SelectStatement, Value,
+};
+
+use crate::domain::lists::{
+    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, ListQuery, NAMED_ENTITIES,
+    Predicate, Test,
+};
+
+/// A select of `columns` of `table`, each qualified.
+pub(crate) fn select(table: &'static str, columns: &[&'static str]) -> SelectStatement {
+    let mut select = Query::select();
+    select.from(table);
+    for column in columns {
+        select.column((table, *column));
+    }
+    select
+}
+
+/// Adds what `query` asks for to a select of `primary`.
+///
+/// The order ends in the unique `id`, so that paging is stable; without a requested order it is `id`.
+pub(crate) fn apply(
+    select: &mut SelectStatement,
+    primary: &'static Entity,
+    query: &ListQuery,
+    dialect: Dialect,
+) {
+    restrict(select, primary, &query.predicates, dialect);
+    let mut by_id = false;
+    if let Some(sort) = query.sort {
+        by_id = sort.column.name == "id";
+        select.order_by((primary.table, sort.column.name), order(sort.direction));
+    }
+    if !by_id {
+        select.order_by((primary.table, "id"), Order::Asc);
+    }
+    page(select, query);
+}
+
+/// LIMIT and OFFSET.
+pub(crate) fn page(select: &mut SelectStatement, query: &ListQuery) {
+    if let Some(limit) = query.limit {
+        select.limit(limit);
+    }
+    if query.offset > 0 {
+        if query.limit.is_none() {
+            // SQLite has no OFFSET without LIMIT.
+            select.limit(i64::MAX.unsigned_abs());
+        }
+        select.offset(query.offset);
+    }
+}
+
+/// Joins and conditions of `predicates`, without order or page.
+pub(crate) fn restrict(
+    select: &mut SelectStatement,
+    primary: &'static Entity,
+    predicates: &[Predicate],
+    dialect: Dialect,
+) {
+    let mut joined: Vec<&'static str> = Vec::new();
+    let mut tags: Vec<Expr> = Vec::new();
+    for predicate in predicates {
+        let entity = predicate.entity;
+        if entity == &ADMIN_TAGS || entity == &EXECUTION_TAGS {
+            tags.push(condition(predicate, dialect));
+            continue;
+        }
+        if entity != primary && !joined.contains(&entity.table) {
+            joined.push(entity.table);
+            join(select, primary, entity);
+        }
+        select.and_where(condition(predicate, dialect));
+    }
+    if !tags.is_empty() {
+        select.and_where(has_tag(primary, tags));
+    }
+}
+
+pub(crate) fn order(direction: Direction) -> Order {
+    match direction {
+        Direction::Descending => Order::Desc,
+        Direction::Ascending => Order::Asc,
+    }
+}
+
+/// One tag row of the execution for which all conditions hold. The reference joins by name alone and
+/// repeats an execution once per tag; the whole key and EXISTS do neither (spec 01 §24 no. 3).
+fn has_tag(primary: &'static Entity, conditions: Vec<Expr>) -> Expr {
+    let mut tag = Query::select();
+    tag.expr(Expr::val(1)).from(EXECUTION_TAGS.table);
+    for column in ["execution_project", "execution_domain", "execution_name"] {
+        tag.and_where(Expr::col((EXECUTION_TAGS.table, column)).equals((primary.table, column)));
+    }
+    for condition in conditions {
+        tag.and_where(condition);
+    }
+    Expr::exists(tag)
+}
+
+fn join(select: &mut SelectStatement, primary: &'static Entity, other: &'static Entity) {
+    let on = |columns: &[(&'static str, &'static str)]| -> Condition {
+        columns
+            .iter()
+            .fold(Cond::all(), |condition, (ours, theirs)| {
+                condition.add(Expr::col((primary.table, *ours)).equals((other.table, *theirs)))
+            })
+    };
+    const EXECUTION: [(&str, &str); 3] = [
+        ("execution_project", "execution_project"),
+        ("execution_domain", "execution_domain"),
+        ("execution_name", "execution_name"),
+    ];
+    let (kind, condition) = match (primary.prefix, other.prefix) {
+        ("execution", "launch_plan") => (JoinType::InnerJoin, on(&[("launch_plan_id", "id")])),
+        ("execution", "task") => (JoinType::InnerJoin, on(&[("task_id", "id")])),
+        ("execution" | "launch_plan", "workflow") => {
+            (JoinType::InnerJoin, on(&[("workflow_id", "id")]))
+        }
+        ("task_execution", "node_execution") => {
+            let mut columns = EXECUTION.to_vec();
+            columns.push(("node_id", "node_id"));
+            (JoinType::InnerJoin, on(&columns))
+        }
+        ("task_execution", "task") => (
+            JoinType::LeftJoin,
+            on(&[
+                ("project", "project"),
+                ("domain", "domain"),
+                ("name", "name"),
+                ("version", "version"),
+            ]),
+        ),
+        // Lists of named entities bring their own join.
+        ("entities", _) => return,
+        _ => (JoinType::InnerJoin, on(&EXECUTION)),
+    };
+    select.join(kind, other.table, condition);
+}
+
+/// The expression that a predicate's column stands for.
+fn subject(predicate: &Predicate) -> Expr {
+    let name = predicate.column.name;
+    if predicate.entity == &ADMIN_TAGS && name == "name" {
+        return Expr::col((EXECUTION_TAGS.table, "key"));
+    }
+    let metadata = "named_entity_metadata";
+    if predicate.entity == &NAMED_ENTITIES && name == "description" {
+        return Expr::col((metadata, "description"));
+    }
+    let of_named_entity = predicate.entity == &NAMED_ENTITIES || predicate.entity.table == metadata;
+    if of_named_entity && name == "state" {
+        return Func::coalesce([Expr::col((metadata, "state")), Expr::val(0)]).into();
+    }
+    Expr::col((predicate.entity.table, name).into_column_ref())
+}
+
+fn condition(predicate: &Predicate, dialect: Dialect) -> Expr {
+    let subject = subject(predicate);
+    match &predicate.test {
+        Test::Compare(comparison, value) => {
+            let value = Expr::val(value.clone());
+            match comparison {
+                Comparison::Equal => subject.eq(value),
+                Comparison::NotEqual => subject.ne(value),
+                Comparison::Greater => subject.gt(value),
+                Comparison::GreaterOrEqual => subject.gte(value),
+                Comparison::Less => subject.lt(value),
+                Comparison::LessOrEqual => subject.lte(value),
+            }
+        }
+        Test::In(values) => subject.is_in(values.iter().cloned()),
+        Test::NotIn(values) => subject.is_not_in(values.iter().cloned()),
+        Test::Contains(value) => match predicate.column.kind {
+            Kind::Bytes => contains_bytes(subject, value, dialect),
+            _ => subject.like(pattern(&format!("%{}%", text(value)))),
+        },
+        Test::NotLike(value) => match predicate.column.kind {
+            Kind::Bytes => contains_bytes(subject, value, dialect).not(),
+            _ => subject.not_like(pattern(&text(value))),
+        },
+    }
+}
+
+/// Backslash escapes on both databases, as is PostgreSQL's default.
+fn pattern(text: &str) -> LikeExpr {
+    LikeExpr::new(text.to_owned()).escape('\\')
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(Some(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+fn contains_bytes(subject: Expr, value: &Value, dialect: Dialect) -> Expr {
+    let value = Expr::val(value.clone());
+    match dialect {
+        Dialect::Sqlite => Expr::cust_with_exprs("instr($1, $2) > 0", [subject, value]),
+        Dialect::Postgres => Expr::cust_with_exprs("position($1 in $2) > 0", [value, subject]),
+    }
+}

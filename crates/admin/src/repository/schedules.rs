@@ -1,0 +1,49 @@
+//! Table `schedulable_entities`, which the scheduler reads (spec 01 §10.3).
+
+use flyte_core::identifiers::EntityId;
+use flyte_platform::sql::{DbError, WriteTx};
+use jiff::Timestamp;
+use sea_query::{OnConflict, Query};
+
+use super::columns::{ENTITY_KEY, NewRow, is_entity};
+use crate::records::Schedule;
+
+const TABLE: &str = "schedulable_entities";
+
+/// Inserts the schedule as active, or activates the row that is there.
+pub async fn activate(
+    tx: &mut WriteTx,
+    schedule: &Schedule,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let mut row = NewRow::at(now);
+    row.entity(&schedule.launch_plan)
+        .set("cron_expression", schedule.cron.as_str())
+        .set("fixed_rate_value", i64::from(schedule.rate_value))
+        .set("unit", schedule.rate_unit)
+        .set("kickoff_time_input_arg", schedule.kickoff_input.as_str())
+        .set("active", true);
+    let mut insert = row.insert_into(TABLE);
+    insert.on_conflict(
+        OnConflict::columns(ENTITY_KEY)
+            .value("active", true)
+            .value("updated_at", now)
+            .to_owned(),
+    );
+    tx.execute(&insert).await.map(drop)
+}
+
+/// Deactivates the schedule of a launch plan, if it has one.
+pub async fn deactivate(
+    tx: &mut WriteTx,
+    launch_plan: &EntityId,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let update = Query::update()
+        .table(TABLE)
+        .value("active", false)
+        .value("updated_at", now)
+        .cond_where(is_entity(TABLE, launch_plan))
+        .take();
+    tx.execute(&update).await.map(drop)
+}

@@ -1,0 +1,104 @@
+//! Table `tasks`.
+
+use flyte_core::identifiers::{EntityId, ResourceType};
+use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use jiff::Timestamp;
+use prost::Message as _;
+use sea_query::{Cond, Expr, ExprTrait as _};
+
+use super::{
+    columns::{NewRow, entity_id, is_entity, message},
+    query,
+};
+use crate::{
+    domain::lists::{ListQuery, TASKS},
+    records::Task,
+};
+
+const TABLE: &str = "tasks";
+
+const COLUMNS: [&str; 10] = [
+    "id",
+    "created_at",
+    "project",
+    "domain",
+    "name",
+    "version",
+    "closure",
+    "digest",
+    "type",
+    "short_description",
+];
+
+fn read(row: &Row) -> Result<Task, DbError> {
+    Ok(Task {
+        row: row.integer("id")?,
+        id: entity_id(row, ResourceType::Task)?,
+        closure: message(row, "closure")?,
+        digest: row.bytes("digest")?,
+        task_type: row.text("type")?,
+        short_description: row.text("short_description")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+/// Inserts a task; a taken id is a unique violation.
+pub async fn insert(tx: &mut WriteTx, task: &Task, now: Timestamp) -> Result<(), DbError> {
+    let mut row = NewRow::at(now);
+    row.entity(&task.id)
+        .set("closure", task.closure.encode_to_vec())
+        .set("digest", task.digest.clone())
+        .set("type", task.task_type.as_str())
+        .set("short_description", task.short_description.as_str());
+    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+}
+
+/// The task with this id.
+pub async fn get(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Task>, DbError> {
+    let select = query::select(TABLE, &COLUMNS)
+        .cond_where(is_entity(TABLE, id))
+        .to_owned();
+    tx.fetch_optional(&select)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// The digest of the task with this id: the cheap answer to a repeated registration.
+pub async fn digest(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Vec<u8>>, DbError> {
+    let select = query::select(TABLE, &["digest"])
+        .cond_where(is_entity(TABLE, id))
+        .to_owned();
+    let row = tx.fetch_optional(&select).await?;
+    row.map(|row| row.bytes("digest")).transpose()
+}
+
+/// The tasks among `ids` that exist, in no particular order.
+pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<Task>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let any = ids
+        .iter()
+        .fold(Cond::any(), |any, id| any.add(is_entity(TABLE, id)));
+    let select = query::select(TABLE, &COLUMNS).cond_where(any).to_owned();
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}
+
+/// Tasks of a project and domain, of one name if `name` is not empty.
+pub async fn list(
+    tx: &mut ReadTx,
+    (project, domain, name): (&str, &str, &str),
+    list: &ListQuery,
+) -> Result<Vec<Task>, DbError> {
+    let mut select = query::select(TABLE, &COLUMNS);
+    select
+        .and_where(Expr::col((TABLE, "project")).eq(project))
+        .and_where(Expr::col((TABLE, "domain")).eq(domain));
+    if !name.is_empty() {
+        select.and_where(Expr::col((TABLE, "name")).eq(name));
+    }
+    query::apply(&mut select, &TASKS, list, tx.dialect());
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}

@@ -1,0 +1,97 @@
+//! Table `workflows`.
+
+use flyte_core::identifiers::{EntityId, ResourceType};
+use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use jiff::Timestamp;
+use sea_query::{Condition, Expr, ExprTrait as _};
+
+use super::{
+    columns::{NewRow, entity_id, is_entity, optional_message},
+    query,
+};
+use crate::{
+    domain::lists::{ListQuery, WORKFLOWS},
+    records::Workflow,
+};
+
+const TABLE: &str = "workflows";
+
+const COLUMNS: [&str; 10] = [
+    "id",
+    "created_at",
+    "project",
+    "domain",
+    "name",
+    "version",
+    "typed_interface",
+    "remote_closure_identifier",
+    "digest",
+    "short_description",
+];
+
+fn read(row: &Row) -> Result<Workflow, DbError> {
+    Ok(Workflow {
+        row: row.integer("id")?,
+        id: entity_id(row, ResourceType::Workflow)?,
+        interface: optional_message(row, "typed_interface")?,
+        closure_uri: row.text("remote_closure_identifier")?,
+        digest: row.bytes("digest")?,
+        short_description: row.text("short_description")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+/// Inserts a workflow; a taken id is a unique violation.
+pub async fn insert(tx: &mut WriteTx, workflow: &Workflow, now: Timestamp) -> Result<(), DbError> {
+    let mut row = NewRow::at(now);
+    row.entity(&workflow.id)
+        .set(
+            "typed_interface",
+            workflow
+                .interface
+                .as_ref()
+                .map(prost::Message::encode_to_vec),
+        )
+        .set("remote_closure_identifier", workflow.closure_uri.as_str())
+        .set("digest", workflow.digest.clone())
+        .set("short_description", workflow.short_description.as_str());
+    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+}
+
+/// The workflow with this id.
+pub async fn get(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Workflow>, DbError> {
+    one(tx, is_entity(TABLE, id)).await
+}
+
+/// The workflow in this row.
+pub async fn get_by_row(tx: &mut ReadTx, row: i64) -> Result<Option<Workflow>, DbError> {
+    one(tx, Condition::all().add(Expr::col((TABLE, "id")).eq(row))).await
+}
+
+async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<Workflow>, DbError> {
+    let select = query::select(TABLE, &COLUMNS)
+        .cond_where(condition)
+        .to_owned();
+    tx.fetch_optional(&select)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
+}
+
+/// Workflows of a project and domain, of one name if `name` is not empty.
+pub async fn list(
+    tx: &mut ReadTx,
+    (project, domain, name): (&str, &str, &str),
+    list: &ListQuery,
+) -> Result<Vec<Workflow>, DbError> {
+    let mut select = query::select(TABLE, &COLUMNS);
+    select
+        .and_where(Expr::col((TABLE, "project")).eq(project))
+        .and_where(Expr::col((TABLE, "domain")).eq(domain));
+    if !name.is_empty() {
+        select.and_where(Expr::col((TABLE, "name")).eq(name));
+    }
+    query::apply(&mut select, &WORKFLOWS, list, tx.dialect());
+    tx.fetch_all(&select).await?.iter().map(read).collect()
+}
