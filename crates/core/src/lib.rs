@@ -11,4 +11,5 @@ pub mod layout;
 pub mod names;
 pub mod quantity;
 pub mod reference;
+pub mod types;
 pub mod unique_id;

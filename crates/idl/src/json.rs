@@ -14,6 +14,7 @@
 mod decode;
 mod encode;
 mod parse;
+mod structs;
 mod time;
 
 use prost::{Message, Name};
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 pub use decode::{JsonError, Unknown};
 pub use encode::EncodeError;
+pub use structs::{json_to_struct, json_to_value, struct_to_json};
 pub use time::{format_duration, format_timestamp, parse_duration, parse_timestamp};
 
 use crate::{descriptors, nesting};

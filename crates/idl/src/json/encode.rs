@@ -145,7 +145,7 @@ fn single(codec: Codec, kind: &Kind, value: &Field) -> Encoded {
 }
 
 /// Non-finite numbers are texts. Integral ones become integers, so that other writers print them as Go does.
-fn double(value: f64) -> Value {
+pub(super) fn double(value: f64) -> Value {
     if value.is_nan() {
         return Value::from("NaN");
     }

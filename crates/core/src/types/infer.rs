@@ -1,0 +1,229 @@
+//! The type of a literal (spec 08 A10).
+
+use std::collections::BTreeMap;
+
+use flyte_idl::{
+    core::{
+        Literal, LiteralType, Primitive, Scalar, SimpleType, UnionType, literal,
+        literal_type::Type, primitive, scalar,
+    },
+    text::prototext,
+};
+
+use super::{collection, map, of, simple};
+
+/// A literal, or a part of it, is of a kind that this version does not know or has nothing set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "got unknown literal type: [<nil>].\nSuggested solution: Please update all your Flyte deployment images to the latest version and try again"
+)]
+pub struct UnknownLiteral;
+
+/// The type of a literal.
+///
+/// The element type of a collection or map is NONE when there are no elements, theirs when they agree, and
+/// else a union sorted by text. Empty collections count only if there is nothing else; collections of unions
+/// are merged into one.
+pub fn of_literal(literal: &Literal) -> Result<LiteralType, UnknownLiteral> {
+    match &literal.value {
+        Some(literal::Value::Scalar(scalar)) => of_scalar(scalar).ok_or(UnknownLiteral),
+        Some(literal::Value::Collection(list)) => of_elements(&list.literals).map(collection),
+        Some(literal::Value::Map(entries)) => of_elements(entries.literals.values()).map(map),
+        Some(literal::Value::OffloadedMetadata(offloaded)) => {
+            offloaded.inferred_type.clone().ok_or(UnknownLiteral)
+        }
+        None => Err(UnknownLiteral),
+    }
+}
+
+fn of_elements<'a>(
+    elements: impl IntoIterator<Item = &'a Literal>,
+) -> Result<LiteralType, UnknownLiteral> {
+    let mut distinct = BTreeMap::new();
+    let mut empty = None;
+    for element in elements {
+        let literal_type = of_literal(element)?;
+        match &element.value {
+            Some(literal::Value::Collection(list)) if list.literals.is_empty() => {
+                empty = Some(literal_type);
+            }
+            _ => {
+                distinct.insert(prototext(&literal_type), literal_type);
+            }
+        }
+    }
+    if distinct.len() > 1 {
+        return Ok(merged(distinct.into_values()));
+    }
+    Ok(distinct
+        .into_values()
+        .next()
+        .or(empty)
+        .unwrap_or_else(|| simple(SimpleType::None)))
+}
+
+/// The union of several types; where some are collections of unions, the collection of the union of all.
+fn merged(types: impl Iterator<Item = LiteralType>) -> LiteralType {
+    let mut variants = Vec::new();
+    let mut nested = false;
+    for literal_type in types {
+        match literal_type.r#type {
+            Some(Type::CollectionType(element))
+                if matches!(element.r#type, Some(Type::UnionType(_))) =>
+            {
+                nested = true;
+                if let Some(Type::UnionType(union)) = element.r#type {
+                    variants.extend(union.variants);
+                }
+            }
+            _ => variants.push(literal_type),
+        }
+    }
+    let union = super::union(variants);
+    if nested { collection(union) } else { union }
+}
+
+/// The type of a scalar; `None` for one of no kind and for a blob without metadata.
+pub fn of_scalar(scalar: &Scalar) -> Option<LiteralType> {
+    Some(match scalar.value.as_ref()? {
+        scalar::Value::Primitive(value) => simple(of_primitive(value)),
+        scalar::Value::NoneType(_) => simple(SimpleType::None),
+        scalar::Value::Error(_) => simple(SimpleType::Error),
+        scalar::Value::Generic(_) => simple(SimpleType::Struct),
+        scalar::Value::Binary(binary) if binary.tag == "msgpack" => simple(SimpleType::Struct),
+        scalar::Value::Binary(_) => simple(SimpleType::Binary),
+        scalar::Value::Blob(blob) => of(Type::Blob(
+            blob.metadata.as_ref()?.r#type.clone().unwrap_or_default(),
+        )),
+        scalar::Value::Schema(schema) => {
+            of(Type::Schema(schema.r#type.clone().unwrap_or_default()))
+        }
+        scalar::Value::StructuredDataset(dataset) => of(Type::StructuredDatasetType(
+            dataset
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.structured_dataset_type.clone())
+                .unwrap_or_default(),
+        )),
+        scalar::Value::Union(union) => of(Type::UnionType(UnionType {
+            variants: vec![union.r#type.clone().unwrap_or_default()],
+        })),
+    })
+}
+
+fn of_primitive(value: &Primitive) -> SimpleType {
+    match &value.value {
+        Some(primitive::Value::Integer(_)) => SimpleType::Integer,
+        Some(primitive::Value::FloatValue(_)) => SimpleType::Float,
+        Some(primitive::Value::StringValue(_)) => SimpleType::String,
+        Some(primitive::Value::Boolean(_)) => SimpleType::Boolean,
+        Some(primitive::Value::Datetime(_)) => SimpleType::Datetime,
+        Some(primitive::Value::Duration(_)) => SimpleType::Duration,
+        None => SimpleType::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flyte_idl::core::{Binary, Blob, LiteralCollection, LiteralMap, Union, Void};
+
+    use super::*;
+    use crate::types::text;
+
+    fn scalar(value: scalar::Value) -> Literal {
+        Literal {
+            value: Some(literal::Value::Scalar(Box::new(Scalar {
+                value: Some(value),
+            }))),
+            ..Default::default()
+        }
+    }
+
+    fn integer() -> Literal {
+        scalar(scalar::Value::Primitive(Primitive {
+            value: Some(primitive::Value::Integer(1)),
+        }))
+    }
+
+    fn string() -> Literal {
+        scalar(scalar::Value::Primitive(Primitive {
+            value: Some(primitive::Value::StringValue(String::new())),
+        }))
+    }
+
+    fn list(literals: Vec<Literal>) -> Literal {
+        Literal {
+            value: Some(literal::Value::Collection(LiteralCollection { literals })),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn literals_have_the_type_of_what_they_hold() {
+        let binary = |tag: &str| {
+            scalar(scalar::Value::Binary(Binary {
+                tag: tag.into(),
+                value: Vec::new(),
+            }))
+        };
+        let union = scalar(scalar::Value::Union(Box::new(Union {
+            value: Some(Box::new(integer())),
+            r#type: Some(simple(SimpleType::Integer)),
+        })));
+        for (literal, expected) in [
+            (integer(), "simple:INTEGER"),
+            (
+                scalar(scalar::Value::Primitive(Primitive::default())),
+                "simple:NONE",
+            ),
+            (scalar(scalar::Value::NoneType(Void {})), "simple:NONE"),
+            (binary("msgpack"), "simple: STRUCT structure{}"),
+            (binary("other"), "simple:BINARY"),
+            (union, "union_type:{variants:{simple:INTEGER}}"),
+            (list(vec![]), "collection_type:{simple:NONE}"),
+            (
+                list(vec![integer(), integer()]),
+                "collection_type:{simple:INTEGER}",
+            ),
+            (
+                list(vec![string(), integer()]),
+                "collection_type:{union_type:{variants:{simple:INTEGER} variants:{simple:STRING}}}",
+            ),
+            (
+                list(vec![list(vec![]), list(vec![integer()])]),
+                "collection_type:{collection_type:{simple:INTEGER}}",
+            ),
+            (
+                list(vec![list(vec![])]),
+                "collection_type:{collection_type:{simple:NONE}}",
+            ),
+            (
+                list(vec![list(vec![integer(), string()]), list(vec![integer()])]),
+                "collection_type:{collection_type:{union_type:{variants:{collection_type:{simple:INTEGER}} variants:{simple:INTEGER} variants:{simple:STRING}}}}",
+            ),
+            (
+                Literal {
+                    value: Some(literal::Value::Map(LiteralMap {
+                        literals: [("k".to_owned(), string())].into(),
+                    })),
+                    ..Default::default()
+                },
+                "map_value_type:{simple:STRING}",
+            ),
+        ] {
+            assert_eq!(text(Some(&of_literal(&literal).unwrap())), expected);
+        }
+    }
+
+    #[test]
+    fn unknown_literals_are_noticed_anywhere() {
+        let blob = scalar(scalar::Value::Blob(Blob::default()));
+        for literal in [
+            Literal::default(),
+            blob.clone(),
+            list(vec![integer(), blob]),
+        ] {
+            assert_eq!(of_literal(&literal), Err(UnknownLiteral));
+        }
+    }
+}
