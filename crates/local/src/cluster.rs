@@ -1,0 +1,284 @@
+//! The embedded Kubernetes API: a value that answers Kubernetes requests, in process or over a socket.
+//!
+//! ```text
+//!   kube::Client ──tower──┐                         ┌─ history ──> watches
+//!                         ├─> Api ── decisions ──> Model ── batch ──> Store (SQLite, or none)
+//!   kubectl ────TLS───────┘                         └─ durable revision <──┘
+//! ```
+//!
+//! Nothing is visible before it is durable: a change is made in the model, written by a group commit, and only then
+//! acknowledged and shown to reads and watches. A cluster has no globals; several live in one process.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+mod admission;
+mod api;
+mod apply;
+mod discovery;
+mod events;
+mod logs;
+mod model;
+mod object;
+mod patch;
+mod read;
+mod refusal;
+mod request;
+mod resource;
+mod selector;
+mod store;
+mod table;
+mod watching;
+mod write;
+
+pub use api::ApiService;
+pub use logs::{LogError, LogRequest, LogSource, LogStream};
+pub use refusal::Refusal;
+pub use store::{Contents, NoStore, Row, RowChange, SqliteStore, Store, StoreError};
+
+use model::{HistoryLimits, Model};
+
+/// Tells the time. A simulation gives its own.
+pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// What a cluster may be told.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    /// The clock of creation times and the like.
+    pub now: Now,
+    /// The largest object, in bytes of JSON. Larger ones are refused in etcd's words.
+    pub object_bytes: usize,
+    /// How many changes per resource a watch may resume over; beyond them it is told 410.
+    pub history_changes: usize,
+    /// How many bytes of changed objects per resource the history keeps.
+    pub history_bytes: usize,
+    /// How often a quiet watch is told the current revision.
+    pub bookmark_interval: Duration,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            now: Arc::new(jiff::Timestamp::now),
+            // etcd's default limit on a request.
+            object_bytes: 1_572_864,
+            history_changes: 4096,
+            history_bytes: 16 << 20,
+            bookmark_interval: Duration::from_mins(1),
+        }
+    }
+}
+
+impl std::fmt::Debug for ClusterOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ClusterOptions")
+            .field("object_bytes", &self.object_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An embedded Kubernetes cluster's API. Clones are the same cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Cluster").finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    model: Mutex<Model>,
+    options: ClusterOptions,
+    /// Up to which revision everything is durable.
+    durable: watch::Sender<u64>,
+    writes: Option<mpsc::Sender<Batch>>,
+    log_source: RwLock<Option<Arc<dyn LogSource>>>,
+    _writer: JoinSet<()>,
+}
+
+struct Batch {
+    changes: Vec<RowChange>,
+    revision: u64,
+}
+
+/// Writers that wait for a group commit at once; more wait before they decide.
+const WAITING_WRITES: usize = 1024;
+
+/// A cluster could not be started from what its store holds.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The store cannot be read.
+    #[error("the cluster's objects cannot be loaded")]
+    Store(#[from] StoreError),
+    /// A stored object, or one that every cluster has, is not valid.
+    #[error("the cluster's objects are not valid")]
+    Object(#[from] Refusal),
+}
+
+impl Cluster {
+    /// Loads the objects and makes what every cluster has, the namespaces default, kube-system, kube-public and
+    /// kube-node-lease. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds something that is not an object.
+    pub async fn new(store: impl Store, options: ClusterOptions) -> Result<Self, ClusterError> {
+        let store: Arc<dyn Store> = Arc::new(store);
+        let contents = store.load().await?;
+        let limits = HistoryLimits {
+            changes: options.history_changes,
+            bytes: options.history_bytes,
+            minimum: 128,
+        };
+        let model = Model::new(contents, limits, !store.is_volatile())?;
+        let (durable, _) = watch::channel(model.revision);
+        let mut writer = JoinSet::new();
+        let writes = (!store.is_volatile()).then(|| {
+            let (sender, receiver) = mpsc::channel(WAITING_WRITES);
+            writer.spawn(write_batches(store, receiver, durable.clone()));
+            sender
+        });
+        let cluster = Self {
+            inner: Arc::new(Inner {
+                model: Mutex::new(model),
+                options,
+                durable,
+                writes,
+                log_source: RwLock::new(None),
+                _writer: writer,
+            }),
+        };
+        for namespace in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            cluster.ensure_namespace(namespace).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// A client that talks to this cluster in process, without a socket. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        kube::Client::new(self.service(), "default")
+    }
+
+    /// The API as a tower service, for a server or a client.
+    #[must_use]
+    pub fn service(&self) -> ApiService {
+        ApiService::new(self.clone())
+    }
+
+    /// Where the logs of pods are read from; without one, they are not found.
+    pub fn set_log_source(&self, source: Arc<dyn LogSource>) {
+        *self
+            .inner
+            .log_source
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    pub(crate) fn log_source(&self) -> Option<Arc<dyn LogSource>> {
+        self.inner
+            .log_source
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn options(&self) -> &ClusterOptions {
+        &self.inner.options
+    }
+
+    pub(crate) fn now(&self) -> String {
+        time_text((self.inner.options.now)())
+    }
+
+    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
+        self.inner
+            .model
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The revisions that are durable, now and as they come.
+    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
+        self.inner.durable.subscribe()
+    }
+
+    /// Waits until everything up to `revision` is durable.
+    pub(crate) async fn until_durable(&self, revision: u64) -> Result<(), Refusal> {
+        let mut durable = self.durable();
+        durable
+            .wait_for(|reached| *reached >= revision)
+            .await
+            .map_err(|_| stopped())?;
+        Ok(())
+    }
+
+    /// Runs one decision on the model and returns when its changes are durable.
+    pub(crate) async fn change<T>(
+        &self,
+        decide: impl FnOnce(&mut Model) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let permit = match &self.inner.writes {
+            Some(writes) => Some(writes.reserve().await.map_err(|_| stopped())?),
+            None => None,
+        };
+        let (decided, revision) = {
+            let mut model = self.model();
+            let decided = decide(&mut model);
+            let (changes, revision) = model.take_batch();
+            match permit {
+                Some(permit) if !changes.is_empty() => permit.send(Batch { changes, revision }),
+                Some(_) => {}
+                None => {
+                    // Under the lock, so that the revision never goes back.
+                    self.inner.durable.send_if_modified(|durable| {
+                        let advanced = *durable < revision;
+                        *durable = revision;
+                        advanced
+                    });
+                }
+            }
+            (decided, revision)
+        };
+        self.until_durable(revision).await?;
+        decided
+    }
+}
+
+fn stopped() -> Refusal {
+    Refusal::internal("the cluster has stopped")
+}
+
+/// The one writer of a store: takes all that waits, commits it at once, and says how far it got. A failing store is tried
+/// again, because acknowledging what is not durable is worse than waiting, and a full disk may be emptied.
+async fn write_batches(
+    store: Arc<dyn Store>,
+    mut batches: mpsc::Receiver<Batch>,
+    durable: watch::Sender<u64>,
+) {
+    const FIRST_WAIT: Duration = Duration::from_millis(50);
+    const LONGEST_WAIT: Duration = Duration::from_secs(5);
+    let mut waiting = Vec::new();
+    while batches.recv_many(&mut waiting, WAITING_WRITES).await > 0 {
+        let revision = waiting.last().map_or(0, |batch: &Batch| batch.revision);
+        let changes: Vec<RowChange> = waiting.drain(..).flat_map(|batch| batch.changes).collect();
+        let mut wait = FIRST_WAIT;
+        while let Err(error) = store.commit(&changes, revision).await {
+            tracing::error!(error = %error, cause = %error.source, "the cluster cannot store a change and tries again");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        durable.send_replace(revision);
+    }
+}
+
+/// A time as `metav1.Time` writes it: RFC 3339, UTC, whole seconds.
+pub(crate) fn time_text(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

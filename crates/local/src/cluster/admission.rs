@@ -1,0 +1,505 @@
+//! What happens to an object on its way in: names are checked, defaults are filled in, what must not change is guarded.
+
+use serde_json::{Map, Value, json};
+
+use crate::cluster::object::{metadata_mut, read_meta, set_metadata, text_at};
+use crate::cluster::refusal::{Cause, Refusal};
+use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
+
+mod pods;
+
+/// Whether versions of the object are counted in `metadata.generation`.
+fn counts_generations(resource: &Resource) -> bool {
+    resource.custom || resource.is_pod() || (resource.status && !resource.group.is_empty())
+}
+
+/// Makes a client's object the one that is stored: identity, times, defaults, initial status. Validates the result.
+pub(crate) fn admit_new(resource: &Resource, value: &mut Value, now: &str) -> Result<(), Refusal> {
+    let metadata = metadata_mut(value)
+        .ok_or_else(|| Refusal::bad_request("the object is not a JSON object"))?;
+    for member in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
+        metadata.shift_remove(member);
+    }
+    metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".to_owned(), now.into());
+    if counts_generations(resource) {
+        metadata.insert("generation".to_owned(), 1.into());
+    } else {
+        metadata.shift_remove("generation");
+    }
+    let name = text_at(value, "/metadata/name").to_owned();
+    if let Some(object) = value.as_object_mut() {
+        if resource.status && resource.plural != "nodes" {
+            object.shift_remove("status");
+        }
+        match &*resource.id {
+            PODS => pods::default_pod(object),
+            NAMESPACES => {
+                object.insert("status".to_owned(), json!({ "phase": "Active" }));
+                let spec = object
+                    .entry("spec")
+                    .or_insert_with(|| Value::Object(Map::new()));
+                if let Some(spec) = spec.as_object_mut() {
+                    spec.entry("finalizers")
+                        .or_insert_with(|| json!(["kubernetes"]));
+                }
+            }
+            "secrets" => default_secret(object),
+            DEFINITIONS => default_definition(object, now),
+            _ => {}
+        }
+    }
+    if &*resource.id == NAMESPACES {
+        let metadata = metadata_mut(value);
+        if let Some(labels) =
+            metadata.map(|metadata| metadata.entry("labels").or_insert_with(|| json!({})))
+            && let Some(labels) = labels.as_object_mut()
+        {
+            labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+        }
+    }
+    validate(resource, value)
+}
+
+/// The parts of an object that a write may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but `status`, where that has a path of its own.
+    Main,
+    Status,
+    /// `spec.finalizers` of a namespace.
+    Finalize,
+}
+
+/// Makes a client's new version of an object the one that is stored. Nothing is returned when nothing changes.
+pub(crate) fn admit_change(
+    resource: &Resource,
+    part: Part,
+    current: &Value,
+    mut next: Value,
+) -> Result<Option<Value>, Refusal> {
+    let name = text_at(current, "/metadata/name");
+    let given_uid = text_at(&next, "/metadata/uid");
+    let uid = text_at(current, "/metadata/uid");
+    if !given_uid.is_empty() && given_uid != uid {
+        let why = format!(
+            "Precondition failed: UID in precondition: {given_uid}, UID in object meta: {uid}"
+        );
+        return Err(Refusal::conflict(
+            &resource.group,
+            &resource.plural,
+            name,
+            &why,
+        ));
+    }
+    let given = text_at(&next, "/metadata/resourceVersion");
+    if !given.is_empty() && given != "0" && given != text_at(current, "/metadata/resourceVersion") {
+        return Err(Refusal::stale(&resource.group, &resource.plural, name));
+    }
+    next = match part {
+        Part::Main => next,
+        Part::Status => with_member(current, "status", next.get("status")),
+        Part::Finalize => with_member(current, "spec", next.get("spec")),
+    };
+    for member in [
+        "uid",
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "generateName",
+    ] {
+        let kept = current
+            .pointer(&format!("/metadata/{member}"))
+            .cloned()
+            .unwrap_or(Value::Null);
+        set_metadata(&mut next, member, kept);
+    }
+    if let Some(object) = next.as_object_mut() {
+        if part == Part::Main && resource.status {
+            match current.get("status") {
+                Some(status) => object.insert("status".to_owned(), status.clone()),
+                None => object.shift_remove("status"),
+            };
+        }
+        for member in ["apiVersion", "kind"] {
+            object.insert(
+                member.to_owned(),
+                current.get(member).cloned().unwrap_or_default(),
+            );
+        }
+        if &*resource.id == "secrets" {
+            default_secret(object);
+        }
+    }
+    if next == *current {
+        return Ok(None);
+    }
+    guard(resource, current, &next)?;
+    validate(resource, &next)?;
+    if counts_generations(resource) && content_changed(resource, current, &next) {
+        let generation = current
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
+        set_metadata(&mut next, "generation", (generation + 1).into());
+    }
+    Ok(Some(next))
+}
+
+/// `current` with one member taken from elsewhere.
+fn with_member(current: &Value, name: &str, member: Option<&Value>) -> Value {
+    let mut next = current.clone();
+    if let Some(object) = next.as_object_mut() {
+        match member {
+            Some(member) => object.insert(name.to_owned(), member.clone()),
+            None => object.shift_remove(name),
+        };
+    }
+    next
+}
+
+fn content_changed(resource: &Resource, current: &Value, next: &Value) -> bool {
+    let content = |value: &Value| {
+        let members = value.as_object().into_iter().flatten();
+        let counted = members
+            .filter(|(name, _)| *name != "metadata" && !(resource.status && *name == "status"));
+        counted
+            .map(|(name, member)| (name.clone(), member.clone()))
+            .collect::<Map<String, Value>>()
+    };
+    content(current) != content(next)
+}
+
+/// Refuses changes of what must stay.
+fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refusal> {
+    let name = text_at(current, "/metadata/name");
+    let mut causes = Vec::new();
+    let (before, after) = (read_meta(current)?, read_meta(next)?);
+    if before.deletion_timestamp.is_some() {
+        let new: Vec<&String> = after
+            .finalizers
+            .iter()
+            .filter(|finalizer| !before.finalizers.contains(finalizer))
+            .collect();
+        if !new.is_empty() {
+            let rule = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                new.iter()
+                    .map(|finalizer| format!("{finalizer:?}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+            causes.push(Cause::forbidden("metadata.finalizers", &rule));
+        }
+    }
+    if resource.is_pod() {
+        pods::guard_spec(current, next, &mut causes);
+    }
+    if matches!(&*resource.id, "configmaps" | "secrets")
+        && current.get("immutable").and_then(Value::as_bool) == Some(true)
+        && (current.get("data") != next.get("data")
+            || next.get("immutable").and_then(Value::as_bool) != Some(true))
+    {
+        causes.push(Cause::forbidden(
+            "data",
+            "field is immutable when `immutable` is set",
+        ));
+    }
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(
+            &resource.group,
+            &resource.kind,
+            name,
+            &causes,
+        ))
+    }
+}
+
+fn validate(resource: &Resource, value: &Value) -> Result<(), Refusal> {
+    let meta = read_meta(value)?;
+    let mut causes = Vec::new();
+    if meta.name.is_empty() {
+        causes.push(Cause {
+            reason: "FieldValueRequired",
+            field: "metadata.name".to_owned(),
+            message: "Required value: name or generateName is required".to_owned(),
+        });
+    } else if resource.group == "rbac.authorization.k8s.io" {
+        if meta.name.contains(['/', '%']) || matches!(meta.name.as_str(), "." | "..") {
+            causes.push(Cause::value(
+                "metadata.name",
+                &meta.name,
+                "may not contain '/' or '%'",
+            ));
+        }
+    } else if &*resource.id == NAMESPACES {
+        if !is_dns_label(&meta.name) {
+            causes.push(Cause::value("metadata.name", &meta.name, DNS_LABEL_RULE));
+        }
+    } else if !is_dns_subdomain(&meta.name) {
+        causes.push(Cause::value(
+            "metadata.name",
+            &meta.name,
+            DNS_SUBDOMAIN_RULE,
+        ));
+    }
+    for (key, text) in &meta.labels {
+        if !is_qualified_name(key) {
+            causes.push(Cause::value("metadata.labels", key, QUALIFIED_NAME_RULE));
+        }
+        if !is_label_value(text) {
+            causes.push(Cause::value("metadata.labels", text, LABEL_VALUE_RULE));
+        }
+    }
+    for finalizer in &meta.finalizers {
+        if !is_qualified_name(finalizer) {
+            causes.push(Cause::value(
+                "metadata.finalizers",
+                finalizer,
+                QUALIFIED_NAME_RULE,
+            ));
+        }
+    }
+    for (index, owner) in meta.owner_references.iter().enumerate() {
+        for (member, text) in [
+            ("apiVersion", &owner.api_version),
+            ("kind", &owner.kind),
+            ("uid", &owner.uid),
+        ] {
+            if text.is_empty() {
+                causes.push(Cause {
+                    reason: "FieldValueInvalid",
+                    field: format!("metadata.ownerReferences[{index}].{member}"),
+                    message: "Invalid value: \"\": must not be empty".to_owned(),
+                });
+            }
+        }
+    }
+    if let Some(annotations) = value
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+    {
+        const ANNOTATION_BYTES: usize = 256 << 10;
+        let size: usize = annotations
+            .iter()
+            .map(|(key, text)| key.len() + text.as_str().map_or(0, str::len))
+            .sum();
+        if size > ANNOTATION_BYTES {
+            let message = format!("Too long: may not be more than {ANNOTATION_BYTES} bytes");
+            let field = "metadata.annotations".to_owned();
+            causes.push(Cause {
+                reason: "FieldValueTooLong",
+                field,
+                message,
+            });
+        }
+    }
+    match &*resource.id {
+        PODS => pods::validate(value, &mut causes),
+        DEFINITIONS => validate_definition(value, &mut causes),
+        EVENTS => {
+            let about = text_at(value, "/involvedObject/namespace");
+            if !about.is_empty() && about != meta.namespace {
+                let rule = "does not match event.namespace";
+                causes.push(Cause::value("involvedObject.namespace", about, rule));
+            }
+        }
+        _ => {}
+    }
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(
+            &resource.group,
+            &resource.kind,
+            &meta.name,
+            &causes,
+        ))
+    }
+}
+
+/// `stringData` is what people write; `data` is what is kept.
+fn default_secret(object: &mut Map<String, Value>) {
+    use base64::Engine;
+    if let Some(Value::Object(texts)) = object.shift_remove("stringData") {
+        let data = object.entry("data").or_insert_with(|| json!({}));
+        if let Some(data) = data.as_object_mut() {
+            for (key, text) in texts {
+                let text = text.as_str().unwrap_or_default();
+                data.insert(key, base64::prelude::BASE64_STANDARD.encode(text).into());
+            }
+        }
+    }
+    object.entry("type").or_insert_with(|| "Opaque".into());
+}
+
+fn default_definition(object: &mut Map<String, Value>, now: &str) {
+    let spec = object.entry("spec").or_insert_with(|| json!({}));
+    if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut) {
+        let kind = names
+            .get("kind")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        names
+            .entry("singular")
+            .or_insert_with(|| kind.to_lowercase().into());
+        names
+            .entry("listKind")
+            .or_insert_with(|| format!("{kind}List").into());
+    }
+    if let Some(spec) = spec.as_object_mut() {
+        spec.entry("conversion")
+            .or_insert_with(|| json!({ "strategy": "None" }));
+    }
+    let names = spec.get("names").cloned().unwrap_or_default();
+    let versions = spec.get("versions").and_then(Value::as_array);
+    let stored: Vec<Value> = versions
+        .into_iter()
+        .flatten()
+        .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
+        .filter_map(|version| version.get("name").cloned())
+        .collect();
+    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
+    object.insert(
+        "status".to_owned(),
+        json!({
+            "conditions": [
+                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+                condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+            ],
+            "acceptedNames": names,
+            "storedVersions": stored,
+        }),
+    );
+}
+
+fn validate_definition(value: &Value, causes: &mut Vec<Cause>) {
+    for (pointer, field) in [
+        ("/spec/group", "spec.group"),
+        ("/spec/names/plural", "spec.names.plural"),
+        ("/spec/names/kind", "spec.names.kind"),
+        ("/spec/scope", "spec.scope"),
+    ] {
+        if text_at(value, pointer).is_empty() {
+            causes.push(Cause::required(field));
+        }
+    }
+    let expected = format!(
+        "{}.{}",
+        text_at(value, "/spec/names/plural"),
+        text_at(value, "/spec/group")
+    );
+    let name = text_at(value, "/metadata/name");
+    if name != expected {
+        causes.push(Cause::value(
+            "metadata.name",
+            name,
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
+    }
+    let versions = value.pointer("/spec/versions").and_then(Value::as_array);
+    let storage = versions
+        .into_iter()
+        .flatten()
+        .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
+        .count();
+    if storage != 1 {
+        causes.push(Cause::value(
+            "spec.versions",
+            &storage.to_string(),
+            "must have exactly one version marked as storage version",
+        ));
+    }
+}
+
+const DNS_LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and \
+     must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+     '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const DNS_SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
+     or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const QUALIFIED_NAME_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and \
+     end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
+     '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used \
+     for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+    };
+    !text.is_empty()
+        && text.len() <= 63
+        && text.chars().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_dns_subdomain(text: &str) -> bool {
+    let label = |part: &str| {
+        let inner = |character: char| {
+            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+        };
+        !part.is_empty()
+            && part.chars().all(inner)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+fn is_label_value(text: &str) -> bool {
+    let inner = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    let edge = |character: Option<char>| {
+        character.is_none_or(|character| character.is_ascii_alphanumeric())
+    };
+    text.len() <= 63
+        && text.chars().all(inner)
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+}
+
+fn is_qualified_name(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((prefix, name)) => {
+            is_dns_subdomain(prefix) && !name.is_empty() && is_label_value(name)
+        }
+        None => !text.is_empty() && is_label_value(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_kubernetes() {
+        for (text, label, subdomain, value, qualified) in [
+            ("a", true, true, true, true),
+            ("a.b", false, true, true, true),
+            ("A", false, false, true, true),
+            ("-a", false, false, false, false),
+            ("", false, false, true, false),
+            ("a_b", false, false, true, true),
+            ("x.io/a", false, false, false, true),
+        ] {
+            assert_eq!(is_dns_label(text), label, "label {text:?}");
+            assert_eq!(is_dns_subdomain(text), subdomain, "subdomain {text:?}");
+            assert_eq!(is_label_value(text), value, "value {text:?}");
+            assert_eq!(is_qualified_name(text), qualified, "qualified {text:?}");
+        }
+        assert!(!is_dns_label(&"a".repeat(64)));
+    }
+}

@@ -1,0 +1,213 @@
+//! Pods on their way in: the defaults of kube-apiserver, and what of a pod may change.
+
+use serde_json::{Map, Value, json};
+
+use crate::cluster::admission::{DNS_LABEL_RULE, is_dns_label};
+use crate::cluster::object::text_at;
+use crate::cluster::refusal::Cause;
+
+/// Fills in what recorded/resources/pods.jsonl shows that a real server fills in.
+pub(crate) fn default_pod(object: &mut Map<String, Value>) {
+    let spec = object.entry("spec").or_insert_with(|| json!({}));
+    let Some(spec) = spec.as_object_mut() else {
+        return;
+    };
+    for (name, default) in [
+        ("restartPolicy", json!("Always")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("schedulerName", json!("default-scheduler")),
+        ("securityContext", json!({})),
+        ("enableServiceLinks", json!(true)),
+        ("preemptionPolicy", json!("PreemptLowerPriority")),
+        ("priority", json!(0)),
+    ] {
+        spec.entry(name).or_insert(default);
+    }
+    if let Some(account) = spec.get("serviceAccountName").cloned() {
+        spec.entry("serviceAccount").or_insert(account);
+    }
+    let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
+    if let Some(tolerations) = tolerations.as_array_mut() {
+        for key in [
+            "node.kubernetes.io/not-ready",
+            "node.kubernetes.io/unreachable",
+        ] {
+            if !tolerations
+                .iter()
+                .any(|toleration| toleration.get("key").and_then(Value::as_str) == Some(key))
+            {
+                tolerations.push(json!({
+                    "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
+                }));
+            }
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(container) = container.as_object_mut() {
+                default_container(container);
+            }
+        }
+    }
+    let class = quality(spec);
+    object.insert(
+        "status".to_owned(),
+        json!({ "phase": "Pending", "qosClass": class }),
+    );
+}
+
+fn default_container(container: &mut Map<String, Value>) {
+    container
+        .entry("terminationMessagePath")
+        .or_insert_with(|| "/dev/termination-log".into());
+    container
+        .entry("terminationMessagePolicy")
+        .or_insert_with(|| "File".into());
+    let image = container
+        .get("image")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let moving = !last.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest");
+    let policy = if moving { "Always" } else { "IfNotPresent" };
+    container
+        .entry("imagePullPolicy")
+        .or_insert_with(|| policy.into());
+    let resources = container.entry("resources").or_insert_with(|| json!({}));
+    if let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned()
+        && let Some(resources) = resources.as_object_mut()
+    {
+        let requests = resources.entry("requests").or_insert_with(|| json!({}));
+        if let Some(requests) = requests.as_object_mut() {
+            for (name, limit) in limits {
+                requests.entry(name).or_insert(limit);
+            }
+        }
+    }
+}
+
+/// The quality-of-service class.
+fn quality(spec: &Map<String, Value>) -> &'static str {
+    let lists = ["containers", "initContainers"].into_iter();
+    let containers: Vec<&Value> = lists
+        .flat_map(|list| {
+            spec.get(list)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+        })
+        .collect();
+    let amount = |container: &Value, kind: &str, name: &str| {
+        container
+            .pointer(&format!("/resources/{kind}/{name}"))
+            .cloned()
+    };
+    let guaranteed = containers.iter().all(|container| {
+        ["cpu", "memory"].iter().all(|name| {
+            let limit = amount(container, "limits", name);
+            limit.is_some() && limit == amount(container, "requests", name)
+        })
+    });
+    let none = containers.iter().all(|container| {
+        let kinds = ["requests", "limits"].iter();
+        kinds.clone().all(|kind| {
+            ["cpu", "memory"]
+                .iter()
+                .all(|name| amount(container, kind, name).is_none())
+        })
+    });
+    match (none, guaranteed) {
+        (true, _) => "BestEffort",
+        (false, true) => "Guaranteed",
+        (false, false) => "Burstable",
+    }
+}
+
+/// What of a pod's spec may change: images, the deadline, added tolerations, and the node once, by a binding.
+pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<Cause>) {
+    let fixed = |value: &Value| {
+        let mut spec = value.get("spec").cloned().unwrap_or_default();
+        if let Some(members) = spec.as_object_mut() {
+            for member in [
+                "activeDeadlineSeconds",
+                "tolerations",
+                "terminationGracePeriodSeconds",
+            ] {
+                members.shift_remove(member);
+            }
+            for list in ["containers", "initContainers"] {
+                for container in members
+                    .get_mut(list)
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten()
+                {
+                    if let Some(container) = container.as_object_mut() {
+                        container.shift_remove("image");
+                    }
+                }
+            }
+        }
+        spec
+    };
+    if fixed(current) != fixed(next) {
+        let rule = "pod updates may not change fields other than `spec.containers[*].image`,\
+                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
+                    existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
+                    previously negative)";
+        causes.push(Cause::forbidden("spec", rule));
+    }
+}
+
+pub(crate) fn validate(pod: &Value, causes: &mut Vec<Cause>) {
+    let containers = |list: &str| {
+        pod.pointer(&format!("/spec/{list}"))
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    if containers("containers").is_empty() {
+        causes.push(Cause::required("spec.containers"));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for list in ["initContainers", "containers"] {
+        for (index, container) in containers(list).iter().enumerate() {
+            let field = format!("spec.{list}[{index}].name");
+            let name = text_at(container, "/name");
+            if name.is_empty() {
+                causes.push(Cause::required(field));
+            } else if !is_dns_label(name) {
+                causes.push(Cause::value(field, name, DNS_LABEL_RULE));
+            } else if names.iter().any(|known| known == name) {
+                let message = format!("Duplicate value: {name:?}");
+                causes.push(Cause {
+                    reason: "FieldValueDuplicate",
+                    field,
+                    message,
+                });
+            } else {
+                names.push(name.to_owned());
+            }
+            if text_at(container, "/image").is_empty() {
+                causes.push(Cause::required(format!("spec.{list}[{index}].image")));
+            }
+        }
+    }
+    let policy = text_at(pod, "/spec/restartPolicy");
+    if !matches!(policy, "Always" | "OnFailure" | "Never") {
+        let message = format!(
+            "Unsupported value: {policy:?}: supported values: \"Always\", \"Never\", \"OnFailure\""
+        );
+        causes.push(Cause {
+            reason: "FieldValueNotSupported",
+            field: "spec.restartPolicy".to_owned(),
+            message,
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! The front of the API: a tower service that reads a request, dispatches it and writes the answer.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::cluster::Cluster;
+use crate::cluster::refusal::Refusal;
+use crate::cluster::request::{Form, Path, Query, Target, Verb, negotiate, parse_path};
+
+/// kube-apiserver's limit on request bodies.
+const BODY_BYTES: usize = 3 << 20;
+
+/// The Kubernetes API as a tower service. Refusals are answers, so it never fails.
+#[derive(Debug, Clone)]
+pub struct ApiService {
+    cluster: Cluster,
+}
+
+impl ApiService {
+    pub(crate) fn new(cluster: Cluster) -> Self {
+        Self { cluster }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for ApiService
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let cluster = self.cluster.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let answer = match read_body(body).await {
+                Ok(body) => {
+                    let call = Call {
+                        query: Query::parse(parts.uri.query()),
+                        method: parts.method,
+                        headers: parts.headers,
+                        body,
+                    };
+                    answer(&cluster, parts.uri.path(), call).await
+                }
+                Err(refusal) => Err(refusal),
+            };
+            Ok(answer.unwrap_or_else(|refusal| refused(&refusal)))
+        })
+    }
+}
+
+/// A request without its path.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: Query,
+    pub(crate) body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn form(&self) -> Result<Form, Refusal> {
+        negotiate(&self.headers)
+    }
+
+    /// Media type of the body without its parameters.
+    pub(crate) fn content_type(&self) -> &str {
+        let given = self
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        given.split(';').next().unwrap_or_default().trim()
+    }
+
+    /// Who writes, for `managedFields`: the given manager, else the user agent's first word.
+    pub(crate) fn manager(&self) -> String {
+        match self.query.text("fieldManager") {
+            "" => {
+                let agent = self
+                    .headers
+                    .get(header::USER_AGENT)
+                    .and_then(|value| value.to_str().ok());
+                let word = agent
+                    .unwrap_or("unknown")
+                    .split('/')
+                    .next()
+                    .unwrap_or("unknown");
+                word.to_owned()
+            }
+            given => given.to_owned(),
+        }
+    }
+}
+
+async fn read_body<B>(body: B) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body,
+    B::Error: Into<axum::BoxError>,
+{
+    match Limited::new(body, BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::body_too_large(BODY_BYTES)),
+        Err(error) => Err(Refusal::bad_request(format!(
+            "the body of the request cannot be read: {error}"
+        ))),
+    }
+}
+
+async fn answer(cluster: &Cluster, path: &str, call: Call) -> Result<Response<Body>, Refusal> {
+    let registry = cluster.model().registry.clone();
+    let target = match parse_path(path, &registry)? {
+        Path::Resource(target) => target,
+        Path::Other(segments) => return cluster.other(&segments, &call),
+    };
+    let verb = Verb::of(&call.method, &target)?;
+    match target.subresource.as_deref() {
+        None => cluster.object(verb, target, call).await,
+        Some("status") if target.resource.status => match verb {
+            Verb::Get | Verb::Update | Verb::Patch => cluster.object(verb, target, call).await,
+            _ => Err(Refusal::method_not_allowed()),
+        },
+        Some("finalize") if target.resource.plural == "namespaces" && verb == Verb::Update => {
+            cluster.object(verb, target, call).await
+        }
+        Some(part) if target.resource.is_pod() => {
+            cluster.pod_part(part, verb, &target, &call).await
+        }
+        Some(_) => Err(Refusal::no_such_path()),
+    }
+}
+
+impl Cluster {
+    async fn object(
+        &self,
+        verb: Verb,
+        target: Target,
+        call: Call,
+    ) -> Result<Response<Body>, Refusal> {
+        match verb {
+            Verb::Get => self.get(&target, &call).await,
+            Verb::List if call.query.flag("watch") => self.watch(&target, &call),
+            Verb::List => self.list(&target, &call).await,
+            Verb::Create => self.create(&target, &call).await,
+            Verb::Update => self.update(&target, &call).await,
+            Verb::Patch => self.patch(&target, &call).await,
+            Verb::Delete => self.delete(&target, &call).await,
+            Verb::DeleteCollection => self.delete_collection(&target, &call).await,
+        }
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn json_answer(code: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = code;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// A plain text answer.
+pub(crate) fn text_answer(text: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// The answer to a request that was refused.
+pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
+    let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json_answer(code, refusal.to_bytes())
+}

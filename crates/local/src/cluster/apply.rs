@@ -1,0 +1,632 @@
+//! Server-side apply: who owns which fields is kept in `metadata.managedFields`, from the first apply of an object on.
+//! What was there before belongs to the manager `before-first-apply`, as in Kubernetes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::cluster::object::set_metadata;
+use crate::cluster::patch::{ListKind, effective_key, list_kind};
+use crate::cluster::refusal::Refusal;
+
+/// A set of fields, as a tree: `f:name` is a member, `k:{…}` a list member by key, `v:…` a member of a set, `.` the thing
+/// itself. This is the format FieldsV1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Fields(BTreeMap<String, Fields>);
+
+impl Fields {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn read(value: &Value) -> Self {
+        let members = value.as_object().into_iter().flatten();
+        Self(
+            members
+                .map(|(name, inner)| (name.clone(), Self::read(inner)))
+                .collect(),
+        )
+    }
+
+    fn write(&self) -> Value {
+        Value::Object(
+            self.0
+                .iter()
+                .map(|(name, inner)| (name.clone(), inner.write()))
+                .collect(),
+        )
+    }
+
+    /// Without the fields of `other`; branches that become empty go too.
+    fn without(&self, other: &Self) -> Self {
+        let mut rest = BTreeMap::new();
+        for (name, inner) in &self.0 {
+            match other.0.get(name) {
+                None => {
+                    rest.insert(name.clone(), inner.clone());
+                }
+                Some(taken) if !inner.is_empty() => {
+                    let left = inner.without(taken);
+                    if left.0.keys().any(|name| name != ".") {
+                        rest.insert(name.clone(), left);
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        Self(rest)
+    }
+
+    fn union(&mut self, other: Self) {
+        for (name, inner) in other.0 {
+            self.0.entry(name).or_default().union(inner);
+        }
+    }
+}
+
+/// The fields that a value sets.
+fn fields_of(value: &Value, custom: bool) -> Fields {
+    let mut fields = Fields::default();
+    for (name, member) in value.as_object().into_iter().flatten() {
+        fields
+            .0
+            .insert(format!("f:{name}"), member_fields(name, member, custom));
+    }
+    fields
+}
+
+fn member_fields(name: &str, member: &Value, custom: bool) -> Fields {
+    let mut fields = Fields::default();
+    match member {
+        Value::Object(members) if !members.is_empty() => return fields_of(member, custom),
+        Value::Array(members) => match list_kind(name, custom) {
+            ListKind::Keyed(key) => {
+                let key = effective_key(key, members);
+                for member in members {
+                    let mut inner = fields_of(member, custom);
+                    inner.0.insert(".".to_owned(), Fields::default());
+                    fields.0.insert(list_key(key, member), inner);
+                }
+            }
+            ListKind::Set => {
+                for member in members {
+                    fields.0.insert(format!("v:{member}"), Fields::default());
+                }
+            }
+            ListKind::Atomic => {}
+        },
+        _ => {}
+    }
+    fields
+}
+
+fn list_key(key: &str, member: &Value) -> String {
+    format!(
+        "k:{}",
+        json!({ key: member.get(key).unwrap_or(&Value::Null) })
+    )
+}
+
+/// One entry of `managedFields`.
+#[derive(Debug, Clone, PartialEq)]
+struct Manager {
+    name: String,
+    operation: String,
+    subresource: String,
+    time: String,
+    fields: Fields,
+}
+
+fn managers(object: &Value) -> Vec<Manager> {
+    let text = |entry: &Value, member: &str| {
+        entry
+            .get(member)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let entries = object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    entries
+        .into_iter()
+        .flatten()
+        .map(|entry| Manager {
+            name: text(entry, "manager"),
+            operation: text(entry, "operation"),
+            subresource: text(entry, "subresource"),
+            time: text(entry, "time"),
+            fields: Fields::read(entry.get("fieldsV1").unwrap_or(&Value::Null)),
+        })
+        .collect()
+}
+
+fn set_managers(object: &mut Value, managers: &[Manager]) {
+    let api_version = object.get("apiVersion").cloned().unwrap_or_default();
+    let entries: Vec<Value> = managers
+        .iter()
+        .filter(|manager| !manager.fields.is_empty())
+        .map(|manager| {
+            let mut entry = json!({
+                "manager": manager.name, "operation": manager.operation, "apiVersion": api_version, "time": manager.time,
+                "fieldsType": "FieldsV1", "fieldsV1": manager.fields.write(),
+            });
+            if let (false, Some(map)) = (manager.subresource.is_empty(), entry.as_object_mut()) {
+                map.insert("subresource".to_owned(), manager.subresource.clone().into());
+            }
+            entry
+        })
+        .collect();
+    set_metadata(
+        object,
+        "managedFields",
+        if entries.is_empty() {
+            Value::Null
+        } else {
+            Value::Array(entries)
+        },
+    );
+}
+
+/// The part of an object that managers own: not its identity, not what the server writes.
+fn ownable(object: &Value) -> Value {
+    let mut value = object.clone();
+    if let Some(members) = value.as_object_mut() {
+        members.shift_remove("apiVersion");
+        members.shift_remove("kind");
+        if let Some(metadata) = members.get_mut("metadata").and_then(Value::as_object_mut) {
+            for name in [
+                "name",
+                "namespace",
+                "generateName",
+                "uid",
+                "resourceVersion",
+                "generation",
+                "creationTimestamp",
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "managedFields",
+                "selfLink",
+            ] {
+                metadata.shift_remove(name);
+            }
+            if metadata.is_empty() {
+                members.shift_remove("metadata");
+            }
+        }
+    }
+    value
+}
+
+/// One server-side apply.
+pub(crate) struct Apply<'a> {
+    pub(crate) manager: &'a str,
+    pub(crate) subresource: &'a str,
+    pub(crate) force: bool,
+    /// Whether the types of the object are not known, so that lists are replaced.
+    pub(crate) custom: bool,
+    pub(crate) now: &'a str,
+}
+
+impl Apply<'_> {
+    /// The object after `applied` has been applied to it, or the fields that others hold with other values.
+    pub(crate) fn to(
+        &self,
+        current: Option<&Value>,
+        applied: &Value,
+    ) -> Result<Value, Vec<(String, String)>> {
+        let wanted = ownable(applied);
+        let own_fields = fields_of(&wanted, self.custom);
+        let mut managers = current.map(managers).unwrap_or_default();
+        let mut result = match current {
+            Some(current) => {
+                if managers.is_empty() {
+                    managers.push(Manager {
+                        name: "before-first-apply".to_owned(),
+                        operation: "Update".to_owned(),
+                        subresource: String::new(),
+                        time: self.now.to_owned(),
+                        fields: fields_of(&ownable(current), self.custom),
+                    });
+                }
+                current.clone()
+            }
+            None => {
+                let mut created = applied.clone();
+                set_metadata(&mut created, "managedFields", Value::Null);
+                created
+            }
+        };
+        let is_own = |manager: &Manager| {
+            manager.name == self.manager
+                && manager.operation == "Apply"
+                && manager.subresource == self.subresource
+        };
+        if let Some(current) = current {
+            let mut conflicts = Vec::new();
+            for manager in managers.iter_mut().filter(|manager| !is_own(manager)) {
+                let taken = different(&manager.fields, &own_fields, current, &wanted);
+                if taken.is_empty() {
+                    continue;
+                }
+                if self.force {
+                    manager.fields = manager.fields.without(&taken);
+                } else {
+                    leaves(&taken, "", &mut |path| {
+                        conflicts.push((manager.name.clone(), path))
+                    });
+                }
+            }
+            if !conflicts.is_empty() {
+                return Err(conflicts);
+            }
+        }
+        let before = managers
+            .iter()
+            .find(|manager| is_own(manager))
+            .map(|manager| manager.fields.clone());
+        managers.retain(|manager| !is_own(manager));
+        if let Some(before) = before {
+            let mut abandoned = before.without(&own_fields);
+            for manager in &managers {
+                abandoned = abandoned.without(&manager.fields);
+            }
+            remove(&mut result, &abandoned);
+        }
+        merge(&mut result, &wanted, self.custom);
+        managers.push(Manager {
+            name: self.manager.to_owned(),
+            operation: "Apply".to_owned(),
+            subresource: self.subresource.to_owned(),
+            time: self.now.to_owned(),
+            fields: own_fields,
+        });
+        set_managers(&mut result, &managers);
+        Ok(result)
+    }
+
+    /// Keeps the owners of fields after a write that was not an apply: its manager owns what it changed. Objects that
+    /// nobody ever applied have no owners.
+    pub(crate) fn note_update(&self, current: &Value, next: &mut Value) {
+        let mut managers = managers(current);
+        if managers.is_empty() {
+            set_metadata(next, "managedFields", Value::Null);
+            return;
+        }
+        let (before, after) = (ownable(current), ownable(next));
+        let after_fields = fields_of(&after, self.custom);
+        let changed = different(&after_fields, &after_fields, &before, &after);
+        let gone = fields_of(&before, self.custom).without(&after_fields);
+        for manager in &mut managers {
+            manager.fields = manager.fields.without(&changed).without(&gone);
+        }
+        let own = managers.iter_mut().find(|manager| {
+            manager.name == self.manager
+                && manager.operation == "Update"
+                && manager.subresource == self.subresource
+        });
+        match own {
+            Some(own) if !changed.is_empty() => {
+                own.fields.union(changed);
+                self.now.clone_into(&mut own.time);
+            }
+            Some(_) => {}
+            None => managers.push(Manager {
+                name: self.manager.to_owned(),
+                operation: "Update".to_owned(),
+                subresource: self.subresource.to_owned(),
+                time: self.now.to_owned(),
+                fields: changed,
+            }),
+        }
+        set_managers(next, &managers);
+    }
+}
+
+/// The conflict of an apply, as Kubernetes words it.
+pub(crate) fn conflict(conflicts: &[(String, String)]) -> Refusal {
+    let plural = if conflicts.len() == 1 {
+        "conflict"
+    } else {
+        "conflicts"
+    };
+    let told: Vec<String> = conflicts
+        .iter()
+        .map(|(manager, path)| format!("conflict with {manager:?}: {path}"))
+        .collect();
+    let message = format!(
+        "Apply failed with {} {plural}: {}",
+        conflicts.len(),
+        told.join(", ")
+    );
+    let mut refusal = Refusal::new(409, "Conflict", message);
+    let causes: Vec<Value> = conflicts
+        .iter()
+        .map(|(manager, path)| {
+            json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {manager:?}"), "field": path })
+        })
+        .collect();
+    refusal.details = Some(Box::new(json!({ "causes": causes })));
+    refusal
+}
+
+/// A step of a field path into a value.
+fn step<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    if let Some(name) = path.strip_prefix("f:") {
+        return value.get(name);
+    }
+    let members = value.as_array()?;
+    if let Some(key) = path.strip_prefix("k:") {
+        let key: Map<String, Value> = serde_json::from_str(key).ok()?;
+        return members.iter().find(|member| {
+            key.iter()
+                .all(|(name, wanted)| member.get(name) == Some(wanted))
+        });
+    }
+    let wanted: Value = serde_json::from_str(path.strip_prefix("v:")?).ok()?;
+    members.iter().find(|member| **member == wanted)
+}
+
+/// The fields in both sets whose values differ between two versions.
+fn different(left: &Fields, right: &Fields, before: &Value, after: &Value) -> Fields {
+    let mut found = Fields::default();
+    for (path, left) in &left.0 {
+        let Some(right) = right.0.get(path) else {
+            continue;
+        };
+        if path == "." {
+            continue;
+        }
+        let (before, after) = (step(before, path), step(after, path));
+        match (left.is_empty(), right.is_empty()) {
+            (false, false) => {
+                let null = Value::Null;
+                let inner = different(left, right, before.unwrap_or(&null), after.unwrap_or(&null));
+                if !inner.is_empty() {
+                    found.0.insert(path.clone(), inner);
+                }
+            }
+            (true, true) if before != after => {
+                found.0.insert(path.clone(), Fields::default());
+            }
+            (true, true) => {}
+            // One side holds members, the other an empty map or list: they differ only if the kind of value does.
+            _ if std::mem::discriminant(before.unwrap_or(&Value::Null))
+                != std::mem::discriminant(after.unwrap_or(&Value::Null)) =>
+            {
+                found.0.insert(path.clone(), Fields::default());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Tells the path of every leaf, as `.spec.containers[name="a"].image`.
+fn leaves(fields: &Fields, path: &str, tell: &mut impl FnMut(String)) {
+    for (name, inner) in &fields.0 {
+        let here = if let Some(member) = name.strip_prefix("f:") {
+            format!("{path}.{member}")
+        } else if let Some(key) = name.strip_prefix("k:") {
+            let key: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
+            let key: Vec<String> = key
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            format!("{path}[{}]", key.join(","))
+        } else if let Some(value) = name.strip_prefix("v:") {
+            format!("{path}[={value}]")
+        } else {
+            continue;
+        };
+        if inner.is_empty() {
+            tell(here);
+        } else {
+            leaves(inner, &here, tell);
+        }
+    }
+}
+
+fn remove(value: &mut Value, fields: &Fields) {
+    for (path, inner) in &fields.0 {
+        let whole = inner.is_empty() || inner.0.contains_key(".");
+        if let Some(name) = path.strip_prefix("f:") {
+            let Some(members) = value.as_object_mut() else {
+                continue;
+            };
+            if whole {
+                members.shift_remove(name);
+            } else if let Some(member) = members.get_mut(name) {
+                remove(member, inner);
+            }
+            continue;
+        }
+        let found = step(value, path).cloned();
+        let (Some(members), Some(found)) = (value.as_array_mut(), found) else {
+            continue;
+        };
+        if whole {
+            members.retain(|member| *member != found);
+        } else if let Some(member) = members.iter_mut().find(|member| **member == found) {
+            remove(member, inner);
+        }
+    }
+}
+
+fn merge(target: &mut Value, applied: &Value, custom: bool) {
+    let Some(changes) = applied.as_object() else {
+        applied.clone_into(target);
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(members) = target.as_object_mut() else {
+        return;
+    };
+    for (name, change) in changes {
+        match (change, list_kind(name, custom)) {
+            (Value::Object(_), _) => {
+                merge(members.entry(name).or_insert(Value::Null), change, custom)
+            }
+            (Value::Array(changes), ListKind::Keyed(key)) => {
+                let key = effective_key(key, changes);
+                let list = members
+                    .entry(name)
+                    .or_insert_with(|| Value::Array(Vec::new()));
+                let Some(list) = list.as_array_mut() else {
+                    continue;
+                };
+                for change in changes {
+                    match list
+                        .iter_mut()
+                        .find(|member| member.get(key) == change.get(key))
+                    {
+                        Some(member) => merge(member, change, custom),
+                        None => list.push(change.clone()),
+                    }
+                }
+            }
+            (Value::Array(changes), ListKind::Set) => {
+                let list = members
+                    .entry(name)
+                    .or_insert_with(|| Value::Array(Vec::new()));
+                let Some(list) = list.as_array_mut() else {
+                    continue;
+                };
+                for change in changes {
+                    if !list.contains(change) {
+                        list.push(change.clone());
+                    }
+                }
+            }
+            _ => {
+                members.insert(name.clone(), change.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by(manager: &str, force: bool) -> Apply<'_> {
+        Apply {
+            manager,
+            subresource: "",
+            force,
+            custom: false,
+            now: "2026-01-01T00:00:00Z",
+        }
+    }
+
+    fn without_managers(mut value: Value) -> Value {
+        set_metadata(&mut value, "managedFields", Value::Null);
+        value
+    }
+
+    #[test]
+    fn what_a_manager_no_longer_applies_is_removed() {
+        let first = by("a", false)
+            .to(
+                None,
+                &json!({"metadata": {"name": "m"}, "data": {"x": "1", "y": "1"}}),
+            )
+            .unwrap();
+        let second = by("b", false)
+            .to(
+                Some(&first),
+                &json!({"metadata": {"name": "m"}, "data": {"y": "1", "z": "1"}}),
+            )
+            .unwrap();
+        let third = by("a", false)
+            .to(
+                Some(&second),
+                &json!({"metadata": {"name": "m"}, "data": {}}),
+            )
+            .unwrap();
+        assert_eq!(
+            without_managers(third).get("data"),
+            Some(&json!({"y": "1", "z": "1"}))
+        );
+    }
+
+    #[test]
+    fn another_value_for_a_field_of_another_manager_is_a_conflict() {
+        let first = by("a", false)
+            .to(
+                None,
+                &json!({"metadata": {"name": "m"}, "data": {"x": "1"}}),
+            )
+            .unwrap();
+        let other = json!({"metadata": {"name": "m"}, "data": {"x": "2"}});
+        let conflicts = by("b", false).to(Some(&first), &other).unwrap_err();
+        assert_eq!(conflicts, [("a".to_owned(), ".data.x".to_owned())]);
+        assert_eq!(
+            conflict(&conflicts).message,
+            "Apply failed with 1 conflict: conflict with \"a\": .data.x"
+        );
+        let forced = by("b", true).to(Some(&first), &other).unwrap();
+        assert_eq!(forced.pointer("/data/x"), Some(&json!("2")));
+        by("b", false)
+            .to(
+                Some(&forced),
+                &json!({"metadata": {"name": "m"}, "data": {"x": "3"}}),
+            )
+            .unwrap();
+    }
+
+    #[test]
+    fn an_object_that_nobody_applied_belongs_to_before_first_apply() {
+        let created = json!({"metadata": {"name": "m"}, "data": {"x": "1"}});
+        let conflicts = by("b", false)
+            .to(Some(&created), &json!({"data": {"x": "2"}}))
+            .unwrap_err();
+        assert_eq!(
+            conflicts,
+            [("before-first-apply".to_owned(), ".data.x".to_owned())]
+        );
+        by("b", false)
+            .to(Some(&created), &json!({"data": {"x": "1", "y": "2"}}))
+            .unwrap();
+    }
+
+    #[test]
+    fn containers_are_merged_by_name() {
+        let first = json!({"spec": {"containers": [{"name": "a", "image": "1"}]}});
+        let first = by("a", false).to(None, &first).unwrap();
+        let second = by("b", false)
+            .to(
+                Some(&first),
+                &json!({"spec": {"containers": [{"name": "b", "image": "2"}]}}),
+            )
+            .unwrap();
+        let names = json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]);
+        assert_eq!(second.pointer("/spec/containers"), Some(&names));
+        let third = by("a", false)
+            .to(Some(&second), &json!({"spec": {}}))
+            .unwrap();
+        assert_eq!(
+            third.pointer("/spec/containers"),
+            Some(&json!([{"name": "b", "image": "2"}]))
+        );
+    }
+
+    #[test]
+    fn an_update_takes_the_fields_that_it_changes() {
+        let first = by("a", false)
+            .to(
+                None,
+                &json!({"metadata": {"name": "m"}, "data": {"x": "1", "y": "1"}}),
+            )
+            .unwrap();
+        let mut updated = first.clone();
+        updated["data"]["x"] = json!("2");
+        by("kubectl", false).note_update(&first, &mut updated);
+        let conflicts = by("a", false)
+            .to(Some(&updated), &json!({"data": {"x": "1", "y": "2"}}))
+            .unwrap_err();
+        assert_eq!(conflicts, [("kubectl".to_owned(), ".data.x".to_owned())]);
+    }
+}

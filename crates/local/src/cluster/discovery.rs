@@ -1,0 +1,357 @@
+//! Everything that is not an object: discovery (legacy and aggregated), version, health, OpenAPI.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use crate::cluster::Cluster;
+use crate::cluster::api::{Call, json_answer, text_answer};
+use crate::cluster::refusal::Refusal;
+use crate::cluster::resource::{Registry, Resource};
+
+/// The Kubernetes version whose behaviour this API follows.
+const VERSION: (&str, &str) = ("1", "34");
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+impl Cluster {
+    pub(crate) fn other(
+        &self,
+        segments: &[String],
+        call: &Call,
+    ) -> Result<Response<Body>, Refusal> {
+        let words: Vec<&str> = segments.iter().map(String::as_str).collect();
+        // Reviews are asked by POST and answered at once: who got here may do everything.
+        if let [
+            "apis",
+            group @ ("authorization.k8s.io" | "authentication.k8s.io"),
+            "v1",
+            kind,
+        ] = words.as_slice()
+        {
+            return review(group, kind, call);
+        }
+        if !matches!(call.method, Method::GET | Method::HEAD) {
+            return Err(Refusal::no_such_path());
+        }
+        let registry = self.model().registry.clone();
+        let aggregated = call
+            .headers
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok())
+            .is_some_and(|accept| {
+                accept.contains("g=apidiscovery.k8s.io") && accept.contains("v=v2;")
+            });
+        let answer = match words.as_slice() {
+            ["api"] if aggregated => {
+                return Ok(aggregated_answer(&registry, |group| group.is_empty()));
+            }
+            ["apis"] if aggregated => {
+                return Ok(aggregated_answer(&registry, |group| !group.is_empty()));
+            }
+            ["api"] => {
+                json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
+            }
+            ["apis"] => {
+                let groups: Vec<Value> = registry
+                    .groups()
+                    .iter()
+                    .filter(|(group, _)| !group.is_empty())
+                    .map(|(group, versions)| group_answer(group, versions))
+                    .collect();
+                json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+            }
+            ["api", version] => resource_list(&registry, "", version)?,
+            ["apis", group] => {
+                let groups = registry.groups();
+                let versions = groups.get(*group).ok_or_else(Refusal::no_such_path)?;
+                let mut answer = group_answer(group, versions);
+                if let Some(map) = answer.as_object_mut() {
+                    map.insert("kind".to_owned(), "APIGroup".into());
+                    map.insert("apiVersion".to_owned(), "v1".into());
+                }
+                answer
+            }
+            ["apis", group, version] => resource_list(&registry, group, version)?,
+            ["version"] => json!({
+                "major": VERSION.0, "minor": VERSION.1, "gitVersion": format!("v{}.{}.0+flyte", VERSION.0, VERSION.1),
+                "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
+                "compiler": "rustc", "platform": "linux/amd64",
+            }),
+            ["healthz" | "livez" | "readyz", ..] => return Ok(text_answer("ok")),
+            ["openapi", "v3"] => openapi_index(&registry),
+            ["openapi", "v3", "api", version] => openapi(&registry, "", version)?,
+            ["openapi", "v3", "apis", group, version] => openapi(&registry, group, version)?,
+            [] => {
+                let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+                for (group, versions) in registry
+                    .groups()
+                    .iter()
+                    .filter(|(group, _)| !group.is_empty())
+                {
+                    paths.push(format!("/apis/{group}"));
+                    paths.extend(
+                        versions
+                            .iter()
+                            .map(|version| format!("/apis/{group}/{version}")),
+                    );
+                }
+                paths.extend(
+                    ["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned),
+                );
+                json!({ "paths": paths })
+            }
+            _ => return Err(Refusal::no_such_path()),
+        };
+        Ok(json_answer(StatusCode::OK, answer.to_string()))
+    }
+}
+
+fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, Refusal> {
+    if call.method != Method::POST {
+        return Err(Refusal::method_not_allowed());
+    }
+    let mut review: Value = serde_json::from_slice(&call.body)
+        .map_err(|error| Refusal::bad_request(format!("the review is unreadable: {error}")))?;
+    let user = json!({ "username": "flyte", "groups": ["system:masters", "system:authenticated"] });
+    let status = match (group, kind) {
+        ("authorization.k8s.io", "selfsubjectaccessreviews" | "subjectaccessreviews") => {
+            json!({ "allowed": true })
+        }
+        ("authorization.k8s.io", "selfsubjectrulesreviews") => json!({
+            "resourceRules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] }],
+            "nonResourceRules": [{ "verbs": ["*"], "nonResourceURLs": ["*"] }], "incomplete": false,
+        }),
+        ("authentication.k8s.io", "selfsubjectreviews") => json!({ "userInfo": user }),
+        _ => return Err(Refusal::no_such_path()),
+    };
+    let members = review
+        .as_object_mut()
+        .ok_or_else(|| Refusal::bad_request("the review is not a JSON object"))?;
+    members.insert("status".to_owned(), status);
+    Ok(json_answer(StatusCode::CREATED, review.to_string()))
+}
+
+fn group_answer(group: &str, versions: &[String]) -> Value {
+    let told: Vec<Value> = versions
+        .iter()
+        .map(|version| json!({ "groupVersion": format!("{group}/{version}"), "version": version }))
+        .collect();
+    json!({ "name": group, "versions": told, "preferredVersion": told.first().cloned().unwrap_or_default() })
+}
+
+const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// Subresources by their path, with the verbs they take and the kind they speak.
+fn parts(resource: &Resource) -> Vec<(&'static str, Vec<&'static str>, String)> {
+    let mut parts = Vec::new();
+    if resource.status {
+        parts.push((
+            "status",
+            vec!["get", "patch", "update"],
+            resource.kind.clone(),
+        ));
+    }
+    if resource.is_pod() {
+        parts.push(("log", vec!["get"], "Pod".to_owned()));
+        parts.push(("binding", vec!["create"], "Binding".to_owned()));
+        parts.push(("eviction", vec!["create"], "Eviction".to_owned()));
+    }
+    if resource.plural == "namespaces" {
+        parts.push(("finalize", vec!["update"], "Namespace".to_owned()));
+    }
+    parts
+}
+
+fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Value, Refusal> {
+    let mut resources = Vec::new();
+    for resource in in_version(registry, group, version) {
+        let mut entry = json!({
+            "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced(),
+            "kind": resource.kind, "verbs": VERBS,
+        });
+        if let Some(map) = entry.as_object_mut() {
+            if !resource.short_names.is_empty() {
+                map.insert("shortNames".to_owned(), json!(resource.short_names));
+            }
+            if !resource.categories.is_empty() {
+                map.insert("categories".to_owned(), json!(resource.categories));
+            }
+        }
+        resources.push(entry);
+        for (part, verbs, kind) in parts(resource) {
+            resources.push(json!({
+                "name": format!("{}/{part}", resource.plural), "singularName": "", "namespaced": resource.namespaced(),
+                "kind": kind, "verbs": verbs,
+            }));
+        }
+    }
+    if resources.is_empty() {
+        return Err(Refusal::no_such_path());
+    }
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    Ok(
+        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources }),
+    )
+}
+
+fn in_version<'a>(
+    registry: &'a Registry,
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = &'a Arc<Resource>> {
+    registry
+        .all()
+        .filter(move |resource| resource.group == group && resource.version == version)
+}
+
+fn aggregated_answer(registry: &Registry, chosen: impl Fn(&str) -> bool) -> Response<Body> {
+    let mut items = Vec::new();
+    for (group, versions) in registry.groups().iter().filter(|(group, _)| chosen(group)) {
+        let versions: Vec<Value> = versions
+            .iter()
+            .map(|version| {
+                let resources: Vec<Value> = in_version(registry, group, version)
+                    .map(|resource| aggregated(resource))
+                    .collect();
+                json!({ "version": version, "resources": resources, "freshness": "Current" })
+            })
+            .collect();
+        items.push(json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions }));
+    }
+    let list = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
+    });
+    let mut response = json_answer(StatusCode::OK, list.to_string());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+    response
+}
+
+fn aggregated(resource: &Resource) -> Value {
+    let kind =
+        |kind: &str| json!({ "group": resource.group, "version": resource.version, "kind": kind });
+    let parts: Vec<Value> = parts(resource)
+        .into_iter()
+        .map(|(part, verbs, spoken)| json!({ "subresource": part, "responseKind": kind(&spoken), "verbs": verbs }))
+        .collect();
+    let mut entry = json!({
+        "resource": resource.plural, "responseKind": kind(&resource.kind),
+        "scope": if resource.namespaced() { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular, "verbs": VERBS,
+    });
+    if let Some(map) = entry.as_object_mut() {
+        for (name, list) in [
+            ("shortNames", json!(resource.short_names)),
+            ("categories", json!(resource.categories)),
+        ] {
+            if list.as_array().is_some_and(|list| !list.is_empty()) {
+                map.insert(name.to_owned(), list);
+            }
+        }
+        if !parts.is_empty() {
+            map.insert("subresources".to_owned(), Value::Array(parts));
+        }
+    }
+    entry
+}
+
+fn openapi_index(registry: &Registry) -> Value {
+    let mut paths = Map::new();
+    for (group, versions) in registry.groups() {
+        for version in versions {
+            let path = if group.is_empty() {
+                format!("api/{version}")
+            } else {
+                format!("apis/{group}/{version}")
+            };
+            let url = json!({ "serverRelativeURL": format!("/openapi/v3/{path}?hash=flyte") });
+            paths.insert(path, url);
+        }
+    }
+    json!({ "paths": paths })
+}
+
+/// A document that names the kinds and their operations; objects are open maps, so that clients validate here.
+fn openapi(registry: &Registry, group: &str, version: &str) -> Result<Value, Refusal> {
+    let mut paths = Map::new();
+    let mut schemas = Map::new();
+    for resource in in_version(registry, group, version) {
+        let kind =
+            json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
+        let schema = format!("{}.{}.{}", resource.group, resource.version, resource.kind);
+        let query = |name: &str, kind: &str| json!({ "name": name, "in": "query", "schema": { "type": kind, "uniqueItems": true } });
+        let operation = |action: &str, parameters: Vec<Value>| {
+            json!({
+                "x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind, "parameters": parameters,
+                "responses": { "200": { "description": "OK" } },
+            })
+        };
+        let writes = || {
+            vec![
+                query("dryRun", "string"),
+                query("fieldManager", "string"),
+                query("fieldValidation", "string"),
+            ]
+        };
+        let root = if group.is_empty() {
+            format!("/api/{version}")
+        } else {
+            format!("/apis/{group}/{version}")
+        };
+        let scope = if resource.namespaced() {
+            "/namespaces/{namespace}"
+        } else {
+            ""
+        };
+        let collection = format!("{root}{scope}/{}", resource.plural);
+        paths.insert(
+            format!("{collection}/{{name}}"),
+            json!({
+                "get": operation("get", Vec::new()), "put": operation("put", writes()),
+                "patch": operation("patch", [writes(), vec![query("force", "boolean")]].concat()),
+                "delete": operation("delete", vec![query("dryRun", "string")]),
+            }),
+        );
+        paths.insert(
+            collection,
+            json!({ "get": operation("list", Vec::new()), "post": operation("post", writes()) }),
+        );
+        schemas.insert(
+            schema,
+            json!({
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                "x-kubernetes-group-version-kind": [kind],
+                "properties": {
+                    "apiVersion": { "type": "string" }, "kind": { "type": "string" },
+                    "metadata": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+                    "spec": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+                    "status": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+                },
+            }),
+        );
+    }
+    if paths.is_empty() {
+        return Err(Refusal::no_such_path());
+    }
+    let info = json!({ "title": "Kubernetes", "version": format!("v{}.{}", VERSION.0, VERSION.1) });
+    Ok(
+        json!({ "openapi": "3.0.0", "info": info, "paths": paths, "components": { "schemas": schemas } }),
+    )
+}

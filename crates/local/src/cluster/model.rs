@@ -1,0 +1,312 @@
+//! The objects in memory, with a bounded history for watches. Everything here is synchronous and reads no clock: time
+//! comes in with the call, and what must be made durable goes out as a batch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::cluster::object::{Key, ObjectRef, Stored, parse, set_metadata};
+use crate::cluster::refusal::Refusal;
+use crate::cluster::resource::{DEFINITIONS, Registry, ResourceId};
+use crate::cluster::store::{Contents, Row, RowChange};
+
+mod deletion;
+
+pub(crate) use deletion::{DeleteOrder, Deleted, Propagation};
+
+/// How far back watches may resume, per resource. A limit on bytes keeps many versions of one large object from filling the
+/// memory; the minimum lets watchers that keep up resume in any case.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HistoryLimits {
+    pub(crate) changes: usize,
+    pub(crate) bytes: usize,
+    pub(crate) minimum: usize,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChangeKind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One entry of the history.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) revision: u64,
+    pub(crate) kind: ChangeKind,
+    pub(crate) object: Arc<Stored>,
+    pub(crate) previous: Option<Arc<Stored>>,
+}
+
+/// The objects of one resource.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) objects: BTreeMap<Key, Arc<Stored>>,
+    history: VecDeque<Change>,
+    history_bytes: usize,
+    /// The revision of the last change that the history has forgotten; a watch from here on is complete.
+    pub(crate) forgotten: u64,
+}
+
+impl Table {
+    fn remember(&mut self, change: Change, limits: HistoryLimits) {
+        self.history_bytes += change.object.json.len();
+        self.history.push_back(change);
+        while self.history.len() > limits.changes
+            || (self.history_bytes > limits.bytes && self.history.len() > limits.minimum)
+        {
+            let Some(old) = self.history.pop_front() else {
+                break;
+            };
+            self.history_bytes = self.history_bytes.saturating_sub(old.object.json.len());
+            self.forgotten = old.revision;
+        }
+    }
+
+    /// The changes after `revision`, or nothing if some of them are forgotten.
+    pub(crate) fn since(&self, revision: u64) -> Option<impl Iterator<Item = &Change>> {
+        if revision < self.forgotten {
+            return None;
+        }
+        let start = self
+            .history
+            .partition_point(|change| change.revision <= revision);
+        Some(self.history.range(start..))
+    }
+
+    /// The objects as they were at `revision`, or nothing if that is forgotten.
+    pub(crate) fn at(&self, revision: u64) -> Option<BTreeMap<Key, Arc<Stored>>> {
+        let mut objects = self.objects.clone();
+        let later: Vec<&Change> = self.since(revision)?.collect();
+        for change in later.into_iter().rev() {
+            match &change.previous {
+                Some(previous) => objects.insert(previous.key(), previous.clone()),
+                None => objects.remove(&change.object.key()),
+            };
+        }
+        Some(objects)
+    }
+}
+
+/// All objects of a cluster.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) revision: u64,
+    pub(crate) registry: Arc<Registry>,
+    tables: HashMap<ResourceId, Table>,
+    by_uid: HashMap<String, ObjectRef>,
+    /// Dependents by the uid of their owner.
+    dependents: HashMap<String, BTreeSet<ObjectRef>>,
+    batch: Vec<RowChange>,
+    limits: HistoryLimits,
+    keeps_rows: bool,
+}
+
+impl Model {
+    /// Rebuilds the model from what a store kept.
+    pub(crate) fn new(
+        contents: Contents,
+        limits: HistoryLimits,
+        keeps_rows: bool,
+    ) -> Result<Self, Refusal> {
+        let mut model = Self {
+            revision: contents.revision.max(1),
+            registry: Arc::new(Registry::built_in()),
+            tables: HashMap::new(),
+            by_uid: HashMap::new(),
+            dependents: HashMap::new(),
+            batch: Vec::new(),
+            limits,
+            keeps_rows,
+        };
+        for row in contents.rows {
+            let stored = Stored::restore(row.resource.into(), row.revision, row.json)?;
+            if &*stored.resource == DEFINITIONS {
+                Arc::make_mut(&mut model.registry).define(&stored.value()?);
+            }
+            let stored = Arc::new(stored);
+            model.index(&stored);
+            let table = model.tables.entry(stored.resource.clone()).or_default();
+            table.objects.insert(stored.key(), stored);
+        }
+        let revision = model.revision;
+        for table in model.tables.values_mut() {
+            table.forgotten = revision;
+        }
+        Ok(model)
+    }
+
+    pub(crate) fn get(&self, resource: &str, key: &Key) -> Option<&Arc<Stored>> {
+        self.tables.get(resource)?.objects.get(key)
+    }
+
+    pub(crate) fn table(&self, resource: &str) -> Option<&Table> {
+        self.tables.get(resource)
+    }
+
+    pub(crate) fn uid(&self, uid: &str) -> Option<&ObjectRef> {
+        self.by_uid.get(uid)
+    }
+
+    /// The changes that are not durable yet, and the revision up to which they go.
+    pub(crate) fn take_batch(&mut self) -> (Vec<RowChange>, u64) {
+        (std::mem::take(&mut self.batch), self.revision)
+    }
+
+    /// Stores a new version of an object. The caller has decided that it may be.
+    pub(crate) fn put(
+        &mut self,
+        resource: &ResourceId,
+        mut value: Value,
+    ) -> Result<Arc<Stored>, Refusal> {
+        let revision = self.revision + 1;
+        let stored = Arc::new(Stored::new(resource.clone(), revision, &mut value)?);
+        self.revision = revision;
+        if &**resource == DEFINITIONS {
+            Arc::make_mut(&mut self.registry).define(&value);
+        }
+        let key = stored.key();
+        let table = self.tables.entry(resource.clone()).or_default();
+        let previous = table.objects.insert(key.clone(), stored.clone());
+        let kind = if previous.is_some() {
+            ChangeKind::Modified
+        } else {
+            ChangeKind::Added
+        };
+        table.remember(
+            Change {
+                revision,
+                kind,
+                object: stored.clone(),
+                previous: previous.clone(),
+            },
+            self.limits,
+        );
+        if let Some(previous) = previous {
+            self.unindex(&previous);
+        }
+        self.index(&stored);
+        if self.keeps_rows {
+            self.batch.push(RowChange::Put(Row {
+                resource: resource.to_string(),
+                namespace: key.0,
+                name: key.1,
+                revision,
+                json: stored.json.clone(),
+            }));
+        }
+        Ok(stored)
+    }
+
+    /// Removes an object for good; the last version carries the revision of the removal.
+    fn remove(&mut self, reference: &ObjectRef) -> Result<Option<Arc<Stored>>, Refusal> {
+        let Some(table) = self.tables.get_mut(&reference.resource) else {
+            return Ok(None);
+        };
+        let Some(previous) = table.objects.remove(&reference.key) else {
+            return Ok(None);
+        };
+        self.revision += 1;
+        let revision = self.revision;
+        let mut value = parse(&previous.json)?;
+        set_metadata(&mut value, "resourceVersion", revision.to_string().into());
+        let last = Arc::new(Stored::new(
+            reference.resource.clone(),
+            revision,
+            &mut value,
+        )?);
+        table.remember(
+            Change {
+                revision,
+                kind: ChangeKind::Deleted,
+                object: last.clone(),
+                previous: Some(previous.clone()),
+            },
+            self.limits,
+        );
+        self.unindex(&previous);
+        if &*reference.resource == DEFINITIONS {
+            Arc::make_mut(&mut self.registry).undefine(&previous.meta.name);
+        }
+        if self.keeps_rows {
+            let (namespace, name) = reference.key.clone();
+            self.batch.push(RowChange::Remove {
+                resource: reference.resource.to_string(),
+                namespace,
+                name,
+            });
+        }
+        Ok(Some(last))
+    }
+
+    fn index(&mut self, stored: &Stored) {
+        self.by_uid
+            .insert(stored.meta.uid.clone(), stored.reference());
+        for owner in &stored.meta.owner_references {
+            self.dependents
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(stored.reference());
+        }
+    }
+
+    fn unindex(&mut self, stored: &Stored) {
+        self.by_uid.remove(&stored.meta.uid);
+        let reference = stored.reference();
+        for owner in &stored.meta.owner_references {
+            if let Some(dependents) = self.dependents.get_mut(&owner.uid) {
+                dependents.remove(&reference);
+                if dependents.is_empty() {
+                    self.dependents.remove(&owner.uid);
+                }
+            }
+        }
+    }
+
+    /// All objects in a namespace.
+    fn in_namespace(&self, namespace: &str) -> Vec<ObjectRef> {
+        let mut found = Vec::new();
+        for (resource, table) in &self.tables {
+            let from = (namespace.to_owned(), String::new());
+            let keys = table
+                .objects
+                .range(from..)
+                .map(|(key, _)| key)
+                .take_while(|key| key.0 == namespace);
+            found.extend(keys.map(|key| ObjectRef {
+                resource: resource.clone(),
+                key: key.clone(),
+            }));
+        }
+        found.sort();
+        found
+    }
+
+    fn namespace_is_empty(&self, namespace: &str) -> bool {
+        let from = (namespace.to_owned(), String::new());
+        self.tables.values().all(|table| {
+            table
+                .objects
+                .range(from.clone()..)
+                .next()
+                .is_none_or(|(key, _)| key.0 != namespace)
+        })
+    }
+
+    fn of_resource(&self, resource: &str) -> Vec<ObjectRef> {
+        let Some((id, table)) = self.tables.get_key_value(resource) else {
+            return Vec::new();
+        };
+        table
+            .objects
+            .keys()
+            .map(|key| ObjectRef {
+                resource: id.clone(),
+                key: key.clone(),
+            })
+            .collect()
+    }
+}

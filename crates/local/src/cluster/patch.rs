@@ -1,0 +1,360 @@
+//! The patch types of Kubernetes but server-side apply: JSON merge patch (RFC 7386), JSON patch (RFC 6902) and strategic
+//! merge patch, whose lists of maps are merged by key.
+
+use serde_json::{Map, Value};
+
+use crate::cluster::refusal::Refusal;
+
+/// A patch, by its media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+impl PatchKind {
+    pub(crate) fn of(content_type: &str) -> Result<Self, Refusal> {
+        match content_type {
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
+            other => Err(Refusal::unsupported_media(other)),
+        }
+    }
+}
+
+/// How the members of a list are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListKind {
+    /// Maps, told apart by this member.
+    Keyed(&'static str),
+    /// Scalars without order.
+    Set,
+    /// Replaced as a whole.
+    Atomic,
+}
+
+/// How a list is merged, by the name of its field. `inside_custom` is whether it lies in the part of a custom resource
+/// whose types are not known: there every list is replaced.
+pub(crate) fn list_kind(field: &str, inside_custom: bool) -> ListKind {
+    match field {
+        "finalizers" => ListKind::Set,
+        "ownerReferences" => ListKind::Keyed("uid"),
+        _ if inside_custom => ListKind::Atomic,
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "volumes"
+        | "env"
+        | "imagePullSecrets"
+        | "containerStatuses"
+        | "initContainerStatuses"
+        | "webhooks" => ListKind::Keyed("name"),
+        "ports" => ListKind::Keyed("containerPort"),
+        "volumeMounts" => ListKind::Keyed("mountPath"),
+        "volumeDevices" => ListKind::Keyed("devicePath"),
+        "conditions" | "addresses" => ListKind::Keyed("type"),
+        "hostAliases" => ListKind::Keyed("ip"),
+        "topologySpreadConstraints" => ListKind::Keyed("topologyKey"),
+        _ => ListKind::Atomic,
+    }
+}
+
+/// The key by which this list's members are told apart; the ports of a service have no `containerPort`.
+pub(crate) fn effective_key(key: &'static str, members: &[Value]) -> &'static str {
+    if key == "containerPort" && members.iter().all(|member| member.get(key).is_none()) {
+        "port"
+    } else {
+        key
+    }
+}
+
+/// JSON merge patch, in place. `null` removes.
+pub(crate) fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(members) = target.as_object_mut() else {
+        return;
+    };
+    for (name, change) in patch {
+        if change.is_null() {
+            members.shift_remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), change);
+        }
+    }
+}
+
+/// JSON patch. A `test` that does not hold, or a path that is not there, is the client's mistake (422, as in Kubernetes).
+pub(crate) fn json_patch(target: &mut Value, body: &[u8]) -> Result<(), Refusal> {
+    let patch: json_patch::Patch = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    json_patch::patch(target, &patch).map_err(|error| {
+        Refusal::new(
+            422,
+            "Invalid",
+            format!("the server rejected our request due to an error in our request: {error}"),
+        )
+    })
+}
+
+/// Strategic merge patch with its directives `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…` and
+/// `$setElementOrder/…`.
+pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), Refusal> {
+    let Value::Object(mut patch) = patch else {
+        *target = patch;
+        return Ok(());
+    };
+    match patch
+        .shift_remove("$patch")
+        .as_ref()
+        .map(|directive| directive.as_str().unwrap_or_default())
+    {
+        None | Some("merge") => {}
+        Some("replace") => {
+            *target = Value::Object(patch);
+            return Ok(());
+        }
+        Some("delete") => {
+            *target = Value::Object(Map::new());
+            return Ok(());
+        }
+        Some(other) => return Err(unknown_directive(other)),
+    }
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(members) = target.as_object_mut() else {
+        return Ok(());
+    };
+    if let Some(kept) = patch.shift_remove("$retainKeys") {
+        let kept: Vec<&str> = kept
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        members.retain(|name, _| kept.contains(&name.as_str()));
+    }
+    let mut orders = Vec::new();
+    for (name, change) in patch {
+        if let Some(field) = name.strip_prefix("$setElementOrder/") {
+            orders.push((field.to_owned(), change));
+        } else if let Some(field) = name.strip_prefix("$deleteFromPrimitiveList/") {
+            let gone = change.as_array().cloned().unwrap_or_default();
+            if let Some(list) = members.get_mut(field).and_then(Value::as_array_mut) {
+                list.retain(|member| !gone.contains(member));
+            }
+        } else {
+            strategic_member(members, name, change)?;
+        }
+    }
+    for (field, order) in orders {
+        let kind = list_kind(&field, false);
+        if let (Some(list), Some(order)) = (
+            members.get_mut(&field).and_then(Value::as_array_mut),
+            order.as_array(),
+        ) {
+            sort_by_order(list, order, kind);
+        }
+    }
+    Ok(())
+}
+
+fn strategic_member(
+    members: &mut Map<String, Value>,
+    name: String,
+    change: Value,
+) -> Result<(), Refusal> {
+    match change {
+        Value::Null => {
+            members.shift_remove(&name);
+        }
+        Value::Array(changes) => match (list_kind(&name, false), members.get_mut(&name)) {
+            (ListKind::Keyed(key), found) => {
+                let mut list = match found {
+                    Some(Value::Array(list)) => std::mem::take(list),
+                    _ => Vec::new(),
+                };
+                let key = effective_key(key, &changes);
+                merge_keyed(&mut list, changes, key)?;
+                members.insert(name, Value::Array(list));
+            }
+            (ListKind::Set, Some(Value::Array(list))) => {
+                for change in changes {
+                    if !list.contains(&change) {
+                        list.push(change);
+                    }
+                }
+            }
+            (ListKind::Set | ListKind::Atomic, _) => {
+                members.insert(name, Value::Array(changes));
+            }
+        },
+        Value::Object(change) => {
+            let deleted = change.get("$patch").and_then(Value::as_str) == Some("delete");
+            if deleted {
+                members.shift_remove(&name);
+            } else {
+                strategic(
+                    members.entry(name).or_insert(Value::Null),
+                    Value::Object(change),
+                )?;
+            }
+        }
+        scalar => {
+            members.insert(name, scalar);
+        }
+    }
+    Ok(())
+}
+
+fn merge_keyed(list: &mut Vec<Value>, changes: Vec<Value>, key: &str) -> Result<(), Refusal> {
+    if changes
+        .iter()
+        .any(|change| change.get("$patch").and_then(Value::as_str) == Some("replace"))
+    {
+        *list = changes
+            .into_iter()
+            .filter(|change| change.get("$patch").is_none())
+            .collect();
+        return Ok(());
+    }
+    for change in changes {
+        let Some(identity) = change.get(key).cloned() else {
+            return Err(Refusal::bad_request(format!(
+                "map: {change} does not contain declared merge key: {key}"
+            )));
+        };
+        let found = list
+            .iter()
+            .position(|member| member.get(key) == Some(&identity));
+        let delete = change.get("$patch").and_then(Value::as_str) == Some("delete");
+        match (found, delete) {
+            (Some(index), true) => {
+                list.remove(index);
+            }
+            (None, true) => {}
+            (Some(index), false) => {
+                if let Some(member) = list.get_mut(index) {
+                    strategic(member, change)?;
+                }
+            }
+            (None, false) => {
+                let mut member = Value::Null;
+                strategic(&mut member, change)?;
+                list.push(member);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sort_by_order(list: &mut [Value], order: &[Value], kind: ListKind) {
+    let place = |member: &Value| {
+        order.iter().position(|wanted| match kind {
+            ListKind::Keyed(key) => wanted.get(key).is_some() && wanted.get(key) == member.get(key),
+            ListKind::Set | ListKind::Atomic => wanted == member,
+        })
+    };
+    // Members that the order does not name stay behind those it does.
+    list.sort_by_key(|member| place(member).unwrap_or(usize::MAX));
+}
+
+fn unknown_directive(given: &str) -> Refusal {
+    Refusal::bad_request(format!(
+        "unknown directive $patch: {given:?}; it is one of merge, replace, delete"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_replaces_lists_and_removes_nulls() {
+        let mut target = json!({"a": {"b": 1, "c": 2}, "l": [1, 2], "x": 1});
+        merge(
+            &mut target,
+            json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [3], "x": {"y": 1}}),
+        );
+        assert_eq!(
+            target,
+            json!({"a": {"c": 2, "d": {"f": 1}}, "l": [3], "x": {"y": 1}})
+        );
+    }
+
+    #[test]
+    fn a_strategic_patch_merges_lists_by_key() {
+        let pod = || json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}], "t": [1]}});
+        for (case, patch, expected) in [
+            (
+                "a member is changed in place",
+                json!({"spec": {"containers": [{"name": "b", "image": "2"}]}}),
+                json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "2"}], "t": [1]}}),
+            ),
+            (
+                "a member is added",
+                json!({"spec": {"containers": [{"name": "c"}]}}),
+                json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}, {"name": "c"}], "t": [1]}}),
+            ),
+            (
+                "a member is deleted",
+                json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+                json!({"spec": {"containers": [{"name": "b", "image": "1"}], "t": [1]}}),
+            ),
+            (
+                "other lists are replaced",
+                json!({"spec": {"t": [2]}}),
+                json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}], "t": [2]}}),
+            ),
+            (
+                "a map is replaced",
+                json!({"spec": {"$patch": "replace", "t": []}}),
+                json!({"spec": {"t": []}}),
+            ),
+            (
+                "the order is set",
+                json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "t": null}}),
+                json!({"spec": {"containers": [{"name": "b", "image": "1"}, {"name": "a", "image": "1"}]}}),
+            ),
+        ] {
+            let mut target = pod();
+            strategic(&mut target, patch).unwrap();
+            assert_eq!(target, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn finalizers_are_a_set() {
+        let mut target = json!({"metadata": {"finalizers": ["a", "b"]}});
+        strategic(&mut target, json!({"metadata": {"finalizers": ["c", "a"]}})).unwrap();
+        strategic(
+            &mut target,
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"]}}),
+        )
+        .unwrap();
+        assert_eq!(target, json!({"metadata": {"finalizers": ["a", "c"]}}));
+    }
+
+    #[test]
+    fn a_list_without_its_key_is_a_bad_request() {
+        let mut target = json!({"spec": {"containers": []}});
+        let refusal = strategic(
+            &mut target,
+            json!({"spec": {"containers": [{"image": "x"}]}}),
+        )
+        .unwrap_err();
+        assert_eq!(refusal.code, 400);
+    }
+}

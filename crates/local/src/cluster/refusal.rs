@@ -1,0 +1,253 @@
+//! Why a request was refused, in the words of a Kubernetes API server: every refusal is answered as a `metav1.Status`.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+/// A request that was not done, and the status that tells the client so.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// HTTP status code.
+    pub code: u16,
+    /// Machine-readable reason (`metav1.StatusReason`).
+    pub reason: &'static str,
+    /// What a person reads.
+    pub message: String,
+    /// `details` of the status, if there are any.
+    pub details: Option<Box<Value>>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    fn about(mut self, group: &str, resource: &str, name: &str) -> Self {
+        let mut details = json!({ "name": name, "kind": resource });
+        if let (false, Some(map)) = (group.is_empty(), details.as_object_mut()) {
+            map.insert("group".to_owned(), group.into());
+        }
+        self.details = Some(Box::new(details));
+        self
+    }
+
+    pub(crate) fn not_found(group: &str, resource: &str, name: &str) -> Self {
+        Self::new(
+            404,
+            "NotFound",
+            format!("{} \"{name}\" not found", qualified(group, resource)),
+        )
+        .about(group, resource, name)
+    }
+
+    pub(crate) fn no_such_path() -> Self {
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+    }
+
+    pub(crate) fn already_exists(group: &str, resource: &str, name: &str) -> Self {
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{} \"{name}\" already exists", qualified(group, resource)),
+        )
+        .about(group, resource, name)
+    }
+
+    pub(crate) fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            qualified(group, resource)
+        );
+        Self::new(409, "Conflict", message).about(group, resource, name)
+    }
+
+    /// The conflict of a write that was based on an older version of the object.
+    pub(crate) fn stale(group: &str, resource: &str, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(group, resource, name, why)
+    }
+
+    pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: &[Cause]) -> Self {
+        let told: Vec<String> = causes
+            .iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect();
+        let told = match told.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let mut refusal = Self::new(
+            422,
+            "Invalid",
+            format!("{} \"{name}\" is invalid: {told}", qualified(group, kind)),
+        )
+        .about(group, kind, name);
+        if let Some(details) = refusal
+            .details
+            .as_mut()
+            .and_then(|details| details.as_object_mut())
+        {
+            let causes = causes
+                .iter()
+                .map(|cause| json!({ "reason": cause.reason, "message": cause.message, "field": cause.field }))
+                .collect();
+            details.insert("causes".to_owned(), Value::Array(causes));
+        }
+        refusal
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    pub(crate) fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let message = format!(
+            "{} \"{name}\" is forbidden: {why}",
+            qualified(group, resource)
+        );
+        Self::new(403, "Forbidden", message).about(group, resource, name)
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+    }
+
+    pub(crate) fn not_acceptable() -> Self {
+        Self::new(
+            406,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json",
+        )
+    }
+
+    pub(crate) fn unsupported_media(given: &str) -> Self {
+        Self::new(
+            415,
+            "UnsupportedMediaType",
+            format!("the body of the request was in an unknown format - {given:?} is not accepted"),
+        )
+    }
+
+    /// The watch or list starts at a version that the bounded history no longer has.
+    pub(crate) fn expired(asked: u64, oldest: u64) -> Self {
+        Self::new(
+            410,
+            "Expired",
+            format!("too old resource version: {asked} ({oldest})"),
+        )
+    }
+
+    pub(crate) fn continue_expired() -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You must start \
+                       a new list without the continue parameter.";
+        Self::new(410, "Expired", message)
+    }
+
+    /// The object is larger than the store takes, refused in etcd's words because clients look for them
+    /// (spec 04 §2, "workflow too large").
+    pub(crate) fn object_too_large(size: usize, limit: usize) -> Self {
+        let message = format!(
+            "etcdserver: request is too large: the object has {size} bytes, the limit is {limit}"
+        );
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit}"),
+        )
+    }
+
+    pub(crate) fn not_implemented(what: &str) -> Self {
+        Self::new(
+            501,
+            "NotImplemented",
+            format!("{what} is not supported by the embedded Kubernetes API"),
+        )
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(500, "InternalError", message)
+    }
+
+    /// The refusal as a `metav1.Status`.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason,
+        });
+        if let Some(map) = status.as_object_mut() {
+            if let Some(details) = &self.details {
+                map.insert("details".to_owned(), (**details).clone());
+            }
+            map.insert("code".to_owned(), self.code.into());
+        }
+        status
+    }
+
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        Bytes::from(self.to_value().to_string())
+    }
+}
+
+/// One reason why an object is invalid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) reason: &'static str,
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+impl Cause {
+    pub(crate) fn required(field: impl Into<String>) -> Self {
+        Self {
+            reason: "FieldValueRequired",
+            field: field.into(),
+            message: "Required value".to_owned(),
+        }
+    }
+
+    pub(crate) fn value(field: impl Into<String>, value: &str, rule: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {value:?}: {rule}"),
+        }
+    }
+
+    pub(crate) fn forbidden(field: impl Into<String>, rule: &str) -> Self {
+        Self {
+            reason: "FieldValueForbidden",
+            field: field.into(),
+            message: format!("Forbidden: {rule}"),
+        }
+    }
+}
+
+fn qualified(group: &str, resource: &str) -> String {
+    if group.is_empty() {
+        resource.to_owned()
+    } else {
+        format!("{resource}.{group}")
+    }
+}

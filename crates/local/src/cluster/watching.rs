@@ -1,0 +1,252 @@
+//! Watch: a stream of the changes of one resource. A watcher keeps only its place in the history, so a slow one costs
+//! nothing and is told 410 when its place is forgotten.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::stream;
+use http::{Response, StatusCode};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::cluster::api::{Call, json_answer};
+use crate::cluster::model::{Change, ChangeKind};
+use crate::cluster::object::Stored;
+use crate::cluster::refusal::Refusal;
+use crate::cluster::request::{Form, Target};
+use crate::cluster::selector::Selector;
+
+/// How long a watch lasts when its client does not say.
+const DEFAULT_LENGTH: Duration = Duration::from_mins(60);
+
+struct Watcher {
+    cluster: Cluster,
+    target: Target,
+    selector: Selector,
+    form: Form,
+    /// Everything up to here has been told.
+    position: u64,
+    durable: watch::Receiver<u64>,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    end: Instant,
+    /// Frames that are ready to go.
+    ready: VecDeque<Bytes>,
+    over: bool,
+}
+
+impl Cluster {
+    pub(crate) fn watch(&self, target: &Target, call: &Call) -> Result<Response<Body>, Refusal> {
+        let mut target = target.clone();
+        let form = call.form()?;
+        let selector = self.selector(&target, call)?;
+        if let Some(name) = target.name.take() {
+            return Err(Refusal::bad_request(format!(
+                "watch a collection with fieldSelector metadata.name={name}"
+            )));
+        }
+        let asked = call.query.number::<u64>("resourceVersion")?.unwrap_or(0);
+        let bookmarks = call.query.flag("allowWatchBookmarks");
+        let send_initial = match call.query.text("sendInitialEvents") {
+            "" => asked == 0,
+            _ => call.query.flag("sendInitialEvents"),
+        };
+        let mark_initial = bookmarks && call.query.flag("sendInitialEvents");
+        let length = call
+            .query
+            .number::<u64>("timeoutSeconds")?
+            .filter(|seconds| *seconds > 0);
+        let now = Instant::now();
+        let mut watcher = Watcher {
+            cluster: self.clone(),
+            selector,
+            form,
+            position: asked,
+            durable: self.durable(),
+            bookmarks,
+            next_bookmark: now + self.options().bookmark_interval,
+            end: now + length.map_or(DEFAULT_LENGTH, Duration::from_secs),
+            ready: VecDeque::new(),
+            over: false,
+            target,
+        };
+        // What is not durable yet is not shown: the state is that of the durable revision.
+        let shown = *watcher.durable.borrow_and_update();
+        if asked > self.model().revision {
+            return Err(Refusal::expired(asked, shown));
+        }
+        if send_initial {
+            watcher.tell_state(shown)?;
+            watcher.position = shown;
+            if mark_initial {
+                watcher.bookmark(true);
+            }
+        } else if asked == 0 {
+            watcher.position = shown;
+        }
+        watcher.catch_up(shown);
+        let frames = stream::unfold(watcher, |mut watcher| async move {
+            let frame = watcher.next().await?;
+            Some((Ok::<Bytes, Infallible>(frame), watcher))
+        });
+        Ok(json_answer(StatusCode::OK, Body::from_stream(frames)))
+    }
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(frame);
+            }
+            if self.over {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.end) => {
+                    if self.bookmarks {
+                        self.bookmark(false);
+                    }
+                    self.over = true;
+                }
+                changed = self.durable.changed() => match changed {
+                    Ok(()) => {
+                        let shown = *self.durable.borrow_and_update();
+                        self.catch_up(shown);
+                    }
+                    Err(_) => self.over = true,
+                },
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => self.bookmark(false),
+            }
+        }
+    }
+
+    /// The objects as they are at `revision`, as if all had just been added.
+    fn tell_state(&mut self, revision: u64) -> Result<(), Refusal> {
+        let objects = {
+            let model = self.cluster.model();
+            match model.table(&self.target.resource.id) {
+                None => return Ok(()),
+                Some(table) if revision == model.revision => table.objects.clone(),
+                Some(table) => table
+                    .at(revision)
+                    .ok_or_else(|| Refusal::expired(revision, table.forgotten))?,
+            }
+        };
+        for object in objects.values() {
+            if self.selects(object) {
+                self.tell("ADDED", object);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the changes between the position and `until`.
+    fn catch_up(&mut self, until: u64) {
+        if until <= self.position {
+            return;
+        }
+        let changes: Result<Vec<Change>, u64> = {
+            let model = self.cluster.model();
+            match model.table(&self.target.resource.id) {
+                None => Ok(Vec::new()),
+                Some(table) => match table.since(self.position) {
+                    Some(changes) => Ok(changes
+                        .take_while(|change| change.revision <= until)
+                        .cloned()
+                        .collect()),
+                    None => Err(table.forgotten),
+                },
+            }
+        };
+        match changes {
+            Ok(changes) => {
+                for change in changes {
+                    self.tell_change(&change);
+                }
+                self.position = until;
+            }
+            Err(forgotten) => {
+                let error = json!({ "type": "ERROR", "object": Refusal::expired(self.position, forgotten).to_value() });
+                self.ready.push_back(format!("{error}\n").into());
+                self.over = true;
+            }
+        }
+    }
+
+    /// An object that leaves the selection is deleted for this watcher, one that enters is added.
+    fn tell_change(&mut self, change: &Change) {
+        let was = change
+            .previous
+            .as_ref()
+            .is_some_and(|previous| self.selects(previous));
+        let is = change.kind != ChangeKind::Deleted && self.selects(&change.object);
+        match (was, is) {
+            (false, true) => self.tell("ADDED", &change.object),
+            (true, true) => self.tell("MODIFIED", &change.object),
+            (true, false) => self.tell("DELETED", &change.object),
+            (false, false) => {}
+        }
+    }
+
+    fn selects(&self, object: &Stored) -> bool {
+        (self.target.namespace.is_empty() || self.target.namespace == object.meta.namespace)
+            && self.selector.matches(object)
+    }
+
+    fn tell(&mut self, kind: &'static str, object: &Stored) {
+        let head: &'static [u8] = match kind {
+            "ADDED" => br#"{"type":"ADDED","object":"#,
+            "MODIFIED" => br#"{"type":"MODIFIED","object":"#,
+            _ => br#"{"type":"DELETED","object":"#,
+        };
+        match self
+            .cluster
+            .render(object, &self.target.resource, self.form)
+        {
+            // The object's own bytes are shared by all watchers, not copied.
+            Ok(json) => {
+                self.ready
+                    .extend([Bytes::from_static(head), json, Bytes::from_static(b"}\n")])
+            }
+            Err(refusal) => {
+                let error = json!({ "type": "ERROR", "object": refusal.to_value() });
+                self.ready.push_back(format!("{error}\n").into());
+                self.over = true;
+            }
+        }
+    }
+
+    fn bookmark(&mut self, initial_end: bool) {
+        self.next_bookmark = Instant::now() + self.cluster.options().bookmark_interval;
+        let mut metadata = json!({ "resourceVersion": self.position.to_string() });
+        if let (true, Some(map)) = (initial_end, metadata.as_object_mut()) {
+            map.insert("creationTimestamp".to_owned(), serde_json::Value::Null);
+            map.insert(
+                "annotations".to_owned(),
+                json!({ "k8s.io/initial-events-end": "true" }),
+            );
+        }
+        let resource = &self.target.resource;
+        let (kind, api_version) = match self.form {
+            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            _ => (resource.kind.as_str(), resource.api_version()),
+        };
+        let mut object = json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata });
+        // Typed clients insist on the members that their type requires.
+        if let (true, Some(map)) = (
+            resource.is_pod() && self.form == Form::Object,
+            object.as_object_mut(),
+        ) {
+            map.insert("spec".to_owned(), json!({ "containers": null }));
+        }
+        let event = json!({ "type": "BOOKMARK", "object": object });
+        self.ready.push_back(format!("{event}\n").into());
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the embedded platform through its public faces.
+
+mod cluster;
