@@ -1,0 +1,522 @@
+//! Bindings: where each input of a node comes from, and whether it may (spec 08 A8).
+
+use std::sync::LazyLock;
+
+use flyte_idl::{
+    core::{
+        Binding, BindingData, LiteralType, Node, OutputReference, Scalar, SimpleType, Variable,
+        binding_data, literal_type::Type, primitive, promise_attribute, scalar,
+    },
+    text::prototext,
+};
+use regex::Regex;
+
+use super::{
+    Rules,
+    edges::Direction,
+    errors::{Collector, CompileError, Mismatch},
+    graph::{Graph, Outputs, Provider},
+    interface::Variables,
+};
+use crate::{
+    layout::START_NODE,
+    types::{self, castable, simple_or_none},
+};
+
+/// `name`, or `[2].name` for an element of a list.
+static VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?:\[([0-9]+)\]\.)?([0-9A-Za-z_]+)").expect("the pattern is a constant")
+});
+
+/// The node that is bound.
+struct Consumer<'a> {
+    id: &'a str,
+    /// Name in its metadata; `None` without metadata.
+    name: Option<&'a str>,
+}
+
+/// What is known about an input before it is bound.
+enum Expected<'a> {
+    /// Its declared type.
+    Type(&'a LiteralType),
+    /// Nothing: the type comes from the binding (branches and approvals).
+    Anything,
+}
+
+/// A value that was bound: its type, and the nodes that it comes from.
+struct Bound {
+    literal_type: LiteralType,
+    providers: Vec<String>,
+}
+
+impl Graph<'_, '_> {
+    /// Checks the bindings of a node against its inputs and connects it to where they come from.
+    pub(super) fn check_bindings(
+        &mut self,
+        node: &mut Node,
+        inputs: &Variables,
+        direction: Direction,
+    ) {
+        self.bindings(node, Some(inputs), direction);
+    }
+
+    /// Finds the types of a node's inputs from its bindings.
+    pub(super) fn resolve_bindings(&mut self, node: &mut Node, direction: Direction) -> Variables {
+        self.bindings(node, None, direction)
+    }
+
+    fn bindings(
+        &mut self,
+        node: &mut Node,
+        declared: Option<&Variables>,
+        direction: Direction,
+    ) -> Variables {
+        let consumer = Consumer {
+            id: &node.id,
+            name: node
+                .metadata
+                .as_ref()
+                .map(|metadata| metadata.name.as_str()),
+        };
+        let mut provided = Variables::new();
+        let mut resolved = Variables::new();
+        for Binding { var, binding } in &mut node.inputs {
+            let variable = declared.and_then(|declared| declared.get(var));
+            if declared.is_some() && variable.is_none() {
+                self.errors
+                    .add(CompileError::variable_name_not_found(consumer.id, var));
+                continue;
+            }
+            let Some(data) = binding else {
+                self.errors
+                    .add(CompileError::value_required(consumer.id, "Binding"));
+                continue;
+            };
+            if provided.insert(var.clone(), Variable::default()).is_some() {
+                self.errors
+                    .add(CompileError::parameter_bound_more_than_once(
+                        consumer.id,
+                        var,
+                    ));
+                continue;
+            }
+            let untyped = LiteralType::default();
+            let expected = match variable {
+                Some(variable) => Expected::Type(variable.r#type.as_ref().unwrap_or(&untyped)),
+                None => Expected::Anything,
+            };
+            let mut errors = std::mem::take(&mut self.errors);
+            let bound = self.bind_value(&consumer, var, data, &expected, &mut errors);
+            self.errors = errors;
+            let Some(bound) = bound else {
+                continue;
+            };
+            for provider in &bound.providers {
+                self.edges.add(provider, consumer.id, direction);
+                self.edges.add_inward(provider, &self.around);
+            }
+            resolved.insert(
+                var.clone(),
+                Variable {
+                    r#type: Some(bound.literal_type),
+                    ..Default::default()
+                },
+            );
+        }
+        for (name, variable) in declared.into_iter().flatten() {
+            if !provided.contains_key(name) && !self.is_optional(variable) {
+                self.errors
+                    .add(CompileError::parameter_not_bound(consumer.id, name));
+            }
+        }
+        resolved
+    }
+
+    /// Whether an input need not be bound: its type is a union with NONE. The reference takes any variant that
+    /// is not simple for NONE as well.
+    fn is_optional(&self, variable: &Variable) -> bool {
+        let Some(Type::UnionType(union)) = variable
+            .r#type
+            .as_ref()
+            .and_then(|known| known.r#type.as_ref())
+        else {
+            return false;
+        };
+        union
+            .variants
+            .iter()
+            .any(|variant| match self.shared.rules {
+                Rules::Reference => simple_or_none(variant) == SimpleType::None as i32,
+                Rules::Strict => types::is_simple(variant, SimpleType::None),
+            })
+    }
+
+    fn bind_value(
+        &self,
+        consumer: &Consumer<'_>,
+        parameter: &str,
+        data: &mut BindingData,
+        expected: &Expected<'_>,
+        errors: &mut Collector,
+    ) -> Option<Bound> {
+        let mark = errors.mark();
+        if let Expected::Type(declared) = expected
+            && let Some(Type::UnionType(union)) = &declared.r#type
+            && !matches!(
+                data.value,
+                Some(binding_data::Value::Scalar(_) | binding_data::Value::Promise(_))
+            )
+        {
+            return self.bind_variant(
+                consumer,
+                parameter,
+                data,
+                (declared, &union.variants),
+                errors,
+            );
+        }
+        let shape = match expected {
+            Expected::Type(declared) => declared.r#type.as_ref(),
+            Expected::Anything => None,
+        };
+        let mut mismatch = |received: &str| {
+            errors.add(CompileError::mismatching_bindings(
+                consumer.id,
+                parameter,
+                &expected.text(),
+                received,
+            ));
+        };
+        match (&mut data.value, shape) {
+            (Some(binding_data::Value::Collection(list)), Some(Type::CollectionType(element))) => {
+                let bound =
+                    Elements(self, consumer, parameter, element).bind(&mut list.bindings, errors);
+                errors.clean_since(mark).then_some(bound)
+            }
+            (Some(binding_data::Value::Map(map)), Some(Type::MapValueType(value))) => {
+                let bound = Elements(self, consumer, parameter, value)
+                    .bind(map.bindings.values_mut(), errors);
+                errors.clean_since(mark).then_some(bound)
+            }
+            (Some(binding_data::Value::Collection(list)), _) => {
+                mismatch(&prototext(list));
+                None
+            }
+            (Some(binding_data::Value::Map(map)), _) => {
+                mismatch(&prototext(map));
+                None
+            }
+            (Some(binding_data::Value::Scalar(scalar)), _) => {
+                bind_scalar(consumer, parameter, scalar, expected, errors)
+            }
+            (Some(binding_data::Value::Promise(promise)), _) => {
+                self.bind_promise(consumer, parameter, promise, expected, errors)
+            }
+            (Some(binding_data::Value::OffloadedMetadata(_)), _) => {
+                mismatch("*core.BindingData_OffloadedMetadata");
+                None
+            }
+            (None, _) => {
+                mismatch("");
+                None
+            }
+        }
+    }
+
+    /// A collection or map for a union: exactly one variant must take it.
+    fn bind_variant(
+        &self,
+        consumer: &Consumer<'_>,
+        parameter: &str,
+        data: &mut BindingData,
+        (declared, variants): (&LiteralType, &[LiteralType]),
+        errors: &mut Collector,
+    ) -> Option<Bound> {
+        let mut taken: Option<(&LiteralType, Bound)> = None;
+        for variant in variants {
+            let mut own = Collector::default();
+            let expected = Expected::Type(variant);
+            let Some(bound) = self.bind_value(consumer, parameter, data, &expected, &mut own)
+            else {
+                continue;
+            };
+            if let Some((first, _)) = taken {
+                errors.add(CompileError::ambiguous_union(
+                    consumer.id,
+                    parameter,
+                    [&prototext(declared), &prototext(data)],
+                    [&prototext(first), &prototext(variant)],
+                ));
+                return None;
+            }
+            taken = Some((variant, bound));
+        }
+        if taken.is_none() {
+            errors.add(CompileError::incompatible_union(
+                consumer.id,
+                parameter,
+                &prototext(declared),
+                &prototext(data),
+            ));
+        }
+        taken.map(|(_, bound)| bound)
+    }
+
+    fn bind_promise(
+        &self,
+        consumer: &Consumer<'_>,
+        parameter: &str,
+        promise: &mut OutputReference,
+        expected: &Expected<'_>,
+        errors: &mut Collector,
+    ) -> Option<Bound> {
+        let node = if promise.node_id.is_empty() {
+            START_NODE
+        } else {
+            &promise.node_id
+        };
+        let Some(provider) = self.providers.get(node) else {
+            errors.add(CompileError::node_reference_not_found(node, node));
+            errors.add(CompileError::parameter_not_bound(consumer.id, parameter));
+            return None;
+        };
+        let Some(reference) = parse_variable(&promise.var, provider) else {
+            errors.add(CompileError::syntax_error(consumer.id, &promise.var));
+            return None;
+        };
+        let variable = match &provider.outputs {
+            Outputs::Known(outputs) => {
+                let known = outputs.get(reference.name);
+                if known.is_none() {
+                    errors.add(CompileError::variable_name_not_found(node, reference.name));
+                }
+                known
+            }
+            // Its aliases were reported where it was validated.
+            Outputs::Broken => None,
+        };
+        let Some(variable) = variable else {
+            errors.add(CompileError::parameter_not_bound(consumer.id, parameter));
+            return None;
+        };
+        let label = |name: Option<&str>, variable: &str| match name {
+            Some(name) => format!("{name}.{variable}"),
+            None => variable.to_owned(),
+        };
+        let mismatch = |actual: Option<&LiteralType>| {
+            CompileError::mismatching_variables(
+                consumer.id,
+                &Mismatch {
+                    up: label(provider.name.as_deref(), &promise.var),
+                    up_type: types::text(actual),
+                    down: label(consumer.name, parameter),
+                    down_type: expected.mismatch_text(),
+                },
+            )
+        };
+        let untyped = LiteralType::default();
+        let mut source = variable.r#type.as_ref().unwrap_or(&untyped);
+        if reference.indexed {
+            match &source.r#type {
+                Some(Type::CollectionType(element)) => source = element,
+                _ => errors.add(mismatch(Some(source))),
+            }
+        }
+        for attribute in &promise.attr_path {
+            let key = match &attribute.value {
+                Some(promise_attribute::Value::StringValue(key)) => key.as_str(),
+                _ => "",
+            };
+            match attribute_type(source, key) {
+                Ok(inner) => source = inner,
+                Err(NoSuchField) => {
+                    errors.add(CompileError::field_not_found(
+                        consumer.id,
+                        &promise.var,
+                        &prototext(source),
+                        key,
+                    ));
+                    return None;
+                }
+            }
+        }
+        if let Expected::Type(declared) = expected
+            && !castable(source, declared)
+        {
+            errors.add(mismatch(Some(source)));
+            return None;
+        }
+        let bound = Bound {
+            literal_type: source.clone(),
+            providers: vec![node.to_owned()],
+        };
+        promise.node_id = node.to_owned();
+        Some(bound)
+    }
+}
+
+impl Expected<'_> {
+    /// The type as binding errors show it. An input of no declared type stands as NONE.
+    fn text(&self) -> String {
+        match self {
+            Self::Type(declared) => prototext(*declared),
+            Self::Anything => prototext(&types::simple(SimpleType::None)),
+        }
+    }
+
+    /// The type as type errors show it.
+    fn mismatch_text(&self) -> String {
+        match self {
+            Self::Type(declared) => types::text(Some(declared)),
+            Self::Anything => self.text(),
+        }
+    }
+}
+
+/// The elements of a list or map that is bound, for an element type.
+struct Elements<'a, 'g, 's, 't>(
+    &'a Graph<'g, 's>,
+    &'a Consumer<'a>,
+    &'a str,
+    &'t LiteralType,
+);
+
+impl Elements<'_, '_, '_, '_> {
+    fn bind<'d>(
+        self,
+        elements: impl IntoIterator<Item = &'d mut BindingData>,
+        errors: &mut Collector,
+    ) -> Bound {
+        let Self(graph, consumer, parameter, element) = self;
+        let mut providers = Vec::new();
+        for data in elements {
+            let expected = Expected::Type(element);
+            if let Some(bound) = graph.bind_value(consumer, parameter, data, &expected, errors) {
+                providers.extend(bound.providers);
+            }
+        }
+        Bound {
+            literal_type: LiteralType::default(),
+            providers,
+        }
+    }
+}
+
+fn bind_scalar(
+    consumer: &Consumer<'_>,
+    parameter: &str,
+    scalar: &Scalar,
+    expected: &Expected<'_>,
+    errors: &mut Collector,
+) -> Option<Bound> {
+    let mark = errors.mark();
+    let actual = types::of_scalar(scalar);
+    match (&actual, expected) {
+        (None, _) => errors.add(CompileError::unrecognized_value(
+            consumer.id,
+            go_type(scalar),
+        )),
+        (Some(actual), Expected::Type(declared)) if !castable(actual, declared) => {
+            errors.add(CompileError::mismatching_types(
+                consumer.id,
+                parameter,
+                &types::text(Some(actual)),
+                &types::text(Some(declared)),
+            ));
+        }
+        _ => {}
+    }
+    if let Expected::Type(declared) = expected
+        && let Some(Type::EnumType(choice)) = &declared.r#type
+    {
+        let value = string_value(scalar);
+        if !choice.values.iter().any(|known| known == value) {
+            errors.add(CompileError::illegal_enum_value(
+                consumer.id,
+                parameter,
+                value,
+                &choice.values,
+            ));
+        }
+    }
+    let literal_type = actual.filter(|_| errors.clean_since(mark))?;
+    Some(Bound {
+        literal_type,
+        providers: Vec::new(),
+    })
+}
+
+fn string_value(scalar: &Scalar) -> &str {
+    match &scalar.value {
+        Some(scalar::Value::Primitive(primitive)) => match &primitive.value {
+            Some(primitive::Value::StringValue(value)) => value,
+            _ => "",
+        },
+        _ => "",
+    }
+}
+
+/// The Go type of a scalar whose type cannot be told; error messages show it.
+fn go_type(scalar: &Scalar) -> &'static str {
+    match &scalar.value {
+        None => "<nil>",
+        Some(scalar::Value::Primitive(_)) => "*core.Scalar_Primitive",
+        Some(scalar::Value::Blob(_)) => "*core.Scalar_Blob",
+        Some(scalar::Value::Binary(_)) => "*core.Scalar_Binary",
+        Some(scalar::Value::Schema(_)) => "*core.Scalar_Schema",
+        Some(scalar::Value::NoneType(_)) => "*core.Scalar_NoneType",
+        Some(scalar::Value::Error(_)) => "*core.Scalar_Error",
+        Some(scalar::Value::Generic(_)) => "*core.Scalar_Generic",
+        Some(scalar::Value::StructuredDataset(_)) => "*core.Scalar_StructuredDataset",
+        Some(scalar::Value::Union(_)) => "*core.Scalar_Union",
+    }
+}
+
+struct Reference<'a> {
+    name: &'a str,
+    indexed: bool,
+}
+
+/// A variable of exactly this name, else what the pattern finds if it finds it once. The reference knows only
+/// the pattern, which takes `a-b` for two variables (spec 08 A18, 12).
+fn parse_variable<'a>(text: &'a str, provider: &Provider) -> Option<Reference<'a>> {
+    if let Outputs::Known(outputs) = &provider.outputs
+        && outputs.contains_key(text)
+    {
+        return Some(Reference {
+            name: text,
+            indexed: false,
+        });
+    }
+    let mut matches = VARIABLE.captures_iter(text);
+    let only = matches.next()?;
+    if matches.next().is_some() {
+        return None;
+    }
+    let index = only.get(1);
+    if let Some(index) = index {
+        index.as_str().parse::<i64>().ok()?;
+    }
+    Some(Reference {
+        name: only.get(2)?.as_str(),
+        indexed: index.is_some(),
+    })
+}
+
+struct NoSuchField;
+
+/// The type of an attribute: the element of a list, the value of a map, the field of a dataclass; of anything
+/// else, itself.
+fn attribute_type<'a>(source: &'a LiteralType, key: &str) -> Result<&'a LiteralType, NoSuchField> {
+    match &source.r#type {
+        Some(Type::CollectionType(element)) => return Ok(element),
+        Some(Type::MapValueType(value)) => return Ok(value),
+        _ => {}
+    }
+    match &source.structure {
+        Some(structure) if !structure.dataclass_type.is_empty() => {
+            structure.dataclass_type.get(key).ok_or(NoSuchField)
+        }
+        _ => Ok(source),
+    }
+}
