@@ -28,7 +28,7 @@ use serde_json::Value;
 pub use duration::Duration;
 pub use files::discover;
 pub use flags::{arguments, given};
-pub use map::{KeyedList, StringMap};
+pub use map::{FromLoose, KeyedList, StringMap};
 pub use secret::Secret;
 pub use shape::Shape;
 

@@ -1,0 +1,329 @@
+//! From a pod's status to a phase (spec 05 §9).
+
+use flyte_crd::status::TaskPhase;
+use flyte_idl::core::execution_error::ErrorKind;
+use flyte_platform::config::Duration;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus,
+};
+
+use crate::{PhaseInfo, TaskInfo, config::K8sConfig, pod::PRIMARY_ANNOTATION};
+
+/// Exit codes of a killed container: SIGKILL, and what some runtimes report instead.
+const KILLED: [i32; 2] = [137, 247];
+/// Reasons of a failed pod that are never the task's fault.
+const SYSTEM_REASONS: [&str; 4] = ["Shutdown", "Terminated", "NodeShutdown", "NodeAffinity"];
+
+/// The phase of the attempt that this pod runs; `info` holds its log links.
+pub fn phase(pod: &Pod, config: &K8sConfig, mut info: TaskInfo, now: Timestamp) -> PhaseInfo {
+    let empty = PodStatus::default();
+    let status = pod.status.as_ref().unwrap_or(&empty);
+    let (occurred, reported) = times(status, now);
+    info.occurred_at = Some(occurred);
+    info.reported_at = Some(reported);
+    match status.phase.as_deref().unwrap_or_default() {
+        "Succeeded" => succeeded(status, info),
+        "Failed" => failed(pod, status, info),
+        "Pending" => pending(status, config, info, now),
+        "Unschedulable" => PhaseInfo::new(TaskPhase::Queued, 0, "pod unschedulable", info),
+        _ => running(pod, status, info),
+    }
+}
+
+fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ]
+    .into_iter()
+    .flatten()
+    .flatten()
+}
+
+fn terminated(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    status.state.as_ref()?.terminated.as_ref()
+}
+
+fn running_phase(info: TaskInfo) -> PhaseInfo {
+    let version = u32::from(!info.logs.is_empty());
+    PhaseInfo::new(TaskPhase::Running, version, "", info)
+}
+
+fn running(pod: &Pod, status: &PodStatus, info: TaskInfo) -> PhaseInfo {
+    let primary = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(PRIMARY_ANNOTATION));
+    let Some(primary) = primary else {
+        let containers = status.container_statuses.as_deref().unwrap_or_default();
+        let all = containers
+            .iter()
+            .chain(status.init_container_statuses.iter().flatten());
+        let done = !containers.is_empty()
+            && all
+                .into_iter()
+                .all(|status| terminated(status).is_some_and(|end| end.exit_code == 0));
+        return if done {
+            succeeded(status, info)
+        } else {
+            running_phase(info)
+        };
+    };
+    let found = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|status| status.name == *primary);
+    let Some(container) = found else {
+        let in_spec = pod.spec.as_ref().is_some_and(|spec| {
+            spec.containers
+                .iter()
+                .any(|container| container.name == *primary)
+        });
+        return if in_spec {
+            running_phase(info)
+        } else {
+            let message =
+                format!("Primary container [{primary}] not found in pod's container statuses");
+            PhaseInfo::permanent(ErrorKind::User, "PrimaryContainerNotFound", message).with(info)
+        };
+    };
+    match terminated(container) {
+        None => running_phase(info),
+        Some(end) if end.exit_code == 0 && !is_out_of_memory(end) => {
+            PhaseInfo::new(TaskPhase::Success, 0, "", info)
+        }
+        Some(end) => {
+            let kind = if !is_out_of_memory(end) && KILLED.contains(&end.exit_code) {
+                ErrorKind::System
+            } else {
+                ErrorKind::User
+            };
+            let code = end.reason.clone().unwrap_or_default();
+            PhaseInfo::retryable(kind, &code, end_message(primary, end)).with(info)
+        }
+    }
+}
+
+fn is_out_of_memory(end: &ContainerStateTerminated) -> bool {
+    end.reason
+        .as_deref()
+        .is_some_and(|reason| reason.contains("OOMKilled"))
+}
+
+fn end_message(name: &str, end: &ContainerStateTerminated) -> String {
+    format!(
+        "\r\n[{name}] terminated with exit code ({}). Reason [{}]. Message: \n{}.",
+        end.exit_code,
+        end.reason.as_deref().unwrap_or_default(),
+        end.message.as_deref().unwrap_or_default()
+    )
+}
+
+fn succeeded(status: &PodStatus, info: TaskInfo) -> PhaseInfo {
+    if statuses(status)
+        .filter_map(terminated)
+        .any(is_out_of_memory)
+    {
+        let message = "Pod reported success despite being OOMKilled";
+        return PhaseInfo::retryable(ErrorKind::User, "OOMKilled", message).with(info);
+    }
+    PhaseInfo::new(TaskPhase::Success, 0, "", info)
+}
+
+fn failed(pod: &Pod, status: &PodStatus, info: TaskInfo) -> PhaseInfo {
+    const UNKNOWN: &str = "UnknownError";
+    let text = |value: &Option<String>, otherwise: &str| {
+        value
+            .clone()
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| otherwise.to_owned())
+    };
+    let mut code = text(&status.reason, UNKNOWN);
+    let mut message = text(
+        &status.message,
+        "Pod failed. No message received from kubernetes.",
+    );
+    let mut system = SYSTEM_REASONS.contains(&code.as_str());
+    let primary = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(PRIMARY_ANNOTATION));
+    for container in statuses(status) {
+        let last = container
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let Some(end) = last.or_else(|| terminated(container)) else {
+            continue;
+        };
+        if is_out_of_memory(end) {
+            "OOMKilled".clone_into(&mut code);
+        } else if KILLED.contains(&end.exit_code) {
+            "Interrupted".clone_into(&mut code);
+            system |= primary == Some(&container.name);
+        }
+        if end.exit_code == 0 {
+            message.push_str(&format!(
+                "\r\n[{}] terminated with ExitCode 0.",
+                container.name
+            ));
+        } else {
+            message.push_str(&end_message(&container.name, end));
+        }
+    }
+    if system || code == UNKNOWN {
+        PhaseInfo::retryable(ErrorKind::System, "Interrupted", message).with(info)
+    } else {
+        PhaseInfo::retryable(ErrorKind::User, &code, message).with(info)
+    }
+}
+
+fn pending(status: &PodStatus, config: &K8sConfig, info: TaskInfo, now: Timestamp) -> PhaseInfo {
+    let mut since = now;
+    let mut found = PhaseInfo::new(TaskPhase::Queued, 0, "Demistify Pending", info.clone());
+    for condition in status.conditions.iter().flatten() {
+        since = condition
+            .last_transition_time
+            .as_ref()
+            .map_or(now, |time| time.0);
+        if let Some(phase) = pending_condition(condition, status, config, (since, now)) {
+            found = phase.with(info);
+            break;
+        }
+    }
+    let timeout = config.pod_pending_timeout;
+    if !timeout.is_zero()
+        && !found.phase.is_terminal()
+        && now.duration_since(since) >= timeout.to_signed()
+    {
+        let (reason, info) = (found.reason, found.info);
+        return PhaseInfo::retryable(ErrorKind::User, "PodPendingTimeout", reason)
+            .cleaned_up()
+            .with(info);
+    }
+    found
+}
+
+fn pending_condition(
+    condition: &PodCondition,
+    status: &PodStatus,
+    config: &K8sConfig,
+    times: (Timestamp, Timestamp),
+) -> Option<PhaseInfo> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let unschedulable = condition.type_ == "PodScheduled" && condition.status == "False";
+    if unschedulable || condition.type_ == "Unschedulable" {
+        let reason = format!("{}:{}", text(&condition.reason), text(&condition.message));
+        return Some(PhaseInfo::new(
+            TaskPhase::Queued,
+            0,
+            reason,
+            TaskInfo::default(),
+        ));
+    }
+    if condition.type_ != "Ready" || condition.status != "False" {
+        return None;
+    }
+    // Init containers come first: an image that cannot be pulled for one of them would otherwise never be seen.
+    let waiting = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten())
+        .filter(|container| !container.ready)
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+        .find(|waiting| waiting.reason.as_deref() != Some("PodInitializing"))
+        .or_else(|| {
+            let containers = status.container_statuses.iter().flatten();
+            containers
+                .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+                .next()
+        })?;
+    let reason = text(&waiting.reason);
+    let code = format!("{}|{reason}", text(&condition.reason));
+    let message = format!("{}|{}", text(&condition.message), text(&waiting.message));
+    let initializing = || {
+        PhaseInfo::new(
+            TaskPhase::Initializing,
+            0,
+            format!("[{code}]: {message}"),
+            TaskInfo::default(),
+        )
+    };
+    let permanent =
+        |message: &str| PhaseInfo::permanent(ErrorKind::User, &code, message).cleaned_up();
+    let exceeded = |grace: Duration| times.1.duration_since(times.0) >= grace.to_signed();
+    let over = |grace: Duration| format!("Grace period [{grace}] exceeded|{message}");
+    Some(match reason.as_str() {
+        "ErrImagePull" | "ContainerCreating" | "PodInitializing" => initializing(),
+        "CreateContainerError" | "CreateContainerConfigError" => {
+            let grace = if reason == "CreateContainerError" {
+                config.create_container_error_grace_period
+            } else {
+                config.create_container_config_error_grace_period
+            };
+            if exceeded(grace) {
+                permanent(&over(grace))
+            } else {
+                initializing()
+            }
+        }
+        "InvalidImageName" => permanent(&message),
+        "ImagePullBackOff" => {
+            let grace = config.image_pull_backoff_grace_period;
+            if exceeded(grace) {
+                PhaseInfo::retryable(ErrorKind::User, &code, over(grace)).cleaned_up()
+            } else {
+                initializing()
+            }
+        }
+        _ => PhaseInfo::retryable(ErrorKind::System, &code, message).cleaned_up(),
+    })
+}
+
+/// When the pod last changed by its containers, and when that was reported (spec 05 §9.6).
+fn times(status: &PodStatus, now: Timestamp) -> (Timestamp, Timestamp) {
+    let occurred = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten())
+        .filter_map(|container| container.state.as_ref())
+        .flat_map(|state| {
+            let started = state
+                .running
+                .as_ref()
+                .and_then(|running| running.started_at.as_ref());
+            let finished = state
+                .terminated
+                .as_ref()
+                .and_then(|terminated| terminated.finished_at.as_ref());
+            [started, finished]
+        })
+        .flatten()
+        .map(|time| time.0)
+        .max()
+        .unwrap_or(now);
+    let completed = |condition: &&PodCondition| {
+        condition.type_ == "Ready"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("PodCompleted")
+    };
+    let reported = status
+        .conditions
+        .iter()
+        .flatten()
+        .filter(completed)
+        .filter_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0))
+        .max()
+        .unwrap_or(occurred);
+    (occurred, reported)
+}
+
+#[cfg(test)]
+mod tests;
