@@ -9,6 +9,10 @@ use std::{
 
 use prost::Message as _;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Cargo tells a build script its paths by environment variables"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());

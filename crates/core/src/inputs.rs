@@ -198,28 +198,25 @@ pub fn execution_inputs(
         return Err(InputError::Unexpected(name.clone()));
     }
     for (name, parameter) in expected {
-        match inputs.get(name) {
-            Some(literal) => {
-                let actual = inferred(name, literal)?;
-                let declared = type_of(parameter);
-                if !castable(&actual, declared.unwrap_or(&LiteralType::default())) {
-                    return Err(InputError::WrongType {
-                        name: name.clone(),
-                        expected: prototext_or_nil(declared),
-                        actual: prototext(&actual),
-                    });
+        if let Some(literal) = inputs.get(name) {
+            let actual = inferred(name, literal)?;
+            let declared = type_of(parameter);
+            if !castable(&actual, declared.unwrap_or(&LiteralType::default())) {
+                return Err(InputError::WrongType {
+                    name: name.clone(),
+                    expected: prototext_or_nil(declared),
+                    actual: prototext(&actual),
+                });
+            }
+        } else {
+            let default = match &parameter.behavior {
+                Some(parameter::Behavior::Required(true)) => {
+                    return Err(InputError::Missing(name.clone()));
                 }
-            }
-            None => {
-                let default = match &parameter.behavior {
-                    Some(parameter::Behavior::Required(true)) => {
-                        return Err(InputError::Missing(name.clone()));
-                    }
-                    Some(parameter::Behavior::Default(default)) => default.clone(),
-                    _ => Literal::default(),
-                };
-                inputs.insert(name.clone(), default);
-            }
+                Some(parameter::Behavior::Default(default)) => default.clone(),
+                _ => Literal::default(),
+            };
+            inputs.insert(name.clone(), default);
         }
     }
     for (name, literal) in fixed.iter().flat_map(|fixed| &fixed.literals) {
@@ -376,7 +373,9 @@ mod tests {
             let error = validate_literals(&entries.literals, "inputs").unwrap_err();
             assert_eq!(error.to_string(), text);
         }
-        let query = Some(parameter::Behavior::ArtifactQuery(Default::default()));
+        let query = Some(parameter::Behavior::ArtifactQuery(
+            flyte_idl::core::ArtifactQuery::default(),
+        ));
         let mistyped = Some(parameter::Behavior::Default(boolean(true)));
         for (parameter, text) in [
             (

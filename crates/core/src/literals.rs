@@ -326,7 +326,9 @@ fn pack(out: &mut Vec<u8>, value: &Value) {
         }
         Value::Array(items) => {
             pack_length(out, items.len(), [(15, 0x90), (0, 0)], [0xdc, 0xdd]);
-            items.iter().for_each(|item| pack(out, item));
+            for item in items {
+                pack(out, item);
+            }
         }
         Value::Object(members) => {
             pack_length(out, members.len(), [(15, 0x80), (0, 0)], [0xde, 0xdf]);
@@ -464,7 +466,7 @@ mod tests {
             simple(SimpleType::Integer),
             types::collection(types::map(simple(SimpleType::Datetime))),
             union(vec![simple(SimpleType::Boolean), simple(SimpleType::None)]),
-            types::of(Type::Blob(Default::default())),
+            types::of(Type::Blob(flyte_idl::core::BlobType::default())),
             choice,
         ] {
             let literal = example_of(&literal_type, Timestamp::default()).unwrap();

@@ -1,6 +1,13 @@
 //! The compiler against what the reference answered to registrations (recorded/admin/compiler-errors.jsonl) and
 //! the closures that it stored (recorded/blobs.jsonl).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
+
 use std::collections::HashMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -239,25 +246,22 @@ fn recorded_closures_are_made_again() {
     let mut registry = Registry::default();
     for line in include_str!("data/entities.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();
-        match row["message"].as_str().unwrap() {
-            "flyteidl.core.CompiledTask" => {
-                let task: CompiledTask = decoded(&row["proto"]);
-                let id = task.template.as_ref().unwrap().id.clone().unwrap();
-                registry.tasks.insert(id, task);
-            }
-            _ => {
-                let plan: LaunchPlan = decoded(&row["proto"]);
-                let closure = plan.closure.unwrap();
-                let id = plan.id.unwrap();
-                registry.launch_plans.insert(
-                    id.clone(),
-                    LaunchPlanInterface {
-                        id,
-                        expected_inputs: closure.expected_inputs,
-                        expected_outputs: closure.expected_outputs,
-                    },
-                );
-            }
+        if row["message"] == "flyteidl.core.CompiledTask" {
+            let task: CompiledTask = decoded(&row["proto"]);
+            let id = task.template.as_ref().unwrap().id.clone().unwrap();
+            registry.tasks.insert(id, task);
+        } else {
+            let plan: LaunchPlan = decoded(&row["proto"]);
+            let closure = plan.closure.unwrap();
+            let id = plan.id.unwrap();
+            registry.launch_plans.insert(
+                id.clone(),
+                LaunchPlanInterface {
+                    id,
+                    expected_inputs: closure.expected_inputs,
+                    expected_outputs: closure.expected_outputs,
+                },
+            );
         }
     }
     let mut seen = 0;

@@ -1,5 +1,7 @@
 //! Digests as the reference computed them (recorded/digests.tsv, entities.jsonl, vectors.json, blobs.jsonl).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flyte_core::digest;
 use flyte_idl::{

@@ -61,7 +61,7 @@ pub fn dynamic<M: Message + Name>(source: &M) -> DynamicMessage {
 }
 
 /// The keys of a map field in the order of Go's writers: false before true, numbers ascending, text bytewise.
-pub fn sorted_keys(entries: &HashMap<MapKey, Value>) -> Vec<&MapKey> {
+pub fn sorted_keys<S>(entries: &HashMap<MapKey, Value, S>) -> Vec<&MapKey> {
     let mut keys: Vec<&MapKey> = entries.keys().collect();
     keys.sort_unstable();
     keys

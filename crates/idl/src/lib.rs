@@ -7,6 +7,7 @@
 #[expect(
     missing_docs,
     clippy::pedantic,
+    clippy::large_enum_variant,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated code"

@@ -3,6 +3,12 @@
 //! The three answers to one path are three requests, so fields that differ between requests are left out
 //! of the comparison by decoding: what is written from the binary answer must be the recorded text.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flyte_idl::{
     descriptors,

@@ -28,11 +28,14 @@ static VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?:\[([0-9]+)\]\.)?([0-9A-Za-z_]+)").expect("the pattern is a constant")
 });
 
-/// The node that is bound.
-struct Consumer<'a> {
+/// The input of a node that is bound.
+struct Slot<'a> {
+    /// The node.
     id: &'a str,
     /// Name in its metadata; `None` without metadata.
     name: Option<&'a str>,
+    /// The input.
+    parameter: &'a str,
 }
 
 /// What is known about an input before it is bound.
@@ -71,33 +74,27 @@ impl Graph<'_, '_> {
         declared: Option<&Variables>,
         direction: Direction,
     ) -> Variables {
-        let consumer = Consumer {
-            id: &node.id,
-            name: node
-                .metadata
-                .as_ref()
-                .map(|metadata| metadata.name.as_str()),
-        };
+        let name = node
+            .metadata
+            .as_ref()
+            .map(|metadata| metadata.name.as_str());
+        let id = node.id.as_str();
         let mut provided = Variables::new();
         let mut resolved = Variables::new();
         for Binding { var, binding } in &mut node.inputs {
             let variable = declared.and_then(|declared| declared.get(var));
             if declared.is_some() && variable.is_none() {
                 self.errors
-                    .add(CompileError::variable_name_not_found(consumer.id, var));
+                    .add(CompileError::variable_name_not_found(id, var));
                 continue;
             }
             let Some(data) = binding else {
-                self.errors
-                    .add(CompileError::value_required(consumer.id, "Binding"));
+                self.errors.add(CompileError::value_required(id, "Binding"));
                 continue;
             };
             if provided.insert(var.clone(), Variable::default()).is_some() {
                 self.errors
-                    .add(CompileError::parameter_bound_more_than_once(
-                        consumer.id,
-                        var,
-                    ));
+                    .add(CompileError::parameter_bound_more_than_once(id, var));
                 continue;
             }
             let untyped = LiteralType::default();
@@ -106,14 +103,21 @@ impl Graph<'_, '_> {
                 None => Expected::Anything,
             };
             let mut errors = std::mem::take(&mut self.errors);
-            let bound = self.bind_value(&consumer, var, data, &expected, &mut errors);
+            let slot = Slot {
+                id,
+                name,
+                parameter: var,
+            };
+            let bound = self.bind_value(&slot, data, &expected, &mut errors);
             self.errors = errors;
             let Some(bound) = bound else {
                 continue;
             };
             for provider in &bound.providers {
-                self.edges.add(provider, consumer.id, direction);
-                self.edges.add_inward(provider, &self.around);
+                self.edges.add(provider, id, direction);
+                if self.around != id {
+                    self.edges.add_inward(provider, &self.around);
+                }
             }
             resolved.insert(
                 var.clone(),
@@ -125,8 +129,7 @@ impl Graph<'_, '_> {
         }
         for (name, variable) in declared.into_iter().flatten() {
             if !provided.contains_key(name) && !self.is_optional(variable) {
-                self.errors
-                    .add(CompileError::parameter_not_bound(consumer.id, name));
+                self.errors.add(CompileError::parameter_not_bound(id, name));
             }
         }
         resolved
@@ -153,8 +156,7 @@ impl Graph<'_, '_> {
 
     fn bind_value(
         &self,
-        consumer: &Consumer<'_>,
-        parameter: &str,
+        slot: &Slot<'_>,
         data: &mut BindingData,
         expected: &Expected<'_>,
         errors: &mut Collector,
@@ -167,13 +169,7 @@ impl Graph<'_, '_> {
                 Some(binding_data::Value::Scalar(_) | binding_data::Value::Promise(_))
             )
         {
-            return self.bind_variant(
-                consumer,
-                parameter,
-                data,
-                (declared, &union.variants),
-                errors,
-            );
+            return self.bind_variant(slot, data, (declared, &union.variants), errors);
         }
         let shape = match expected {
             Expected::Type(declared) => declared.r#type.as_ref(),
@@ -181,21 +177,19 @@ impl Graph<'_, '_> {
         };
         let mut mismatch = |received: &str| {
             errors.add(CompileError::mismatching_bindings(
-                consumer.id,
-                parameter,
+                slot.id,
+                slot.parameter,
                 &expected.text(),
                 received,
             ));
         };
         match (&mut data.value, shape) {
             (Some(binding_data::Value::Collection(list)), Some(Type::CollectionType(element))) => {
-                let bound =
-                    Elements(self, consumer, parameter, element).bind(&mut list.bindings, errors);
+                let bound = self.bind_elements(slot, &mut list.bindings, element, errors);
                 errors.clean_since(mark).then_some(bound)
             }
             (Some(binding_data::Value::Map(map)), Some(Type::MapValueType(value))) => {
-                let bound = Elements(self, consumer, parameter, value)
-                    .bind(map.bindings.values_mut(), errors);
+                let bound = self.bind_elements(slot, map.bindings.values_mut(), value, errors);
                 errors.clean_since(mark).then_some(bound)
             }
             (Some(binding_data::Value::Collection(list)), _) => {
@@ -207,10 +201,10 @@ impl Graph<'_, '_> {
                 None
             }
             (Some(binding_data::Value::Scalar(scalar)), _) => {
-                bind_scalar(consumer, parameter, scalar, expected, errors)
+                bind_scalar(slot, scalar, expected, errors)
             }
             (Some(binding_data::Value::Promise(promise)), _) => {
-                self.bind_promise(consumer, parameter, promise, expected, errors)
+                self.bind_promise(slot, promise, expected, errors)
             }
             (Some(binding_data::Value::OffloadedMetadata(_)), _) => {
                 mismatch("*core.BindingData_OffloadedMetadata");
@@ -223,11 +217,31 @@ impl Graph<'_, '_> {
         }
     }
 
+    /// The elements of a list or map. One that fails does not stop the others.
+    fn bind_elements<'d>(
+        &self,
+        slot: &Slot<'_>,
+        elements: impl IntoIterator<Item = &'d mut BindingData>,
+        element: &LiteralType,
+        errors: &mut Collector,
+    ) -> Bound {
+        let mut providers = Vec::new();
+        for data in elements {
+            let expected = Expected::Type(element);
+            if let Some(bound) = self.bind_value(slot, data, &expected, errors) {
+                providers.extend(bound.providers);
+            }
+        }
+        Bound {
+            literal_type: LiteralType::default(),
+            providers,
+        }
+    }
+
     /// A collection or map for a union: exactly one variant must take it.
     fn bind_variant(
         &self,
-        consumer: &Consumer<'_>,
-        parameter: &str,
+        slot: &Slot<'_>,
         data: &mut BindingData,
         (declared, variants): (&LiteralType, &[LiteralType]),
         errors: &mut Collector,
@@ -236,14 +250,13 @@ impl Graph<'_, '_> {
         for variant in variants {
             let mut own = Collector::default();
             let expected = Expected::Type(variant);
-            let Some(bound) = self.bind_value(consumer, parameter, data, &expected, &mut own)
-            else {
+            let Some(bound) = self.bind_value(slot, data, &expected, &mut own) else {
                 continue;
             };
             if let Some((first, _)) = taken {
                 errors.add(CompileError::ambiguous_union(
-                    consumer.id,
-                    parameter,
+                    slot.id,
+                    slot.parameter,
                     [&prototext(declared), &prototext(data)],
                     [&prototext(first), &prototext(variant)],
                 ));
@@ -253,8 +266,8 @@ impl Graph<'_, '_> {
         }
         if taken.is_none() {
             errors.add(CompileError::incompatible_union(
-                consumer.id,
-                parameter,
+                slot.id,
+                slot.parameter,
                 &prototext(declared),
                 &prototext(data),
             ));
@@ -264,8 +277,7 @@ impl Graph<'_, '_> {
 
     fn bind_promise(
         &self,
-        consumer: &Consumer<'_>,
-        parameter: &str,
+        slot: &Slot<'_>,
         promise: &mut OutputReference,
         expected: &Expected<'_>,
         errors: &mut Collector,
@@ -277,11 +289,11 @@ impl Graph<'_, '_> {
         };
         let Some(provider) = self.providers.get(node) else {
             errors.add(CompileError::node_reference_not_found(node, node));
-            errors.add(CompileError::parameter_not_bound(consumer.id, parameter));
+            errors.add(CompileError::parameter_not_bound(slot.id, slot.parameter));
             return None;
         };
         let Some(reference) = parse_variable(&promise.var, provider) else {
-            errors.add(CompileError::syntax_error(consumer.id, &promise.var));
+            errors.add(CompileError::syntax_error(slot.id, &promise.var));
             return None;
         };
         let variable = match &provider.outputs {
@@ -296,7 +308,7 @@ impl Graph<'_, '_> {
             Outputs::Broken => None,
         };
         let Some(variable) = variable else {
-            errors.add(CompileError::parameter_not_bound(consumer.id, parameter));
+            errors.add(CompileError::parameter_not_bound(slot.id, slot.parameter));
             return None;
         };
         let label = |name: Option<&str>, variable: &str| match name {
@@ -305,11 +317,11 @@ impl Graph<'_, '_> {
         };
         let mismatch = |actual: Option<&LiteralType>| {
             CompileError::mismatching_variables(
-                consumer.id,
+                slot.id,
                 &Mismatch {
                     up: label(provider.name.as_deref(), &promise.var),
                     up_type: types::text(actual),
-                    down: label(consumer.name, parameter),
+                    down: label(slot.name, slot.parameter),
                     down_type: expected.mismatch_text(),
                 },
             )
@@ -327,18 +339,16 @@ impl Graph<'_, '_> {
                 Some(promise_attribute::Value::StringValue(key)) => key.as_str(),
                 _ => "",
             };
-            match attribute_type(source, key) {
-                Ok(inner) => source = inner,
-                Err(NoSuchField) => {
-                    errors.add(CompileError::field_not_found(
-                        consumer.id,
-                        &promise.var,
-                        &prototext(source),
-                        key,
-                    ));
-                    return None;
-                }
-            }
+            let Some(inner) = attribute_type(source, key) else {
+                errors.add(CompileError::field_not_found(
+                    slot.id,
+                    &promise.var,
+                    &prototext(source),
+                    key,
+                ));
+                return None;
+            };
+            source = inner;
         }
         if let Expected::Type(declared) = expected
             && !castable(source, declared)
@@ -373,38 +383,8 @@ impl Expected<'_> {
     }
 }
 
-/// The elements of a list or map that is bound, for an element type.
-struct Elements<'a, 'g, 's, 't>(
-    &'a Graph<'g, 's>,
-    &'a Consumer<'a>,
-    &'a str,
-    &'t LiteralType,
-);
-
-impl Elements<'_, '_, '_, '_> {
-    fn bind<'d>(
-        self,
-        elements: impl IntoIterator<Item = &'d mut BindingData>,
-        errors: &mut Collector,
-    ) -> Bound {
-        let Self(graph, consumer, parameter, element) = self;
-        let mut providers = Vec::new();
-        for data in elements {
-            let expected = Expected::Type(element);
-            if let Some(bound) = graph.bind_value(consumer, parameter, data, &expected, errors) {
-                providers.extend(bound.providers);
-            }
-        }
-        Bound {
-            literal_type: LiteralType::default(),
-            providers,
-        }
-    }
-}
-
 fn bind_scalar(
-    consumer: &Consumer<'_>,
-    parameter: &str,
+    slot: &Slot<'_>,
     scalar: &Scalar,
     expected: &Expected<'_>,
     errors: &mut Collector,
@@ -412,14 +392,11 @@ fn bind_scalar(
     let mark = errors.mark();
     let actual = types::of_scalar(scalar);
     match (&actual, expected) {
-        (None, _) => errors.add(CompileError::unrecognized_value(
-            consumer.id,
-            go_type(scalar),
-        )),
+        (None, _) => errors.add(CompileError::unrecognized_value(slot.id, go_type(scalar))),
         (Some(actual), Expected::Type(declared)) if !castable(actual, declared) => {
             errors.add(CompileError::mismatching_types(
-                consumer.id,
-                parameter,
+                slot.id,
+                slot.parameter,
                 &types::text(Some(actual)),
                 &types::text(Some(declared)),
             ));
@@ -432,8 +409,8 @@ fn bind_scalar(
         let value = string_value(scalar);
         if !choice.values.iter().any(|known| known == value) {
             errors.add(CompileError::illegal_enum_value(
-                consumer.id,
-                parameter,
+                slot.id,
+                slot.parameter,
                 value,
                 &choice.values,
             ));
@@ -503,20 +480,18 @@ fn parse_variable<'a>(text: &'a str, provider: &Provider) -> Option<Reference<'a
     })
 }
 
-struct NoSuchField;
-
 /// The type of an attribute: the element of a list, the value of a map, the field of a dataclass; of anything
-/// else, itself.
-fn attribute_type<'a>(source: &'a LiteralType, key: &str) -> Result<&'a LiteralType, NoSuchField> {
+/// else, itself. `None` for a field that the dataclass does not have.
+fn attribute_type<'a>(source: &'a LiteralType, key: &str) -> Option<&'a LiteralType> {
     match &source.r#type {
-        Some(Type::CollectionType(element)) => return Ok(element),
-        Some(Type::MapValueType(value)) => return Ok(value),
+        Some(Type::CollectionType(element)) => return Some(element),
+        Some(Type::MapValueType(value)) => return Some(value),
         _ => {}
     }
     match &source.structure {
         Some(structure) if !structure.dataclass_type.is_empty() => {
-            structure.dataclass_type.get(key).ok_or(NoSuchField)
+            structure.dataclass_type.get(key)
         }
-        _ => Ok(source),
+        _ => Some(source),
     }
 }

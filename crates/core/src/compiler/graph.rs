@@ -30,6 +30,9 @@ pub(super) struct Shared<'s> {
     pub(super) rules: Rules,
 }
 
+/// A reference to a sub-workflow that is not among those given.
+pub(super) struct NotSupplied;
+
 /// The sub-workflows of a compilation.
 pub(super) struct SubWorkflows {
     templates: Vec<WorkflowTemplate>,
@@ -60,19 +63,19 @@ impl SubWorkflows {
         self.compiled.insert(position, compiled);
     }
 
-    /// The interface as it was sent: `None` when there is no such workflow, `Some(None)` when it has none.
-    pub(super) fn interface(&self, id: &Identifier) -> Option<Option<Interface>> {
-        self.interfaces.get(*self.index.get(id)?).cloned()
+    /// The interface as it was sent, if it has one.
+    pub(super) fn interface(&self, id: &Identifier) -> Result<Option<Interface>, NotSupplied> {
+        let position = self.index.get(id).ok_or(NotSupplied)?;
+        self.interfaces.get(*position).cloned().ok_or(NotSupplied)
     }
 
-    /// What was wrong with a sub-workflow; `None` when there is no such workflow.
-    fn errors(&self, id: &Identifier) -> Option<Option<&CompileErrors>> {
-        let position = self.index.get(id)?;
-        Some(
-            self.compiled
-                .get(position)
-                .and_then(|compiled| compiled.as_ref().err()),
-        )
+    /// What was wrong with a sub-workflow.
+    fn errors(&self, id: &Identifier) -> Result<Option<&CompileErrors>, NotSupplied> {
+        let position = self.index.get(id).ok_or(NotSupplied)?;
+        Ok(self
+            .compiled
+            .get(position)
+            .and_then(|compiled| compiled.as_ref().err()))
     }
 
     /// Those that nobody refers to stay as they were sent.
@@ -295,12 +298,11 @@ impl Graph<'_, '_> {
                     &workflow.reference
                 {
                     match self.shared.sub_workflows.errors(reference) {
-                        Some(Some(errors)) => self.errors.add_all(errors),
-                        Some(None) => {}
-                        None => self.errors.add(CompileError::workflow_reference_not_found(
-                            &id,
-                            &prototext(reference),
-                        )),
+                        Ok(Some(errors)) => self.errors.add_all(errors),
+                        Ok(None) => {}
+                        Err(NotSupplied) => self.errors.add(
+                            CompileError::workflow_reference_not_found(&id, &prototext(reference)),
+                        ),
                     }
                 }
             }

@@ -18,7 +18,7 @@ use super::{
     LaunchPlanInterface,
     edges::Direction,
     errors::{Collector, CompileError},
-    graph::Graph,
+    graph::{Graph, NotSupplied},
     vertex::Vertex,
 };
 use crate::types;
@@ -81,7 +81,7 @@ pub(super) fn complete(interface: &mut TypedInterface) {
 
 /// The tasks of a closure.
 pub(super) struct Tasks {
-    tasks: Vec<CompiledTask>,
+    compiled: Vec<CompiledTask>,
     index: HashMap<Identifier, usize>,
     interfaces: HashMap<usize, Interface>,
 }
@@ -94,7 +94,7 @@ impl Tasks {
             .filter_map(|(position, task)| Some((task.template.as_ref()?.id.clone()?, position)))
             .collect();
         Self {
-            tasks,
+            compiled: tasks,
             index,
             interfaces: HashMap::new(),
         }
@@ -110,7 +110,7 @@ impl Tasks {
         if let Some(known) = self.interfaces.get(&position) {
             return Some(known.clone());
         }
-        let template = self.tasks.get_mut(position)?.template.as_mut()?;
+        let template = self.compiled.get_mut(position)?.template.as_mut()?;
         let interface = match &mut template.interface {
             Some(interface) => {
                 complete(interface);
@@ -123,7 +123,7 @@ impl Tasks {
     }
 
     pub(super) fn into_closure(self) -> Vec<CompiledTask> {
-        self.tasks
+        self.compiled
     }
 }
 
@@ -195,12 +195,12 @@ impl Graph<'_, '_> {
             }
             Some(workflow_node::Reference::SubWorkflowRef(id)) => {
                 match self.shared.sub_workflows.interface(id) {
-                    Some(Some(interface)) => Some(interface),
-                    Some(None) => self.fail(CompileError::value_required(
+                    Ok(Some(interface)) => Some(interface),
+                    Ok(None) => self.fail(CompileError::value_required(
                         node,
                         "WorkflowNode.Template.Interface",
                     )),
-                    None => self.fail(CompileError::workflow_reference_not_found(
+                    Err(NotSupplied) => self.fail(CompileError::workflow_reference_not_found(
                         node,
                         &prototext(id),
                     )),

@@ -110,11 +110,15 @@ fn quantities_to_text(spec: &mut Value) -> Result<(), PodSpecError> {
             .flatten()
         {
             for kind in ["/resources/requests", "/resources/limits"] {
-                check_amounts(container.pointer_mut(kind))?;
+                if let Some(amounts) = container.pointer_mut(kind) {
+                    check_amounts(amounts)?;
+                }
             }
         }
     }
-    check_amounts(spec.get_mut("overhead"))?;
+    if let Some(amounts) = spec.get_mut("overhead") {
+        check_amounts(amounts)?;
+    }
     for volume in spec
         .get_mut("volumes")
         .and_then(Value::as_array_mut)
@@ -128,8 +132,8 @@ fn quantities_to_text(spec: &mut Value) -> Result<(), PodSpecError> {
     Ok(())
 }
 
-fn check_amounts(amounts: Option<&mut Value>) -> Result<(), PodSpecError> {
-    if let Some(Value::Object(amounts)) = amounts {
+fn check_amounts(amounts: &mut Value) -> Result<(), PodSpecError> {
+    if let Value::Object(amounts) = amounts {
         for amount in amounts.values_mut() {
             check_amount(amount)?;
         }
@@ -173,12 +177,11 @@ mod tests {
 
     fn text(template: TaskTemplate) -> Option<String> {
         let errors = compile_task(template).err()?;
-        Some(
-            errors
-                .iter()
-                .map(|error| format!("{} {}: {};", error.code, error.node, error.description))
-                .collect(),
-        )
+        let texts: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{} {}: {};", error.code, error.node, error.description))
+            .collect();
+        Some(texts.concat())
     }
 
     #[test]

@@ -59,16 +59,15 @@ fn accepts(down: &LiteralType, up: &LiteralType) -> bool {
             }
             _ => false,
         },
-        Some(Type::UnionType(down)) => match &up.r#type {
-            Some(Type::UnionType(up)) => up
-                .variants
-                .iter()
-                .all(|up| down.variants.iter().any(|down| castable(up, down))),
-            _ => {
+        Some(Type::UnionType(down)) => {
+            if let Some(Type::UnionType(up)) = &up.r#type {
+                let fits = |up| down.variants.iter().any(|down| castable(up, down));
+                up.variants.iter().all(fits)
+            } else {
                 let fits = |down: &&LiteralType| castable(up, down);
                 down.variants.iter().filter(fits).take(2).count() == 1
             }
-        },
+        }
         Some(Type::Simple(simple)) if *simple == SimpleType::None as i32 => {
             is_simple(up, SimpleType::None)
         }

@@ -345,16 +345,15 @@ impl Decoder<'_> {
                     self.error(node.start, &format!("unable to resolve {url:?}: not found"))
                 })?;
             let rest = members.iter().filter(|member| member.key != "@type");
-            let message = match inner.full_name().strip_prefix("google.protobuf.") {
-                Some(_) => match members.iter().find(|member| member.key == "value") {
+            let message = if inner.full_name().starts_with("google.protobuf.") {
+                match members.iter().find(|member| member.key == "value") {
                     Some(value) => self.message(&inner, &value.value)?,
                     None => DynamicMessage::new(inner),
-                },
-                None => {
-                    let mut message = DynamicMessage::new(inner);
-                    self.members(&mut message, rest)?;
-                    message
                 }
+            } else {
+                let mut message = DynamicMessage::new(inner);
+                self.members(&mut message, rest)?;
+                message
             };
             any.type_url = url;
             any.value = message.encode_to_vec();

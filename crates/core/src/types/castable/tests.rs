@@ -75,7 +75,7 @@ fn choice(values: &[&str]) -> LiteralType {
 #[test]
 fn values_go_only_where_they_fit() {
     use SchemaColumnType::{Float, Integer, String};
-    for (case, up, down, fits) in [
+    for (case, up, down, fits) in vec![
         ("no widening", int(), float(), false),
         ("none is no integer", none(), int(), false),
         (
