@@ -2,7 +2,18 @@
 //!
 //! `api` accepts and answers, [`domain`] decides, [`repository`] stores.
 
+#![expect(
+    deprecated,
+    reason = "clients and rows of older versions carry deprecated fields, and both are served"
+)]
+
+pub mod caller;
+pub mod config;
 pub mod domain;
 pub mod error;
 pub mod records;
 pub mod repository;
+pub mod targets;
+
+mod api;
+mod service;

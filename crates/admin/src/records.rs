@@ -1,7 +1,7 @@
 //! What is stored, as the domain sees it: complete identifiers and decoded messages, no columns.
 
 use flyte_core::identifiers::{EntityId, ExecutionId, NodeExecutionId, TaskExecutionId};
-use flyte_idl::{admin, core};
+use flyte_idl::{admin, core, stored::Stored};
 use jiff::Timestamp;
 
 /// A project.
@@ -126,9 +126,9 @@ pub struct Execution {
     /// Name of the phase, as the column has it.
     pub phase: String,
     /// The closure.
-    pub closure: admin::ExecutionClosure,
+    pub closure: Stored<admin::ExecutionClosure>,
     /// The spec.
-    pub spec: admin::ExecutionSpec,
+    pub spec: Stored<admin::ExecutionSpec>,
     /// When it first was RUNNING.
     pub started_at: Option<Timestamp>,
     /// When it was created.
@@ -177,7 +177,7 @@ pub struct NodeExecution {
     /// Where its inputs are.
     pub input_uri: String,
     /// The closure.
-    pub closure: admin::NodeExecutionClosure,
+    pub closure: Stored<admin::NodeExecutionClosure>,
     /// When it first was RUNNING.
     pub started_at: Option<Timestamp>,
     /// When it was created, by the event's clock.
@@ -187,7 +187,7 @@ pub struct NodeExecution {
     /// Nanoseconds from start to end; 0 while running.
     pub duration: i64,
     /// What kind of node it is.
-    pub metadata: admin::NodeExecutionMetaData,
+    pub metadata: Stored<admin::NodeExecutionMetaData>,
     /// Row of the parent node, if it has one.
     pub parent_row: Option<i64>,
     /// Row of the task execution that made it, if one did.
@@ -218,7 +218,7 @@ pub struct TaskExecution {
     /// Where its inputs are.
     pub input_uri: String,
     /// The closure.
-    pub closure: admin::TaskExecutionClosure,
+    pub closure: Stored<admin::TaskExecutionClosure>,
     /// When it first was RUNNING.
     pub started_at: Option<Timestamp>,
     /// When it was created, by the event's clock.

@@ -3,9 +3,10 @@
 use flyte_core::identifiers::{
     EntityId, ExecutionId, IdError, NodeExecutionId, NodeId, ResourceType,
 };
+use flyte_idl::stored::Stored;
 use flyte_platform::sql::{DbError, Row};
 use jiff::Timestamp;
-use prost::Message;
+use prost::{Message, Name};
 use sea_query::{Cond, Condition, Expr, ExprTrait as _, InsertStatement, Query, Value};
 
 /// Columns of an entity's key.
@@ -140,4 +141,12 @@ pub(crate) fn corrupt(
         column: column.to_owned(),
         source: source.into(),
     }
+}
+
+/// A message that is written back: its unknown fields are kept.
+pub(crate) fn stored<M: Message + Name + Default>(
+    row: &Row,
+    column: &str,
+) -> Result<Stored<M>, DbError> {
+    Stored::decode(row.bytes(column)?).map_err(|error| corrupt(column, error))
 }

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use flyte_core::identifiers::ExecutionId;
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use prost::Message as _;
 use sea_query::{
     Condition, Expr, ExprTrait as _, Func, JoinType, LockType, OnConflict, Order, Query,
     SelectStatement, Value,
 };
 
 use super::{
-    columns::{EXECUTION_KEY, NewRow, execution_id, message, of_execution},
+    columns::{EXECUTION_KEY, NewRow, execution_id, of_execution, stored},
     query,
 };
 use crate::{
@@ -60,8 +59,8 @@ fn read(row: &Row) -> Result<Execution, DbError> {
         workflow_row: row.integer("workflow_id")?,
         task_row: row.integer("task_id")?,
         phase: row.text("phase")?,
-        closure: message(row, "closure")?,
-        spec: message(row, "spec")?,
+        closure: stored(row, "closure")?,
+        spec: stored(row, "spec")?,
         started_at: row.time("started_at")?,
         created_at: row.time("execution_created_at")?,
         updated_at: row.time("execution_updated_at")?,
@@ -86,8 +85,8 @@ fn read(row: &Row) -> Result<Execution, DbError> {
 fn mutable(execution: &Execution) -> [(&'static str, Value); 16] {
     [
         ("phase", execution.phase.as_str().into()),
-        ("closure", execution.closure.encode_to_vec().into()),
-        ("spec", execution.spec.encode_to_vec().into()),
+        ("closure", execution.closure.bytes().to_vec().into()),
+        ("spec", execution.spec.bytes().to_vec().into()),
         ("started_at", execution.started_at.into()),
         ("execution_created_at", execution.created_at.into()),
         ("execution_updated_at", execution.updated_at.into()),
@@ -205,6 +204,15 @@ pub async fn cluster(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>
         .to_owned();
     let row = tx.fetch_optional(&select).await?;
     row.map(|row| row.text("cluster")).transpose()
+}
+
+/// The phase of the execution with this id.
+pub async fn phase(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>, DbError> {
+    let select = query::select(TABLE, &["phase"])
+        .cond_where(of_execution(TABLE, id))
+        .to_owned();
+    let row = tx.fetch_optional(&select).await?;
+    row.map(|row| row.text("phase")).transpose()
 }
 
 /// Executions of a project and domain, of one name if `name` is not empty.

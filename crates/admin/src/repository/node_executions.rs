@@ -9,7 +9,7 @@ use prost::Message;
 use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
 
 use super::{
-    columns::{NewRow, message, node_execution_id, of_execution, of_node},
+    columns::{NewRow, message, node_execution_id, of_execution, of_node, stored},
     query,
 };
 use crate::{
@@ -55,12 +55,12 @@ fn read(row: &Row) -> Result<NodeExecution, DbError> {
         id: node_execution_id(row)?,
         phase: row.text("phase")?,
         input_uri: row.text("input_uri")?,
-        closure: message(row, "closure")?,
+        closure: stored(row, "closure")?,
         started_at: row.time("started_at")?,
         created_at: row.time("node_execution_created_at")?,
         updated_at: row.time("node_execution_updated_at")?,
         duration: row.integer("duration")?,
-        metadata: message(row, "node_execution_metadata")?,
+        metadata: stored(row, "node_execution_metadata")?,
         parent_row: row.optional_integer("parent_id")?,
         parent_task_row: row.optional_integer("parent_task_execution_id")?,
         error_kind: row.optional_text("error_kind")?,
@@ -78,14 +78,14 @@ fn mutable(node: &NodeExecution) -> [(&'static str, Value); 15] {
     [
         ("phase", node.phase.as_str().into()),
         ("input_uri", node.input_uri.as_str().into()),
-        ("closure", node.closure.encode_to_vec().into()),
+        ("closure", node.closure.bytes().to_vec().into()),
         ("started_at", node.started_at.into()),
         ("node_execution_created_at", node.created_at.into()),
         ("node_execution_updated_at", node.updated_at.into()),
         ("duration", node.duration.into()),
         (
             "node_execution_metadata",
-            node.metadata.encode_to_vec().into(),
+            node.metadata.bytes().to_vec().into(),
         ),
         ("parent_id", node.parent_row.into()),
         ("parent_task_execution_id", node.parent_task_row.into()),

@@ -3,11 +3,10 @@
 use flyte_core::identifiers::{NodeExecutionId, ResourceType, TaskExecutionId};
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use prost::Message as _;
 use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
 
 use super::{
-    columns::{NewRow, corrupt, entity_id, is_entity, message, node_execution_id, of_node},
+    columns::{NewRow, corrupt, entity_id, is_entity, node_execution_id, of_node, stored},
     query,
 };
 use crate::{
@@ -52,7 +51,7 @@ fn read(row: &Row) -> Result<TaskExecution, DbError> {
         phase: row.text("phase")?,
         phase_version: number("phase_version")?,
         input_uri: row.text("input_uri")?,
-        closure: message(row, "closure")?,
+        closure: stored(row, "closure")?,
         started_at: row.time("started_at")?,
         created_at: row.time("task_execution_created_at")?,
         updated_at: row.time("task_execution_updated_at")?,
@@ -65,7 +64,7 @@ fn mutable(task: &TaskExecution) -> [(&'static str, Value); 8] {
         ("phase", task.phase.as_str().into()),
         ("phase_version", i64::from(task.phase_version).into()),
         ("input_uri", task.input_uri.as_str().into()),
-        ("closure", task.closure.encode_to_vec().into()),
+        ("closure", task.closure.bytes().to_vec().into()),
         ("started_at", task.started_at.into()),
         ("task_execution_created_at", task.created_at.into()),
         ("task_execution_updated_at", task.updated_at.into()),

@@ -1,0 +1,354 @@
+//! The gRPC services: accept, call the domain, answer.
+//!
+//! RPCs that this version does not have keep the generated answer, UNIMPLEMENTED.
+
+mod data_proxy;
+mod signals;
+
+use std::sync::Arc;
+
+use flyte_idl::{admin as wire, service::admin_service_server::AdminService};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    caller::{Action, accept},
+    domain::{
+        data, descriptions, executions, intake, launch_plans,
+        named_entities::{self, IdList},
+        nodes, projects, task_executions, tasks, workflows,
+    },
+    error::Result,
+    service::Service,
+};
+
+pub(crate) type Reply<T> = std::result::Result<Response<T>, Status>;
+
+/// The implementation of all services.
+#[derive(Clone)]
+pub(crate) struct Api(pub(crate) Arc<Service>);
+
+pub(crate) fn reply<T>(result: Result<T>) -> Reply<T> {
+    result.map(Response::new).map_err(Status::from)
+}
+
+/// An RPC that is one call of a domain function.
+macro_rules! rpc {
+    ($self:ident, $request:ident => $($function:ident)::+ $(, $extra:expr)?) => {{
+        let (caller, message) = accept($request);
+        reply($($function)::+(&$self.0, &caller, $($extra,)? message).await)
+    }};
+}
+pub(crate) use rpc;
+
+#[tonic::async_trait]
+impl AdminService for Api {
+    async fn create_task(
+        &self,
+        request: Request<wire::TaskCreateRequest>,
+    ) -> Reply<wire::TaskCreateResponse> {
+        rpc!(self, request => tasks::create)
+    }
+
+    async fn get_task(&self, request: Request<wire::ObjectGetRequest>) -> Reply<wire::Task> {
+        rpc!(self, request => tasks::get)
+    }
+
+    async fn list_task_ids(
+        &self,
+        request: Request<wire::NamedEntityIdentifierListRequest>,
+    ) -> Reply<wire::NamedEntityIdentifierList> {
+        rpc!(self, request => named_entities::ids, IdList::Tasks)
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<wire::ResourceListRequest>,
+    ) -> Reply<wire::TaskList> {
+        rpc!(self, request => tasks::list)
+    }
+
+    async fn create_workflow(
+        &self,
+        request: Request<wire::WorkflowCreateRequest>,
+    ) -> Reply<wire::WorkflowCreateResponse> {
+        rpc!(self, request => workflows::create)
+    }
+
+    async fn get_workflow(
+        &self,
+        request: Request<wire::ObjectGetRequest>,
+    ) -> Reply<wire::Workflow> {
+        rpc!(self, request => workflows::get)
+    }
+
+    async fn list_workflow_ids(
+        &self,
+        request: Request<wire::NamedEntityIdentifierListRequest>,
+    ) -> Reply<wire::NamedEntityIdentifierList> {
+        rpc!(self, request => named_entities::ids, IdList::Workflows)
+    }
+
+    async fn list_workflows(
+        &self,
+        request: Request<wire::ResourceListRequest>,
+    ) -> Reply<wire::WorkflowList> {
+        rpc!(self, request => workflows::list)
+    }
+
+    async fn create_launch_plan(
+        &self,
+        request: Request<wire::LaunchPlanCreateRequest>,
+    ) -> Reply<wire::LaunchPlanCreateResponse> {
+        rpc!(self, request => launch_plans::create)
+    }
+
+    async fn get_launch_plan(
+        &self,
+        request: Request<wire::ObjectGetRequest>,
+    ) -> Reply<wire::LaunchPlan> {
+        rpc!(self, request => launch_plans::get)
+    }
+
+    async fn get_active_launch_plan(
+        &self,
+        request: Request<wire::ActiveLaunchPlanRequest>,
+    ) -> Reply<wire::LaunchPlan> {
+        rpc!(self, request => launch_plans::get_active)
+    }
+
+    async fn list_active_launch_plans(
+        &self,
+        request: Request<wire::ActiveLaunchPlanListRequest>,
+    ) -> Reply<wire::LaunchPlanList> {
+        rpc!(self, request => launch_plans::list_active)
+    }
+
+    async fn list_launch_plan_ids(
+        &self,
+        request: Request<wire::NamedEntityIdentifierListRequest>,
+    ) -> Reply<wire::NamedEntityIdentifierList> {
+        rpc!(self, request => named_entities::ids, IdList::LaunchPlans)
+    }
+
+    async fn list_launch_plans(
+        &self,
+        request: Request<wire::ResourceListRequest>,
+    ) -> Reply<wire::LaunchPlanList> {
+        rpc!(self, request => launch_plans::list)
+    }
+
+    async fn update_launch_plan(
+        &self,
+        request: Request<wire::LaunchPlanUpdateRequest>,
+    ) -> Reply<wire::LaunchPlanUpdateResponse> {
+        rpc!(self, request => launch_plans::update)
+    }
+
+    async fn create_execution(
+        &self,
+        request: Request<wire::ExecutionCreateRequest>,
+    ) -> Reply<wire::ExecutionCreateResponse> {
+        rpc!(self, request => executions::create::create)
+    }
+
+    async fn relaunch_execution(
+        &self,
+        request: Request<wire::ExecutionRelaunchRequest>,
+    ) -> Reply<wire::ExecutionCreateResponse> {
+        rpc!(self, request => executions::create::relaunch)
+    }
+
+    async fn get_execution(
+        &self,
+        request: Request<wire::WorkflowExecutionGetRequest>,
+    ) -> Reply<wire::Execution> {
+        rpc!(self, request => executions::get)
+    }
+
+    async fn update_execution(
+        &self,
+        request: Request<wire::ExecutionUpdateRequest>,
+    ) -> Reply<wire::ExecutionUpdateResponse> {
+        rpc!(self, request => executions::update)
+    }
+
+    async fn get_execution_data(
+        &self,
+        request: Request<wire::WorkflowExecutionGetDataRequest>,
+    ) -> Reply<wire::WorkflowExecutionGetDataResponse> {
+        rpc!(self, request => data::execution)
+    }
+
+    async fn list_executions(
+        &self,
+        request: Request<wire::ResourceListRequest>,
+    ) -> Reply<wire::ExecutionList> {
+        rpc!(self, request => executions::list)
+    }
+
+    async fn terminate_execution(
+        &self,
+        request: Request<wire::ExecutionTerminateRequest>,
+    ) -> Reply<wire::ExecutionTerminateResponse> {
+        rpc!(self, request => executions::terminate)
+    }
+
+    async fn get_node_execution(
+        &self,
+        request: Request<wire::NodeExecutionGetRequest>,
+    ) -> Reply<wire::NodeExecution> {
+        rpc!(self, request => nodes::get)
+    }
+
+    async fn get_dynamic_node_workflow(
+        &self,
+        request: Request<wire::GetDynamicNodeWorkflowRequest>,
+    ) -> Reply<wire::DynamicNodeWorkflowResponse> {
+        rpc!(self, request => nodes::dynamic_workflow)
+    }
+
+    async fn list_node_executions(
+        &self,
+        request: Request<wire::NodeExecutionListRequest>,
+    ) -> Reply<wire::NodeExecutionList> {
+        rpc!(self, request => nodes::list)
+    }
+
+    async fn list_node_executions_for_task(
+        &self,
+        request: Request<wire::NodeExecutionForTaskListRequest>,
+    ) -> Reply<wire::NodeExecutionList> {
+        rpc!(self, request => nodes::list_for_task)
+    }
+
+    async fn get_node_execution_data(
+        &self,
+        request: Request<wire::NodeExecutionGetDataRequest>,
+    ) -> Reply<wire::NodeExecutionGetDataResponse> {
+        rpc!(self, request => data::node)
+    }
+
+    async fn register_project(
+        &self,
+        request: Request<wire::ProjectRegisterRequest>,
+    ) -> Reply<wire::ProjectRegisterResponse> {
+        rpc!(self, request => projects::register)
+    }
+
+    async fn update_project(
+        &self,
+        request: Request<wire::Project>,
+    ) -> Reply<wire::ProjectUpdateResponse> {
+        rpc!(self, request => projects::update)
+    }
+
+    async fn get_project(&self, request: Request<wire::ProjectGetRequest>) -> Reply<wire::Project> {
+        rpc!(self, request => projects::get)
+    }
+
+    async fn list_projects(
+        &self,
+        request: Request<wire::ProjectListRequest>,
+    ) -> Reply<wire::Projects> {
+        rpc!(self, request => projects::list)
+    }
+
+    async fn get_domains(
+        &self,
+        request: Request<wire::GetDomainRequest>,
+    ) -> Reply<wire::GetDomainsResponse> {
+        let (caller, _message) = accept(request);
+        reply(projects::domains(&self.0, &caller))
+    }
+
+    async fn create_workflow_event(
+        &self,
+        request: Request<wire::WorkflowExecutionEventRequest>,
+    ) -> Reply<wire::WorkflowExecutionEventResponse> {
+        rpc!(self, request => intake::workflow)
+    }
+
+    async fn create_node_event(
+        &self,
+        request: Request<wire::NodeExecutionEventRequest>,
+    ) -> Reply<wire::NodeExecutionEventResponse> {
+        rpc!(self, request => intake::node)
+    }
+
+    async fn create_task_event(
+        &self,
+        request: Request<wire::TaskExecutionEventRequest>,
+    ) -> Reply<wire::TaskExecutionEventResponse> {
+        rpc!(self, request => intake::task)
+    }
+
+    async fn get_task_execution(
+        &self,
+        request: Request<wire::TaskExecutionGetRequest>,
+    ) -> Reply<wire::TaskExecution> {
+        rpc!(self, request => task_executions::get)
+    }
+
+    async fn list_task_executions(
+        &self,
+        request: Request<wire::TaskExecutionListRequest>,
+    ) -> Reply<wire::TaskExecutionList> {
+        rpc!(self, request => task_executions::list)
+    }
+
+    async fn get_task_execution_data(
+        &self,
+        request: Request<wire::TaskExecutionGetDataRequest>,
+    ) -> Reply<wire::TaskExecutionGetDataResponse> {
+        rpc!(self, request => data::task)
+    }
+
+    async fn list_named_entities(
+        &self,
+        request: Request<wire::NamedEntityListRequest>,
+    ) -> Reply<wire::NamedEntityList> {
+        rpc!(self, request => named_entities::list)
+    }
+
+    async fn get_named_entity(
+        &self,
+        request: Request<wire::NamedEntityGetRequest>,
+    ) -> Reply<wire::NamedEntity> {
+        rpc!(self, request => named_entities::get)
+    }
+
+    async fn update_named_entity(
+        &self,
+        request: Request<wire::NamedEntityUpdateRequest>,
+    ) -> Reply<wire::NamedEntityUpdateResponse> {
+        rpc!(self, request => named_entities::update)
+    }
+
+    async fn get_version(
+        &self,
+        request: Request<wire::GetVersionRequest>,
+    ) -> Reply<wire::GetVersionResponse> {
+        let (caller, _message) = accept(request);
+        reply(
+            self.0
+                .allow(&caller, Action::Read, ("", ""))
+                .map(|()| wire::GetVersionResponse {
+                    control_plane_version: Some(self.0.version.clone()),
+                }),
+        )
+    }
+
+    async fn get_description_entity(
+        &self,
+        request: Request<wire::ObjectGetRequest>,
+    ) -> Reply<wire::DescriptionEntity> {
+        rpc!(self, request => descriptions::get)
+    }
+
+    async fn list_description_entities(
+        &self,
+        request: Request<wire::DescriptionEntityListRequest>,
+    ) -> Reply<wire::DescriptionEntityList> {
+        rpc!(self, request => descriptions::list)
+    }
+}

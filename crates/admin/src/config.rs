@@ -1,0 +1,600 @@
+//! The configuration sections that flyteadmin reads (spec 01 §21.2, spec 03 §2.6 and §6.1).
+
+use flyte_platform::{
+    blob::StorageConfig,
+    config::{Config, Duration, KeyedList, StringMap},
+    sql::DatabaseConfig,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything that flyteadmin is configured by.
+#[derive(Clone, Debug, Default)]
+pub struct AdminConfig {
+    /// Section `server`.
+    pub server: ServerConfig,
+    /// Section `flyteadmin`.
+    pub flyteadmin: FlyteAdminConfig,
+    /// Section `domains`.
+    pub domains: DomainsConfig,
+    /// Section `registration`.
+    pub registration: RegistrationConfig,
+    /// Section `namespace_mapping`.
+    pub namespace_mapping: NamespaceMappingConfig,
+    /// Section `task_resources`.
+    pub task_resources: TaskResourcesConfig,
+    /// Section `task_type_whitelist`.
+    pub task_type_whitelist: KeyedList<WhitelistScopes>,
+    /// Section `remoteData`.
+    pub remote_data: RemoteDataConfig,
+    /// Section `clusterPools`.
+    pub cluster_pools: ClusterPoolsConfig,
+    /// Section `cluster_resources`.
+    pub cluster_resources: ClusterResourcesConfig,
+    /// Section `database`.
+    pub database: DatabaseConfig,
+    /// Section `storage`.
+    pub storage: StorageConfig,
+}
+
+impl AdminConfig {
+    /// Decodes the sections from a loaded configuration; problems are kept there.
+    pub fn read(config: &mut Config) -> Self {
+        Self {
+            server: config.section("server"),
+            flyteadmin: config.section("flyteadmin"),
+            domains: config.section("domains"),
+            registration: config.section("registration"),
+            namespace_mapping: config.section("namespace_mapping"),
+            task_resources: config.section("task_resources"),
+            task_type_whitelist: config.section("task_type_whitelist"),
+            remote_data: config.section("remoteData"),
+            cluster_pools: config.section("clusterPools"),
+            cluster_resources: config.section("cluster_resources"),
+            database: config.section("database"),
+            storage: config.section("storage"),
+        }
+    }
+}
+
+/// Section `server`: listeners and the data proxy.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServerConfig {
+    /// Port of the HTTP gateway, and of everything when TLS is on.
+    pub http_port: u16,
+    /// Deprecated alias of `grpc.port`; used when that is negative.
+    pub grpc_port: i32,
+    /// Deprecated alias of `grpc.serverReflection`.
+    pub grpc_server_reflection: bool,
+    /// Path of a kubeconfig; empty uses the service account of the pod.
+    #[serde(rename = "kube-config")]
+    pub kube_config: String,
+    /// Address of the Kubernetes API; overrides the kubeconfig's.
+    pub master: String,
+    /// TLS, CORS and authentication.
+    pub security: SecurityConfig,
+    /// The gRPC listener.
+    pub grpc: GrpcConfig,
+    /// Limits of signed URLs.
+    pub data_proxy: DataProxyConfig,
+    /// Seconds within which a client must have sent its request headers.
+    pub read_header_timeout_seconds: u32,
+    /// Limits of the Kubernetes client.
+    pub kube_client_config: KubeClientConfig,
+    /// Seconds that open calls have to finish at shutdown.
+    pub graceful_shutdown_timeout_seconds: u32,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            http_port: 8088,
+            grpc_port: 0,
+            grpc_server_reflection: false,
+            kube_config: String::new(),
+            master: String::new(),
+            security: SecurityConfig::default(),
+            grpc: GrpcConfig::default(),
+            data_proxy: DataProxyConfig::default(),
+            read_header_timeout_seconds: 32,
+            kube_client_config: KubeClientConfig::default(),
+            graceful_shutdown_timeout_seconds: 10,
+        }
+    }
+}
+
+/// `server.security`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SecurityConfig {
+    /// Serve TLS on `httpPort` and nothing on `grpc.port`.
+    pub secure: bool,
+    /// Certificate and key.
+    pub ssl: SslConfig,
+    /// Authenticate callers.
+    pub use_auth: bool,
+    /// Omit the Secure attribute of cookies.
+    pub insecure_cookie_header: bool,
+    /// Answer cross-origin requests.
+    pub allow_cors: bool,
+    /// Origins that may; `*` is any.
+    pub allowed_origins: Vec<String>,
+    /// Request headers that cross-origin requests may carry.
+    pub allowed_headers: Vec<String>,
+}
+
+impl Default for SecurityConfig {
+    fn default() -> Self {
+        Self {
+            secure: false,
+            ssl: SslConfig::default(),
+            use_auth: false,
+            insecure_cookie_header: false,
+            allow_cors: true,
+            allowed_origins: vec!["*".to_owned()],
+            allowed_headers: vec!["Content-Type".to_owned(), "flyte-authorization".to_owned()],
+        }
+    }
+}
+
+/// `server.security.ssl`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SslConfig {
+    /// PEM file of the certificate chain.
+    pub certificate_file: String,
+    /// PEM file of the private key.
+    pub key_file: String,
+}
+
+/// `server.grpc`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GrpcConfig {
+    /// Port of the gRPC listener.
+    pub port: i32,
+    /// Serve gRPC reflection.
+    pub server_reflection: bool,
+    /// The largest message in either direction, in bytes; 0 is 4 MiB in and no limit out.
+    pub max_message_size_bytes: usize,
+    /// Accepted; the latency histogram is always there.
+    pub enable_grpc_latency_metrics: bool,
+    /// The most calls at once on one connection; 0 is the server's default.
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self {
+            port: 8089,
+            server_reflection: true,
+            max_message_size_bytes: 0,
+            enable_grpc_latency_metrics: false,
+            max_concurrent_streams: 0,
+        }
+    }
+}
+
+/// `server.dataProxy`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DataProxyConfig {
+    /// Uploads.
+    pub upload: UploadConfig,
+    /// Downloads.
+    pub download: DownloadConfig,
+}
+
+/// `server.dataProxy.upload`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct UploadConfig {
+    /// The longest that an upload URL is good for, and how long it is good for unless asked.
+    pub max_expires_in: Duration,
+    /// Length of generated file names.
+    pub default_file_name_length: usize,
+    /// First segment of uploaded objects' keys.
+    pub storage_prefix: String,
+}
+
+impl Default for UploadConfig {
+    fn default() -> Self {
+        Self {
+            max_expires_in: Duration::hours(1),
+            default_file_name_length: 20,
+            storage_prefix: String::new(),
+        }
+    }
+}
+
+/// `server.dataProxy.download`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DownloadConfig {
+    /// The longest that a download URL is good for, and how long it is good for unless asked.
+    pub max_expires_in: Duration,
+}
+
+impl Default for DownloadConfig {
+    fn default() -> Self {
+        Self {
+            max_expires_in: Duration::hours(1),
+        }
+    }
+}
+
+/// `server.kubeClientConfig`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct KubeClientConfig {
+    /// Requests per second.
+    pub qps: u32,
+    /// Requests in one burst.
+    pub burst: u32,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+impl Default for KubeClientConfig {
+    fn default() -> Self {
+        Self {
+            qps: 100,
+            burst: 25,
+            timeout: Duration::seconds(30),
+        }
+    }
+}
+
+/// Section `flyteadmin`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FlyteAdminConfig {
+    /// Annotation key that carries a run's IAM role; empty writes none.
+    pub role_name_key: String,
+    /// Prefix of metric names.
+    pub metrics_scope: String,
+    /// Labels of workflow metrics.
+    pub metrics_keys: Vec<String>,
+    /// Port of `/metrics`, `/healthcheck`, `/version` and `/config`.
+    pub profiler_port: u16,
+    /// Key prefix of registered closures.
+    pub metadata_storage_prefix: Vec<String>,
+    /// Version of the event protocol that resources ask for.
+    pub event_version: i32,
+    /// Accepted; event rows are written in the event's own transaction.
+    pub async_events_buffer_size: u32,
+    /// Nodes of one execution that run at once, unless set elsewhere.
+    pub max_parallelism: i32,
+    /// Labels of executions, unless set elsewhere.
+    pub labels: StringMap,
+    /// Annotations of executions, unless set elsewhere.
+    pub annotations: StringMap,
+    /// Executions are interruptible unless set elsewhere.
+    pub interruptible: bool,
+    /// Executions overwrite the cache.
+    pub overwrite_cache: bool,
+    /// IAM role of executions, unless set elsewhere.
+    pub assumable_iam_role: String,
+    /// Service account of executions, unless set elsewhere.
+    pub k8s_service_account: String,
+    /// Prefix of raw outputs, unless set elsewhere.
+    pub output_location_prefix: String,
+    /// Keep closures out of resources.
+    pub use_offloaded_workflow_closure: bool,
+    /// Environment of executions, unless set elsewhere.
+    pub envs: StringMap,
+    /// Switches of unfinished features.
+    pub feature_gates: FeatureGates,
+    /// Address of the console, for links in pods.
+    pub console_url: String,
+    /// Keep inputs out of resources.
+    pub use_offloaded_inputs: bool,
+    /// Annotate resources with who launched them.
+    pub inject_identity_annotations: bool,
+    /// Prefix of those annotations; empty is `flyte.org`.
+    pub identity_annotation_prefix: String,
+    /// Which of `email`, `sub` and `id` to annotate.
+    pub identity_annotation_keys: Vec<String>,
+}
+
+impl Default for FlyteAdminConfig {
+    fn default() -> Self {
+        Self {
+            role_name_key: String::new(),
+            metrics_scope: "flyte:".to_owned(),
+            metrics_keys: [
+                "project",
+                "domain",
+                "wf",
+                "task",
+                "phase",
+                "tasktype",
+                "runtime_type",
+                "runtime_version",
+                "app_name",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            profiler_port: 10254,
+            metadata_storage_prefix: vec!["metadata".to_owned(), "admin".to_owned()],
+            event_version: 2,
+            async_events_buffer_size: 100,
+            max_parallelism: 25,
+            labels: StringMap::default(),
+            annotations: StringMap::default(),
+            interruptible: false,
+            overwrite_cache: false,
+            assumable_iam_role: String::new(),
+            k8s_service_account: String::new(),
+            output_location_prefix: String::new(),
+            use_offloaded_workflow_closure: false,
+            envs: StringMap::default(),
+            feature_gates: FeatureGates::default(),
+            console_url: String::new(),
+            use_offloaded_inputs: false,
+            inject_identity_annotations: false,
+            identity_annotation_prefix: String::new(),
+            identity_annotation_keys: Vec::new(),
+        }
+    }
+}
+
+/// `flyteadmin.featureGates`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FeatureGates {
+    /// Accept artifact queries as inputs.
+    pub enable_artifacts: bool,
+}
+
+/// A domain that every project has.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct DomainConfig {
+    /// Id in identifiers.
+    pub id: String,
+    /// Name for people, and in namespaces of the resource loop.
+    pub name: String,
+}
+
+/// Section `domains`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct DomainsConfig(pub Vec<DomainConfig>);
+
+impl Default for DomainsConfig {
+    fn default() -> Self {
+        Self(
+            ["development", "staging", "production"]
+                .map(|domain| DomainConfig {
+                    id: domain.to_owned(),
+                    name: domain.to_owned(),
+                })
+                .to_vec(),
+        )
+    }
+}
+
+/// Section `registration`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RegistrationConfig {
+    /// The most nodes of a workflow; 0 is no limit.
+    pub max_workflow_nodes: usize,
+    /// The most labels of an execution; 0 is no limit.
+    pub max_label_entries: usize,
+    /// The most annotations of an execution; 0 is no limit.
+    pub max_annotation_entries: usize,
+    /// The largest closure of a workflow, as a Kubernetes quantity; empty is no limit.
+    pub workflow_size_limit: String,
+}
+
+impl Default for RegistrationConfig {
+    fn default() -> Self {
+        Self {
+            max_workflow_nodes: 100,
+            max_label_entries: 0,
+            max_annotation_entries: 0,
+            workflow_size_limit: String::new(),
+        }
+    }
+}
+
+/// Section `namespace_mapping`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct NamespaceMappingConfig {
+    /// Text in which `{{ project }}` and `{{ domain }}` are replaced (spec 03 §3.6).
+    pub template: String,
+    /// Deprecated and ignored.
+    pub mapping: String,
+}
+
+impl Default for NamespaceMappingConfig {
+    fn default() -> Self {
+        Self {
+            template: "{{ project }}-{{ domain }}".to_owned(),
+            mapping: String::new(),
+        }
+    }
+}
+
+impl NamespaceMappingConfig {
+    /// The namespace of a project and domain.
+    pub fn namespace(&self, project: &str, domain: &str) -> String {
+        self.template
+            .replace("{{ project }}", project)
+            .replace("{{ domain }}", domain)
+    }
+}
+
+/// Section `task_resources`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TaskResourcesConfig {
+    /// What a container gets that asks for nothing.
+    pub defaults: ResourceSetConfig,
+    /// What a container may ask for at most.
+    pub limits: ResourceSetConfig,
+}
+
+impl Default for TaskResourcesConfig {
+    fn default() -> Self {
+        Self {
+            defaults: ResourceSetConfig {
+                cpu: "2".to_owned(),
+                memory: "200Mi".to_owned(),
+                ..ResourceSetConfig::default()
+            },
+            limits: ResourceSetConfig {
+                cpu: "2".to_owned(),
+                memory: "1Gi".to_owned(),
+                gpu: "1".to_owned(),
+                ..ResourceSetConfig::default()
+            },
+        }
+    }
+}
+
+/// Quantities of resources; empty is none.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ResourceSetConfig {
+    /// Cores.
+    pub cpu: String,
+    /// Devices.
+    pub gpu: String,
+    /// Bytes of memory.
+    pub memory: String,
+    /// Bytes of scratch disk.
+    pub ephemeral_storage: String,
+    /// Accepted and ignored.
+    pub storage: String,
+}
+
+/// Where a task type may be registered: an empty project is all, an empty domain all of the project.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct WhitelistScope {
+    /// Project, or empty.
+    pub project: String,
+    /// Domain, or empty.
+    pub domain: String,
+}
+
+/// Where a task type may be registered: any of these.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct WhitelistScopes(pub Vec<WhitelistScope>);
+
+impl flyte_platform::config::FromLoose for WhitelistScopes {
+    fn from_loose(value: serde_json::Value) -> Result<Self, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+}
+
+/// Section `remoteData`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RemoteDataConfig {
+    /// `none`, `local`, `aws` or `gcp`; with the first two, data is always returned inline.
+    pub scheme: String,
+    /// Accepted; the storage section knows its region.
+    pub region: String,
+    /// Signed URLs of inputs and outputs.
+    #[serde(rename = "signedUrls")]
+    pub signed_urls: SignedUrlsConfig,
+    /// The largest inputs or outputs that are returned or accepted inline, in bytes.
+    pub max_size_in_bytes: u64,
+    /// `Offload` or `StoreInline`, or 0 or 1: where inline data of events goes.
+    pub inline_event_data_policy: String,
+}
+
+impl Default for RemoteDataConfig {
+    fn default() -> Self {
+        Self {
+            scheme: "none".to_owned(),
+            region: String::new(),
+            signed_urls: SignedUrlsConfig::default(),
+            max_size_in_bytes: 2 * 1024 * 1024,
+            inline_event_data_policy: "Offload".to_owned(),
+        }
+    }
+}
+
+impl RemoteDataConfig {
+    /// Whether inline data of events stays in the database.
+    pub fn stores_inline(&self) -> bool {
+        matches!(
+            self.inline_event_data_policy.to_ascii_lowercase().as_str(),
+            "storeinline" | "1"
+        )
+    }
+}
+
+/// `remoteData.signedUrls`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SignedUrlsConfig {
+    /// Return signed URLs.
+    pub enabled: bool,
+    /// How long they are good for, in minutes.
+    pub duration_minutes: u32,
+    /// Accepted; the storage section's credentials sign.
+    pub signing_principal: String,
+}
+
+/// Section `clusterPools`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClusterPoolsConfig {
+    /// Pool of each domain.
+    pub cluster_pool_assignments: KeyedList<PoolAssignment>,
+}
+
+/// The pool of a domain.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PoolAssignment {
+    /// Name of the pool.
+    pub pool: String,
+}
+
+impl flyte_platform::config::FromLoose for PoolAssignment {
+    fn from_loose(value: serde_json::Value) -> Result<Self, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+}
+
+/// Section `cluster_resources`: what every project and domain gets on every cluster.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClusterResourcesConfig {
+    /// Folder of templates; the built-in one makes the namespace.
+    pub template_path: String,
+    /// Pause between rounds.
+    pub refresh_interval: Duration,
+}
+
+impl Default for ClusterResourcesConfig {
+    fn default() -> Self {
+        Self {
+            template_path: String::new(),
+            refresh_interval: Duration::minutes(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_replaces_exactly_the_spaced_placeholders() {
+        let mapping = NamespaceMappingConfig {
+            template: "{{ project }}-{{domain}}-{{ domain }}".to_owned(),
+            ..NamespaceMappingConfig::default()
+        };
+        assert_eq!(mapping.namespace("p", "d"), "p-{{domain}}-d");
+    }
+}

@@ -1,0 +1,113 @@
+//! Description entities (spec 01 §11.2).
+
+use flyte_core::identifiers::ResourceType;
+use flyte_idl::{admin, core};
+
+use super::lists::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS};
+use crate::{
+    caller::{Action, Caller},
+    error::{Error, Result},
+    records::Description,
+    repository::descriptions,
+    service::Service,
+};
+
+/// The record of a description that came with a registration.
+pub(crate) fn record(id: &core::Identifier, description: &admin::DescriptionEntity) -> Description {
+    Description {
+        id: id.clone(),
+        short: description.short_description.clone(),
+        long: description.long_description.clone(),
+        link: description
+            .source_code
+            .as_ref()
+            .map(|source| source.link.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn message(description: Description) -> admin::DescriptionEntity {
+    admin::DescriptionEntity {
+        id: Some(description.id),
+        short_description: description.short,
+        long_description: description.long,
+        source_code: (!description.link.is_empty()).then_some(admin::SourceCode {
+            link: description.link,
+        }),
+        ..Default::default()
+    }
+}
+
+pub(crate) async fn get(
+    service: &Service,
+    caller: &Caller,
+    request: admin::ObjectGetRequest,
+) -> Result<admin::DescriptionEntity> {
+    let mut id = request.id.unwrap_or_default();
+    service.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    if id == core::Identifier::default() {
+        return Err(Error::invalid("invalid value for resource_type"));
+    }
+    if id.resource_type == ResourceType::Unspecified as i32 {
+        id.resource_type = ResourceType::Task as i32;
+    }
+    for (field, value) in [
+        ("project", &id.project),
+        ("domain", &id.domain),
+        ("name", &id.name),
+        ("version", &id.version),
+    ] {
+        if value.is_empty() {
+            return Err(Error::missing(field));
+        }
+    }
+    let mut tx = service.database.read().await?;
+    let description = descriptions::get(&mut tx, &id)
+        .await?
+        .ok_or_else(|| Error::NotFound("entry not found".to_owned()))?;
+    Ok(message(description))
+}
+
+pub(crate) async fn list(
+    service: &Service,
+    caller: &Caller,
+    request: admin::DescriptionEntityListRequest,
+) -> Result<admin::DescriptionEntityList> {
+    let id = request.id.ok_or_else(|| Error::missing("id"))?;
+    service.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    for (field, value) in [
+        ("project", &id.project),
+        ("domain", &id.domain),
+        ("name", &id.name),
+    ] {
+        if value.is_empty() {
+            return Err(Error::missing(field));
+        }
+    }
+    let page = Page {
+        filters: &request.filters,
+        sort_by: request.sort_by.as_ref(),
+        token: &request.token,
+        limit: request.limit,
+        rpc: "ListWorkflows",
+    };
+    page.require_limit()?;
+    let filtered = match ResourceType::try_from(request.resource_type) {
+        Ok(ResourceType::Task) => &TASKS,
+        Ok(ResourceType::Workflow) => &WORKFLOWS,
+        Ok(ResourceType::LaunchPlan) => &LAUNCH_PLANS,
+        Ok(ResourceType::Unspecified | ResourceType::Dataset) | Err(_) => {
+            if !request.filters.is_empty() {
+                return Err(Error::invalid("unsupported entity ''"));
+            }
+            &TASKS
+        }
+    };
+    let query = page.parse_with(filtered, &DESCRIPTION_ENTITIES, service.clock.now())?;
+    let mut tx = service.database.read_lagging().await?;
+    let list = descriptions::list(&mut tx, request.resource_type, &id, &query).await?;
+    Ok(admin::DescriptionEntityList {
+        token: query.next_token(list.len()),
+        description_entities: list.into_iter().map(message).collect(),
+    })
+}

@@ -1,0 +1,554 @@
+//! Creating executions (spec 01 §12.1-12.6).
+//!
+//! The row is reserved first: it decides who owns the name, and holds everything that the resource is made
+//! from. Then the inputs are written and the resource is created. A failure in between ends as the reference's
+//! would: a launch plan's execution is FAILED, a task's and any failure of storage removes the reservation and
+//! is the answer. A crash leaves a reservation that [`crate::reconciler`] finishes.
+
+use std::collections::BTreeSet;
+
+use flyte_core::{
+    identifiers::{EntityId, ExecutionId, NodeExecutionId, ResourceType},
+    inputs::{self, InputError},
+    layout, names,
+};
+use flyte_idl::{
+    admin::{self, ExecutionSpec, execution_metadata::ExecutionMode, execution_spec},
+    core::{self, LiteralMap},
+    stored::Stored,
+    text,
+};
+use flyte_platform::sql::DbError;
+use jiff::Timestamp;
+
+use super::{
+    config::{self, EffectiveConfig},
+    launch::{self, Materials},
+    load, single_task,
+};
+use crate::{
+    caller::{Action, Caller},
+    domain::{entities, launch_plan_rules, launch_plans, nodes, projects, tasks, time, workflows},
+    error::{Error, Result},
+    records::{Execution, LaunchPlan, Project, Workflow},
+    repository::{self, executions},
+    service::Service,
+};
+
+/// Letters and digits of generated names: no vowels, so no words.
+const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Generated names collide about never; a handful of tries is plenty.
+const NAME_TRIES: usize = 5;
+
+impl From<InputError> for Error {
+    fn from(error: InputError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+/// Random text for names.
+pub(crate) fn random_text(length: usize) -> String {
+    (0..length)
+        .filter_map(|_| NAME_ALPHABET.get(rand::random_range(0..NAME_ALPHABET.len())))
+        .map(|byte| char::from(*byte))
+        .collect()
+}
+
+pub(crate) async fn create(
+    service: &Service,
+    caller: &Caller,
+    request: admin::ExecutionCreateRequest,
+) -> Result<admin::ExecutionCreateResponse> {
+    start(service, caller, request, 0).await
+}
+
+pub(crate) async fn relaunch(
+    service: &Service,
+    caller: &Caller,
+    request: admin::ExecutionRelaunchRequest,
+) -> Result<admin::ExecutionCreateResponse> {
+    let id = ExecutionId::from_proto(request.id.as_ref())?;
+    let original = load(service, &id).await?;
+    let mut spec = original.spec.get().clone();
+    let inputs = user_inputs(service, &original, &mut spec).await?;
+    let metadata = spec.metadata.get_or_insert_default();
+    metadata.mode = ExecutionMode::Relaunch as i32;
+    metadata.reference_execution = Some(id.to_proto());
+    spec.overwrite_cache = request.overwrite_cache;
+    let create = admin::ExecutionCreateRequest {
+        project: id.project.to_string(),
+        domain: id.domain.to_string(),
+        name: request.name,
+        spec: Some(spec),
+        inputs: Some(inputs),
+        org: String::new(),
+    };
+    start(service, caller, create, original.row).await
+}
+
+/// The inputs that the user gave; old rows have them in the spec.
+async fn user_inputs(
+    service: &Service,
+    execution: &Execution,
+    spec: &mut ExecutionSpec,
+) -> Result<LiteralMap> {
+    if execution.user_inputs_uri.is_empty() {
+        return Ok(spec.inputs.take().unwrap_or_default());
+    }
+    service
+        .read_blob(&execution.user_inputs_uri, "user inputs")
+        .await
+}
+
+/// What a request launches.
+struct Subject {
+    plan: LaunchPlan,
+    workflow: Workflow,
+    /// Row of the task of a single-task execution.
+    task_row: Option<i64>,
+}
+
+impl Subject {
+    fn plan_spec(&self) -> Option<&admin::LaunchPlanSpec> {
+        self.task_row.is_none().then_some(&self.plan.spec)
+    }
+}
+
+/// Creates an execution. `source_row` is the row of the one that it repeats, or 0.
+async fn start(
+    service: &Service,
+    caller: &Caller,
+    mut request: admin::ExecutionCreateRequest,
+    source_row: i64,
+) -> Result<admin::ExecutionCreateResponse> {
+    let accepted_at = service.clock.now();
+    let project = validate(service, caller, &mut request).await?;
+    let (mut spec, given) = (
+        request.spec.take().unwrap_or_default(),
+        request.inputs.take().unwrap_or_default(),
+    );
+    let subject = subject(service, &spec).await?;
+    let full = inputs::execution_inputs(
+        Some(&given),
+        subject.plan.spec.fixed_inputs.as_ref(),
+        subject.plan.closure.expected_inputs.as_ref(),
+    )?;
+    let closure = workflows::closure(service, &subject.workflow).await?;
+    let family = inherit(service, caller, &mut spec, source_row).await?;
+    let config = config::merge(
+        &spec,
+        subject.plan_spec(),
+        &service.config.flyteadmin,
+        caller,
+    );
+    if subject.task_row.is_none() {
+        let limits = &service.config.registration;
+        config::require_at_most("labels", &config.labels, limits.max_label_entries)?;
+        config::require_at_most(
+            "annotations",
+            &config.annotations,
+            limits.max_annotation_entries,
+        )?;
+    }
+    require_pool(service, &request, &spec)?;
+    complete_spec(service, &request, &mut spec, (&subject, &config, &project));
+    let order = Order {
+        request: &request,
+        spec,
+        subject: &subject,
+        family,
+        accepted_at,
+    };
+    let execution = reserve(service, order).await?;
+    let materials = Materials {
+        closure: closure.compiled_workflow.unwrap_or_default(),
+        closure_uri: subject.workflow.closure_uri.clone(),
+        inputs: full,
+        plan: subject.plan_spec().cloned(),
+        project_labels: projects::labels(&project),
+    };
+    launch::run(service, &execution, materials, Some(&given)).await?;
+    Ok(admin::ExecutionCreateResponse {
+        id: Some(execution.id.to_proto()),
+    })
+}
+
+/// Checks the request by itself (spec 01 §12.1) and moves inputs of old clients to where they belong.
+async fn validate(
+    service: &Service,
+    caller: &Caller,
+    request: &mut admin::ExecutionCreateRequest,
+) -> Result<Project> {
+    let given = request
+        .inputs
+        .as_ref()
+        .is_some_and(|inputs| !inputs.literals.is_empty());
+    if let Some(spec) = &mut request.spec
+        && !given
+        && let Some(inputs) = spec.inputs.clone()
+    {
+        request.inputs = Some(inputs);
+    }
+    for (field, value) in [("project", &request.project), ("domain", &request.domain)] {
+        if value.is_empty() {
+            return Err(Error::missing(field));
+        }
+    }
+    service.allow(caller, Action::Execute, (&request.project, &request.domain))?;
+    if !request.name.is_empty() {
+        names::execution_name(&request.name)?;
+    }
+    let project = projects::require(service, &request.project, &request.domain).await?;
+    let spec = request
+        .spec
+        .as_ref()
+        .ok_or_else(|| Error::missing("spec"))?;
+    EntityId::any(spec.launch_plan.as_ref())?;
+    let reference = spec.launch_plan.clone().unwrap_or_default();
+    let kind = ResourceType::try_from(reference.resource_type);
+    if !matches!(kind, Ok(ResourceType::LaunchPlan | ResourceType::Task)) {
+        let name = kind.map_or_else(
+            |_unknown| reference.resource_type.to_string(),
+            |kind| kind.as_str_name().to_owned(),
+        );
+        return Err(Error::Invalid(format!(
+            "Invalid reference entity resource type [{name}], only [map[TASK:<nil> LAUNCH_PLAN:<nil>]] allowed"
+        )));
+    }
+    if let Some(inputs) = &request.inputs {
+        inputs::validate_literals(&inputs.literals, "inputs")?;
+    }
+    if let Some(execution_spec::NotificationOverrides::Notifications(list)) =
+        &spec.notification_overrides
+    {
+        launch_plan_rules::notifications(&list.notifications)?;
+    }
+    if let Some(labels) = &spec.labels {
+        names::labels(&labels.values)?;
+    }
+    Ok(project)
+}
+
+async fn subject(service: &Service, spec: &ExecutionSpec) -> Result<Subject> {
+    let id = EntityId::any(spec.launch_plan.as_ref())?;
+    if id.resource_type == ResourceType::Task {
+        let task = tasks::load(service, &id).await?;
+        let (workflow, plan) = single_task::skeleton(service, &task).await?;
+        return Ok(Subject {
+            plan,
+            workflow,
+            task_row: Some(task.row),
+        });
+    }
+    let plan = launch_plans::find(service, &id)
+        .await?
+        .ok_or_else(|| entities::missing(&id))?;
+    let mut tx = service.database.read().await?;
+    let workflow = repository::workflows::get_by_row(&mut tx, plan.workflow_row).await?;
+    let workflow = workflow.ok_or_else(|| {
+        let id = plan.spec.workflow_id.clone().unwrap_or_default();
+        Error::missing_entity("WORKFLOW", &text::prototext(&id))
+    })?;
+    Ok(Subject {
+        plan,
+        workflow,
+        task_row: None,
+    })
+}
+
+/// What an execution takes over from the node or execution that it comes from.
+#[derive(Clone, Copy, Default)]
+struct Family {
+    source_row: i64,
+    parent_node_row: i64,
+}
+
+/// Principal, nesting and cluster label (spec 03 §2.10); the client's principal is discarded.
+async fn inherit(
+    service: &Service,
+    caller: &Caller,
+    spec: &mut ExecutionSpec,
+    source_row: i64,
+) -> Result<Family> {
+    let mut family = Family {
+        source_row,
+        parent_node_row: 0,
+    };
+    let metadata = spec.metadata.get_or_insert_default();
+    metadata.principal.clone_from(&caller.user);
+    metadata.artifact_ids.clear();
+    let Some(parent) = metadata.parent_node_execution.clone() else {
+        return Ok(family);
+    };
+    let parent = NodeExecutionId::from_proto(Some(&parent))?;
+    let node = nodes::load(service, &parent).await?;
+    let execution = load(service, &parent.execution).await?;
+    family.parent_node_row = node.row;
+    if source_row == 0 {
+        family.source_row = execution.row;
+    }
+    metadata.principal.clone_from(&execution.user);
+    let parent_spec = execution.spec.get();
+    metadata.nesting = parent_spec
+        .metadata
+        .as_ref()
+        .map_or(0, |metadata| metadata.nesting)
+        + 1;
+    if parent_spec.execution_cluster_label.is_some() {
+        spec.execution_cluster_label
+            .clone_from(&parent_spec.execution_cluster_label);
+    }
+    Ok(family)
+}
+
+/// A request may not ask for another pool than the domain's (spec 03 §2.5).
+fn require_pool(
+    service: &Service,
+    request: &admin::ExecutionCreateRequest,
+    spec: &ExecutionSpec,
+) -> Result<()> {
+    let asked = spec
+        .cluster_assignment
+        .as_ref()
+        .map(|assignment| assignment.cluster_pool_name.as_str())
+        .unwrap_or_default();
+    let pools = &service.config.cluster_pools.cluster_pool_assignments.0;
+    let configured = pools
+        .get(&request.domain)
+        .map(|assignment| assignment.pool.as_str())
+        .unwrap_or_default();
+    if asked.is_empty() || configured.is_empty() || asked == configured {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "execution with project {:?} and domain {:?} cannot run on cluster pool {asked:?}, because its configured to run on pool {configured:?}",
+        request.project, request.domain
+    )))
+}
+
+/// Writes into the spec what the row is to keep of the merged settings.
+fn complete_spec(
+    service: &Service,
+    request: &admin::ExecutionCreateRequest,
+    spec: &mut ExecutionSpec,
+    (subject, config, project): (&Subject, &EffectiveConfig, &Project),
+) {
+    spec.security_context = Some(config.security_context.clone());
+    if subject.task_row.is_none() {
+        spec.max_parallelism = config.max_parallelism;
+    }
+    // The reference's maps are shared, so labels of the request end up with the project's (spec 01 §12.2
+    // step 11); tags and lists show them.
+    if let Some(labels) = &mut spec.labels
+        && !labels.values.is_empty()
+    {
+        for (key, value) in projects::labels(project) {
+            labels.values.entry(key).or_insert(value);
+        }
+    }
+    let namespace = service
+        .config
+        .namespace_mapping
+        .namespace(&request.project, &request.domain);
+    let cluster = launch::target(service, spec)
+        .map(|target| target.id.clone())
+        .unwrap_or_default();
+    spec.metadata.get_or_insert_default().system_metadata = Some(admin::SystemMetadata {
+        execution_cluster: cluster,
+        namespace,
+    });
+}
+
+struct Order<'a> {
+    request: &'a admin::ExecutionCreateRequest,
+    spec: ExecutionSpec,
+    subject: &'a Subject,
+    family: Family,
+    accepted_at: Timestamp,
+}
+
+/// Inserts the row and its tags. From here on the name is taken.
+async fn reserve(service: &Service, order: Order<'_>) -> Result<Execution> {
+    let request = order.request;
+    let mut tries = if request.name.is_empty() {
+        NAME_TRIES
+    } else {
+        1
+    };
+    loop {
+        tries -= 1;
+        let name = if request.name.is_empty() {
+            format!("a{}", random_text(19))
+        } else {
+            request.name.clone()
+        };
+        let id = ExecutionId::new(&request.project, &request.domain, &name)?;
+        let execution = row(service, id, &order)?;
+        let policy = order
+            .subject
+            .plan_spec()
+            .and_then(|plan| plan.concurrency_policy)
+            .map(|policy| (policy, order.subject.plan.id.clone()));
+        let reservation = Reservation {
+            tags: tags(&order.spec),
+            execution,
+            policy,
+            now: order.accepted_at,
+        };
+        let inserted = service
+            .database
+            .write(reservation, |reservation, tx| {
+                Box::pin(insert(reservation, tx))
+            })
+            .await;
+        match inserted {
+            Err(Error::Store(DbError::UniqueViolation { .. })) if tries > 0 => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+struct Reservation {
+    execution: Execution,
+    tags: BTreeSet<(String, String)>,
+    policy: Option<(admin::ConcurrencyPolicy, EntityId)>,
+    now: Timestamp,
+}
+
+async fn insert(
+    reservation: &Reservation,
+    tx: &mut flyte_platform::sql::WriteTx,
+) -> Result<Execution> {
+    if let Some((policy, plan)) = &reservation.policy {
+        let names = (
+            plan.project.as_str(),
+            plan.domain.as_str(),
+            plan.name.as_str(),
+        );
+        tx.lock(&format!("concurrency {}:{}:{}", names.0, names.1, names.2))
+            .await?;
+        let count = executions::count_active(tx, names).await?;
+        require_room(*policy, count, &plan.name)?;
+    }
+    let mut execution = reservation.execution.clone();
+    execution.row = executions::insert(tx, &execution, reservation.now).await?;
+    executions::insert_tags(tx, &execution.id, &reservation.tags, reservation.now).await?;
+    Ok(execution)
+}
+
+/// The concurrency policy of a launch plan (spec 01 §10.4).
+fn require_room(policy: admin::ConcurrencyPolicy, count: i64, plan: &str) -> Result<()> {
+    if policy.max <= 0 || count < i64::from(policy.max) {
+        return Ok(());
+    }
+    match admin::ConcurrencyLimitBehavior::try_from(policy.behavior) {
+        Ok(admin::ConcurrencyLimitBehavior::Skip) => Err(Error::AlreadyExists(format!(
+            "concurrency limit ({}) reached for launch plan {plan}; skipping execution",
+            policy.max
+        ))),
+        Ok(admin::ConcurrencyLimitBehavior::Unspecified) => Ok(()),
+        Err(_unknown) => Err(Error::Internal(format!(
+            "unsupported concurrency limit behavior {}",
+            policy.behavior
+        ))),
+    }
+}
+
+/// One tag per label, and one without value per old tag.
+fn tags(spec: &ExecutionSpec) -> BTreeSet<(String, String)> {
+    let labels = spec.labels.iter().flat_map(|labels| labels.values.clone());
+    let old = spec.tags.iter().map(|tag| (tag.clone(), String::new()));
+    labels.chain(old).collect()
+}
+
+fn notifications(spec: &ExecutionSpec, plan: &LaunchPlan) -> Vec<admin::Notification> {
+    use execution_spec::NotificationOverrides;
+    let of_plan = || {
+        plan.spec
+            .entity_metadata
+            .as_ref()
+            .map(|metadata| metadata.notifications.clone())
+            .unwrap_or_default()
+    };
+    match &spec.notification_overrides {
+        Some(NotificationOverrides::Notifications(list)) if !list.notifications.is_empty() => {
+            list.notifications.clone()
+        }
+        Some(NotificationOverrides::DisableAll(true)) => Vec::new(),
+        Some(
+            NotificationOverrides::Notifications(_) | NotificationOverrides::DisableAll(false),
+        )
+        | None => of_plan(),
+    }
+}
+
+/// The row of a new execution.
+fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Execution> {
+    let Order {
+        spec,
+        subject,
+        family,
+        accepted_at,
+        ..
+    } = order;
+    let now = *accepted_at;
+    let metadata = spec.metadata.clone().unwrap_or_default();
+    let location = |file: &str| {
+        layout::execution_file(&service.blobs.base(), &id, file)
+            .map_err(|error| Error::Invalid(error.to_string()))
+    };
+    let closure = admin::ExecutionClosure {
+        created_at: Some(time::to_wire(now)),
+        updated_at: Some(time::to_wire(now)),
+        notifications: notifications(spec, &subject.plan),
+        workflow_id: Some(subject.workflow.id.to_proto()),
+        state_change_details: Some(admin::ExecutionStateChangeDetails {
+            state: admin::ExecutionState::ExecutionActive as i32,
+            occurred_at: Some(time::to_wire(now)),
+            principal: metadata.principal.clone(),
+        }),
+        ..Default::default()
+    };
+    let entity = if subject.task_row.is_some() {
+        "task"
+    } else {
+        "launch_plan"
+    };
+    Ok(Execution {
+        row: 0,
+        launch_plan_row: if subject.task_row.is_some() {
+            0
+        } else {
+            subject.plan.row
+        },
+        workflow_row: subject.workflow.row,
+        task_row: subject.task_row.unwrap_or_default(),
+        phase: core::workflow_execution::Phase::Undefined
+            .as_str_name()
+            .to_owned(),
+        closure: Stored::new(closure),
+        spec: Stored::new(spec.clone()),
+        started_at: None,
+        created_at: Some(now),
+        updated_at: Some(now),
+        duration: 0,
+        abort_cause: String::new(),
+        mode: metadata.mode,
+        source_execution_row: family.source_row,
+        parent_node_row: family.parent_node_row,
+        cluster: metadata
+            .system_metadata
+            .map(|system| system.execution_cluster)
+            .unwrap_or_default(),
+        inputs_uri: location("inputs")?,
+        user_inputs_uri: location("user_inputs")?,
+        error_kind: None,
+        error_code: None,
+        user: metadata.principal,
+        state: admin::ExecutionState::ExecutionActive as i32,
+        launch_entity: entity.to_owned(),
+        row_created_at: Some(now),
+        id,
+    })
+}

@@ -1,0 +1,227 @@
+//! From a reserved row to a running resource: the steps that a crash may interrupt anywhere and that running
+//! again completes (spec 01 §12.2, required order).
+
+use std::collections::BTreeMap;
+
+use flyte_core::identifiers::ExecutionId;
+use flyte_idl::{
+    admin::{ExecutionSpec, LaunchPlanSpec, execution_closure::OutputResult},
+    core::{
+        CompiledWorkflowClosure, ExecutionError, LiteralMap, execution_error::ErrorKind,
+        workflow_execution::Phase,
+    },
+};
+
+use super::{config, end_resource, namespace, resource};
+use crate::{
+    caller::Caller,
+    domain::{phases, projects, task_resources::PlatformResources, time, workflows},
+    error::{Error, Result},
+    records::Execution,
+    repository::{self, executions},
+    service::Service,
+    targets::ExecutionTarget,
+};
+
+/// What the resource is made from besides the row.
+pub(crate) struct Materials {
+    pub(crate) closure: CompiledWorkflowClosure,
+    pub(crate) closure_uri: String,
+    /// Defaults and fixed inputs included.
+    pub(crate) inputs: LiteralMap,
+    /// The launch plan; none for a single task.
+    pub(crate) plan: Option<LaunchPlanSpec>,
+    pub(crate) project_labels: BTreeMap<String, String>,
+}
+
+/// The cluster that an execution with this spec goes to.
+pub(crate) fn target<'a>(
+    service: &'a Service,
+    spec: &ExecutionSpec,
+) -> Result<&'a ExecutionTarget> {
+    let label = spec
+        .execution_cluster_label
+        .as_ref()
+        .map(|label| label.value.as_str())
+        .unwrap_or_default();
+    service.targets.choose(label)
+}
+
+/// Writes the inputs and creates the resource of a reserved execution.
+///
+/// # Errors
+/// A failure of storage, and for a single task of the cluster: the reservation is gone then.
+pub(crate) async fn run(
+    service: &Service,
+    execution: &Execution,
+    materials: Materials,
+    user_inputs: Option<&LiteralMap>,
+) -> Result<()> {
+    if let Some(given) = user_inputs {
+        let written = futures::future::try_join(
+            service.write_blob(&execution.inputs_uri, &materials.inputs, "inputs"),
+            service.write_blob(&execution.user_inputs_uri, given, "user inputs"),
+        )
+        .await;
+        if let Err(error) = written {
+            withdraw(service, &execution.id).await?;
+            return Err(error);
+        }
+    }
+    match submit(service, execution, materials).await {
+        Ok(()) => end_if_terminated(service, execution).await,
+        Err(error) if execution.task_row != 0 => {
+            withdraw(service, &execution.id).await?;
+            Err(error)
+        }
+        Err(error) => fail(service, &execution.id, &error).await,
+    }
+}
+
+/// Builds and creates the resource.
+async fn submit(service: &Service, execution: &Execution, materials: Materials) -> Result<()> {
+    let spec = execution.spec.get();
+    let target = target(service, spec).map_err(|error| match error {
+        Error::Internal(text) => {
+            Error::Internal(format!("failed to create workflow in propeller {text}"))
+        }
+        other => other,
+    })?;
+    let server = &service.config.flyteadmin;
+    // The caller's identity is in the stored security context already.
+    let config = config::merge(spec, materials.plan.as_ref(), server, &Caller::default());
+    let mut labels = config.labels.clone();
+    for (key, value) in materials.project_labels {
+        labels.entry(key).or_insert(value);
+    }
+    let namespace = namespace(service, execution);
+    let order = resource::Order {
+        id: &execution.id.to_proto(),
+        namespace: &namespace,
+        closure: materials.closure,
+        closure_uri: &materials.closure_uri,
+        inputs: materials.inputs,
+        inputs_uri: &execution.inputs_uri,
+        spec,
+        config: &config,
+        labels: &labels,
+        accepted_at: execution.created_at.unwrap_or_else(|| service.clock.now()),
+    };
+    let platform = PlatformResources::of_config(&service.config.task_resources)?;
+    let resource = resource::build(order, server, &platform)?;
+    target.create(&namespace, &resource).await
+}
+
+/// Gives the name back: nothing of the execution was ever visible to the engine.
+async fn withdraw(service: &Service, id: &ExecutionId) -> Result<()> {
+    service
+        .database
+        .write(id.clone(), |id, tx| {
+            Box::pin(async move { Ok::<_, Error>(executions::remove(tx, id).await?) })
+        })
+        .await
+}
+
+/// Ends a launch plan's execution whose resource could not be created; its creation still succeeds.
+pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> Result<()> {
+    let failure = failure(error);
+    let now = service.clock.now();
+    service
+        .database
+        .write((id.clone(), failure, now), |(id, failure, now), tx| {
+            Box::pin(async move {
+                let Some(mut execution) = executions::lock(tx, id).await? else {
+                    return Ok(());
+                };
+                if execution.phase != Phase::Undefined.as_str_name() {
+                    return Ok(());
+                }
+                Phase::Failed.as_str_name().clone_into(&mut execution.phase);
+                execution.cluster = String::new();
+                execution.updated_at = Some(*now);
+                execution.error_code = Some(failure.code.clone());
+                execution.error_kind = Some(phases::error_kind_name(failure.kind));
+                execution.closure.update(|closure| {
+                    closure.phase = Phase::Failed as i32;
+                    closure.updated_at = Some(time::to_wire(*now));
+                    closure.output_result = Some(OutputResult::Error(failure.clone()));
+                });
+                execution.spec.update(|spec| {
+                    if let Some(metadata) = &mut spec.metadata
+                        && let Some(system) = &mut metadata.system_metadata
+                    {
+                        system.execution_cluster = String::new();
+                    }
+                });
+                executions::update(tx, &execution, *now).await?;
+                Ok::<_, Error>(())
+            })
+        })
+        .await
+}
+
+/// The error that the execution shows. A closure that the transform refuses is not one of admin's own
+/// errors, so its code is `Unknown` (spec 03 §4.1).
+fn failure(error: &Error) -> ExecutionError {
+    let code = match error {
+        Error::Invalid(_) => "Unknown".to_owned(),
+        other => format!("{:?}", other.code()),
+    };
+    ExecutionError {
+        code,
+        message: error.public_text(),
+        kind: ErrorKind::System as i32,
+        ..Default::default()
+    }
+}
+
+/// A termination may have come between reservation and creation and found no resource to delete.
+async fn end_if_terminated(service: &Service, execution: &Execution) -> Result<()> {
+    let mut tx = service.database.read().await?;
+    let phase = executions::phase(&mut tx, &execution.id).await?;
+    drop(tx);
+    match phase.as_deref() {
+        Some("ABORTING" | "ABORTED") => end_resource(service, execution).await,
+        _ => Ok(()),
+    }
+}
+
+/// Finishes a reservation that a crash left: everything it needs is in the store. A launch plan's execution
+/// that cannot be finished is FAILED; a task's reservation too, since its caller is long gone.
+pub(crate) async fn resume(service: &Service, execution: &Execution) -> Result<()> {
+    let materials = match materials(service, execution).await {
+        Ok(materials) => materials,
+        Err(error @ (Error::Store(_) | Error::Cluster { .. })) => return Err(error),
+        Err(error) => return fail(service, &execution.id, &error).await,
+    };
+    match submit(service, execution, materials).await {
+        Ok(()) => end_if_terminated(service, execution).await,
+        Err(error @ Error::Store(_)) => Err(error),
+        Err(error) => fail(service, &execution.id, &error).await,
+    }
+}
+
+async fn materials(service: &Service, execution: &Execution) -> Result<Materials> {
+    let mut tx = service.database.read().await?;
+    let workflow = repository::workflows::get_by_row(&mut tx, execution.workflow_row)
+        .await?
+        .ok_or_else(|| Error::NotFound("the workflow of the execution is gone".to_owned()))?;
+    let plan = if execution.launch_plan_row == 0 {
+        None
+    } else {
+        repository::launch_plans::get_by_row(&mut tx, execution.launch_plan_row)
+            .await?
+            .map(|plan| plan.spec)
+    };
+    let project = repository::projects::get(&mut tx, execution.id.project.as_str()).await?;
+    drop(tx);
+    let inputs = service.read_blob(&execution.inputs_uri, "inputs").await?;
+    let closure = workflows::closure(service, &workflow).await?;
+    Ok(Materials {
+        closure: closure.compiled_workflow.unwrap_or_default(),
+        closure_uri: workflow.closure_uri,
+        inputs,
+        plan,
+        project_labels: project.as_ref().map(projects::labels).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,106 @@
+//! The workflow and launch plan that stand for a task that is launched alone (spec 01 §12.3).
+
+use flyte_core::{
+    identifiers::{EntityId, ResourceType},
+    single_task,
+};
+use flyte_platform::sql::DbError;
+
+use crate::{
+    domain::{
+        entities::missing,
+        launch_plan_rules, launch_plans,
+        workflows::{self, Registration},
+    },
+    error::{Error, Result},
+    records::{LaunchPlan, NamedEntity, Task, Workflow},
+    repository::{self, named_entities::NamedResource},
+    service::Service,
+};
+
+/// `NamedEntityState.SYSTEM_GENERATED`.
+const SYSTEM_GENERATED: i32 = flyte_idl::admin::NamedEntityState::SystemGenerated as i32;
+
+/// The workflow and launch plan of `task`, made on first use. Two requests that make them at once end with
+/// the same ones.
+pub(crate) async fn skeleton(service: &Service, task: &Task) -> Result<(Workflow, LaunchPlan)> {
+    let workflow = workflow(service, task).await?;
+    let plan = launch_plan(service, task, &workflow).await?;
+    Ok((workflow, plan))
+}
+
+fn generated(task: &Task, resource_type: ResourceType) -> Result<EntityId> {
+    let id = single_task::generated_id(&task.id.to_proto(), resource_type);
+    Ok(EntityId::expect(Some(&id), resource_type)?)
+}
+
+async fn workflow(service: &Service, task: &Task) -> Result<Workflow> {
+    let id = generated(task, ResourceType::Workflow)?;
+    let mut tx = service.database.read().await?;
+    if let Some(found) = repository::workflows::get(&mut tx, &id).await? {
+        return Ok(found);
+    }
+    drop(tx);
+    let template = task
+        .closure
+        .compiled_task
+        .as_ref()
+        .and_then(|compiled| compiled.template.clone())
+        .unwrap_or_default();
+    let template = single_task::workflow(&task.id.to_proto(), &template);
+    let registration = Registration {
+        interface: template.interface.clone(),
+        compiled: workflows::compile(service, &id, template, Vec::new()).await?,
+        id: id.clone(),
+        description: None,
+    };
+    match workflows::register(service, registration).await {
+        Ok(_) | Err(Error::WorkflowExists { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    hide(service, NamedResource::Workflow, &id).await?;
+    let mut tx = service.database.read().await?;
+    repository::workflows::get(&mut tx, &id)
+        .await?
+        .ok_or_else(|| missing(&id))
+}
+
+async fn launch_plan(service: &Service, task: &Task, workflow: &Workflow) -> Result<LaunchPlan> {
+    let id = generated(task, ResourceType::LaunchPlan)?;
+    if let Some(found) = launch_plans::find(service, &id).await? {
+        return Ok(found);
+    }
+    let spec = single_task::launch_plan(&task.id.to_proto());
+    let interface = workflow.interface.clone().unwrap_or_default();
+    let expected = launch_plan_rules::expected_inputs(&spec, &interface)?;
+    let plan = launch_plans::assemble(id.clone(), spec, expected, interface.outputs, workflow.row)?;
+    match launch_plans::insert(service, &plan).await {
+        Ok(()) | Err(Error::Store(DbError::UniqueViolation { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    hide(service, NamedResource::LaunchPlan, &id).await?;
+    launch_plans::find(service, &id)
+        .await?
+        .ok_or_else(|| missing(&id))
+}
+
+/// Marks a name as made by the system, so that lists leave it out.
+async fn hide(service: &Service, resource: NamedResource, id: &EntityId) -> Result<()> {
+    let entity = NamedEntity {
+        project: id.project.to_string(),
+        domain: id.domain.to_string(),
+        name: id.name.clone(),
+        description: String::new(),
+        state: SYSTEM_GENERATED,
+    };
+    let now = service.clock.now();
+    service
+        .database
+        .write((resource, entity, now), |(resource, entity, now), tx| {
+            Box::pin(async move {
+                repository::named_entities::set_metadata(tx, *resource, entity, *now).await?;
+                Ok::<_, Error>(())
+            })
+        })
+        .await
+}

@@ -1,0 +1,415 @@
+//! The event RPCs: checks, offloading, and the transaction around the state machines (spec 01 §13).
+//!
+//! An event that will be refused is refused before anything is written. Then its large payloads go to the
+//! blob store under names derived from what the event is about, and the machine runs inside a transaction
+//! that holds the row. A repeated event meets ALREADY_EXISTS, which propeller takes for success.
+
+use flyte_core::{
+    identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId},
+    layout,
+    reference::InvalidReference,
+};
+use flyte_idl::{
+    admin,
+    core::LiteralMap,
+    event::{
+        NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent, node_execution_event,
+        task_execution_event, workflow_execution_event,
+    },
+    text,
+};
+use flyte_platform::sql::{DbError, ReadTx};
+use jiff::Timestamp;
+use prost::Message as _;
+
+use super::{
+    events::{self, check_cluster},
+    executions, nodes, phases, task_executions as tasks, time,
+};
+use crate::{
+    caller::{Action, Caller},
+    error::{Error, Result},
+    repository::{
+        events::{EventRow, insert_execution, insert_node},
+        executions as execution_rows, node_executions, task_executions,
+    },
+    service::Service,
+};
+
+fn require_size(service: &Service, data: &LiteralMap) -> Result<()> {
+    let size = data.encoded_len() as u64;
+    let limit = service.config.remote_data.max_size_in_bytes;
+    if size > limit {
+        return Err(Error::TooLarge(format!(
+            "Output data size exceeds platform configured threshold ({size} > {limit})"
+        )));
+    }
+    Ok(())
+}
+
+fn location(uri: Result<String, InvalidReference>) -> Result<String> {
+    uri.map_err(|error| Error::Invalid(error.to_string()))
+}
+
+fn event_row(
+    request_id: &str,
+    phase: String,
+    occurred: Option<&prost_types::Timestamp>,
+) -> EventRow {
+    EventRow {
+        request_id: request_id.to_owned(),
+        phase,
+        occurred_at: time::from_wire(occurred),
+    }
+}
+
+pub(crate) async fn workflow(
+    service: &Service,
+    caller: &Caller,
+    request: admin::WorkflowExecutionEventRequest,
+) -> Result<admin::WorkflowExecutionEventResponse> {
+    let mut event = request
+        .event
+        .ok_or_else(|| Error::invalid("Workflow event handler was called without event"))?;
+    let Some(id) = &event.execution_id else {
+        return Err(Error::Invalid(format!(
+            "Workflow event handler request event doesn't have an execution id - {}",
+            text::prototext(&event)
+        )));
+    };
+    if let Some(workflow_execution_event::OutputResult::OutputData(data)) = &event.output_result {
+        require_size(service, data)?;
+    }
+    let id = ExecutionId::from_proto(Some(id))?;
+    service.allow(
+        caller,
+        Action::Report,
+        (id.project.as_str(), id.domain.as_str()),
+    )?;
+    offload_workflow(service, &id, &mut event).await?;
+    let row = event_row(
+        &request.request_id,
+        phases::workflow_name(event.phase),
+        event.occurred_at.as_ref(),
+    );
+    let now = service.clock.now();
+    service
+        .database
+        .write((id, event, row, now), |(id, event, row, now), tx| {
+            Box::pin(async move {
+                let mut execution = execution_rows::lock(tx, id)
+                    .await?
+                    .ok_or_else(|| executions::missing(id))?;
+                events::workflow::apply(&mut execution, event)?;
+                execution_rows::update(tx, &execution, *now).await?;
+                insert_execution(tx, id, row, *now).await?;
+                Ok::<_, Error>(())
+            })
+        })
+        .await?;
+    Ok(admin::WorkflowExecutionEventResponse {})
+}
+
+async fn offload_workflow(
+    service: &Service,
+    id: &ExecutionId,
+    event: &mut WorkflowExecutionEvent,
+) -> Result<()> {
+    use workflow_execution_event::OutputResult;
+    if service.config.remote_data.stores_inline() {
+        return Ok(());
+    }
+    let Some(OutputResult::OutputData(data)) = &event.output_result else {
+        return Ok(());
+    };
+    events::workflow::check(&executions::load(service, id).await?, event)?;
+    let uri = location(layout::execution_file(
+        &service.blobs.base(),
+        id,
+        "offloaded_outputs",
+    ))?;
+    service.write_blob(&uri, data, "outputs").await?;
+    event.output_result = Some(OutputResult::OutputUri(uri));
+    Ok(())
+}
+
+/// Checks that the execution exists and that the event comes from its cluster.
+async fn require_cluster(
+    tx: &mut ReadTx,
+    id: &ExecutionId,
+    producer: &str,
+    wrap: fn(&ExecutionId, Error) -> Error,
+) -> Result<()> {
+    let stored = execution_rows::cluster(tx, id)
+        .await?
+        .ok_or_else(|| wrap(id, executions::missing(id)))?;
+    check_cluster(&stored, producer)
+}
+
+fn existing_execution(id: &ExecutionId, error: Error) -> Error {
+    Error::NotFound(format!(
+        "Failed to get existing execution id: [{}] with err: {error}",
+        text::prototext(&id.to_proto())
+    ))
+}
+
+pub(crate) async fn node(
+    service: &Service,
+    caller: &Caller,
+    request: admin::NodeExecutionEventRequest,
+) -> Result<admin::NodeExecutionEventResponse> {
+    let mut event = request.event.ok_or_else(|| Error::missing("event"))?;
+    let id = NodeExecutionId::from_proto(event.id.as_ref())?;
+    service.allow(caller, Action::Report, nodes::scope(&id))?;
+    let dynamic_closure_uri = offload_node(service, &id, &mut event).await?;
+    let row = event_row(
+        &request.request_id,
+        phases::node_name(event.phase),
+        event.occurred_at.as_ref(),
+    );
+    let order = NodeOrder {
+        id,
+        event,
+        row,
+        dynamic_closure_uri,
+        now: service.clock.now(),
+    };
+    let order = std::sync::Arc::new(order);
+    let write = || {
+        service
+            .database
+            .write(order.clone(), |order, tx| Box::pin(write_node(order, tx)))
+    };
+    match write().await {
+        // Somebody else created the node in this moment: now it exists, and the event updates it.
+        Err(Error::Store(DbError::UniqueViolation { .. })) => write().await?,
+        outcome => outcome?,
+    }
+    Ok(admin::NodeExecutionEventResponse {})
+}
+
+struct NodeOrder {
+    id: NodeExecutionId,
+    event: NodeExecutionEvent,
+    row: EventRow,
+    dynamic_closure_uri: String,
+    now: Timestamp,
+}
+
+async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) -> Result<()> {
+    let NodeOrder {
+        id,
+        event,
+        row,
+        dynamic_closure_uri,
+        now,
+    } = order;
+    require_cluster(tx, &id.execution, &event.producer_id, existing_execution).await?;
+    let mut context = events::node::Context {
+        dynamic_closure_uri: dynamic_closure_uri.clone(),
+        ..Default::default()
+    };
+    if let Some(mut node) = node_executions::lock(tx, id).await? {
+        events::node::check(&node, event)?;
+        require_child(tx, event).await?;
+        events::node::apply(&mut node, event, &context)?;
+        node_executions::update(tx, &node, *now).await?;
+    } else {
+        (context.parent_row, context.parent_task_row) = parents(tx, id, event).await?;
+        let node = events::node::create(id.clone(), event, &context)?;
+        node_executions::insert(tx, &node, *now).await?;
+    }
+    insert_node(tx, id, row, *now).await?;
+    Ok(())
+}
+
+/// The child execution that an event names must exist.
+async fn require_child(tx: &mut ReadTx, event: &NodeExecutionEvent) -> Result<()> {
+    use node_execution_event::TargetMetadata;
+    let Some(TargetMetadata::WorkflowNodeMetadata(metadata)) = &event.target_metadata else {
+        return Ok(());
+    };
+    let child = ExecutionId::from_proto(metadata.execution_id.as_ref())?;
+    match execution_rows::cluster(tx, &child).await? {
+        Some(_cluster) => Ok(()),
+        None => Err(executions::missing(&child)),
+    }
+}
+
+/// Rows of the parents that an event names.
+async fn parents(
+    tx: &mut ReadTx,
+    id: &NodeExecutionId,
+    event: &NodeExecutionEvent,
+) -> Result<(Option<i64>, Option<i64>)> {
+    let mut task_row = None;
+    if let Some(metadata) = &event.parent_task_metadata {
+        let parent = tasks::with_task_type(metadata.id.clone());
+        let parent = TaskExecutionId::from_proto(parent.as_ref())?;
+        let row = task_executions::row(tx, &parent).await?;
+        task_row = Some(row.ok_or_else(|| tasks::missing(&parent))?);
+    }
+    let mut node_row = None;
+    if let Some(metadata) = &event.parent_node_metadata {
+        let parent = NodeExecutionId {
+            execution: id.execution.clone(),
+            node: NodeId::new(metadata.node_id.as_str())?,
+        };
+        let row = node_executions::row(tx, &parent).await?;
+        node_row = Some(row.ok_or_else(|| nodes::missing(&parent))?);
+    }
+    Ok((node_row, task_row))
+}
+
+/// Writes what the event carries inline, and the dynamic workflow, whose location it returns.
+async fn offload_node(
+    service: &Service,
+    id: &NodeExecutionId,
+    event: &mut NodeExecutionEvent,
+) -> Result<String> {
+    use node_execution_event::{InputValue, OutputResult, TargetMetadata};
+    let offload = !service.config.remote_data.stores_inline();
+    let inputs = matches!(&event.input_value, Some(InputValue::InputData(_)));
+    let outputs = offload && matches!(&event.output_result, Some(OutputResult::OutputData(_)));
+    let dynamic = match &event.target_metadata {
+        Some(TargetMetadata::TaskNodeMetadata(metadata)) => metadata.dynamic_workflow.clone(),
+        _ => None,
+    };
+    if !inputs && !outputs && dynamic.is_none() {
+        return Ok(String::new());
+    }
+    let mut tx = service.database.read().await?;
+    require_cluster(
+        &mut tx,
+        &id.execution,
+        &event.producer_id,
+        existing_execution,
+    )
+    .await?;
+    if let Some(node) = node_executions::get(&mut tx, id).await? {
+        events::node::check(&node, event)?;
+    }
+    drop(tx);
+    let base = service.blobs.base();
+    if let Some(InputValue::InputData(data)) = &event.input_value {
+        let uri = location(layout::node_file(&base, id, "offloaded_inputs"))?;
+        service.write_blob(&uri, data, "inputs").await?;
+        event.input_value = Some(InputValue::InputUri(uri));
+    }
+    if outputs && let Some(OutputResult::OutputData(data)) = &event.output_result {
+        let uri = location(layout::node_file(&base, id, "offloaded_outputs"))?;
+        service.write_blob(&uri, data, "outputs").await?;
+        event.output_result = Some(OutputResult::OutputUri(uri));
+    }
+    let Some(dynamic) = dynamic else {
+        return Ok(String::new());
+    };
+    let prefix = &service.config.flyteadmin.metadata_storage_prefix;
+    let workflow = dynamic.id.unwrap_or_default();
+    let uri = location(layout::reported_dynamic_closure(
+        &base, prefix, id, &workflow,
+    ))?;
+    let closure = dynamic.compiled_workflow.unwrap_or_default();
+    service
+        .write_blob(&uri, &closure, "dynamic workflow")
+        .await?;
+    // The row keeps the reference; the event's copy would only make it larger.
+    if let Some(TargetMetadata::TaskNodeMetadata(metadata)) = &mut event.target_metadata
+        && let Some(dynamic) = &mut metadata.dynamic_workflow
+    {
+        dynamic.compiled_workflow = None;
+    }
+    Ok(uri)
+}
+
+pub(crate) async fn task(
+    service: &Service,
+    caller: &Caller,
+    request: admin::TaskExecutionEventRequest,
+) -> Result<admin::TaskExecutionEventResponse> {
+    let mut event = request.event.ok_or_else(|| Error::missing("event"))?;
+    if event.occurred_at.is_none() {
+        return Err(Error::missing("occurred_at"));
+    }
+    if let Some(task_execution_event::OutputResult::OutputData(data)) = &event.output_result {
+        require_size(service, data)?;
+    }
+    let id = TaskExecutionId::from_proto(Some(&flyte_idl::core::TaskExecutionIdentifier {
+        task_id: event.task_id.clone(),
+        node_execution_id: event.parent_node_execution_id.clone(),
+        retry_attempt: event.retry_attempt,
+    }))?;
+    service.allow(caller, Action::Report, nodes::scope(&id.node))?;
+    offload_task(service, &id, &mut event).await?;
+    let order = std::sync::Arc::new((id, event, service.clock.now()));
+    let write = || {
+        service.database.write(order.clone(), |order, tx| {
+            Box::pin(async move {
+                let (id, event, now) = order.as_ref();
+                write_task(tx, id, event, *now).await
+            })
+        })
+    };
+    match write().await {
+        Err(Error::Store(DbError::UniqueViolation { .. })) => write().await?,
+        outcome => outcome?,
+    }
+    Ok(admin::TaskExecutionEventResponse {})
+}
+
+fn unchanged(_id: &ExecutionId, error: Error) -> Error {
+    error
+}
+
+async fn write_task(
+    tx: &mut flyte_platform::sql::WriteTx,
+    id: &TaskExecutionId,
+    event: &TaskExecutionEvent,
+    now: Timestamp,
+) -> Result<()> {
+    require_cluster(tx, &id.node.execution, &event.producer_id, unchanged).await?;
+    if let Some(mut task) = task_executions::lock(tx, id).await? {
+        events::task::apply(&mut task, event)?;
+        return Ok(task_executions::update(tx, &task, now).await?);
+    }
+    if node_executions::row(tx, &id.node).await?.is_none() {
+        return Err(Error::NotFound(format!(
+            "Failed to get existing node execution id: [{}] with err: entry not found",
+            text::prototext(&id.node.to_proto())
+        )));
+    }
+    let task = events::task::create(id.clone(), event)?;
+    Ok(task_executions::insert(tx, &task, now).await?)
+}
+
+async fn offload_task(
+    service: &Service,
+    id: &TaskExecutionId,
+    event: &mut TaskExecutionEvent,
+) -> Result<()> {
+    use task_execution_event::{InputValue, OutputResult};
+    let offload = !service.config.remote_data.stores_inline();
+    let inputs = matches!(&event.input_value, Some(InputValue::InputData(_)));
+    let outputs = offload && matches!(&event.output_result, Some(OutputResult::OutputData(_)));
+    if !inputs && !outputs {
+        return Ok(());
+    }
+    let mut tx = service.database.read().await?;
+    require_cluster(&mut tx, &id.node.execution, &event.producer_id, unchanged).await?;
+    if let Some(task) = task_executions::get(&mut tx, id).await? {
+        events::task::check(&task, event)?;
+    }
+    drop(tx);
+    let base = service.blobs.base();
+    if let Some(InputValue::InputData(data)) = &event.input_value {
+        let uri = location(layout::task_file(&base, id, "offloaded_inputs"))?;
+        service.write_blob(&uri, data, "inputs").await?;
+        event.input_value = Some(InputValue::InputUri(uri));
+    }
+    if outputs && let Some(OutputResult::OutputData(data)) = &event.output_result {
+        let uri = location(layout::task_file(&base, id, "offloaded_outputs"))?;
+        service.write_blob(&uri, data, "outputs").await?;
+        event.output_result = Some(OutputResult::OutputUri(uri));
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Node executions: reading (spec 01 §14).
+
+use std::collections::BTreeSet;
+
+use flyte_core::identifiers::{NodeExecutionId, TaskExecutionId};
+use flyte_idl::{
+    admin::{self, node_execution_closure::OutputResult},
+    core, text,
+};
+
+use super::{
+    executions::trim_error,
+    lists::{NODE_EXECUTIONS, Page},
+    task_executions::{self, with_task_type},
+};
+use crate::{
+    caller::{Action, Caller},
+    error::{Error, Result},
+    records::NodeExecution,
+    repository::node_executions::{self, Level},
+    service::Service,
+};
+
+/// NOT_FOUND for a node execution.
+pub(crate) fn missing(id: &NodeExecutionId) -> Error {
+    Error::missing_entity("node execution", &text::prototext(&id.to_proto()))
+}
+
+pub(crate) async fn load(service: &Service, id: &NodeExecutionId) -> Result<NodeExecution> {
+    let mut tx = service.database.read().await?;
+    node_executions::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))
+}
+
+pub(crate) fn scope(id: &NodeExecutionId) -> (&str, &str) {
+    (id.execution.project.as_str(), id.execution.domain.as_str())
+}
+
+fn message(node: NodeExecution) -> admin::NodeExecution {
+    admin::NodeExecution {
+        id: Some(node.id.to_proto()),
+        input_uri: node.input_uri,
+        closure: Some(node.closure.into_inner()),
+        metadata: Some(node.metadata.into_inner()),
+    }
+}
+
+pub(crate) async fn get(
+    service: &Service,
+    caller: &Caller,
+    request: admin::NodeExecutionGetRequest,
+) -> Result<admin::NodeExecution> {
+    let id = NodeExecutionId::from_proto(request.id.as_ref())?;
+    service.allow(caller, Action::Read, scope(&id))?;
+    let node = load(service, &id).await?;
+    if node.event_version != 0 {
+        return Ok(message(node));
+    }
+    // Rows of old propellers do not say what they are.
+    let mut tx = service.database.read().await?;
+    let parents = node_executions::with_children(&mut tx, &[node.row]).await?;
+    let is_parent = parents.contains(&node.row);
+    let is_dynamic = is_parent && !node.dynamic_closure_uri.is_empty();
+    let mut message = message(node);
+    let metadata = message.metadata.get_or_insert_default();
+    metadata.is_parent_node = is_parent;
+    metadata.is_dynamic = is_dynamic;
+    Ok(message)
+}
+
+/// In a list a node with children is a parent, whatever its row says: the console unfolds branches by it.
+fn listed(node: NodeExecution, parents: &BTreeSet<i64>) -> admin::NodeExecution {
+    let has_children = parents.contains(&node.row);
+    let dynamic_closure = !node.dynamic_closure_uri.is_empty();
+    let mut message = message(node);
+    let metadata = message.metadata.get_or_insert_default();
+    if has_children && !metadata.is_parent_node && !metadata.is_dynamic {
+        metadata.is_parent_node = true;
+        metadata.is_dynamic = dynamic_closure;
+    }
+    if let Some(closure) = &mut message.closure
+        && let Some(OutputResult::Error(error)) = &mut closure.output_result
+    {
+        trim_error(error);
+    }
+    message
+}
+
+pub(crate) async fn list(
+    service: &Service,
+    caller: &Caller,
+    request: admin::NodeExecutionListRequest,
+) -> Result<admin::NodeExecutionList> {
+    let execution = require_execution(request.workflow_execution_id.as_ref())?;
+    service.allow(
+        caller,
+        Action::Read,
+        (execution.project.as_str(), execution.domain.as_str()),
+    )?;
+    let page = Page {
+        filters: &request.filters,
+        sort_by: request.sort_by.as_ref(),
+        token: &request.token,
+        limit: request.limit,
+        rpc: "ListNodeExecutions",
+    };
+    page.require_limit()?;
+    let level = if request.unique_parent_id.is_empty() {
+        Level::Top
+    } else {
+        let parent = core::NodeExecutionIdentifier {
+            node_id: request.unique_parent_id.clone(),
+            execution_id: Some(execution.to_proto()),
+        };
+        let parent = NodeExecutionId::from_proto(Some(&parent))?;
+        let mut tx = service.database.read().await?;
+        let row = node_executions::row(&mut tx, &parent)
+            .await?
+            .ok_or_else(|| missing(&parent))?;
+        Level::ChildrenOf(row)
+    };
+    select(service, &execution, level, page).await
+}
+
+/// `missing execution_id` for any gap in the id of an execution.
+pub(crate) fn require_execution(
+    id: Option<&core::WorkflowExecutionIdentifier>,
+) -> Result<flyte_core::identifiers::ExecutionId> {
+    flyte_core::identifiers::ExecutionId::from_proto(id)
+        .map_err(|_incomplete| Error::missing("execution_id"))
+}
+
+async fn select(
+    service: &Service,
+    execution: &flyte_core::identifiers::ExecutionId,
+    level: Level,
+    page: Page<'_>,
+) -> Result<admin::NodeExecutionList> {
+    let query = page.parse(&NODE_EXECUTIONS, service.clock.now())?;
+    let mut tx = service.database.read().await?;
+    let nodes = node_executions::list(&mut tx, execution, level, &query).await?;
+    let rows: Vec<i64> = nodes.iter().map(|node| node.row).collect();
+    let parents = node_executions::with_children(&mut tx, &rows).await?;
+    Ok(admin::NodeExecutionList {
+        token: query.next_token(nodes.len()),
+        node_executions: nodes
+            .into_iter()
+            .map(|node| listed(node, &parents))
+            .collect(),
+    })
+}
+
+pub(crate) async fn list_for_task(
+    service: &Service,
+    caller: &Caller,
+    request: admin::NodeExecutionForTaskListRequest,
+) -> Result<admin::NodeExecutionList> {
+    let id = TaskExecutionId::from_proto(with_task_type(request.task_execution_id).as_ref())?;
+    service.allow(caller, Action::Read, scope(&id.node))?;
+    let page = Page {
+        filters: &request.filters,
+        sort_by: request.sort_by.as_ref(),
+        token: &request.token,
+        limit: request.limit,
+        rpc: "ListNodeExecutions",
+    };
+    page.require_limit()?;
+    let mut tx = service.database.read().await?;
+    let row = crate::repository::task_executions::row(&mut tx, &id)
+        .await?
+        .ok_or_else(|| task_executions::missing(&id))?;
+    drop(tx);
+    select(service, &id.node.execution, Level::MadeBy(row), page).await
+}
+
+pub(crate) async fn dynamic_workflow(
+    service: &Service,
+    caller: &Caller,
+    request: admin::GetDynamicNodeWorkflowRequest,
+) -> Result<admin::DynamicNodeWorkflowResponse> {
+    let id = NodeExecutionId::from_proto(request.id.as_ref())?;
+    service.allow(caller, Action::Read, scope(&id))?;
+    let node = load(service, &id).await?;
+    if node.dynamic_closure_uri.is_empty() {
+        return Err(Error::NotFound(
+            "node does not contain dynamic workflow".to_owned(),
+        ));
+    }
+    let closure: core::CompiledWorkflowClosure = service
+        .read_blob(&node.dynamic_closure_uri, "WorkflowClosure")
+        .await?;
+    Ok(admin::DynamicNodeWorkflowResponse {
+        compiled_workflow: Some(closure),
+    })
+}

@@ -1,0 +1,225 @@
+//! Projects and domains (spec 01 §6).
+
+use flyte_core::names;
+use flyte_idl::admin;
+
+use super::lists::{Comparison, PROJECTS, Page, Predicate, Test};
+use crate::{
+    caller::{Action, Caller},
+    config::AdminConfig,
+    error::{Error, Result},
+    records::Project,
+    repository::projects,
+    service::Service,
+};
+
+/// `Project.ProjectState.ARCHIVED`.
+const ARCHIVED: i32 = admin::project::ProjectState::Archived as i32;
+
+/// Checks that `project` is registered and active and that `domain` is configured (spec 01 §6.4).
+pub(crate) async fn require(service: &Service, project: &str, domain: &str) -> Result<Project> {
+    if project.is_empty() {
+        return Err(Error::missing("project"));
+    }
+    let mut tx = service.database.read().await?;
+    let found = projects::get(&mut tx, project).await?;
+    let Some(found) = found else {
+        return Err(Error::Invalid(format!(
+            "failed to validate that project [{project}] and domain [{domain}] are registered, err: [project [{project}] not found]"
+        )));
+    };
+    if found.state != admin::project::ProjectState::Active as i32 {
+        return Err(Error::InactiveProject(project.to_owned()));
+    }
+    let known = service
+        .config
+        .domains
+        .0
+        .iter()
+        .any(|known| known.id == domain);
+    if !known {
+        return Err(Error::Invalid(format!(
+            "domain [{domain}] is unrecognized by system"
+        )));
+    }
+    Ok(found)
+}
+
+/// The labels of a project, empty if it has none.
+pub(crate) fn labels(project: &Project) -> std::collections::BTreeMap<String, String> {
+    project
+        .labels
+        .as_ref()
+        .and_then(|message| message.labels.as_ref())
+        .map(|labels| labels.values.clone())
+        .unwrap_or_default()
+}
+
+pub(crate) async fn register(
+    service: &Service,
+    caller: &Caller,
+    request: admin::ProjectRegisterRequest,
+) -> Result<admin::ProjectRegisterResponse> {
+    let project = request.project.ok_or_else(|| Error::missing("project"))?;
+    service.allow(caller, Action::Administer, (&project.id, ""))?;
+    if project.name.is_empty() {
+        return Err(Error::missing("project_name"));
+    }
+    validate(&project)?;
+    let record = record(project);
+    let now = service.clock.now();
+    service
+        .database
+        .write((record, now), |(record, now), tx| {
+            Box::pin(async move { Ok::<_, Error>(projects::insert(tx, record, *now).await?) })
+        })
+        .await?;
+    service.projects_changed.notify_one();
+    Ok(admin::ProjectRegisterResponse {})
+}
+
+fn validate(project: &admin::Project) -> Result<()> {
+    if project.id.is_empty() {
+        return Err(Error::missing("project_id"));
+    }
+    if let Some(labels) = &project.labels {
+        names::labels(&labels.values)?;
+    }
+    names::project_id(&project.id)?;
+    names::at_most("project_name", &project.name, 64)?;
+    names::at_most("project_description", &project.description, 300)?;
+    if !project.domains.is_empty() {
+        return Err(Error::invalid(
+            "Domains are currently only set system wide. Please retry without domains included in your request.",
+        ));
+    }
+    Ok(())
+}
+
+fn record(project: admin::Project) -> Project {
+    Project {
+        identifier: project.id.clone(),
+        name: project.name.clone(),
+        description: project.description.clone(),
+        state: project.state,
+        labels: project.labels.is_some().then_some(project),
+    }
+}
+
+pub(crate) async fn update(
+    service: &Service,
+    caller: &Caller,
+    project: admin::Project,
+) -> Result<admin::ProjectUpdateResponse> {
+    service.allow(caller, Action::Administer, (&project.id, ""))?;
+    if project.id.is_empty() {
+        return Err(Error::missing("project_id"));
+    }
+    let mut tx = service.database.read().await?;
+    if projects::get(&mut tx, &project.id).await?.is_none() {
+        return Err(not_found(&project.id));
+    }
+    drop(tx);
+    validate(&project)?;
+    let now = service.clock.now();
+    let id = project.id.clone();
+    let touched = service
+        .database
+        .write((record(project), now), |(record, now), tx| {
+            Box::pin(async move { Ok::<_, Error>(projects::update(tx, record, *now).await?) })
+        })
+        .await?;
+    if touched == 0 {
+        return Err(not_found(&id));
+    }
+    service.projects_changed.notify_one();
+    Ok(admin::ProjectUpdateResponse {})
+}
+
+fn not_found(id: &str) -> Error {
+    Error::NotFound(format!("project [{id}] not found"))
+}
+
+pub(crate) async fn get(
+    service: &Service,
+    caller: &Caller,
+    request: admin::ProjectGetRequest,
+) -> Result<admin::Project> {
+    service.allow(caller, Action::Read, (&request.id, ""))?;
+    if request.id.is_empty() {
+        return Err(Error::missing("project_id"));
+    }
+    let mut tx = service.database.read().await?;
+    let project = projects::get(&mut tx, &request.id)
+        .await?
+        .ok_or_else(|| not_found(&request.id))?;
+    Ok(message(&service.config, project))
+}
+
+pub(crate) async fn list(
+    service: &Service,
+    caller: &Caller,
+    request: admin::ProjectListRequest,
+) -> Result<admin::Projects> {
+    service.allow(caller, Action::Read, ("", ""))?;
+    let page = Page {
+        filters: &request.filters,
+        sort_by: request.sort_by.as_ref(),
+        token: &request.token,
+        limit: request.limit,
+        rpc: "ListProjects",
+    };
+    let mut query = page.parse(&PROJECTS, service.clock.now())?;
+    if query.predicates.is_empty() {
+        query.predicates.extend(not_archived());
+    }
+    let mut tx = service.database.read_lagging().await?;
+    let projects = projects::list(&mut tx, &query).await?;
+    Ok(admin::Projects {
+        token: query.next_token(projects.len()),
+        projects: projects
+            .into_iter()
+            .map(|project| message(&service.config, project))
+            .collect(),
+    })
+}
+
+/// The predicate that leaves archived projects out.
+pub(crate) fn not_archived() -> Option<Predicate> {
+    Some(Predicate {
+        entity: &PROJECTS,
+        column: PROJECTS.column("state")?,
+        test: Test::Compare(Comparison::NotEqual, ARCHIVED.into()),
+    })
+}
+
+pub(crate) fn domains(service: &Service, caller: &Caller) -> Result<admin::GetDomainsResponse> {
+    service.allow(caller, Action::Read, ("", ""))?;
+    Ok(admin::GetDomainsResponse {
+        domains: domain_messages(&service.config),
+    })
+}
+
+fn domain_messages(config: &AdminConfig) -> Vec<admin::Domain> {
+    config
+        .domains
+        .0
+        .iter()
+        .map(|domain| admin::Domain {
+            id: domain.id.clone(),
+            name: domain.name.clone(),
+        })
+        .collect()
+}
+
+fn message(config: &AdminConfig, project: Project) -> admin::Project {
+    admin::Project {
+        id: project.identifier,
+        name: project.name,
+        domains: domain_messages(config),
+        description: project.description,
+        labels: project.labels.and_then(|message| message.labels),
+        state: project.state,
+        org: String::new(),
+    }
+}

@@ -1,0 +1,99 @@
+//! Task executions: reading (spec 01 §14).
+
+use std::collections::BTreeSet;
+
+use flyte_core::identifiers::{NodeExecutionId, ResourceType, TaskExecutionId};
+use flyte_idl::{admin, core, text};
+
+use super::{
+    lists::{Page, TASK_EXECUTIONS},
+    nodes,
+};
+use crate::{
+    caller::{Action, Caller},
+    error::{Error, Result},
+    records::TaskExecution,
+    repository::{node_executions, task_executions},
+    service::Service,
+};
+
+/// NOT_FOUND for a task execution; the text leaves resource type and attempt out.
+pub(crate) fn missing(id: &TaskExecutionId) -> Error {
+    let mut shown = id.to_proto();
+    shown.retry_attempt = 0;
+    if let Some(task) = &mut shown.task_id {
+        task.resource_type = ResourceType::Unspecified as i32;
+    }
+    Error::missing_entity("task execution", &text::prototext(&shown))
+}
+
+/// The id with an unspecified resource type taken for TASK.
+pub(crate) fn with_task_type(
+    id: Option<core::TaskExecutionIdentifier>,
+) -> Option<core::TaskExecutionIdentifier> {
+    let mut id = id?;
+    if let Some(task) = &mut id.task_id
+        && task.resource_type == ResourceType::Unspecified as i32
+    {
+        task.resource_type = ResourceType::Task as i32;
+    }
+    Some(id)
+}
+
+pub(crate) async fn load(service: &Service, id: &TaskExecutionId) -> Result<TaskExecution> {
+    let mut tx = service.database.read().await?;
+    task_executions::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))
+}
+
+fn message(task: TaskExecution, parents: &BTreeSet<i64>) -> admin::TaskExecution {
+    admin::TaskExecution {
+        id: Some(task.id.to_proto()),
+        input_uri: task.input_uri,
+        is_parent: parents.contains(&task.row),
+        closure: Some(task.closure.into_inner()),
+    }
+}
+
+pub(crate) async fn get(
+    service: &Service,
+    caller: &Caller,
+    request: admin::TaskExecutionGetRequest,
+) -> Result<admin::TaskExecution> {
+    let id = TaskExecutionId::from_proto(with_task_type(request.id).as_ref())?;
+    service.allow(caller, Action::Read, nodes::scope(&id.node))?;
+    let task = load(service, &id).await?;
+    let mut tx = service.database.read().await?;
+    let parents = node_executions::made_by_tasks(&mut tx, &[task.row]).await?;
+    Ok(message(task, &parents))
+}
+
+pub(crate) async fn list(
+    service: &Service,
+    caller: &Caller,
+    request: admin::TaskExecutionListRequest,
+) -> Result<admin::TaskExecutionList> {
+    let node = NodeExecutionId::from_proto(request.node_execution_id.as_ref())?;
+    service.allow(caller, Action::Read, nodes::scope(&node))?;
+    let page = Page {
+        filters: &request.filters,
+        sort_by: request.sort_by.as_ref(),
+        token: &request.token,
+        limit: request.limit,
+        rpc: "ListTaskExecutions",
+    };
+    page.require_limit()?;
+    let query = page.parse(&TASK_EXECUTIONS, service.clock.now())?;
+    let mut tx = service.database.read().await?;
+    let tasks = task_executions::list(&mut tx, &node, &query).await?;
+    let rows: Vec<i64> = tasks.iter().map(|task| task.row).collect();
+    let parents = node_executions::made_by_tasks(&mut tx, &rows).await?;
+    Ok(admin::TaskExecutionList {
+        token: query.next_token(tasks.len()),
+        task_executions: tasks
+            .into_iter()
+            .map(|task| message(task, &parents))
+            .collect(),
+    })
+}

@@ -1,0 +1,77 @@
+//! What every domain function works with.
+
+use flyte_platform::{Clock, blob::BlobStore, sql::Database};
+use tokio::sync::Notify;
+
+use crate::{
+    caller::{Action, Caller, Policy, Resource},
+    config::AdminConfig,
+    error::{Error, Result},
+    targets::ExecutionTargets,
+};
+
+/// The dependencies of flyteadmin, wired once.
+pub(crate) struct Service {
+    pub(crate) config: AdminConfig,
+    pub(crate) database: Database,
+    pub(crate) blobs: BlobStore,
+    pub(crate) targets: ExecutionTargets,
+    pub(crate) clock: Clock,
+    pub(crate) policy: Policy,
+    pub(crate) version: flyte_idl::admin::Version,
+    /// Wakes the cluster-resource loop: a project is new.
+    pub(crate) projects_changed: Notify,
+}
+
+impl Service {
+    /// Asks the policy about something in a project and domain.
+    pub(crate) fn allow(
+        &self,
+        caller: &Caller,
+        action: Action,
+        (project, domain): (&str, &str),
+    ) -> Result<()> {
+        let resource = if project.is_empty() {
+            Resource::Platform
+        } else {
+            Resource::Project { project, domain }
+        };
+        self.policy.allow(caller, action, &resource)
+    }
+
+    /// Reads and decodes a message from the blob store.
+    pub(crate) async fn read_blob<M>(&self, uri: &str, what: &str) -> Result<M>
+    where
+        M: prost::Message + prost::Name + Default,
+    {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Blob {
+            context: format!("Unable to read {what} from location {uri}"),
+            source,
+        };
+        let bytes = self
+            .blobs
+            .get(uri)
+            .await
+            .map_err(|error| failed(error.into()))?;
+        let stored = flyte_idl::stored::Stored::<M>::decode(bytes.into())
+            .map_err(|error| failed(error.into()))?;
+        Ok(stored.into_inner())
+    }
+
+    /// Encodes and writes a message to the blob store.
+    pub(crate) async fn write_blob<M: prost::Message>(
+        &self,
+        uri: &str,
+        message: &M,
+        what: &str,
+    ) -> Result<()> {
+        let bytes = message.encode_to_vec().into();
+        self.blobs
+            .put(uri, bytes)
+            .await
+            .map_err(|error| Error::Blob {
+                context: format!("Failed to write {what} to location {uri}"),
+                source: error.into(),
+            })
+    }
+}

@@ -1,0 +1,139 @@
+//! The clusters that executions run on (spec 03 §3).
+
+use std::sync::Arc;
+
+use flyte_crd::FlyteWorkflow;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
+
+use crate::error::{Error, Result};
+
+/// One cluster.
+#[derive(Clone)]
+pub struct ExecutionTarget {
+    /// Its id, stored with every execution; empty when there is only this one.
+    pub id: String,
+    /// A client of its API server.
+    pub client: kube::Client,
+}
+
+/// All clusters, one by default.
+#[derive(Clone)]
+pub struct ExecutionTargets(Arc<Vec<ExecutionTarget>>);
+
+/// What became of a resource that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The API server accepted the deletion; the engine will finish the execution.
+    Accepted,
+    /// There is no such resource.
+    Absent,
+}
+
+impl ExecutionTargets {
+    /// One cluster, whose id is empty.
+    pub fn single(client: kube::Client) -> Self {
+        Self::new(vec![ExecutionTarget {
+            id: String::new(),
+            client,
+        }])
+    }
+
+    /// Several clusters.
+    pub fn new(targets: Vec<ExecutionTarget>) -> Self {
+        Self(Arc::new(targets))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[ExecutionTarget] {
+        &self.0
+    }
+
+    /// The target for a new execution. `label` is the cluster label that it asks for.
+    ///
+    /// # Errors
+    /// A single target supports no label (spec 03 §3.1).
+    pub fn choose(&self, label: &str) -> Result<&ExecutionTarget> {
+        let target = match self.0.as_slice() {
+            [only] if !label.is_empty() && only.id != label => {
+                return Err(Error::Internal(format!(
+                    "execution cluster label {label} is not supported"
+                )));
+            }
+            targets if label.is_empty() => targets.first(),
+            targets => targets.iter().find(|target| target.id == label),
+        };
+        target.ok_or_else(|| Error::Internal(format!("invalid cluster target {label}")))
+    }
+
+    /// The target that an execution was stored with. Old rows of a single target say `id`.
+    pub fn stored(&self, cluster: &str) -> Result<&ExecutionTarget> {
+        if let [only] = self.0.as_slice() {
+            return if cluster.is_empty() || cluster == "id" || only.id == cluster {
+                Ok(only)
+            } else {
+                Err(Error::Internal(format!(
+                    "remote target {cluster} is not supported"
+                )))
+            };
+        }
+        self.0
+            .iter()
+            .find(|target| target.id == cluster)
+            .ok_or_else(|| Error::Internal(format!("invalid cluster target {cluster}")))
+    }
+}
+
+impl ExecutionTarget {
+    fn workflows(&self, namespace: &str) -> Api<FlyteWorkflow> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Creates the resource; one that exists already under this name is the one of an earlier try.
+    ///
+    /// # Errors
+    /// `failed to create workflow in propeller` and what Kubernetes said.
+    pub async fn create(&self, namespace: &str, resource: &FlyteWorkflow) -> Result<()> {
+        let created = self
+            .workflows(namespace)
+            .create(&PostParams::default(), resource)
+            .await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(Error::Cluster {
+                context: "failed to create workflow in propeller".to_owned(),
+                source: kubernetes_text(error),
+            }),
+        }
+    }
+
+    /// Deletes the resource in the background.
+    pub async fn delete(&self, namespace: &str, name: &str) -> Result<Deletion, kube::Error> {
+        let deleted = self
+            .workflows(namespace)
+            .delete(name, &DeleteParams::background())
+            .await;
+        match deleted {
+            Ok(_) => Ok(Deletion::Accepted),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Deletion::Absent),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the resource exists.
+    pub async fn has(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
+        let found = self.workflows(namespace).get_metadata_opt(name).await?;
+        Ok(found.is_some())
+    }
+}
+
+/// The API server's own message where there is one: users read it in the execution's error.
+fn kubernetes_text(error: kube::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        kube::Error::Api(status) => status.message.clone().into(),
+        error => error.into(),
+    }
+}
