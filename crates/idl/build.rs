@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prost::Message as _;
+use heck::{ToSnakeCase as _, ToUpperCamelCase as _};
+use prost_types::{DescriptorProto, FileDescriptorSet};
 
 #[expect(
     clippy::disallowed_methods,
@@ -19,9 +20,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
     collect(&root, &root, &mut files)?;
     files.sort();
-    let descriptors = protox::compile(&files, [&root])?;
+    let mut compiler = protox::Compiler::new([&root])?;
+    compiler.include_imports(true).open_files(&files)?;
+    let descriptors = compiler.file_descriptor_set();
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    // Not `descriptors.encode_to_vec()`: that type knows no extensions, and the HTTP routes are one.
+    fs::write(
+        out.join("descriptors.bin"),
+        compiler.encode_file_descriptor_set(),
+    )?;
+    fs::write(out.join("registry.rs"), registry(&descriptors))?;
     let mut config = prost_build::Config::new();
     config
         .btree_map(["."])
@@ -48,4 +56,45 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), B
         }
     }
     Ok(())
+}
+
+/// A block that names all messages of flyteidl in calls of a macro `message!("full.name", Type);`, for code that must
+/// treat every one of them.
+fn registry(descriptors: &FileDescriptorSet) -> String {
+    let mut calls = String::from("{\n");
+    for file in &descriptors.file {
+        if file.name().starts_with("flyteidl/") {
+            let package = file.package();
+            let module = format!("flyte_idl::proto::{}", package.replace('.', "::"));
+            for message in &file.message_type {
+                list(&mut calls, package, &module, message);
+            }
+        }
+    }
+    calls.push('}');
+    calls
+}
+
+fn list(calls: &mut String, package: &str, module: &str, message: &DescriptorProto) {
+    if message
+        .options
+        .as_ref()
+        .is_some_and(prost_types::MessageOptions::map_entry)
+    {
+        return;
+    }
+    let name = message.name();
+    let full_name = format!("{package}.{name}");
+    calls.push_str(&format!(
+        "message!({full_name:?}, {module}::{});\n",
+        name.to_upper_camel_case()
+    ));
+    for inner in &message.nested_type {
+        list(
+            calls,
+            &full_name,
+            &format!("{module}::{}", name.to_snake_case()),
+            inner,
+        );
+    }
 }
