@@ -1,0 +1,556 @@
+//! The kubelet: runs the pods of one node as processes. It knows the cluster through `kube::Client` alone.
+//!
+//! ```text
+//!   watch of pods ──> Scheduling (order of creation, room) ──> PodRun ──spawns──> supervisor ──> containers
+//!   watch of the records folder ──────────────────────────────────^  <──record──┘
+//! ```
+//!
+//! Nothing is polled: pods are watched through the API, records through inotify, supervisors through their end. A kubelet
+//! that starts again over the same folder adopts what still runs and reads what has ended meanwhile.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::watcher::{self, Event};
+use rustix::fs::inotify::WatchFlags;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{LogSource, Now, time_text};
+use crate::inotify::Inotify;
+
+mod environment;
+mod launch;
+mod logs;
+mod pod;
+pub(crate) mod processes;
+mod quantity;
+pub(crate) mod record;
+mod scheduling;
+mod status;
+
+pub use scheduling::Amount;
+
+use logs::{Logs, Records};
+use pod::{PodRun, Sight};
+use record::Places;
+use scheduling::{Request, Scheduling, Turn, Verdict};
+
+/// How a supervisor is started: the folder of its pod is added as the last argument.
+#[derive(Debug, Clone)]
+pub struct SupervisorCommand {
+    /// The program; its main calls [`crate::supervisor::main`].
+    pub program: PathBuf,
+    /// Arguments before the folder, such as a hidden subcommand.
+    pub arguments: Vec<OsString>,
+}
+
+/// What a kubelet is told.
+#[derive(Clone)]
+pub struct KubeletOptions {
+    /// Name of the Node object.
+    pub node_name: String,
+    /// Cores and memory that pods may request together.
+    pub capacity: Amount,
+    /// Where the folders of pods are. One kubelet at a time.
+    pub folder: PathBuf,
+    /// How supervisors are started.
+    pub supervisor: SupervisorCommand,
+    /// Whether pods that are on no node are put on this one; off where a scheduler does that.
+    pub schedules: bool,
+    /// The `bin` folder of the Python environment; it comes first on PATH.
+    pub python_bin: Option<PathBuf>,
+    /// PATH of the processes.
+    pub path: String,
+    /// Further environment of every container, such as endpoint and keys of the blob store. A container's own wins.
+    pub environment: Vec<(String, String)>,
+    /// A cgroup v2 folder in which memory limits are enforced, where that is possible.
+    pub cgroup_root: Option<PathBuf>,
+    /// How long pods have to end when the kubelet stops; their own grace period if that is shorter.
+    pub shutdown_grace: Duration,
+    /// The clock.
+    pub now: Now,
+}
+
+impl std::fmt::Debug for KubeletOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("KubeletOptions")
+            .field("node_name", &self.node_name)
+            .field("capacity", &self.capacity)
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A kubelet cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// Its folder cannot be made or watched.
+    #[error("the kubelet cannot use its folder {}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The Node object cannot be written.
+    #[error("the kubelet cannot register its node")]
+    Register(#[source] kube::Error),
+    /// The watch of pods ended.
+    #[error("the kubelet's watch of pods ended")]
+    WatchEnded,
+}
+
+/// What all pods of a kubelet share.
+pub(crate) struct Shared {
+    pub(crate) client: kube::Client,
+    pub(crate) options: KubeletOptions,
+    pub(crate) records: Records,
+    pub(crate) can_mount: bool,
+}
+
+/// Runs pods as processes.
+pub struct Kubelet {
+    shared: Arc<Shared>,
+    changes: Inotify,
+    ready: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Kubelet {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Kubelet")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kubelet {
+    /// Makes the folder, private to this user, and watches it. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The folder cannot be made or watched.
+    pub async fn new(client: kube::Client, options: KubeletOptions) -> Result<Self, KubeletError> {
+        let failed = |source| KubeletError::Folder {
+            folder: options.folder.clone(),
+            source,
+        };
+        let records = Places::records(&options.folder);
+        for folder in [&options.folder, &records, &Places::pods(&options.folder)] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(failed)?;
+        }
+        let changes = Inotify::new(&records, WatchFlags::MOVED_TO).map_err(failed)?;
+        let can_mount = can_mount().await;
+        let shared = Arc::new(Shared {
+            client,
+            options,
+            records: Records::default(),
+            can_mount,
+        });
+        Ok(Self {
+            shared,
+            changes,
+            ready: watch::Sender::new(false),
+        })
+    }
+
+    /// Where the API reads the logs of this kubelet's pods.
+    #[must_use]
+    pub fn log_source(&self) -> Arc<dyn LogSource> {
+        Arc::new(Logs {
+            root: self.shared.options.folder.clone(),
+            records: self.shared.records.clone(),
+        })
+    }
+
+    /// Becomes true when the node is registered and all pods are seen.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Runs until `stop`; then ends all pods (reason Shutdown) and writes their status before it returns.
+    ///
+    /// # Errors
+    /// The node cannot be registered, or the watches end.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), KubeletError> {
+        register(&self.shared)
+            .await
+            .map_err(KubeletError::Register)?;
+        let scheduling = Scheduling::new(self.shared.options.capacity);
+        let (shutdown, _) = watch::channel(false);
+        let mut node = Running {
+            shared: self.shared,
+            scheduling,
+            pods: HashMap::new(),
+            runs: JoinSet::new(),
+            uids: HashMap::new(),
+            notices: JoinSet::new(),
+            shutdown,
+            listing: None,
+        };
+        let api: Api<Pod> = Api::all(node.shared.client.clone());
+        let mut events = Box::pin(watcher::watcher(api, watcher::Config::default()));
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                event = events.next() => match event {
+                    Some(Ok(event)) => node.see(event, &self.ready),
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "the watch of pods was interrupted");
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                    None => return Err(KubeletError::WatchEnded),
+                },
+                seen = self.changes.changes() => {
+                    let folder = node.shared.options.folder.clone();
+                    let seen = seen.map_err(|source| KubeletError::Folder { folder, source })?;
+                    node.records_changed(&seen.names, seen.overflow);
+                }
+                Some(ended) = node.runs.join_next_with_id() => {
+                    let id = ended.map_or_else(|error| { tracing::error!(%error, "a pod's task failed"); error.id() }, |(id, ())| id);
+                    node.run_ended(id);
+                }
+                Some(_) = node.notices.join_next() => {}
+            }
+            node.schedule();
+        }
+        node.shut_down(&self.changes).await
+    }
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    scheduling: Scheduling,
+    /// Every pod of the cluster that concerns this node, by uid.
+    pods: HashMap<String, watch::Sender<Sight>>,
+    runs: JoinSet<()>,
+    uids: HashMap<Id, String>,
+    notices: JoinSet<()>,
+    shutdown: watch::Sender<bool>,
+    /// While the watch lists: the uids it has named.
+    listing: Option<HashSet<String>>,
+}
+
+impl Running {
+    fn see(&mut self, event: Event<Pod>, ready: &watch::Sender<bool>) {
+        match event {
+            Event::Init => self.listing = Some(HashSet::new()),
+            Event::InitApply(pod) => {
+                if let (Some(listing), Some(uid)) = (&mut self.listing, &pod.metadata.uid) {
+                    listing.insert(uid.clone());
+                }
+                self.apply(pod);
+            }
+            Event::InitDone => {
+                if let Some(listed) = self.listing.take() {
+                    self.forget_unlisted(&listed);
+                }
+                ready.send_replace(true);
+            }
+            Event::Apply(pod) => self.apply(pod),
+            Event::Delete(pod) => {
+                if let Some(uid) = pod.metadata.uid {
+                    self.gone(&uid);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, pod: Pod) {
+        let Some(uid) = pod.metadata.uid.clone() else {
+            return;
+        };
+        let node = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_default();
+        let options = &self.shared.options;
+        let ours = node == options.node_name;
+        if !ours && !(node.is_empty() && options.schedules) {
+            return;
+        }
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref())
+            .unwrap_or_default();
+        let over = matches!(phase, "Succeeded" | "Failed");
+        let deleting = pod.metadata.deletion_timestamp.is_some();
+        let held_by_us = deleting && pod.metadata.deletion_grace_period_seconds.unwrap_or(0) > 0;
+        let request = Request::of(&pod);
+        let turn = Turn {
+            created: pod
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(jiff::Timestamp::MIN, |time| time.0),
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: uid.clone(),
+        };
+        let sight = Sight {
+            pod: Arc::new(pod),
+            gone: false,
+        };
+        match self.pods.get(&uid) {
+            Some(known) => {
+                known.send_replace(sight);
+            }
+            None => {
+                self.pods.insert(uid.clone(), watch::Sender::new(sight));
+            }
+        }
+        if ours && ((!over) || held_by_us) && !self.is_running(&uid) {
+            self.scheduling.hold(&uid, &request);
+            self.start(&uid);
+        } else if !ours && !over && !deleting {
+            self.scheduling.enqueue(turn, request);
+        }
+    }
+
+    fn is_running(&self, uid: &str) -> bool {
+        self.uids.values().any(|running| running == uid)
+    }
+
+    fn start(&mut self, uid: &str) {
+        let Some(sight) = self.pods.get(uid) else {
+            return;
+        };
+        let run = PodRun::new(
+            self.shared.clone(),
+            uid.to_owned(),
+            sight.subscribe(),
+            self.shutdown.subscribe(),
+        );
+        let handle = self.runs.spawn(run.run());
+        self.uids.insert(handle.id(), uid.to_owned());
+    }
+
+    fn schedule(&mut self) {
+        // Before all are seen, the order of creation is not known.
+        if self.listing.is_some() {
+            return;
+        }
+        for verdict in self.scheduling.decide() {
+            match verdict {
+                Verdict::Admitted(turn) => self.start(&turn.uid),
+                Verdict::Waits(turn, why) => self.tell_waiting(turn, why),
+            }
+        }
+    }
+
+    fn tell_waiting(&mut self, turn: Turn, why: String) {
+        let now = time_text((self.shared.options.now)());
+        let patch =
+            json!({ "metadata": { "uid": turn.uid }, "status": status::unscheduled(&why, &now) });
+        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &turn.namespace);
+        self.notices.spawn(async move {
+            match api
+                .patch_status(&turn.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(pod = turn.name, %error, "a pod cannot be told that it waits")
+                }
+            }
+        });
+    }
+
+    fn gone(&mut self, uid: &str) {
+        if let Some(known) = self.pods.get(uid) {
+            known.send_modify(|sight| sight.gone = true);
+        }
+        if !self.is_running(uid) {
+            self.drop_pod(uid);
+        }
+    }
+
+    fn drop_pod(&mut self, uid: &str) {
+        self.pods.remove(uid);
+        self.scheduling.release(uid);
+        self.shared.records.forget(uid);
+        pod::forget(&Places::new(&self.shared.options.folder, uid));
+    }
+
+    fn run_ended(&mut self, id: Id) {
+        let Some(uid) = self.uids.remove(&id) else {
+            return;
+        };
+        self.scheduling.release(&uid);
+        let gone = self.pods.get(&uid).is_none_or(|known| known.borrow().gone);
+        if gone {
+            self.drop_pod(&uid);
+            return;
+        }
+        // What came while the run was ending: a deletion that still waits for us.
+        let held = self.pods.get(&uid).is_some_and(|known| {
+            let meta = &known.borrow().pod.metadata;
+            meta.deletion_timestamp.is_some() && meta.deletion_grace_period_seconds.unwrap_or(0) > 0
+        });
+        if held && !*self.shutdown.borrow() {
+            self.start(&uid);
+        }
+    }
+
+    /// After a list: pods that it did not name are gone, and so is what earlier lives left of others.
+    fn forget_unlisted(&mut self, listed: &HashSet<String>) {
+        let missing: Vec<String> = self
+            .pods
+            .keys()
+            .filter(|uid| !listed.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in missing {
+            self.gone(&uid);
+        }
+        match pod::known_uids(&self.shared.options.folder) {
+            Ok(uids) => {
+                for uid in uids
+                    .iter()
+                    .filter(|uid| !listed.contains(*uid) && !self.is_running(uid))
+                {
+                    pod::forget(&Places::new(&self.shared.options.folder, uid));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the folders of earlier pods cannot be read"),
+        }
+    }
+
+    fn records_changed(&self, names: &[String], overflow: bool) {
+        let root = &self.shared.options.folder;
+        if overflow {
+            self.shared.records.refresh_all(root);
+        }
+        for uid in names.iter().filter_map(|name| name.strip_suffix(".json")) {
+            self.shared.records.refresh(&Places::new(root, uid), uid);
+        }
+    }
+
+    /// Ends all pods and waits until the API knows, with some time beyond the grace period.
+    async fn shut_down(mut self, changes: &Inotify) -> Result<(), KubeletError> {
+        const BEYOND_GRACE: Duration = Duration::from_secs(5);
+        self.shutdown.send_replace(true);
+        let limit = tokio::time::Instant::now() + self.shared.options.shutdown_grace + BEYOND_GRACE;
+        while !self.runs.is_empty() {
+            tokio::select! {
+                biased;
+                Some(ended) = self.runs.join_next_with_id() => {
+                    let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                    self.run_ended(id);
+                }
+                seen = changes.changes() => {
+                    let folder = self.shared.options.folder.clone();
+                    let seen = seen.map_err(|source| KubeletError::Folder { folder, source })?;
+                    self.records_changed(&seen.names, seen.overflow);
+                }
+                () = tokio::time::sleep_until(limit) => {
+                    tracing::warn!(pods = self.runs.len(), "pods have not ended in time; the next start adopts them");
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the Node object.
+async fn register(shared: &Shared) -> Result<(), kube::Error> {
+    let options = &shared.options;
+    let api: Api<Node> = Api::all(shared.client.clone());
+    let name = &options.node_name;
+    let labels = json!({
+        "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture(),
+        "node.kubernetes.io/instance-type": "flyte-local",
+    });
+    let node: Node =
+        serde_json::from_value(json!({ "metadata": { "name": name, "labels": labels } }))
+            .map_err(kube::Error::SerdeError)?;
+    match api.create(&PostParams::default(), &node).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(refusal)) if refusal.code == 409 => {}
+        Err(error) => return Err(error),
+    }
+    let capacity = json!({
+        "cpu": quantity::cores_text(options.capacity.cpu_millis), "memory": options.capacity.memory.to_string(),
+        "pods": "1000",
+    });
+    let now = time_text((options.now)());
+    let condition = |kind: &str, status: &str, reason: &str| {
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": "", "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        })
+    };
+    let status = json!({
+        "capacity": capacity, "allocatable": capacity,
+        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }, { "type": "Hostname", "address": name }],
+        "conditions": [
+            condition("MemoryPressure", "False", "KubeletHasSufficientMemory"),
+            condition("DiskPressure", "False", "KubeletHasNoDiskPressure"),
+            condition("PIDPressure", "False", "KubeletHasSufficientPID"),
+            condition("Ready", "True", "KubeletReady"),
+        ],
+        "nodeInfo": {
+            "kubeletVersion": concat!("v", env!("CARGO_PKG_VERSION")), "architecture": architecture(),
+            "operatingSystem": "linux", "containerRuntimeVersion": "process://1", "osImage": "", "kernelVersion": "",
+            "kubeProxyVersion": "", "bootID": "", "machineID": "", "systemUUID": "",
+        },
+    });
+    api.patch_status(
+        name,
+        &PatchParams::default(),
+        &Patch::Merge(json!({ "status": status })),
+    )
+    .await?;
+    Ok(())
+}
+
+/// The processor, in Kubernetes' words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Whether folders can be mounted for one process alone: `unshare` of util-linux and the right to use it.
+async fn can_mount() -> bool {
+    let mut command = tokio::process::Command::new("unshare");
+    command
+        .args(["--mount", "--", "true"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().await.is_ok_and(|status| status.success())
+}
+
+/// The `bin` folder of a Python interpreter, where its scripts are.
+#[must_use]
+pub fn python_bin(python: &Path) -> Option<PathBuf> {
+    python
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(Path::to_owned)
+}

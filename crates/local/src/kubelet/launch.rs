@@ -1,0 +1,441 @@
+//! From a pod to what its supervisor runs: commands, environments, folders, volumes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume};
+
+use crate::kubelet::KubeletOptions;
+use crate::kubelet::environment::{EnvironmentError, Sources, environment, expand, memory_limit};
+use crate::kubelet::record::{ContainerLaunch, Launch, Mount, Places, RestartPolicy, Role};
+
+/// Why a pod cannot be launched. It is shown as the reason why its containers wait.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    #[error(
+        "container {container:?} has neither command nor args; pods run here as processes, without the entrypoint of their image"
+    )]
+    NoCommand { container: String },
+    #[error(
+        "program {program:?} of container {container:?} is not on PATH ({path}); pods run here as processes, without \
+         their image: install it into the Python environment that this backend uses (for flytekit: pip install \
+         flytekit), or give another with --python"
+    )]
+    NoProgram {
+        program: String,
+        container: String,
+        path: String,
+    },
+    #[error(
+        "volume {volume:?} is of a kind that this machine does not have; supported are configMap, downwardAPI, emptyDir, hostPath, projected and secret"
+    )]
+    Volume { volume: String },
+    #[error(
+        "container {container:?} mounts {path:?}, which needs mount namespaces: run as root, with the program unshare of util-linux"
+    )]
+    NoMounts { container: String, path: String },
+    #[error("the folder of the pod cannot be made in {place}: {source}")]
+    Folder { place: String, source: io::Error },
+}
+
+/// What a launch is made of.
+pub(crate) struct Maker<'a> {
+    pub(crate) options: &'a KubeletOptions,
+    pub(crate) pod: &'a Pod,
+    pub(crate) places: &'a Places,
+    pub(crate) sources: &'a Sources,
+    /// Whether this machine lets us mount folders.
+    pub(crate) can_mount: bool,
+}
+
+impl Maker<'_> {
+    /// Makes the folders and volumes of the pod and says what to run. `started` is when the pod was accepted.
+    pub(crate) fn make(&self, started: jiff::Timestamp) -> Result<Launch, LaunchError> {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let folder = self.places.pod();
+        for place in [folder.clone(), folder.join("home"), folder.join("tmp")] {
+            make_folder(&place)?;
+        }
+        let mut volumes = BTreeMap::new();
+        for volume in spec.volumes.iter().flatten() {
+            volumes.insert(volume.name.clone(), self.volume(volume)?);
+        }
+        let mut containers = Vec::new();
+        for container in spec.init_containers.iter().flatten() {
+            let sidecar = container.restart_policy.as_deref() == Some("Always");
+            containers.push(self.container(
+                container,
+                if sidecar { Role::Sidecar } else { Role::Init },
+                &volumes,
+            )?);
+        }
+        for container in &spec.containers {
+            containers.push(self.container(container, Role::Main, &volumes)?);
+        }
+        Ok(Launch {
+            containers,
+            restart_policy: match spec.restart_policy.as_deref() {
+                Some("Never") => RestartPolicy::Never,
+                Some("OnFailure") => RestartPolicy::OnFailure,
+                _ => RestartPolicy::Always,
+            },
+            deadline: spec
+                .active_deadline_seconds
+                .map(|seconds| started.as_second().saturating_add(seconds)),
+            grace_seconds: grace_seconds(self.pod),
+        })
+    }
+
+    fn container(
+        &self,
+        container: &Container,
+        role: Role,
+        volumes: &BTreeMap<String, PathBuf>,
+    ) -> Result<ContainerLaunch, LaunchError> {
+        let work = self.places.work(&container.name);
+        make_folder(&work)?;
+        let working_directory = match container.working_dir.as_deref() {
+            None | Some("") => work.clone(),
+            Some(given) if Path::new(given).is_dir() => PathBuf::from(given),
+            // Without the image there is no such folder; the pod gets one of its own.
+            Some(given) => {
+                let inside = work.join(given.trim_start_matches('/'));
+                make_folder(&inside)?;
+                inside
+            }
+        };
+        let environment = environment(
+            &self.base(&working_directory),
+            self.pod,
+            container,
+            self.sources,
+        )?;
+        let given = [
+            container.command.clone().unwrap_or_default(),
+            container.args.clone().unwrap_or_default(),
+        ]
+        .concat();
+        let command: Vec<String> = given
+            .iter()
+            .map(|word| expand(word, &environment))
+            .collect();
+        let command = unpack_into_working_directory(command);
+        let Some(program) = command.first() else {
+            return Err(LaunchError::NoCommand {
+                container: container.name.clone(),
+            });
+        };
+        let path = environment
+            .iter()
+            .rev()
+            .find(|(name, _)| name == "PATH")
+            .map_or("", |(_, value)| value);
+        if !program.contains('/') && !is_on_path(program, path) {
+            return Err(LaunchError::NoProgram {
+                program: program.clone(),
+                container: container.name.clone(),
+                path: path.to_owned(),
+            });
+        }
+        let mut mounts = Vec::new();
+        for mount in container.volume_mounts.iter().flatten() {
+            let Some(source) = volumes.get(&mount.name) else {
+                return Err(LaunchError::Volume {
+                    volume: mount.name.clone(),
+                });
+            };
+            let from = mount
+                .sub_path
+                .as_deref()
+                .map_or_else(|| source.clone(), |inner| source.join(inner));
+            if from == Path::new(&mount.mount_path) {
+                continue;
+            }
+            if !self.can_mount {
+                let path = mount.mount_path.clone();
+                return Err(LaunchError::NoMounts {
+                    container: container.name.clone(),
+                    path,
+                });
+            }
+            if !from.exists() {
+                make_folder(&from)?;
+            }
+            mounts.push(Mount {
+                from,
+                at: PathBuf::from(&mount.mount_path),
+                read_only: mount.read_only == Some(true),
+            });
+        }
+        let cgroup = match (&self.options.cgroup_root, memory_limit(container)) {
+            (Some(root), Some(limit)) => {
+                let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+                Some((root.join(format!("{uid}-{}", container.name)), limit))
+            }
+            _ => None,
+        };
+        Ok(ContainerLaunch {
+            name: container.name.clone(),
+            role,
+            command,
+            environment,
+            working_directory,
+            mounts,
+            cgroup,
+            message_from_log: container.termination_message_policy.as_deref()
+                == Some("FallbackToLogsOnError"),
+        })
+    }
+
+    /// What every process of this pod finds in its environment (spec 08 C17).
+    fn base(&self, working_directory: &Path) -> Vec<(String, String)> {
+        let folder = self.places.pod();
+        let mut path = String::new();
+        if let Some(python) = &self.options.python_bin {
+            path.push_str(&python.to_string_lossy());
+            path.push(':');
+        }
+        path.push_str(&self.options.path);
+        let own = [
+            ("PATH", path),
+            ("HOME", folder.join("home").to_string_lossy().into_owned()),
+            ("TMPDIR", folder.join("tmp").to_string_lossy().into_owned()),
+            ("PWD", working_directory.to_string_lossy().into_owned()),
+            (
+                "HOSTNAME",
+                self.pod.metadata.name.clone().unwrap_or_default(),
+            ),
+        ];
+        let own = own
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        own.chain(self.options.environment.iter().cloned())
+            .collect()
+    }
+
+    fn volume(&self, volume: &Volume) -> Result<PathBuf, LaunchError> {
+        let folder = self.places.volume(&volume.name);
+        if let Some(host) = &volume.host_path {
+            return Ok(PathBuf::from(&host.path));
+        }
+        make_folder(&folder)?;
+        if volume.empty_dir.is_some() {
+            return Ok(folder);
+        }
+        if let Some(secret) = &volume.secret {
+            let name = secret.secret_name.clone().unwrap_or_default();
+            let optional = secret.optional == Some(true);
+            self.secret_files(&folder, &name, secret.items.as_deref(), optional)?;
+            return Ok(folder);
+        }
+        if let Some(map) = &volume.config_map {
+            self.config_files(
+                &folder,
+                &map.name,
+                map.items.as_deref(),
+                map.optional == Some(true),
+            )?;
+            return Ok(folder);
+        }
+        if let Some(projected) = &volume.projected {
+            for source in projected.sources.iter().flatten() {
+                if let Some(secret) = &source.secret {
+                    self.secret_files(
+                        &folder,
+                        &secret.name,
+                        secret.items.as_deref(),
+                        secret.optional == Some(true),
+                    )?;
+                }
+                if let Some(map) = &source.config_map {
+                    self.config_files(
+                        &folder,
+                        &map.name,
+                        map.items.as_deref(),
+                        map.optional == Some(true),
+                    )?;
+                }
+            }
+            return Ok(folder);
+        }
+        if volume.downward_api.is_some() {
+            return Ok(folder);
+        }
+        Err(LaunchError::Volume {
+            volume: volume.name.clone(),
+        })
+    }
+
+    fn secret_files(
+        &self,
+        folder: &Path,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: bool,
+    ) -> Result<(), LaunchError> {
+        let Some(secret) = self.sources.secrets.get(name) else {
+            return missing("secret", name, optional);
+        };
+        let data: BTreeMap<&str, &[u8]> = secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.as_str(), value.0.as_slice()))
+            .collect();
+        write_files(folder, &data, items)
+    }
+
+    fn config_files(
+        &self,
+        folder: &Path,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: bool,
+    ) -> Result<(), LaunchError> {
+        let Some(map) = self.sources.config_maps.get(name) else {
+            return missing("configmap", name, optional);
+        };
+        let texts = map
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.as_str(), value.as_bytes()));
+        let binary = map
+            .binary_data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.as_str(), value.0.as_slice()));
+        write_files(folder, &texts.chain(binary).collect(), items)
+    }
+}
+
+fn missing(kind: &'static str, name: &str, optional: bool) -> Result<(), LaunchError> {
+    if optional {
+        Ok(())
+    } else {
+        Err(EnvironmentError::NoObject {
+            kind,
+            name: name.to_owned(),
+        }
+        .into())
+    }
+}
+
+fn write_files(
+    folder: &Path,
+    data: &BTreeMap<&str, &[u8]>,
+    items: Option<&[KeyToPath]>,
+) -> Result<(), LaunchError> {
+    let all = || {
+        data.keys()
+            .map(|key| ((*key).to_owned(), (*key).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let chosen = items.map_or_else(all, |items| {
+        items
+            .iter()
+            .map(|item| (item.key.clone(), item.path.clone()))
+            .collect()
+    });
+    for (key, path) in chosen {
+        let Some(bytes) = data.get(key.as_str()) else {
+            continue;
+        };
+        // The API allows no such path; a file must not leave its volume.
+        let inside = Path::new(&path)
+            .components()
+            .all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !inside {
+            continue;
+        }
+        let file = folder.join(&path);
+        let written = file
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&file, bytes))
+            .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o600)));
+        written.map_err(|source| LaunchError::Folder {
+            place: file.display().to_string(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn make_folder(place: &Path) -> Result<(), LaunchError> {
+    fs::create_dir_all(place).map_err(|source| LaunchError::Folder {
+        place: place.display().to_string(),
+        source,
+    })
+}
+
+/// `pyflyte-fast-execute` unpacks the user's code into the folder that `--dest-dir` names, by default `/root` of the
+/// image. Here there is no image and every attempt has a working directory of its own: that is where it goes
+/// (spec 08 C17).
+fn unpack_into_working_directory(mut command: Vec<String>) -> Vec<String> {
+    let mut destination = false;
+    let fast = command
+        .first()
+        .is_some_and(|program| program.rsplit('/').next() == Some("pyflyte-fast-execute"));
+    if !fast {
+        return command;
+    }
+    for word in &mut command {
+        if word == "--" {
+            break;
+        }
+        if destination {
+            ".".clone_into(word);
+        }
+        destination = word == "--dest-dir";
+    }
+    command
+}
+
+fn is_on_path(program: &str, path: &str) -> bool {
+    path.split(':')
+        .filter(|folder| !folder.is_empty())
+        .any(|folder| {
+            let file = Path::new(folder).join(program);
+            fs::metadata(file)
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        })
+}
+
+/// Seconds between SIGTERM and SIGKILL.
+pub(crate) fn grace_seconds(pod: &Pod) -> u64 {
+    let own = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds);
+    own.and_then(|seconds| u64::try_from(seconds).ok())
+        .unwrap_or(30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_unpacked_into_the_working_directory() {
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        for (given, expected) in [
+            (
+                "pyflyte-fast-execute --additional-distribution s3://x --dest-dir /root -- pyflyte-execute --dest-dir /a",
+                "pyflyte-fast-execute --additional-distribution s3://x --dest-dir . -- pyflyte-execute --dest-dir /a",
+            ),
+            ("cp --dest-dir /root", "cp --dest-dir /root"),
+        ] {
+            assert_eq!(unpack_into_working_directory(words(given)), words(expected));
+        }
+    }
+}

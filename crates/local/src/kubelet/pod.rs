@@ -1,0 +1,620 @@
+//! One pod on this node: launched once, followed through its record, stopped when told so.
+
+use std::fs::{self, File};
+use std::io;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{Binding, ConfigMap, ObjectReference, Pod, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::cluster::time_text;
+use crate::kubelet::Shared;
+use crate::kubelet::environment::Sources;
+use crate::kubelet::launch::{LaunchError, Maker, grace_seconds};
+use crate::kubelet::processes::Identity;
+use crate::kubelet::record::{
+    ContainerRecord, ContainerState, Ended, Outcome, Places, Record, Role, Stop, read_json,
+    write_json,
+};
+use crate::kubelet::status::{Known, NODE_SHUTDOWN, status};
+
+/// A pod as the kubelet last saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    pub(crate) pod: Arc<Pod>,
+    /// The API has it no longer.
+    pub(crate) gone: bool,
+}
+
+/// Runs one pod until it is over and the API knows.
+pub(crate) struct PodRun {
+    shared: Arc<Shared>,
+    uid: String,
+    places: Places,
+    sight: watch::Receiver<Sight>,
+    record: watch::Receiver<Option<Arc<Record>>>,
+    shutdown: watch::Receiver<bool>,
+    /// Seconds of grace that the supervisor was told, once it was told to stop.
+    told: Option<u64>,
+    last_written: Option<Value>,
+    started: String,
+}
+
+/// What the pod is waiting for besides its record.
+enum Phase {
+    Blocked(String),
+    Supervised(BoxFuture<'static, ()>),
+}
+
+impl PodRun {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        uid: String,
+        sight: watch::Receiver<Sight>,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        let places = Places::new(&shared.options.folder, &uid);
+        let record = shared.records.of(&places, &uid);
+        let now = time_text((shared.options.now)());
+        let before = sight
+            .borrow()
+            .pod
+            .status
+            .as_ref()
+            .and_then(|status| status.start_time.clone());
+        let started = before.map_or(now, |time| time_text(time.0));
+        Self {
+            shared,
+            uid,
+            places,
+            sight,
+            record,
+            shutdown,
+            told: None,
+            last_written: None,
+            started,
+        }
+    }
+
+    fn pod(&self) -> Arc<Pod> {
+        self.sight.borrow().pod.clone()
+    }
+
+    fn api(&self) -> Api<Pod> {
+        let namespace = self.pod().metadata.namespace.clone().unwrap_or_default();
+        Api::namespaced(self.shared.client.clone(), &namespace)
+    }
+
+    fn name(&self) -> String {
+        self.pod().metadata.name.clone().unwrap_or_default()
+    }
+
+    /// Runs the pod; returns when it is over, or is another's.
+    pub(crate) async fn run(mut self) {
+        let Some(mut phase) = self.begin().await else {
+            return;
+        };
+        loop {
+            self.stop_if_told();
+            let record = self.record.borrow_and_update().clone();
+            let known = match (&record, &phase) {
+                (Some(record), _) => Known::Recorded(record),
+                (None, Phase::Blocked(why)) => Known::Blocked(why),
+                (None, Phase::Supervised(_)) => Known::Creating,
+            };
+            let is_there = self.write_status(known).await;
+            let sight = self.sight.borrow_and_update().clone();
+            let deleting = sight.pod.metadata.deletion_timestamp.is_some();
+            let nothing_runs = record.as_ref().is_some_and(|record| record.is_over())
+                || (record.is_none() && matches!(phase, Phase::Blocked(_)));
+            if nothing_runs && (deleting || sight.gone || !is_there) {
+                self.let_go().await;
+                return;
+            }
+            if record.as_ref().is_some_and(|record| record.is_over()) {
+                return;
+            }
+            if !is_there {
+                self.stop(0, None);
+            }
+            let shutting_down = *self.shutdown.borrow();
+            if shutting_down && matches!(phase, Phase::Blocked(_)) {
+                return;
+            }
+            let supervisor_end: BoxFuture<'_, ()> = match &mut phase {
+                Phase::Supervised(end) => Box::pin(end),
+                Phase::Blocked(_) => Box::pin(std::future::pending()),
+            };
+            let ended = tokio::select! {
+                biased;
+                changed = self.record.changed() => { if changed.is_err() { return } false }
+                changed = self.sight.changed() => { if changed.is_err() { return } false }
+                changed = self.shutdown.changed() => { if changed.is_err() { return } false }
+                () = supervisor_end => true,
+            };
+            if ended {
+                phase = Phase::Supervised(self.after_supervisor());
+            }
+        }
+    }
+
+    /// Adopts the pod's supervisor or starts one, unless the pod is lost or another node's.
+    async fn begin(&mut self) -> Option<Phase> {
+        let record = self.record.borrow().clone();
+        if let Some(record) = record {
+            return Some(Phase::Supervised(self.follow(record.supervisor.clone())));
+        }
+        let pod = self.pod();
+        if !self.bind(&pod).await {
+            return None;
+        }
+        let ran = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_ref())
+            .is_some_and(|statuses| {
+                let running = |state: &k8s_openapi::api::core::v1::ContainerState| {
+                    state.running.is_some() || state.terminated.is_some()
+                };
+                statuses
+                    .iter()
+                    .any(|status| status.state.as_ref().is_some_and(running))
+            });
+        if ran {
+            // It was started, but what became of it is lost with its folder. It must not run twice.
+            self.write_lost(None, "the record of the pod is gone");
+            return Some(Phase::Supervised(Box::pin(std::future::pending())));
+        }
+        if pod.metadata.deletion_timestamp.is_some() && !self.places.launch().exists() {
+            return Some(Phase::Blocked("the pod is being deleted".to_owned()));
+        }
+        match self.launch(&pod).await {
+            Ok(child) => Some(Phase::Supervised(self.reap(child))),
+            Err(why) => Some(Phase::Blocked(why)),
+        }
+    }
+
+    /// Puts the pod on this node, if it is on none. Says whether it is ours.
+    async fn bind(&self, pod: &Pod) -> bool {
+        let node = &self.shared.options.node_name;
+        let assigned = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_deref())
+            .unwrap_or_default();
+        if !assigned.is_empty() {
+            return assigned == node;
+        }
+        let mut binding = Binding {
+            target: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Node".to_owned()),
+                name: Some(node.clone()),
+                ..ObjectReference::default()
+            },
+            ..Binding::default()
+        };
+        binding.metadata.name = Some(self.name());
+        binding.metadata.uid = Some(self.uid.clone());
+        let mut backoff = Backoff::default();
+        loop {
+            match self
+                .api()
+                .create_subresource::<_, Value>(
+                    "binding",
+                    &self.name(),
+                    &PostParams::default(),
+                    &binding,
+                )
+                .await
+            {
+                Ok(_) => return true,
+                Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400..=499) => {
+                    // Gone, being deleted, or somebody else's by now.
+                    tracing::debug!(
+                        pod = self.name(),
+                        message = refusal.message,
+                        "the pod cannot be bound"
+                    );
+                    return false;
+                }
+                Err(error) => backoff.wait("bind the pod", &self.name(), &error).await,
+            }
+        }
+    }
+
+    async fn launch(&self, pod: &Pod) -> Result<tokio::process::Child, String> {
+        // Left by an earlier life that died before it started the supervisor; it is as good as new.
+        let have: Option<crate::kubelet::record::Launch> =
+            read_json(&self.places.launch()).unwrap_or(None);
+        if have.is_none() {
+            let sources = self.sources(pod).await.map_err(|error| error.to_string())?;
+            let maker = Maker {
+                options: &self.shared.options,
+                pod,
+                places: &self.places,
+                sources: &sources,
+                can_mount: self.shared.can_mount,
+            };
+            let started = self
+                .started
+                .parse()
+                .unwrap_or_else(|_| (self.shared.options.now)());
+            let launch = maker
+                .make(started)
+                .map_err(|error: LaunchError| error.to_string())?;
+            write_json(&self.places.launch(), &launch)
+                .map_err(|error| format!("the launch cannot be written: {error}"))?;
+        }
+        self.spawn_supervisor().map_err(|error| {
+            let program = self.shared.options.supervisor.program.display();
+            format!("the supervisor {program} cannot be started: {error}")
+        })
+    }
+
+    fn spawn_supervisor(&self) -> io::Result<tokio::process::Child> {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(self.places.pod().join("supervisor.log"))?;
+        let second = output.try_clone()?;
+        let supervisor = &self.shared.options.supervisor;
+        tokio::process::Command::new(&supervisor.program)
+            .args(&supervisor.arguments)
+            .arg(self.places.pod())
+            .current_dir(self.places.pod())
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(second)
+            .spawn()
+    }
+
+    /// The ConfigMaps and Secrets that the pod names.
+    async fn sources(&self, pod: &Pod) -> Result<Sources, kube::Error> {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let (config_names, secret_names) = named_sources(pod);
+        let mut sources = Sources::default();
+        let maps: Api<ConfigMap> = Api::namespaced(self.shared.client.clone(), &namespace);
+        for name in config_names {
+            if let Some(map) = maps.get_opt(&name).await? {
+                sources.config_maps.insert(name, map);
+            }
+        }
+        let secrets: Api<Secret> = Api::namespaced(self.shared.client.clone(), &namespace);
+        for name in secret_names {
+            if let Some(secret) = secrets.get_opt(&name).await? {
+                sources.secrets.insert(name, secret);
+            }
+        }
+        Ok(sources)
+    }
+
+    fn reap(&self, mut child: tokio::process::Child) -> BoxFuture<'static, ()> {
+        let pod = self.name();
+        Box::pin(async move {
+            match child.wait().await {
+                Ok(status) if status.success() => {}
+                Ok(status) => tracing::warn!(pod, %status, "the supervisor of a pod failed"),
+                Err(error) => {
+                    tracing::warn!(pod, %error, "the supervisor of a pod cannot be waited for")
+                }
+            }
+        })
+    }
+
+    fn follow(&self, supervisor: Identity) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Err(error) = supervisor.ended().await {
+                tracing::warn!(%error, pid = supervisor.pid, "the end of a supervisor cannot be noticed");
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    /// A supervisor ended. Its record says how the pod did, or another supervisor was quicker, or the pod is lost.
+    fn after_supervisor(&mut self) -> BoxFuture<'static, ()> {
+        self.shared.records.refresh(&self.places, &self.uid);
+        let record = self.record.borrow().clone();
+        match &record {
+            Some(record) if record.is_over() => {}
+            Some(record) if record.supervisor.is_alive() => {
+                return self.follow(record.supervisor.clone());
+            }
+            Some(record) => self.write_lost(Some(record), "the supervisor of the pod was killed"),
+            None => self.write_lost(
+                None,
+                "the supervisor of the pod ended before it started anything",
+            ),
+        }
+        Box::pin(std::future::pending())
+    }
+
+    /// Gives a pod that lost its supervisor the record of its end, after ending what is left of it.
+    fn write_lost(&self, record: Option<&Record>, why: &str) {
+        let pod = self.pod();
+        let spec = pod.spec.clone().unwrap_or_default();
+        let fresh = || ContainerState::Waiting {
+            reason: "ContainerCreating".to_owned(),
+            message: String::new(),
+        };
+        let inits = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .map(|container| (container, Role::Init));
+        let mains = spec
+            .containers
+            .iter()
+            .map(|container| (container, Role::Main));
+        let containers = inits.chain(mains).map(|(container, role)| {
+            let known = record.and_then(|record| {
+                record
+                    .containers
+                    .iter()
+                    .find(|known| known.name == container.name)
+            });
+            let mut container = known.cloned().unwrap_or_else(|| ContainerRecord {
+                name: container.name.clone(),
+                role,
+                state: fresh(),
+                last: None,
+                restarts: 0,
+            });
+            if let ContainerState::Running {
+                process,
+                started_at,
+            } = &container.state
+            {
+                process.signal_group(Signal::KILL);
+                container.state = ContainerState::Ended(Ended {
+                    exit_code: 137,
+                    signal: None,
+                    reason: "ContainerStatusUnknown".to_owned(),
+                    message: "The container could not be located when the pod was terminated"
+                        .to_owned(),
+                    started_at: started_at.clone(),
+                    finished_at: time_text((self.shared.options.now)()),
+                });
+            }
+            container
+        });
+        let containers = containers.collect();
+        let lost = Identity {
+            pid: 0,
+            start_time: 0,
+            boot: String::new(),
+        };
+        let supervisor = record.map_or(lost, |record| record.supervisor.clone());
+        let outcome = Outcome::Failed(Some((NODE_SHUTDOWN.to_owned(), why.to_owned())));
+        if let Err(error) = write_json(
+            &self.places.record(),
+            &Record {
+                supervisor,
+                containers,
+                outcome,
+            },
+        ) {
+            tracing::error!(%error, pod = self.name(), "the record of a lost pod cannot be written");
+        }
+        self.shared.records.refresh(&self.places, &self.uid);
+    }
+
+    /// Passes on that the pod is deleted, or that the node shuts down.
+    fn stop_if_told(&mut self) {
+        let sight = self.sight.borrow().clone();
+        if sight.gone {
+            self.stop(0, None);
+        } else if sight.pod.metadata.deletion_timestamp.is_some() {
+            let grace = sight.pod.metadata.deletion_grace_period_seconds;
+            self.stop(
+                grace
+                    .and_then(|seconds| u64::try_from(seconds).ok())
+                    .unwrap_or(0),
+                None,
+            );
+        } else if *self.shutdown.borrow() {
+            let grace = grace_seconds(&sight.pod).min(self.shared.options.shutdown_grace.as_secs());
+            let message = "Pod was terminated in response to imminent node shutdown.";
+            self.stop(grace, Some(("Shutdown".to_owned(), message.to_owned())));
+        }
+    }
+
+    fn stop(&mut self, grace_seconds: u64, reason: Option<(String, String)>) {
+        let Some(record) = self.record.borrow().clone() else {
+            return;
+        };
+        if record.is_over() || self.told.is_some_and(|told| told <= grace_seconds) {
+            return;
+        }
+        self.told = Some(grace_seconds);
+        if let Err(error) = write_json(
+            &self.places.stop(),
+            &Stop {
+                grace_seconds,
+                reason,
+            },
+        ) {
+            tracing::error!(%error, pod = self.name(), "the order to stop a pod cannot be written");
+        }
+        record.supervisor.signal(Signal::TERM);
+    }
+
+    /// Writes the status if it changed; says whether the pod is still there.
+    async fn write_status(&mut self, known: Known<'_>) -> bool {
+        let sight = self.sight.borrow().clone();
+        if sight.gone {
+            return false;
+        }
+        let now = time_text((self.shared.options.now)());
+        let mut pod = (*sight.pod).clone();
+        // Times of conditions go on from what we wrote last, which the watch may not have brought back yet.
+        if let Some(last) = &self.last_written {
+            pod.status = serde_json::from_value(last.clone()).unwrap_or_default();
+        }
+        let told = status(&pod, known, &self.started, &now);
+        if self.last_written.as_ref() == Some(&told) {
+            return true;
+        }
+        let patch = Patch::Merge(json!({ "metadata": { "uid": self.uid }, "status": told }));
+        let mut backoff = Backoff::default();
+        loop {
+            match self
+                .api()
+                .patch_status(&self.name(), &PatchParams::default(), &patch)
+                .await
+            {
+                Ok(_) => {
+                    self.last_written = Some(told);
+                    return true;
+                }
+                // Gone, or another pod has its name.
+                Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
+                    return false;
+                }
+                Err(error) => {
+                    backoff
+                        .wait("write the status of the pod", &self.name(), &error)
+                        .await
+                }
+            }
+        }
+    }
+
+    /// Tells the API that nothing of a deleted pod runs any more.
+    async fn let_go(&self) {
+        let uid = Some(self.uid.clone());
+        let preconditions = Some(Preconditions {
+            uid,
+            resource_version: None,
+        });
+        let params = DeleteParams {
+            preconditions,
+            ..DeleteParams::default().grace_period(0)
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            match self.api().delete(&self.name(), &params).await {
+                Ok(_) => return,
+                Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => return,
+                Err(error) => {
+                    backoff
+                        .wait("let go of the pod", &self.name(), &error)
+                        .await
+                }
+            }
+        }
+    }
+}
+
+/// Ends and forgets what earlier lives left of a pod that the API has no longer.
+pub(crate) fn forget(places: &Places) {
+    if let Ok(Some(record)) = Record::read(places) {
+        record.supervisor.signal(Signal::KILL);
+        for container in &record.containers {
+            if let ContainerState::Running { process, .. } = &container.state {
+                process.signal_group(Signal::KILL);
+            }
+        }
+    }
+    if let Err(error) = places.remove() {
+        tracing::warn!(%error, folder = %places.pod().display(), "the folder of a pod cannot be removed");
+    }
+}
+
+/// The uids that have a folder here.
+pub(crate) fn known_uids(root: &std::path::Path) -> io::Result<Vec<String>> {
+    let mut uids = Vec::new();
+    for entry in fs::read_dir(Places::pods(root))? {
+        uids.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(uids)
+}
+
+/// Names of the ConfigMaps and Secrets that environment and volumes of a pod read.
+fn named_sources(pod: &Pod) -> (Vec<String>, Vec<String>) {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let (mut maps, mut secrets) = (Vec::new(), Vec::new());
+    for container in spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers)
+    {
+        for source in container.env_from.iter().flatten() {
+            maps.extend(
+                source
+                    .config_map_ref
+                    .iter()
+                    .map(|reference| reference.name.clone()),
+            );
+            secrets.extend(
+                source
+                    .secret_ref
+                    .iter()
+                    .map(|reference| reference.name.clone()),
+            );
+        }
+        for from in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.value_from.as_ref())
+        {
+            maps.extend(
+                from.config_map_key_ref
+                    .iter()
+                    .map(|reference| reference.name.clone()),
+            );
+            secrets.extend(
+                from.secret_key_ref
+                    .iter()
+                    .map(|reference| reference.name.clone()),
+            );
+        }
+    }
+    for volume in spec.volumes.iter().flatten() {
+        maps.extend(volume.config_map.iter().map(|map| map.name.clone()));
+        secrets.extend(
+            volume
+                .secret
+                .iter()
+                .filter_map(|secret| secret.secret_name.clone()),
+        );
+        for source in volume
+            .projected
+            .iter()
+            .flat_map(|projected| projected.sources.iter().flatten())
+        {
+            maps.extend(source.config_map.iter().map(|map| map.name.clone()));
+            secrets.extend(source.secret.iter().map(|secret| secret.name.clone()));
+        }
+    }
+    for names in [&mut maps, &mut secrets] {
+        names.sort();
+        names.dedup();
+    }
+    (maps, secrets)
+}
+
+/// Waits between attempts of a call that must succeed in the end.
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(Duration::from_millis(100))
+    }
+}
+
+impl Backoff {
+    async fn wait(&mut self, doing: &str, pod: &str, error: &kube::Error) {
+        tracing::warn!(pod, %error, "the kubelet cannot {doing} and tries again");
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Duration::from_secs(5));
+    }
+}

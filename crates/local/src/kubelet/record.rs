@@ -1,0 +1,265 @@
+//! What kubelet and supervisor tell each other, in files: the launch that the kubelet orders, the record that the
+//! supervisor keeps, and the order to stop. A record is replaced atomically (temporary file, fsync, rename), so that a reader
+//! sees a whole one, and it outlives both processes.
+//!
+//! ```text
+//! <folder>/pods/<uid>/launch.json        what to run; mode 0600, it holds secrets
+//! <folder>/pods/<uid>/lock               held by the one supervisor of the pod
+//! <folder>/pods/<uid>/stop.json          grace period and reason, read at SIGTERM
+//! <folder>/pods/<uid>/logs/<container>/<run>.log
+//! <folder>/pods/<uid>/work/<container>/  working directory
+//! <folder>/pods/<uid>/volumes/<volume>/
+//! <folder>/records/<uid>.json            the record; one watch on this folder sees all pods
+//! ```
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::kubelet::processes::Identity;
+
+/// Where the files of a pod are.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    root: PathBuf,
+    uid: String,
+}
+
+impl Places {
+    pub(crate) fn new(root: &Path, uid: &str) -> Self {
+        Self {
+            root: root.to_owned(),
+            uid: uid.to_owned(),
+        }
+    }
+
+    /// The places of the pod that a supervisor was started for.
+    pub(crate) fn of_pod_folder(folder: &Path) -> Option<Self> {
+        let uid = folder.file_name()?.to_str()?.to_owned();
+        Some(Self {
+            root: folder.parent()?.parent()?.to_owned(),
+            uid,
+        })
+    }
+
+    pub(crate) fn records(root: &Path) -> PathBuf {
+        root.join("records")
+    }
+
+    pub(crate) fn pods(root: &Path) -> PathBuf {
+        root.join("pods")
+    }
+
+    pub(crate) fn pod(&self) -> PathBuf {
+        Self::pods(&self.root).join(&self.uid)
+    }
+
+    pub(crate) fn record(&self) -> PathBuf {
+        Self::records(&self.root).join(format!("{}.json", self.uid))
+    }
+
+    pub(crate) fn launch(&self) -> PathBuf {
+        self.pod().join("launch.json")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.pod().join("lock")
+    }
+
+    pub(crate) fn stop(&self) -> PathBuf {
+        self.pod().join("stop.json")
+    }
+
+    pub(crate) fn log(&self, container: &str, run: u32) -> PathBuf {
+        self.pod()
+            .join("logs")
+            .join(container)
+            .join(format!("{run}.log"))
+    }
+
+    pub(crate) fn work(&self, container: &str) -> PathBuf {
+        self.pod().join("work").join(container)
+    }
+
+    pub(crate) fn volume(&self, volume: &str) -> PathBuf {
+        self.pod().join("volumes").join(volume)
+    }
+
+    /// Forgets the pod: its folder first, so that a record never promises what is gone.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        for removed in [
+            fs::remove_dir_all(self.pod()),
+            fs::remove_file(self.record()),
+        ] {
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What role a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// Runs to its end before the next one starts.
+    Init,
+    /// An init container with `restartPolicy: Always`: starts in its turn and runs beside the rest.
+    Sidecar,
+    Main,
+}
+
+/// `spec.restartPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// A folder that is to appear elsewhere for one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mount {
+    pub(crate) from: PathBuf,
+    pub(crate) at: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+/// One container, with everything resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerLaunch {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) command: Vec<String>,
+    /// The whole environment.
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) working_directory: PathBuf,
+    pub(crate) mounts: Vec<Mount>,
+    /// The container's own cgroup and its memory limit in bytes, where cgroups allow.
+    pub(crate) cgroup: Option<(PathBuf, u64)>,
+    /// Whether the end of the log becomes the message of a failure (`terminationMessagePolicy`).
+    pub(crate) message_from_log: bool,
+}
+
+/// A pod to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    pub(crate) containers: Vec<ContainerLaunch>,
+    pub(crate) restart_policy: RestartPolicy,
+    /// When the pod is over whatever it does: seconds since the epoch.
+    pub(crate) deadline: Option<i64>,
+    /// Seconds between SIGTERM and SIGKILL when the pod ends on its own account.
+    pub(crate) grace_seconds: u64,
+}
+
+/// Why and how fast a pod is to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stop {
+    /// Seconds between SIGTERM and SIGKILL.
+    pub(crate) grace_seconds: u64,
+    /// `status.reason` of the pod then, and its message; none for a pod that is deleted.
+    pub(crate) reason: Option<(String, String)>,
+}
+
+/// A process that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) exit_code: i32,
+    pub(crate) signal: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    /// RFC 3339.
+    pub(crate) started_at: String,
+    /// RFC 3339.
+    pub(crate) finished_at: String,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ContainerState {
+    Waiting {
+        reason: String,
+        message: String,
+    },
+    Running {
+        process: Identity,
+        started_at: String,
+    },
+    Ended(Ended),
+}
+
+/// One container in the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) state: ContainerState,
+    /// The end of the run before this one.
+    pub(crate) last: Option<Ended>,
+    pub(crate) restarts: u32,
+}
+
+/// How far a pod is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    Running,
+    Succeeded,
+    /// With `status.reason` and its message, if there is one of the whole pod.
+    Failed(Option<(String, String)>),
+}
+
+/// What the supervisor knows, kept in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) supervisor: Identity,
+    pub(crate) containers: Vec<ContainerRecord>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Record {
+    pub(crate) fn is_over(&self) -> bool {
+        self.outcome != Outcome::Running
+    }
+
+    /// Reads a record; none if the pod has none.
+    pub(crate) fn read(places: &Places) -> io::Result<Option<Self>> {
+        read_json(&places.record())
+    }
+}
+
+/// Reads a JSON file; none if it is not there.
+pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(file: &Path) -> io::Result<Option<T>> {
+    match fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces a file as a whole: it is the old one or the new one, also after a crash.
+pub(crate) fn write_json<T: Serialize>(file: &Path, value: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
+    let folder = file
+        .parent()
+        .ok_or_else(|| io::Error::other("a record needs a folder"))?;
+    let mut name = OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    let temporary = folder.join(name);
+    let mut written = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    written.write_all(&bytes)?;
+    written.sync_all()?;
+    fs::rename(&temporary, file)?;
+    File::open(folder)?.sync_all()
+}

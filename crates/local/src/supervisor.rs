@@ -1,0 +1,427 @@
+//! The supervisor of one pod: a small process in a session of its own that starts the containers, waits for them and keeps
+//! the record. It outlives the kubelet that started it.
+//!
+//! It is the one parent of the containers' processes, so it alone learns their exit codes. It holds a lock on the pod's
+//! folder and runs nothing when there is a record already: an attempt runs once, however often it is started.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::kubelet::processes::Identity;
+use crate::kubelet::record::{
+    ContainerRecord, ContainerState, Ended, Launch, Outcome, Places, Record, RestartPolicy, Role,
+    Stop, read_json, write_json,
+};
+
+mod container;
+
+use container::{Started, message_from, read_end, start};
+
+/// Runs as the supervisor of the pod whose folder is the one argument. Returns when the pod is over.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let (Some(folder), None) = (arguments.next(), arguments.next()) else {
+        return ExitCode::from(2);
+    };
+    match supervise(&PathBuf::from(folder)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error is the pod's own file.
+            tracing::error!(%error, "the supervisor of a pod failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise(folder: &Path) -> io::Result<()> {
+    // Out of the terminal's session: Ctrl-C is the kubelet's to decide on. It fails only for a group leader, which has a
+    // group of its own already.
+    match rustix::process::setsid() {
+        Ok(_) | Err(rustix::io::Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Processes that a container leaves behind come to us, not to init.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let places =
+        Places::of_pod_folder(folder).ok_or_else(|| io::Error::other("not the folder of a pod"))?;
+    let lock = File::create(places.lock())?;
+    // Another supervisor may have this pod: wait for its end, and run nothing after it has left a record.
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    if Record::read(&places)?.is_some() {
+        return Ok(());
+    }
+    let launch: Launch = read_json(&places.launch())?
+        .ok_or_else(|| io::Error::other("the pod has no launch.json"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(Supervisor::new(places, launch)?.run())
+}
+
+/// Restarts wait 10 s, doubling up to 5 min, as a kubelet's do.
+const FIRST_RESTART: Duration = Duration::from_secs(10);
+const LONGEST_RESTART: Duration = Duration::from_mins(5);
+
+/// What a pod that ends on account of something is told, and until when.
+struct Stopping {
+    kill_at: Instant,
+    killed: bool,
+    reason: Option<(String, String)>,
+}
+
+struct Supervisor {
+    places: Places,
+    launch: Launch,
+    record: Record,
+    /// When a container that waits starts again.
+    restart_at: Vec<Option<Instant>>,
+    running: JoinSet<(usize, Ended)>,
+    stopping: Option<Stopping>,
+    deadline: Option<Instant>,
+}
+
+impl Supervisor {
+    fn new(places: Places, launch: Launch) -> io::Result<Self> {
+        let containers = launch.containers.iter().map(|container| ContainerRecord {
+            name: container.name.clone(),
+            role: container.role,
+            state: ContainerState::Waiting {
+                reason: "ContainerCreating".to_owned(),
+                message: String::new(),
+            },
+            last: None,
+            restarts: 0,
+        });
+        let record = Record {
+            supervisor: Identity::of_this_process()?,
+            containers: containers.collect(),
+            outcome: Outcome::Running,
+        };
+        let deadline = launch.deadline.map(|at| {
+            let left = at.saturating_sub(jiff::Timestamp::now().as_second());
+            Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0))
+        });
+        let restart_at = vec![None; launch.containers.len()];
+        Ok(Self {
+            places,
+            launch,
+            record,
+            restart_at,
+            running: JoinSet::new(),
+            stopping: None,
+            deadline,
+        })
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        // The others must not end the supervisor before its containers.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        self.write()?;
+        while !self.advance()? {
+            let restart = self.restart_at.iter().flatten().min().copied();
+            let kill = self
+                .stopping
+                .as_ref()
+                .filter(|stopping| !stopping.killed)
+                .map(|stopping| stopping.kill_at);
+            tokio::select! {
+                Some(ended) = self.running.join_next() => {
+                    let (index, ended) = ended.map_err(io::Error::other)?;
+                    self.ended(index, ended)?;
+                }
+                _ = terminate.recv() => self.told_to_stop()?,
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
+                () = until(restart) => {}
+                () = until(kill) => {
+                    if let Some(stopping) = &mut self.stopping {
+                        stopping.killed = true;
+                    }
+                    self.signal_all(Signal::KILL);
+                }
+                () = until(self.deadline.filter(|_| self.stopping.is_none())) => {
+                    let message = "Pod was active on the node longer than the specified deadline";
+                    self.stop(self.launch.grace_seconds, Some(("DeadlineExceeded".to_owned(), message.to_owned())));
+                }
+            }
+        }
+        kill_orphans();
+        Ok(())
+    }
+
+    /// Starts what is due and says whether the pod is over.
+    fn advance(&mut self) -> io::Result<bool> {
+        if self.stopping.is_some() {
+            return if self.any_running() {
+                Ok(false)
+            } else {
+                self.finish().map(|()| true)
+            };
+        }
+        let mut initialized = true;
+        for index in 0..self.launch.containers.len() {
+            let Some(role) = self
+                .record
+                .containers
+                .get(index)
+                .map(|container| container.role)
+            else {
+                break;
+            };
+            if role == Role::Main && !initialized {
+                break;
+            }
+            self.start_if_due(index)?;
+            let Some(container) = self.record.containers.get(index) else {
+                break;
+            };
+            match (&container.state, role) {
+                (ContainerState::Ended(ended), Role::Init) if ended.exit_code != 0 => {
+                    self.stop(self.launch.grace_seconds, None);
+                    return self.advance();
+                }
+                (ContainerState::Ended(_), Role::Init)
+                | (ContainerState::Running { .. }, Role::Sidecar) => {}
+                (_, Role::Init | Role::Sidecar) => {
+                    initialized = false;
+                    break;
+                }
+                (_, Role::Main) => {}
+            }
+        }
+        let mains_over = initialized
+            && self
+                .record
+                .containers
+                .iter()
+                .filter(|container| container.role == Role::Main)
+                .all(|container| matches!(container.state, ContainerState::Ended(_)));
+        if !mains_over {
+            return Ok(false);
+        }
+        if self.any_running() {
+            // Only sidecars are left.
+            self.stop(self.launch.grace_seconds, None);
+            return Ok(false);
+        }
+        self.finish()?;
+        Ok(true)
+    }
+
+    fn any_running(&self) -> bool {
+        self.record
+            .containers
+            .iter()
+            .any(|container| matches!(container.state, ContainerState::Running { .. }))
+    }
+
+    /// Starts a container that waits, unless it waits for its next restart.
+    fn start_if_due(&mut self, index: usize) -> io::Result<()> {
+        let due = self
+            .restart_at
+            .get(index)
+            .copied()
+            .flatten()
+            .is_none_or(|at| at <= Instant::now());
+        let (Some(launch), Some(record)) = (
+            self.launch.containers.get(index),
+            self.record.containers.get_mut(index),
+        ) else {
+            return Ok(());
+        };
+        if !due || !matches!(record.state, ContainerState::Waiting { .. }) {
+            return Ok(());
+        }
+        if let Some(at) = self.restart_at.get_mut(index) {
+            *at = None;
+        }
+        let log = self.places.log(&launch.name, record.restarts);
+        match start(launch, &log) {
+            Ok(Started { mut child, process }) => {
+                let started_at = now();
+                record.state = ContainerState::Running {
+                    process: process.clone(),
+                    started_at: started_at.clone(),
+                };
+                let launch = launch.clone();
+                self.running.spawn(async move {
+                    let status = child.wait().await;
+                    // What the main process left behind in its group ends with it, as in a container.
+                    process.signal_group(Signal::KILL);
+                    (index, read_end(&launch, &log, status, started_at))
+                });
+                self.write()
+            }
+            Err(refused) => {
+                let ended = Ended {
+                    exit_code: refused.exit_code,
+                    signal: None,
+                    reason: "ContainerCannotRun".to_owned(),
+                    message: refused.message,
+                    started_at: now(),
+                    finished_at: now(),
+                };
+                self.ended(index, ended)
+            }
+        }
+    }
+
+    fn ended(&mut self, index: usize, mut ended: Ended) -> io::Result<()> {
+        let stopping = self.stopping.is_some();
+        let policy = self.launch.restart_policy;
+        let (Some(launch), Some(record)) = (
+            self.launch.containers.get(index),
+            self.record.containers.get_mut(index),
+        ) else {
+            return Ok(());
+        };
+        if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
+            ended.message = message_from(&self.places.log(&launch.name, record.restarts));
+        }
+        let restart = !stopping
+            && match (record.role, policy) {
+                (Role::Sidecar, _) => true,
+                (Role::Main, RestartPolicy::Always) => true,
+                (Role::Main, RestartPolicy::OnFailure)
+                | (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure) => {
+                    ended.exit_code != 0
+                }
+                (Role::Main | Role::Init, RestartPolicy::Never) => false,
+            };
+        if restart {
+            let wait = FIRST_RESTART
+                .saturating_mul(1 << record.restarts.min(6))
+                .min(LONGEST_RESTART);
+            record.restarts += 1;
+            record.last = Some(ended);
+            let message = format!(
+                "back-off {} s restarting failed container={}",
+                wait.as_secs(),
+                record.name
+            );
+            record.state = ContainerState::Waiting {
+                reason: "CrashLoopBackOff".to_owned(),
+                message,
+            };
+            if let Some(at) = self.restart_at.get_mut(index) {
+                *at = Some(Instant::now() + wait);
+            }
+        } else {
+            record.state = ContainerState::Ended(ended);
+        }
+        self.write()
+    }
+
+    fn told_to_stop(&mut self) -> io::Result<()> {
+        let order: Option<Stop> = read_json(&self.places.stop())?;
+        let default = Stop {
+            grace_seconds: self.launch.grace_seconds,
+            reason: None,
+        };
+        let order = order.unwrap_or(default);
+        self.stop(order.grace_seconds, order.reason);
+        Ok(())
+    }
+
+    /// Ends all containers. A second order may only be faster.
+    fn stop(&mut self, grace_seconds: u64, reason: Option<(String, String)>) {
+        let kill_at = Instant::now() + Duration::from_secs(grace_seconds);
+        match &mut self.stopping {
+            Some(stopping) => {
+                stopping.kill_at = stopping.kill_at.min(kill_at);
+                stopping.reason = stopping.reason.take().or(reason);
+            }
+            None => {
+                self.stopping = Some(Stopping {
+                    kill_at,
+                    killed: false,
+                    reason,
+                });
+                self.signal_all(Signal::TERM);
+            }
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for container in &self.record.containers {
+            if let ContainerState::Running { process, .. } = &container.state {
+                process.signal_group(signal);
+            }
+        }
+    }
+
+    /// Decides how the pod ended. What never ran, or waited for a restart, ended too.
+    fn finish(&mut self) -> io::Result<()> {
+        let reason = self.stopping.take().and_then(|stopping| stopping.reason);
+        for container in &mut self.record.containers {
+            if let (ContainerState::Waiting { .. }, Some(last)) =
+                (&container.state, &container.last)
+            {
+                container.state = ContainerState::Ended(last.clone());
+            }
+        }
+        let succeeded = reason.is_none()
+            && self.record.containers.iter().all(|container| {
+                match (&container.state, container.role) {
+                    // A sidecar is ended by us; how does not matter.
+                    (_, Role::Sidecar) => true,
+                    (ContainerState::Ended(ended), _) => ended.exit_code == 0,
+                    _ => false,
+                }
+            });
+        self.record.outcome = if succeeded {
+            Outcome::Succeeded
+        } else {
+            Outcome::Failed(reason)
+        };
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
+        write_json(&self.places.record(), &self.record)
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(crate) fn now() -> String {
+    crate::cluster::time_text(jiff::Timestamp::now())
+}
+
+/// Ends what containers left behind outside their groups; it came to us as the subreaper.
+fn kill_orphans() {
+    let own = std::process::id();
+    loop {
+        let children =
+            fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        for pid in children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+        {
+            if let Ok(process) = Identity::of(pid) {
+                process.signal(Signal::KILL);
+            }
+        }
+        // Each one's own children come to us in turn, until there are none.
+        if rustix::process::wait(rustix::process::WaitOptions::empty()).is_err() {
+            break;
+        }
+    }
+}

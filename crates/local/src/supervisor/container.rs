@@ -1,0 +1,231 @@
+//! Starting one container as a process, and reading how it ended.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::process::{Child, Command};
+
+use crate::kubelet::processes::Identity;
+use crate::kubelet::record::{ContainerLaunch, Ended, Mount};
+
+/// A container that runs.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    pub(crate) process: Identity,
+}
+
+/// A container that could not be started.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) exit_code: i32,
+    pub(crate) message: String,
+}
+
+/// Starts a container in a process group of its own, its output going to `log`.
+pub(crate) fn start(launch: &ContainerLaunch, log: &Path) -> Result<Started, Refused> {
+    let failed = |what: &str, error: &io::Error| Refused {
+        exit_code: 128,
+        message: format!("{what}: {error}"),
+    };
+    let output = open_log(log).map_err(|error| {
+        failed(
+            &format!("the log {} cannot be written", log.display()),
+            &error,
+        )
+    })?;
+    let second = output
+        .try_clone()
+        .map_err(|error| failed("the log cannot be shared", &error))?;
+    let (program, arguments) = command_line(launch)
+        .map_err(|error| failed("the container's cgroup cannot be made", &error))?;
+    let mut command = Command::new(&program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(&launch.working_directory)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(second)
+        .process_group(0);
+    let child = command
+        .spawn()
+        .map_err(|error| cannot_run(&program, launch, &error))?;
+    let pid = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .unwrap_or(0);
+    let process =
+        Identity::of(pid).map_err(|error| failed("the process cannot be identified", &error))?;
+    Ok(Started { child, process })
+}
+
+fn open_log(log: &Path) -> io::Result<File> {
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    File::options().create(true).append(true).open(log)
+}
+
+fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> Refused {
+    let folder = launch.working_directory.display();
+    let (exit_code, message) = match error.kind() {
+        _ if !launch.working_directory.is_dir() => (
+            128,
+            format!(
+                "the working directory {folder} of container {:?} does not exist",
+                launch.name
+            ),
+        ),
+        io::ErrorKind::NotFound => (
+            127,
+            format!(
+                "the program {program:?} of container {:?} does not exist on this machine: pods run here as processes, \
+                 without their image; install it, or give the Python environment that has it",
+                launch.name
+            ),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            126,
+            format!(
+                "the program {program:?} of container {:?} may not be executed: check its mode",
+                launch.name
+            ),
+        ),
+        _ => (
+            128,
+            format!(
+                "the program {program:?} of container {:?} cannot be started: {error}",
+                launch.name
+            ),
+        ),
+    };
+    Refused { exit_code, message }
+}
+
+/// The program and its arguments; with mounts or a cgroup, a shell sets those up first and becomes the program.
+fn command_line(launch: &ContainerLaunch) -> io::Result<(String, Vec<String>)> {
+    let mut command = launch.command.iter().cloned();
+    if launch.mounts.is_empty() && launch.cgroup.is_none() {
+        let program = command.next().unwrap_or_default();
+        return Ok((program, command.collect()));
+    }
+    let mut script = String::from("set -e\n");
+    if let Some((folder, limit)) = &launch.cgroup {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("memory.max"), limit.to_string())?;
+        script.push_str(&format!(
+            "echo $$ > {}\n",
+            quoted(&folder.join("cgroup.procs"))
+        ));
+    }
+    for Mount {
+        from,
+        at,
+        read_only,
+    } in &launch.mounts
+    {
+        let (from, at) = (quoted(from), quoted(at));
+        script.push_str(&format!(
+            "[ -d {from} ] && mkdir -p {at} || true\nmount --bind {from} {at}\n"
+        ));
+        if *read_only {
+            script.push_str(&format!("mount -o remount,ro,bind {at}\n"));
+        }
+    }
+    script.push_str("set +e\nexec \"$@\"\n");
+    let shell = ["/bin/sh", "-c", &script, "sh"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(command);
+    if launch.mounts.is_empty() {
+        let mut shell = shell;
+        let program = shell.next().unwrap_or_default();
+        return Ok((program, shell.collect()));
+    }
+    let arguments = ["--mount", "--"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(shell);
+    Ok(("unshare".to_owned(), arguments.collect()))
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
+/// How a container ended.
+pub(crate) fn read_end(
+    launch: &ContainerLaunch,
+    log: &Path,
+    status: io::Result<ExitStatus>,
+    started_at: String,
+) -> Ended {
+    const SIGNALLED: i32 = 128;
+    let (exit_code, signal) = match &status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => (code, None),
+            (None, Some(signal)) => (SIGNALLED + signal, Some(signal)),
+            (None, None) => (255, None),
+        },
+        Err(error) => {
+            tracing::warn!(%error, log = %log.display(), "the end of a process cannot be read");
+            (255, None)
+        }
+    };
+    let reason = match exit_code {
+        0 => "Completed",
+        _ if was_out_of_memory(launch) => "OOMKilled",
+        _ => "Error",
+    };
+    Ended {
+        exit_code,
+        signal,
+        reason: reason.to_owned(),
+        message: String::new(),
+        started_at,
+        finished_at: crate::supervisor::now(),
+    }
+}
+
+fn was_out_of_memory(launch: &ContainerLaunch) -> bool {
+    let Some((folder, _)) = &launch.cgroup else {
+        return false;
+    };
+    let events = fs::read_to_string(folder.join("memory.events")).unwrap_or_default();
+    let kills = events
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "));
+    kills
+        .and_then(|count| count.trim().parse::<u64>().ok())
+        .is_some_and(|count| count > 0)
+}
+
+/// The end of a log as a termination message: at most 80 lines and 2048 bytes, as a kubelet takes.
+pub(crate) fn message_from(log: &Path) -> String {
+    const BYTES: u64 = 2048;
+    const LINES: usize = 80;
+    let tail = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(BYTES).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = tail().unwrap_or_default();
+    // A character that the limit cut through is left out.
+    let start = tail
+        .iter()
+        .position(|byte| byte & 0b1100_0000 != 0b1000_0000)
+        .unwrap_or(tail.len());
+    let text = String::from_utf8_lossy(tail.get(start..).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    lines
+        .get(lines.len().saturating_sub(LINES)..)
+        .unwrap_or_default()
+        .concat()
+}

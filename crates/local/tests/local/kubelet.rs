@@ -1,0 +1,818 @@
+//! The kubelet with `/bin/sh` pods, over an in-process cluster and real processes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
+use flyte_local::kubelet::{Amount, Kubelet, KubeletOptions, SupervisorCommand};
+use futures::{AsyncBufReadExt, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use kube::api::{Api, DeleteParams, LogParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cluster and the folder of its node; kubelets come and go.
+struct Machine {
+    folder: TempDir,
+    cluster: Cluster,
+    client: Client,
+    kubelets: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Machine {
+    async fn start() -> Self {
+        let cluster = Cluster::new(NoStore, ClusterOptions::default())
+            .await
+            .unwrap();
+        let client = cluster.client();
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = Self {
+            folder,
+            cluster,
+            client,
+            kubelets: JoinSet::new(),
+            stop: CancellationToken::new(),
+        };
+        machine.start_kubelet().await;
+        machine
+    }
+
+    async fn start_kubelet(&mut self) {
+        let options = KubeletOptions {
+            node_name: "node".to_owned(),
+            capacity: Amount {
+                cpu_millis: 2000,
+                memory: 1 << 30,
+            },
+            folder: self.folder.path().join("node"),
+            supervisor: SupervisorCommand {
+                program: PathBuf::from(env!("CARGO_BIN_EXE_flyte-local-supervisor")),
+                arguments: Vec::new(),
+            },
+            schedules: true,
+            python_bin: None,
+            path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+            environment: vec![("NODE_GIVES".to_owned(), "this".to_owned())],
+            cgroup_root: None,
+            shutdown_grace: Duration::from_secs(5),
+            now: Arc::new(jiff::Timestamp::now),
+        };
+        let kubelet = Kubelet::new(self.client.clone(), options).await.unwrap();
+        self.cluster.set_log_source(kubelet.log_source());
+        let mut ready = kubelet.ready();
+        self.stop = CancellationToken::new();
+        let stop = self.stop.clone();
+        self.kubelets
+            .spawn(async move { kubelet.run(stop).await.unwrap() });
+        tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    /// As `kill -9`: nothing is told, nothing is awaited.
+    async fn kill_kubelet(&mut self) {
+        self.kubelets.shutdown().await;
+    }
+
+    async fn stop_kubelet(&mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.kubelets.join_next().await {
+            ended.unwrap();
+        }
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn create(&self, name: &str, spec: Value) -> Pod {
+        let pod =
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+        self.pods()
+            .create(&PostParams::default(), &pod)
+            .await
+            .unwrap()
+    }
+
+    async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(Option<&Pod>) -> bool,
+    ) -> Option<Pod> {
+        let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| holds(pod));
+        match tokio::time::timeout(PATIENCE, condition).await {
+            Ok(pod) => pod.unwrap(),
+            Err(_) => panic!(
+                "pod {name} never became {what}: {:?}",
+                self.pods().get_opt(name).await.unwrap()
+            ),
+        }
+    }
+
+    async fn phase(&self, name: &str, phase: &str) -> Pod {
+        self.until(name, phase, |pod| {
+            pod.is_some_and(|pod| phase_of(pod) == phase)
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn gone(&self, name: &str) {
+        self.until(name, "gone", |pod| pod.is_none()).await;
+    }
+
+    async fn log(&self, name: &str, params: &LogParams) -> String {
+        self.pods().logs(name, params).await.unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Supervisors outlive kubelets by design; tests must not leave any.
+        let records = self.folder.path().join("node/records");
+        for entry in std::fs::read_dir(records).into_iter().flatten().flatten() {
+            let record: Value =
+                serde_json::from_slice(&std::fs::read(entry.path()).unwrap_or_default())
+                    .unwrap_or_default();
+            if record["outcome"] == json!("Running") {
+                let containers = record["containers"].as_array().cloned().unwrap_or_default();
+                let pids = containers
+                    .iter()
+                    .map(|container| &container["state"]["Running"]["process"]["pid"]);
+                for pid in pids
+                    .chain([&record["supervisor"]["pid"]])
+                    .filter_map(Value::as_i64)
+                {
+                    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+                    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+        }
+    }
+}
+
+fn phase_of(pod: &Pod) -> &str {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
+}
+
+fn sh(script: &str) -> Value {
+    json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 2, "containers": [shell("main", script)]})
+}
+
+fn shell(name: &str, script: &str) -> Value {
+    // Kubernetes takes `$$` in a command for an escaped dollar sign.
+    let script = script.replace("$$", "$$$$");
+    json!({"name": name, "image": "none", "command": ["/bin/sh", "-c", script],
+           "terminationMessagePolicy": "FallbackToLogsOnError"})
+}
+
+fn ended(pod: &Pod, container: &str) -> k8s_openapi::api::core::v1::ContainerStateTerminated {
+    let status = pod.status.as_ref().unwrap();
+    let all = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .chain(status.init_container_statuses.iter().flatten());
+    let found = all
+        .into_iter()
+        .find(|status| status.name == container)
+        .unwrap();
+    found
+        .state
+        .as_ref()
+        .unwrap()
+        .terminated
+        .clone()
+        .unwrap_or_else(|| panic!("{container} has not ended: {found:?}"))
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Waits for a file that a container writes.
+async fn content(file: &Path) -> String {
+    let look = async {
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if text.ends_with('\n') {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look)
+        .await
+        .expect("the container writes its file")
+}
+
+#[tokio::test]
+async fn exit_codes_become_phases_and_terminated_states() {
+    let machine = Machine::start().await;
+    machine.create("good", sh("echo fine")).await;
+    machine
+        .create("bad", sh("echo first; echo why >&2; exit 3"))
+        .await;
+    machine.create("killed", sh("kill -9 $$")).await;
+    let good = machine.phase("good", "Succeeded").await;
+    let state = ended(&good, "main");
+    assert_eq!(
+        (state.exit_code, state.reason.as_deref()),
+        (0, Some("Completed"))
+    );
+    assert!(state.started_at.is_some() && state.finished_at.is_some());
+    assert_eq!(
+        good.status.as_ref().unwrap().host_ip.as_deref(),
+        Some("127.0.0.1")
+    );
+    assert_eq!(
+        good.spec.as_ref().unwrap().node_name.as_deref(),
+        Some("node")
+    );
+    let bad = ended(&machine.phase("bad", "Failed").await, "main");
+    assert_eq!((bad.exit_code, bad.reason.as_deref()), (3, Some("Error")));
+    assert_eq!(
+        bad.message.as_deref(),
+        Some("first\nwhy\n"),
+        "the end of the log is the message"
+    );
+    let killed = ended(&machine.phase("killed", "Failed").await, "main");
+    assert_eq!((killed.exit_code, killed.signal), (137, Some(9)));
+    let node: Node = Api::all(machine.client.clone()).get("node").await.unwrap();
+    assert_eq!(node.status.unwrap().capacity.unwrap()["cpu"].0, "2");
+}
+
+#[tokio::test]
+async fn a_container_has_its_own_folder_environment_and_group() {
+    let machine = Machine::start().await;
+    let maps: Api<ConfigMap> = Api::namespaced(machine.client.clone(), "default");
+    let map = serde_json::from_value(json!({"metadata": {"name": "m"}, "data": {"k": "mapped"}}))
+        .unwrap();
+    maps.create(&PostParams::default(), &map).await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(machine.client.clone(), "default");
+    let secret =
+        serde_json::from_value(json!({"metadata": {"name": "s"}, "stringData": {"k": "secret"}}))
+            .unwrap();
+    secrets
+        .create(&PostParams::default(), &secret)
+        .await
+        .unwrap();
+    let script = "echo $NODE_GIVES $OWN $MAP $SECRET $NAME; pwd; echo $HOME; \
+                  test `cut -d' ' -f5 /proc/$$/stat` = $$ && echo leader; env | wc -l";
+    let mut spec = sh(script);
+    spec["containers"][0]["env"] = json!([
+        {"name": "OWN", "value": "own"},
+        {"name": "MAP", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}},
+        {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+    ]);
+    machine.create("p", spec).await;
+    machine.phase("p", "Succeeded").await;
+    let log = machine.log("p", &LogParams::default()).await;
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines[0], "this own mapped secret p");
+    assert!(lines[1].ends_with("/work/main"), "{log}");
+    assert!(lines[2].ends_with("/home"), "{log}");
+    assert_eq!(lines[3], "leader", "a process group of its own");
+    assert!(
+        lines[4].trim().parse::<u32>().unwrap() < 15,
+        "nothing is inherited: {log}"
+    );
+}
+
+#[tokio::test]
+async fn volumes_are_files_where_folders_can_be_mounted() {
+    let machine = Machine::start().await;
+    let secrets: Api<Secret> = Api::namespaced(machine.client.clone(), "default");
+    let secret =
+        serde_json::from_value(json!({"metadata": {"name": "s"}, "stringData": {"key": "hidden"}}))
+            .unwrap();
+    secrets
+        .create(&PostParams::default(), &secret)
+        .await
+        .unwrap();
+    let at = machine.file("mounted");
+    let mut spec = sh(&format!(
+        "cat {0}/secret/key; echo shared > {0}/empty/file",
+        at.display()
+    ));
+    spec["volumes"] =
+        json!([{"name": "v", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}]);
+    let mounts = json!([{"name": "v", "mountPath": at.join("secret")}, {"name": "e", "mountPath": at.join("empty")}]);
+    spec["containers"][0]["volumeMounts"] = mounts.clone();
+    spec["initContainers"] = json!([shell(
+        "init",
+        &format!("echo from-init > {}/empty/early", at.display())
+    )]);
+    spec["initContainers"][0]["volumeMounts"] = mounts;
+    spec["containers"][0]["command"][2] =
+        json!(format!("cat {0}/secret/key {0}/empty/early", at.display()));
+    machine.create("p", spec).await;
+    let can_mount = std::process::Command::new("unshare")
+        .args(["--mount", "true"])
+        .status()
+        .is_ok_and(|s| s.success());
+    if can_mount {
+        machine.phase("p", "Succeeded").await;
+        let params = LogParams {
+            container: Some("main".to_owned()),
+            ..LogParams::default()
+        };
+        assert_eq!(machine.log("p", &params).await, "hiddenfrom-init\n");
+        assert!(
+            !at.join("secret/key").exists(),
+            "the mount is the container's alone"
+        );
+    } else {
+        let blocked = machine
+            .until("p", "blocked", |pod| {
+                pod.is_some_and(|pod| waits(pod, "CreateContainerConfigError"))
+            })
+            .await;
+        assert!(format!("{blocked:?}").contains("mount namespaces"));
+    }
+}
+
+fn waits(pod: &Pod, reason: &str) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten().any(|status| {
+        let waiting = status
+            .state
+            .as_ref()
+            .and_then(|state| state.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some(reason))
+    })
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_says_what_and_how_to_mend_it() {
+    let machine = Machine::start().await;
+    let mut spec = sh("");
+    spec["containers"][0]["command"] = json!(["pyflyte-execute-missing"]);
+    machine.create("absent", spec).await;
+    let blocked = machine
+        .until("absent", "blocked", |pod| {
+            pod.is_some_and(|pod| waits(pod, "CreateContainerConfigError"))
+        })
+        .await
+        .unwrap();
+    let told = format!("{blocked:?}");
+    assert!(
+        told.contains("pyflyte-execute-missing") && told.contains("--python"),
+        "{told}"
+    );
+    machine
+        .pods()
+        .delete("absent", &DeleteParams::default())
+        .await
+        .unwrap();
+    machine.gone("absent").await;
+    let mut spec = sh("");
+    spec["containers"][0]["command"] = json!(["/no/such/program"]);
+    machine.create("nowhere", spec).await;
+    let state = ended(&machine.phase("nowhere", "Failed").await, "main");
+    assert_eq!(
+        (state.exit_code, state.reason.as_deref()),
+        (127, Some("ContainerCannotRun"))
+    );
+    assert!(state.message.unwrap().contains("/no/such/program"));
+    let mut spec = sh("true");
+    spec["containers"][0]["env"] =
+        json!([{"name": "X", "valueFrom": {"secretKeyRef": {"name": "none", "key": "k"}}}]);
+    machine.create("secretless", spec).await;
+    let blocked = machine
+        .until("secretless", "blocked", |pod| {
+            pod.is_some_and(|pod| waits(pod, "CreateContainerConfigError"))
+        })
+        .await
+        .unwrap();
+    assert!(
+        format!("{blocked:?}").contains("secret \\\"none\\\" not found"),
+        "{blocked:?}"
+    );
+}
+
+#[tokio::test]
+async fn init_containers_run_in_turn_before_the_rest() {
+    let machine = Machine::start().await;
+    let trace = machine.file("trace");
+    let say = |what: &str| format!("echo {what} >> {}", trace.display());
+    let mut spec = sh(&say("main"));
+    spec["initContainers"] = json!([shell("one", &say("one")), shell("two", &say("two"))]);
+    machine.create("p", spec).await;
+    let pod = machine.phase("p", "Succeeded").await;
+    assert_eq!(std::fs::read_to_string(&trace).unwrap(), "one\ntwo\nmain\n");
+    assert_eq!(ended(&pod, "one").exit_code, 0);
+    let mut spec = sh(&say("never"));
+    spec["initContainers"] = json!([shell("one", "exit 4")]);
+    machine.create("q", spec).await;
+    let pod = machine.phase("q", "Failed").await;
+    assert_eq!(ended(&pod, "one").exit_code, 4);
+    assert!(!std::fs::read_to_string(&trace).unwrap().contains("never"));
+}
+
+#[tokio::test]
+async fn sidecars_run_beside_the_main_container_and_end_after_it() {
+    let machine = Machine::start().await;
+    let trace = machine.file("trace");
+    let wait = format!(
+        "while ! [ -e {} ]; do sleep 0.02; done; echo main",
+        trace.display()
+    );
+    let mut spec = sh(&wait);
+    let side = format!(
+        "echo up > {}; trap 'exit 0' TERM; while true; do sleep 0.02; done",
+        trace.display()
+    );
+    spec["initContainers"] = json!([shell("side", &side)]);
+    spec["initContainers"][0]["restartPolicy"] = json!("Always");
+    spec["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(shell("second", "exit 0"));
+    machine.create("p", spec).await;
+    let pod = machine.phase("p", "Succeeded").await;
+    assert_eq!(ended(&pod, "main").exit_code, 0);
+    assert_eq!(ended(&pod, "side").exit_code, 0);
+}
+
+#[tokio::test]
+async fn a_pod_past_its_deadline_fails_with_its_processes() {
+    let machine = Machine::start().await;
+    let pid = machine.file("pid");
+    let mut spec = sh(&format!("echo $$ > {}; sleep 600 & wait", pid.display()));
+    spec["activeDeadlineSeconds"] = json!(1);
+    machine.create("p", spec).await;
+    let pod = machine.phase("p", "Failed").await;
+    assert_eq!(
+        pod.status.unwrap().reason.as_deref(),
+        Some("DeadlineExceeded")
+    );
+    assert!(!is_alive(&content(&pid).await));
+}
+
+#[tokio::test]
+async fn deleting_a_pod_ends_its_whole_process_group() {
+    let machine = Machine::start().await;
+    let (parent, child) = (machine.file("parent"), machine.file("child"));
+    // Both ignore SIGTERM, so that the grace period has to pass.
+    let script = format!(
+        "trap '' TERM; sh -c 'echo $$ > {}; while true; do sleep 0.05; done' & echo $$ > {}; wait; wait",
+        child.display(),
+        parent.display()
+    );
+    machine.create("p", sh(&script)).await;
+    machine.phase("p", "Running").await;
+    let pids = [content(&parent).await, content(&child).await];
+    assert!(pids.iter().all(|pid| is_alive(pid)));
+    machine
+        .pods()
+        .delete("p", &DeleteParams::default().grace_period(1))
+        .await
+        .unwrap();
+    machine.gone("p").await;
+    assert!(!pids.iter().any(|pid| is_alive(pid)), "both are gone");
+}
+
+#[tokio::test]
+async fn a_pod_deleted_by_force_leaves_no_process() {
+    let mut machine = Machine::start().await;
+    let pid = machine.file("pid");
+    machine
+        .create(
+            "p",
+            sh(&format!("echo $$ > {}; exec sleep 600", pid.display())),
+        )
+        .await;
+    machine.phase("p", "Running").await;
+    let pid = content(&pid).await;
+    let id: i32 = pid.trim().parse().unwrap();
+    let handle = rustix::process::pidfd_open(
+        rustix::process::Pid::from_raw(id).unwrap(),
+        rustix::process::PidfdFlags::empty(),
+    )
+    .unwrap();
+    machine
+        .pods()
+        .delete("p", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    let end = tokio::task::spawn_blocking(move || {
+        let mut polled = [rustix::event::PollFd::new(
+            &handle,
+            rustix::event::PollFlags::IN,
+        )];
+        let limit = rustix::event::Timespec {
+            tv_sec: 30,
+            tv_nsec: 0,
+        };
+        rustix::event::poll(&mut polled, Some(&limit)).unwrap()
+    });
+    assert_eq!(end.await.unwrap(), 1, "the process ends");
+    machine.stop_kubelet().await;
+}
+
+#[tokio::test]
+async fn a_failing_container_is_restarted_when_its_policy_says_so() {
+    let machine = Machine::start().await;
+    let mut spec = sh("echo run; exit 1");
+    spec["restartPolicy"] = json!("OnFailure");
+    machine.create("p", spec).await;
+    let pod = machine
+        .until("p", "restarting", |pod| {
+            pod.is_some_and(|pod| waits(pod, "CrashLoopBackOff"))
+        })
+        .await
+        .unwrap();
+    let status = &pod
+        .status
+        .as_ref()
+        .unwrap()
+        .container_statuses
+        .as_ref()
+        .unwrap()[0];
+    assert_eq!(status.restart_count, 1);
+    assert_eq!(
+        status
+            .last_state
+            .as_ref()
+            .unwrap()
+            .terminated
+            .as_ref()
+            .unwrap()
+            .exit_code,
+        1
+    );
+    assert_eq!(phase_of(&pod), "Running");
+    assert_eq!(machine.log("p", &LogParams::default()).await, "run\n");
+    machine
+        .pods()
+        .delete("p", &DeleteParams::default())
+        .await
+        .unwrap();
+    machine.gone("p").await;
+}
+
+#[tokio::test]
+async fn pods_wait_for_room_and_are_told_how_much_there_is() {
+    let machine = Machine::start().await;
+    let go = machine.file("go");
+    let sized = |cpu: &str, script: &str| {
+        let mut spec = sh(script);
+        spec["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
+        spec
+    };
+    machine.create("huge", sized("64", "true")).await;
+    let huge = machine
+        .until("huge", "unschedulable", |pod| {
+            pod.is_some_and(|pod| format!("{pod:?}").contains("Unschedulable"))
+        })
+        .await
+        .unwrap();
+    let condition = huge
+        .status
+        .unwrap()
+        .conditions
+        .unwrap()
+        .into_iter()
+        .find(|condition| condition.type_ == "PodScheduled")
+        .unwrap();
+    let message = condition.message.unwrap();
+    assert!(
+        message.contains("requested cpu 64") && message.contains("available cpu 2"),
+        "{message}"
+    );
+    machine
+        .create(
+            "first",
+            sized(
+                "1500m",
+                &format!("while ! [ -e {} ]; do sleep 0.02; done", go.display()),
+            ),
+        )
+        .await;
+    machine.phase("first", "Running").await;
+    machine.create("second", sized("1", "true")).await;
+    machine
+        .until("second", "told to wait", |pod| {
+            pod.is_some_and(|pod| format!("{pod:?}").contains("waiting for other pods"))
+        })
+        .await;
+    std::fs::write(&go, "").unwrap();
+    machine.phase("second", "Succeeded").await;
+    let first = ended(&machine.phase("first", "Succeeded").await, "main")
+        .finished_at
+        .unwrap();
+    let second = ended(&machine.phase("second", "Succeeded").await, "main")
+        .started_at
+        .unwrap();
+    assert!(second >= first);
+}
+
+#[tokio::test]
+async fn logs_are_followed_to_their_end_and_cut_to_their_tail() {
+    let machine = Machine::start().await;
+    let go = machine.file("go");
+    machine
+        .create(
+            "p",
+            sh(&format!(
+                "echo one; echo two; while ! [ -e {} ]; do sleep 0.02; done; echo three",
+                go.display()
+            )),
+        )
+        .await;
+    machine.phase("p", "Running").await;
+    let params = LogParams {
+        follow: true,
+        ..LogParams::default()
+    };
+    let mut lines = machine
+        .pods()
+        .log_stream("p", &params)
+        .await
+        .unwrap()
+        .lines();
+    let mut next = async || {
+        tokio::time::timeout(PATIENCE, lines.next())
+            .await
+            .unwrap()
+            .map(Result::unwrap)
+    };
+    assert_eq!(
+        (next().await.as_deref(), next().await.as_deref()),
+        (Some("one"), Some("two"))
+    );
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(next().await.as_deref(), Some("three"));
+    assert_eq!(next().await, None, "the log ends with its container");
+    machine.phase("p", "Succeeded").await;
+    let tail = LogParams {
+        tail_lines: Some(2),
+        ..LogParams::default()
+    };
+    assert_eq!(machine.log("p", &tail).await, "two\nthree\n");
+    let previous = machine
+        .pods()
+        .logs(
+            "p",
+            &LogParams {
+                previous: true,
+                ..LogParams::default()
+            },
+        )
+        .await;
+    assert!(
+        previous
+            .unwrap_err()
+            .to_string()
+            .contains("no previous run")
+    );
+}
+
+#[tokio::test]
+async fn a_kubelet_that_starts_again_adopts_what_runs_and_runs_nothing_twice() {
+    let mut machine = Machine::start().await;
+    let (attempts, go) = (machine.file("attempts"), machine.file("go"));
+    let script = format!(
+        "echo $$ >> {}; while ! [ -e {} ]; do sleep 0.02; done; exit 5",
+        attempts.display(),
+        go.display()
+    );
+    machine.create("running", sh(&script)).await;
+    machine.create("ending", sh(&script)).await;
+    for name in ["running", "ending"] {
+        machine.phase(name, "Running").await;
+    }
+    machine.kill_kubelet().await;
+    // One ends while nobody looks.
+    let pods = machine
+        .pods()
+        .list(&kube::api::ListParams::default())
+        .await
+        .unwrap();
+    let uid = pods
+        .items
+        .iter()
+        .find(|pod| pod.name_any() == "ending")
+        .unwrap()
+        .uid()
+        .unwrap();
+    let record = machine.file(&format!("node/records/{uid}.json"));
+    let record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let pid = record["containers"][0]["state"]["Running"]["process"]["pid"]
+        .as_i64()
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    machine.start_kubelet().await;
+    assert_eq!(
+        ended(&machine.phase("ending", "Failed").await, "main").exit_code,
+        137
+    );
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(
+        ended(&machine.phase("running", "Failed").await, "main").exit_code,
+        5
+    );
+    machine.kill_kubelet().await;
+    machine.start_kubelet().await;
+    machine.create("last", sh("true")).await;
+    machine.phase("last", "Succeeded").await;
+    assert_eq!(
+        content(&attempts).await.lines().count(),
+        2,
+        "every attempt ran once"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_whose_supervisor_is_killed_is_a_system_failure() {
+    let machine = Machine::start().await;
+    let pid = machine.file("pid");
+    machine
+        .create(
+            "p",
+            sh(&format!("echo $$ > {}; exec sleep 600", pid.display())),
+        )
+        .await;
+    machine.phase("p", "Running").await;
+    let pid = content(&pid).await;
+    let records = std::fs::read_dir(machine.file("node/records")).unwrap();
+    let record = records
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|kind| kind == "json"))
+        .unwrap();
+    let record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let supervisor = i32::try_from(record["supervisor"]["pid"].as_i64().unwrap()).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(supervisor).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    let pod = machine.phase("p", "Failed").await;
+    assert_eq!(
+        pod.status.as_ref().unwrap().reason.as_deref(),
+        Some("NodeShutdown")
+    );
+    assert_eq!(ended(&pod, "main").exit_code, 137);
+    assert!(!is_alive(&pid), "what it left behind is ended");
+}
+
+#[tokio::test]
+async fn a_kubelet_that_stops_ends_its_pods_as_shutdown() {
+    let mut machine = Machine::start().await;
+    let pid = machine.file("pid");
+    machine
+        .create(
+            "p",
+            sh(&format!("echo $$ > {}; exec sleep 600", pid.display())),
+        )
+        .await;
+    machine.phase("p", "Running").await;
+    machine.stop_kubelet().await;
+    let pod = machine.pods().get("p").await.unwrap();
+    assert_eq!(
+        (
+            phase_of(&pod),
+            pod.status.as_ref().unwrap().reason.as_deref()
+        ),
+        ("Failed", Some("Shutdown"))
+    );
+    assert_eq!(ended(&pod, "main").exit_code, 143);
+    assert!(!is_alive(&content(&pid).await));
+}
+
+#[tokio::test]
+async fn many_pods_all_end() {
+    let machine = Machine::start().await;
+    for index in 0..30 {
+        machine.create(&format!("p{index}"), sh("true")).await;
+    }
+    for index in 0..30 {
+        machine.phase(&format!("p{index}"), "Succeeded").await;
+    }
+}
