@@ -16,4 +16,12 @@ pub mod repository;
 pub mod targets;
 
 mod api;
+mod cluster_resources;
+mod gateway;
+mod health;
+mod limits;
+mod reconciler;
 mod service;
+mod wire;
+
+pub use wire::{Admin, Dependencies, wire};

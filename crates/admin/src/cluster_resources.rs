@@ -1,0 +1,129 @@
+//! What every project and domain gets on every cluster (spec 03 §6): with the built-in template, its
+//! namespace.
+//!
+//! A round runs at start, before readiness, whenever a project is registered, and at the configured
+//! interval. Failures of one cluster or namespace do not stop the others, and are tried again next time.
+
+use std::sync::Arc;
+
+use flyte_platform::Chain;
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{lists::ListQuery, projects::not_archived},
+    error::{Error, Result},
+    repository::projects,
+    service::Service,
+    targets::ExecutionTarget,
+};
+
+/// Requests to API servers at once: the answer to a thousand namespaces should not be a thousand
+/// connections.
+const CONCURRENT: usize = 16;
+
+/// How soon a failed first round is repeated; nothing is ready before it succeeds.
+const FIRST_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The loop.
+pub(crate) async fn run(
+    service: Arc<Service>,
+    ready: Arc<watch::Sender<bool>>,
+    stop: CancellationToken,
+) {
+    let interval = service.config.cluster_resources.refresh_interval.to_std();
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            outcome = sync(&service) => outcome,
+        };
+        let pause = match outcome {
+            Ok(()) => {
+                ready.send_replace(true);
+                interval
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "cluster resources are not in sync");
+                if *ready.borrow() {
+                    interval
+                } else {
+                    FIRST_RETRY
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = service.projects_changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One round.
+pub(crate) async fn sync(service: &Service) -> Result<()> {
+    let namespaces = namespaces(service).await?;
+    let mut work = Vec::new();
+    for target in service.targets.all() {
+        for namespace in &namespaces {
+            work.push((target.clone(), namespace.clone()));
+        }
+    }
+    let failures: Vec<String> = stream::iter(work)
+        .map(|(target, namespace)| async move { ensure(&target, &namespace).await })
+        .buffer_unordered(CONCURRENT)
+        .filter_map(|outcome| async move { outcome.err() })
+        .collect()
+        .await;
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Internal(failures.join(", ")))
+    }
+}
+
+/// Namespaces of all projects that are not archived. The mapping gets the domain's name, as in the
+/// reference.
+async fn namespaces(service: &Service) -> Result<Vec<String>> {
+    let query = ListQuery {
+        predicates: not_archived().into_iter().collect(),
+        ..ListQuery::default()
+    };
+    let mut tx = service.database.read().await?;
+    let projects = projects::list(&mut tx, &query).await?;
+    Ok(projects
+        .iter()
+        .flat_map(|project| {
+            service.config.domains.0.iter().map(|domain| {
+                service
+                    .config
+                    .namespace_mapping
+                    .namespace(&project.identifier, &domain.name)
+            })
+        })
+        .collect())
+}
+
+/// Creates a namespace unless it is there.
+async fn ensure(target: &ExecutionTarget, name: &str) -> Result<(), String> {
+    let namespaces: Api<Namespace> = Api::all(target.client.clone());
+    let namespace = Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    match namespaces.create(&PostParams::default(), &namespace).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(format!("namespace {name}: {}", Chain(&error))),
+    }
+}

@@ -1,0 +1,389 @@
+//! The REST gateway: every RPC with a `google.api.http` annotation, transcoded (spec 01 §2 and §3).
+//!
+//! ```text
+//! path + method --routes--> RPC, path variables
+//! body or query --fields, codec--> dynamic message --gRPC frame--> the same router that gRPC clients reach
+//! answer or status --codec--> JSON or binary
+//! ```
+
+mod codec;
+mod cors;
+mod fields;
+mod paths;
+mod routes;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+use bytes::Bytes;
+use flyte_idl::rpc;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt as _;
+use prost::Message as _;
+use prost_reflect::DynamicMessage;
+use tonic::{Code, Status};
+use tower::ServiceExt as _;
+
+use codec::Codec;
+pub(crate) use cors::Cors;
+use routes::{Found, Route, Routes};
+
+use crate::{
+    caller::Caller,
+    limits::{framed, parse_timeout},
+};
+
+/// JSON is longer than the message it stands for; the message itself is measured afterwards.
+const JSON_FACTOR: usize = 8;
+
+/// The gateway's state.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    routes: Arc<Routes>,
+    grpc: Router,
+    cors: Option<Arc<Cors>>,
+    body_bytes: usize,
+}
+
+impl Gateway {
+    /// A gateway to `grpc` for messages of at most `message_bytes`.
+    pub(crate) fn new(grpc: Router, cors: Option<Cors>, message_bytes: usize) -> Self {
+        Self {
+            routes: Arc::new(Routes::from_descriptors()),
+            grpc,
+            cors: cors.map(Arc::new),
+            body_bytes: message_bytes.saturating_mul(JSON_FACTOR),
+        }
+    }
+
+    /// The router of everything that is not gRPC.
+    pub(crate) fn into_router(self) -> Router {
+        Router::new()
+            .route("/healthcheck", any(|| async {}))
+            .fallback(serve)
+            .with_state(self)
+    }
+}
+
+async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
+    let cors = gateway.cors.clone();
+    let Some(cors) = cors else {
+        return transcode(&gateway, request).await;
+    };
+    match cors.preflight(request.method(), request.headers()) {
+        Some(response) => response,
+        None => {
+            let headers = cors.response_headers(request.headers());
+            let mut response = transcode(&gateway, request).await;
+            response.headers_mut().extend(headers);
+            response
+        }
+    }
+}
+
+async fn transcode(gateway: &Gateway, request: Request) -> Response {
+    let path = request.uri().path();
+    if !paths::is_well_formed(path) {
+        return plain(StatusCode::BAD_REQUEST, "400 Bad Request");
+    }
+    if let Some(clean) = paths::cleaned(path) {
+        return redirect(&clean, request.uri().query());
+    }
+    let inbound = Codec::inbound(request.headers());
+    let outbound = Codec::outbound(request.headers()).unwrap_or(inbound);
+    match answer(gateway, request, inbound).await {
+        Ok(message) => success(outbound, &message),
+        Err(status) => failure(outbound, &status),
+    }
+}
+
+async fn answer(
+    gateway: &Gateway,
+    request: Request,
+    inbound: Codec,
+) -> Result<DynamicMessage, Status> {
+    let (parts, body) = request.into_parts();
+    let form = is_form(&parts.headers) && parts.method == Method::POST;
+    let segments = paths::segments(parts.uri.path())?;
+    let found = gateway.routes.find(&parts.method, &segments, form);
+    let (route, variables) = match found {
+        Found::Route(route, variables) => (route, variables),
+        Found::OtherMethod => return Err(Status::unimplemented("Method Not Allowed")),
+        Found::Nothing => return Err(Status::not_found("Not Found")),
+    };
+    let metadata = metadata(&parts.headers)?;
+    let message = if route.whole_body {
+        let body = read_body(body, gateway.body_bytes).await?;
+        inbound.decode(&route.input, &body)?
+    } else {
+        let mut message = DynamicMessage::new(route.input.clone());
+        let form_query;
+        let query = if form {
+            let body = read_body(body, gateway.body_bytes).await?;
+            form_query = String::from_utf8_lossy(&body).into_owned();
+            form_query.as_str()
+        } else {
+            parts.uri.query().unwrap_or_default()
+        };
+        fields::apply_query(&mut message, query, &variables)?;
+        message
+    };
+    let message = fields::apply_path(message, &variables)?;
+    let caller = parts.extensions.get::<Caller>().cloned();
+    call(gateway, route, &message, metadata, caller).await
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"))
+}
+
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, Status> {
+    axum::body::to_bytes(body, limit).await.map_err(|_error| {
+        Status::resource_exhausted(format!("the body is larger than {limit} bytes"))
+    })
+}
+
+/// Metadata that the request's headers become (spec 01 §3, header mapping).
+fn metadata(headers: &HeaderMap) -> Result<HeaderMap, Status> {
+    const PERMANENT: [&str; 21] = [
+        "accept",
+        "accept-charset",
+        "accept-language",
+        "accept-ranges",
+        "authorization",
+        "cache-control",
+        "cookie",
+        "date",
+        "expect",
+        "from",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-schedule-tag-match",
+        "if-unmodified-since",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "referer",
+        "user-agent",
+        "via",
+    ];
+    let mut metadata = HeaderMap::new();
+    for (name, value) in headers {
+        let text = name.as_str();
+        match text {
+            "authorization" | "x-request-id" => {
+                metadata.append(name.clone(), value.clone());
+            }
+            "host" => {
+                metadata.append(HeaderName::from_static("x-forwarded-host"), value.clone());
+            }
+            "grpc-timeout" => {
+                let timeout = value.to_str().unwrap_or_default();
+                if parse_timeout(timeout).is_none() {
+                    return Err(Status::invalid_argument(format!(
+                        "invalid grpc-timeout: {timeout}"
+                    )));
+                }
+                metadata.append(name.clone(), value.clone());
+            }
+            _ => {}
+        }
+        let mapped = match text.strip_prefix("grpc-metadata-") {
+            Some(rest) => {
+                if rest.ends_with("-bin") {
+                    require_base64(text, value)?;
+                }
+                Some(rest.to_owned())
+            }
+            None if PERMANENT.contains(&text) => Some(format!("grpcgateway-{text}")),
+            None => None,
+        };
+        // Names that gRPC itself uses are not for clients to set.
+        if let Some(mapped) = mapped
+            && !matches!(mapped.as_str(), "content-type" | "te" | "grpc-timeout")
+            && let Ok(mapped) = HeaderName::try_from(mapped)
+        {
+            metadata.append(mapped, value.clone());
+        }
+    }
+    Ok(metadata)
+}
+
+fn require_base64(name: &str, value: &HeaderValue) -> Result<(), Status> {
+    use base64::Engine as _;
+    let text = value.to_str().unwrap_or_default().trim_end_matches('=');
+    let engine = base64::prelude::BASE64_STANDARD_NO_PAD;
+    let Err(error) = engine.decode(text) else {
+        return Ok(());
+    };
+    let place = match error {
+        base64::DecodeError::InvalidByte(place, _) => place,
+        _ => text.len(),
+    };
+    let shown: Vec<String> = name
+        .split('-')
+        .map(|part| {
+            let mut letters = part.chars();
+            letters
+                .next()
+                .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+                .unwrap_or_default()
+        })
+        .collect();
+    Err(Status::invalid_argument(format!(
+        "invalid binary header {}: illegal base64 data at input byte {place}",
+        shown.join("-")
+    )))
+}
+
+/// Runs the RPC through the router that gRPC clients reach, layers included.
+async fn call(
+    gateway: &Gateway,
+    route: &Route,
+    message: &DynamicMessage,
+    metadata: HeaderMap,
+    caller: Option<Caller>,
+) -> Result<DynamicMessage, Status> {
+    let mut request = Request::new(Body::from(framed(&message.encode_to_vec())));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = route
+        .rpc
+        .parse()
+        .map_err(|_invalid| Status::internal("the RPC has no path"))?;
+    *request.headers_mut() = metadata;
+    request.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    request
+        .headers_mut()
+        .insert(header::TE, HeaderValue::from_static("trailers"));
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    let response = match gateway.grpc.clone().oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    if let Some(status) = Status::from_header_map(response.headers())
+        && status.code() != Code::Ok
+    {
+        return Err(status);
+    }
+    let collected = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
+    if let Some(status) = collected.trailers().and_then(Status::from_header_map)
+        && status.code() != Code::Ok
+    {
+        return Err(status);
+    }
+    let frame = collected.to_bytes();
+    let message = frame
+        .get(5..)
+        .ok_or_else(|| Status::internal("the answer has no message"))?;
+    DynamicMessage::decode(route.output.clone(), message)
+        .map_err(|error| Status::internal(error.to_string()))
+}
+
+fn success(codec: Codec, message: &DynamicMessage) -> Response {
+    match codec.encode(message) {
+        Ok(body) => {
+            let mut response = reply(StatusCode::OK, codec, body);
+            response.headers_mut().insert(
+                HeaderName::from_static("grpc-metadata-content-type"),
+                HeaderValue::from_static("application/grpc"),
+            );
+            response
+        }
+        Err(status) => failure(codec, &status),
+    }
+}
+
+/// The body is a `google.rpc.Status` (spec 01 §4.1).
+fn failure(codec: Codec, status: &Status) -> Response {
+    let mut message = rpc::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    };
+    if let Ok(detailed) = rpc::Status::decode(status.details()) {
+        message.details = detailed.details;
+    }
+    let body = codec
+        .encode(&flyte_idl::descriptors::dynamic(&message))
+        .unwrap_or_default();
+    let mut response = reply(http_status(status.code()), codec, body);
+    if status.code() == Code::Unauthenticated
+        && let Ok(value) = HeaderValue::from_str(status.message())
+    {
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, value);
+    }
+    response
+}
+
+fn reply(status: StatusCode, codec: Codec, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(codec.content_type()),
+    );
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+fn redirect(path: &str, query: Option<&str>) -> Response {
+    let target = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(value) = HeaderValue::from_str(&target) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

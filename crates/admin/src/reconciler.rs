@@ -1,0 +1,100 @@
+//! Repairs what a crash left between a row and its resource (issue text; flyteorg/flyte 6556, 6577).
+//!
+//! | the row says | and the resource | then |
+//! |---|---|---|
+//! | UNDEFINED for a while | is there | the engine has it; nothing |
+//! | UNDEFINED for a while | is missing | it is created from the row, or the execution fails |
+//! | ABORTING for a while | is there | its deletion is repeated |
+//! | ABORTING for a while | is missing | the execution is ABORTED |
+//!
+//! Two replicas may do the same at once: names are deterministic, and the row is locked for each change.
+
+use std::{sync::Arc, time::Duration};
+
+use flyte_platform::Chain;
+use jiff::SignedDuration;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::executions::{end_resource, launch, namespace},
+    error::{Error, Result},
+    records::Execution,
+    repository::executions,
+    service::Service,
+};
+
+/// Pause between passes.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// A row that was touched later may still be in the hands of the request that made it.
+const AGE: Duration = Duration::from_secs(60);
+
+/// Rows per pass and phase; the oldest come first, so none starves.
+const BATCH: u64 = 100;
+
+/// The loop.
+pub(crate) async fn run(service: Arc<Service>, stop: CancellationToken) {
+    loop {
+        if let Err(error) = pass(&service, AGE).await {
+            tracing::warn!(error = %Chain(&error), "a reconciler pass failed");
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+/// One pass over rows that nothing has touched for `age`; says how many it looked at.
+pub(crate) async fn pass(service: &Service, age: Duration) -> Result<usize> {
+    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    let now = service.clock.now();
+    let before = now.saturating_sub(age).unwrap_or(now);
+    let mut tx = service.database.read().await?;
+    let reserved = executions::stale(&mut tx, &["UNDEFINED"], before, BATCH).await?;
+    let aborting = executions::stale(&mut tx, &["ABORTING"], before, BATCH).await?;
+    drop(tx);
+    let count = reserved.len() + aborting.len();
+    for execution in &reserved {
+        report(execution, finish(service, execution).await);
+    }
+    for execution in &aborting {
+        report(execution, end_resource(service, execution).await);
+    }
+    Ok(count)
+}
+
+fn report(execution: &Execution, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(
+            project = %execution.id.project,
+            domain = %execution.id.domain,
+            execution = execution.id.name,
+            error = %Chain(&error),
+            "an execution could not be repaired"
+        );
+    }
+}
+
+async fn finish(service: &Service, execution: &Execution) -> Result<()> {
+    let target = service.targets.stored(&execution.cluster)?;
+    let namespace = namespace(service, execution);
+    let there = target
+        .has(&namespace, &execution.id.name)
+        .await
+        .map_err(|error| Error::Cluster {
+            context: "looking for the resource:".to_owned(),
+            source: error.into(),
+        })?;
+    if there {
+        return Ok(());
+    }
+    tracing::info!(
+        project = %execution.id.project,
+        domain = %execution.id.domain,
+        execution = execution.id.name,
+        "finishing a reservation that was abandoned"
+    );
+    launch::resume(service, execution).await
+}

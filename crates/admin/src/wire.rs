@@ -1,0 +1,252 @@
+//! Putting flyteadmin together.
+//!
+//! ```text
+//! main / flyte start --Dependencies, AdminConfig--> wire --> Admin: grpc(), http(), loops
+//! ```
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use flyte_idl::{
+    admin::Version,
+    descriptors::FILE_DESCRIPTOR_SET,
+    service::{
+        admin_service_server::AdminServiceServer,
+        data_proxy_service_server::DataProxyServiceServer,
+        signal_service_server::SignalServiceServer,
+    },
+};
+use flyte_platform::{
+    Clock, Tasks,
+    blob::BlobStore,
+    server::DEFAULT_MESSAGE_BYTES,
+    sql::{Database, MigrationError},
+};
+use tokio::sync::{Notify, watch};
+use tonic::{server::NamedService as _, service::Routes};
+
+use crate::{
+    api::Api,
+    caller::Policy,
+    cluster_resources,
+    config::AdminConfig,
+    error::{Error, Result},
+    gateway::{Cors, Gateway},
+    limits::{self, Limits},
+    reconciler,
+    records::Project,
+    repository::{migrations, projects},
+    service::Service,
+    targets::ExecutionTargets,
+};
+
+/// What flyteadmin works with.
+pub struct Dependencies {
+    /// Its tables.
+    pub database: Database,
+    /// Where closures and data are.
+    pub blobs: BlobStore,
+    /// The clusters that executions run on.
+    pub targets: ExecutionTargets,
+    /// The source of time.
+    pub clock: Clock,
+}
+
+/// flyteadmin, wired. Clones are the same service.
+#[derive(Clone)]
+pub struct Admin {
+    service: Arc<Service>,
+    ready: Arc<watch::Sender<bool>>,
+}
+
+/// Wires flyteadmin. Nothing runs or is read before [`Admin::migrate`] and [`Admin::spawn`].
+pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Admin {
+    let Dependencies {
+        database,
+        blobs,
+        targets,
+        clock,
+    } = dependencies;
+    let version = Version {
+        build: "unknown".to_owned(),
+        version: format!("v{}", env!("CARGO_PKG_VERSION")),
+        build_time: clock.now().to_string(),
+    };
+    Admin {
+        service: Arc::new(Service {
+            config,
+            database,
+            blobs,
+            targets,
+            clock,
+            policy: Policy::Open,
+            version,
+            projects_changed: Notify::new(),
+        }),
+        ready: Arc::new(watch::Sender::new(false)),
+    }
+}
+
+impl Admin {
+    /// Brings the schema up to date and says how many migrations ran.
+    ///
+    /// # Errors
+    /// The first migration that failed.
+    pub async fn migrate(&self) -> Result<usize, MigrationError> {
+        migrations::run(&self.service.database).await
+    }
+
+    /// Inserts projects that do not exist, each with a name and, unless given, `<name> description`
+    /// (spec 01 §20, seeding). Existing ones stay as they are.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn seed_projects(&self, seeds: &[(String, String)]) -> Result<()> {
+        let projects: Vec<Project> = seeds
+            .iter()
+            .map(|(name, description)| Project {
+                identifier: name.clone(),
+                name: name.clone(),
+                description: if description.is_empty() {
+                    format!("{name} description")
+                } else {
+                    description.clone()
+                },
+                labels: None,
+                state: 0,
+            })
+            .collect();
+        let now = self.service.clock.now();
+        self.service
+            .database
+            .write((projects, now), |(seeds, now), tx| {
+                Box::pin(async move {
+                    for project in seeds {
+                        projects::seed(tx, project, *now).await?;
+                    }
+                    Ok::<_, Error>(())
+                })
+            })
+            .await?;
+        self.service.projects_changed.notify_one();
+        Ok(())
+    }
+
+    fn message_bytes(&self) -> usize {
+        match self.service.config.server.grpc.max_message_size_bytes {
+            0 => DEFAULT_MESSAGE_BYTES,
+            bytes => bytes,
+        }
+    }
+
+    /// The gRPC services with their layers: AdminService, DataProxyService, SignalService, health and, if
+    /// configured, reflection. Identity and auth metadata are not served while authentication is off.
+    pub fn grpc(&self) -> Routes {
+        let api = Api(self.service.clone());
+        let limit = self.message_bytes();
+        // Size is limited by the layer, with Go's text; answers are limited only if so configured.
+        let answers = match self.service.config.server.grpc.max_message_size_bytes {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
+        let mut routes = Routes::new(
+            AdminServiceServer::new(api.clone())
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(answers),
+        )
+        .add_service(
+            DataProxyServiceServer::new(api.clone())
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(answers),
+        )
+        .add_service(
+            SignalServiceServer::new(api)
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(answers),
+        )
+        .add_service(self.health());
+        let grpc = &self.service.config.server.grpc;
+        if grpc.server_reflection || self.service.config.server.grpc_server_reflection {
+            let builder = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            };
+            match (builder().build_v1(), builder().build_v1alpha()) {
+                (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::warn!(%error, "gRPC reflection is off");
+                }
+            }
+        }
+        let limits = Limits {
+            message_bytes: limit,
+            services: Arc::new(BTreeSet::from(
+                [
+                    AdminServiceServer::<Api>::NAME,
+                    DataProxyServiceServer::<Api>::NAME,
+                    SignalServiceServer::<Api>::NAME,
+                ]
+                .map(str::to_owned),
+            )),
+        };
+        let router =
+            routes
+                .prepare()
+                .into_axum_router()
+                .layer(axum::middleware::from_fn_with_state(
+                    limits,
+                    limits::enforce,
+                ));
+        Routes::from(router)
+    }
+
+    /// Health: `""` and `flyteadmin` are serving; this server answers only while it does.
+    fn health(
+        &self,
+    ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>
+    {
+        tonic_health::pb::health_server::HealthServer::new(crate::health::Health {
+            ready: self.ready.subscribe(),
+        })
+    }
+
+    /// Everything that is not gRPC: the REST gateway and `/healthcheck`.
+    pub fn http(&self) -> axum::Router {
+        let cors = Cors::of_config(&self.service.config.server.security);
+        let grpc = self.grpc().into_axum_router();
+        Gateway::new(grpc, cors, self.message_bytes()).into_router()
+    }
+
+    /// Becomes true when namespaces exist for all projects, and stays so.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Starts the cluster-resource loop and the reconciler.
+    pub fn spawn(&self, tasks: &mut Tasks) {
+        let stop = tasks.stop_token();
+        tasks.spawn_infallible(
+            "cluster resources",
+            cluster_resources::run(self.service.clone(), self.ready.clone(), stop.clone()),
+        );
+        tasks.spawn_infallible(
+            "execution reconciler",
+            reconciler::run(self.service.clone(), stop),
+        );
+    }
+
+    /// One round of the cluster-resource loop (`flyteadmin clusterresource sync`).
+    ///
+    /// # Errors
+    /// All failures of the round in one text.
+    pub async fn sync_cluster_resources(&self) -> Result<()> {
+        cluster_resources::sync(&self.service).await
+    }
+
+    /// Runs the reconciler's pass over reservations and terminations that nothing has touched for `age`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn reconcile(&self, age: std::time::Duration) -> Result<usize> {
+        reconciler::pass(&self.service, age).await
+    }
+}
