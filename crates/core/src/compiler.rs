@@ -15,6 +15,7 @@
 
 mod bindings;
 mod branch;
+mod dynamic;
 mod edges;
 mod errors;
 mod graph;
@@ -33,6 +34,7 @@ use flyte_idl::{
     text::prototext,
 };
 
+pub use dynamic::{DynamicParent, DynamicWorkflow};
 pub use errors::{Code, CompileError, CompileErrors};
 pub use requirements::{Requirements, requirements};
 pub use task::{PodSpecError, compile_task, pod_spec};

@@ -75,6 +75,14 @@ pub fn value_to_string(value: &Value) -> String {
     encode::text(value)
 }
 
+/// Reads the first JSON value of a text, nested up to 5,100 levels; `serde_json` itself stops at 128, and a
+/// message of a thousand levels needs a few for each. Of equal keys the last counts. The error is worded as by Go.
+pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
+    parse::parse(text)
+        .map(parse::Node::into_value)
+        .map_err(JsonError::Text)
+}
+
 /// Reads the first JSON value of a text as a message; what follows it is ignored.
 pub fn from_slice<M: Message + Name + Default>(
     unknown: Unknown,

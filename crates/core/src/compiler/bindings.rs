@@ -82,6 +82,9 @@ impl Graph<'_, '_> {
         let mut provided = Variables::new();
         let mut resolved = Variables::new();
         for Binding { var, binding } in &mut node.inputs {
+            if self.errors.is_full() {
+                break;
+            }
             let variable = declared.and_then(|declared| declared.get(var));
             if declared.is_some() && variable.is_none() {
                 self.errors
@@ -162,6 +165,10 @@ impl Graph<'_, '_> {
         errors: &mut Collector,
     ) -> Option<Bound> {
         let mark = errors.mark();
+        if errors.is_full() || !self.work() {
+            errors.add(CompileError::invalid_value(slot.id, slot.parameter));
+            return None;
+        }
         if let Expected::Type(declared) = expected
             && let Some(Type::UnionType(union)) = &declared.r#type
             && !matches!(
@@ -235,6 +242,17 @@ impl Graph<'_, '_> {
         Bound {
             literal_type: LiteralType::default(),
             providers,
+        }
+    }
+
+    /// Counts one value; `false` when a workflow tries more than is reasonable: elements times variants.
+    fn work(&self) -> bool {
+        match self.work_left.get().checked_sub(1) {
+            Some(left) => {
+                self.work_left.set(left);
+                true
+            }
+            None => false,
         }
     }
 

@@ -406,11 +406,15 @@ impl fmt::Display for CompileErrors {
 
 impl std::error::Error for CompileErrors {}
 
-/// Collects errors and tells whether any came since a mark, also ones that were there already.
+/// Most bytes of error texts that are kept. Every text may repeat a type as large as the request.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Collects errors and tells whether any came since a mark, also ones that were there already or did not fit.
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     errors: CompileErrors,
     collected: usize,
+    text: usize,
 }
 
 /// A point in time of a [`Collector`].
@@ -419,8 +423,18 @@ pub(super) struct Mark(usize);
 
 impl Collector {
     pub(super) fn add(&mut self, error: CompileError) {
-        self.errors.0.insert(error);
         self.collected += 1;
+        if !self.is_full() {
+            let length = error.description.len();
+            if self.errors.0.insert(error) {
+                self.text += length;
+            }
+        }
+    }
+
+    /// Whether further errors are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.text > MAX_TEXT
     }
 
     /// Takes over what another scope found.

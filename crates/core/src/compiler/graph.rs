@@ -1,6 +1,7 @@
 //! Building one graph: the primary workflow or a sub-workflow (spec 08 A5).
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
@@ -21,6 +22,10 @@ use super::{
     vertex::Vertex,
 };
 use crate::layout::{END_NODE, START_NODE};
+
+/// Most values of bindings that are compared with types in one graph; a request of 4 MiB holds some hundred
+/// thousand.
+const MAX_WORK: usize = 5_000_000;
 
 /// What all graphs of a compilation use.
 pub(super) struct Shared<'s> {
@@ -118,6 +123,8 @@ pub(super) struct Graph<'g, 's> {
     pub(super) errors: Collector,
     /// The top-level node that is being looked at.
     pub(super) around: String,
+    /// How many more values may be compared with types.
+    pub(super) work_left: Cell<usize>,
 }
 
 /// Checks a template and connects its nodes.
@@ -132,6 +139,7 @@ pub(super) fn compile(mut template: WorkflowTemplate, shared: &mut Shared<'_>) -
         edges: Edges::default(),
         errors: Collector::default(),
         around: String::new(),
+        work_left: Cell::new(MAX_WORK),
     };
     let interface = template.interface.get_or_insert_default();
     interface::complete(interface);

@@ -19,68 +19,136 @@ use super::{collection, map, of, simple};
 )]
 pub struct UnknownLiteral;
 
+/// A type and its prototext. The text of a list is made from that of its elements: to print every level anew
+/// would take time by the cube of the depth.
+struct Inferred {
+    literal_type: LiteralType,
+    text: String,
+}
+
+impl Inferred {
+    fn new(literal_type: LiteralType) -> Self {
+        let text = prototext(&literal_type);
+        Self { literal_type, text }
+    }
+
+    fn simple(kind: SimpleType) -> Self {
+        Self {
+            literal_type: simple(kind),
+            text: format!("simple:{}", kind.as_str_name()),
+        }
+    }
+
+    fn collection(self) -> Self {
+        Self {
+            text: format!("collection_type:{{{}}}", self.text),
+            literal_type: collection(self.literal_type),
+        }
+    }
+
+    fn map(self) -> Self {
+        Self {
+            text: format!("map_value_type:{{{}}}", self.text),
+            literal_type: map(self.literal_type),
+        }
+    }
+
+    fn union(variants: BTreeMap<String, LiteralType>) -> Self {
+        let texts: Vec<String> = variants
+            .keys()
+            .map(|text| format!("variants:{{{text}}}"))
+            .collect();
+        Self {
+            text: format!("union_type:{{{}}}", texts.join(" ")),
+            literal_type: super::union(variants.into_values().collect()),
+        }
+    }
+}
+
 /// The type of a literal.
 ///
 /// The element type of a collection or map is NONE when there are no elements, theirs when they agree, and
 /// else a union sorted by text. Empty collections count only if there is nothing else; collections of unions
 /// are merged into one.
 pub fn of_literal(literal: &Literal) -> Result<LiteralType, UnknownLiteral> {
+    infer(literal).map(|inferred| inferred.literal_type)
+}
+
+fn infer(literal: &Literal) -> Result<Inferred, UnknownLiteral> {
     match &literal.value {
-        Some(literal::Value::Scalar(scalar)) => of_scalar(scalar).ok_or(UnknownLiteral),
-        Some(literal::Value::Collection(list)) => of_elements(&list.literals).map(collection),
-        Some(literal::Value::Map(entries)) => of_elements(entries.literals.values()).map(map),
-        Some(literal::Value::OffloadedMetadata(offloaded)) => {
-            offloaded.inferred_type.clone().ok_or(UnknownLiteral)
+        Some(literal::Value::Scalar(scalar)) => {
+            let literal_type = of_scalar(scalar).ok_or(UnknownLiteral)?;
+            let known = match literal_type.r#type {
+                Some(Type::Simple(number)) => SimpleType::try_from(number).ok(),
+                _ => None,
+            };
+            Ok(known.map_or_else(|| Inferred::new(literal_type), Inferred::simple))
         }
+        Some(literal::Value::Collection(list)) => {
+            of_elements(&list.literals).map(Inferred::collection)
+        }
+        Some(literal::Value::Map(entries)) => {
+            of_elements(entries.literals.values()).map(Inferred::map)
+        }
+        Some(literal::Value::OffloadedMetadata(offloaded)) => offloaded
+            .inferred_type
+            .clone()
+            .map(Inferred::new)
+            .ok_or(UnknownLiteral),
         None => Err(UnknownLiteral),
     }
 }
 
 fn of_elements<'a>(
     elements: impl IntoIterator<Item = &'a Literal>,
-) -> Result<LiteralType, UnknownLiteral> {
+) -> Result<Inferred, UnknownLiteral> {
     let mut distinct = BTreeMap::new();
     let mut empty = None;
     for element in elements {
-        let literal_type = of_literal(element)?;
+        let inferred = infer(element)?;
         match &element.value {
             Some(literal::Value::Collection(list)) if list.literals.is_empty() => {
-                empty = Some(literal_type);
+                empty = Some(inferred);
             }
             _ => {
-                distinct.insert(prototext(&literal_type), literal_type);
+                distinct.insert(inferred.text, inferred.literal_type);
             }
         }
     }
     if distinct.len() > 1 {
-        return Ok(merged(distinct.into_values()));
+        return Ok(merged(distinct));
     }
     Ok(distinct
-        .into_values()
+        .into_iter()
         .next()
+        .map(|(text, literal_type)| Inferred { literal_type, text })
         .or(empty)
-        .unwrap_or_else(|| simple(SimpleType::None)))
+        .unwrap_or_else(|| Inferred::simple(SimpleType::None)))
 }
 
 /// The union of several types; where some are collections of unions, the collection of the union of all.
-fn merged(types: impl Iterator<Item = LiteralType>) -> LiteralType {
+fn merged(types: BTreeMap<String, LiteralType>) -> Inferred {
+    let is_nested = |literal_type: &LiteralType| match &literal_type.r#type {
+        Some(Type::CollectionType(element)) => matches!(element.r#type, Some(Type::UnionType(_))),
+        _ => false,
+    };
+    if !types.values().any(is_nested) {
+        return Inferred::union(types);
+    }
     let mut variants = Vec::new();
-    let mut nested = false;
-    for literal_type in types {
+    for literal_type in types.into_values() {
         match literal_type.r#type {
-            Some(Type::CollectionType(element))
-                if matches!(element.r#type, Some(Type::UnionType(_))) =>
-            {
-                nested = true;
-                if let Some(Type::UnionType(union)) = element.r#type {
-                    variants.extend(union.variants);
-                }
-            }
+            Some(Type::CollectionType(element)) => match element.r#type {
+                Some(Type::UnionType(union)) => variants.extend(union.variants),
+                other => variants.push(collection(LiteralType {
+                    r#type: other,
+                    ..*element
+                })),
+            },
             _ => variants.push(literal_type),
         }
     }
-    let union = super::union(variants);
-    if nested { collection(union) } else { union }
+    Inferred::new(collection(super::union(variants)))
 }
 
 /// The type of a scalar; `None` for one of no kind and for a blob without metadata.

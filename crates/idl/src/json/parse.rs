@@ -1,6 +1,8 @@
 //! A JSON parser that keeps positions and bounds nesting without recursion; errors are worded as by Go's
 //! `encoding/json`, which the gateway runs before it looks at fields.
 
+use serde_json::Value;
+
 /// Deepest nesting of JSON values. Messages of [`crate::nesting::MAX_LEVELS`] levels need five JSON levels each at most.
 pub(super) const MAX_DEPTH: usize = 5_100;
 
@@ -27,6 +29,35 @@ pub(super) struct Member {
     pub(super) start: usize,
     pub(super) key: String,
     pub(super) value: Node,
+}
+
+impl Node {
+    /// The value without positions. An integer that does not fit 64 bits becomes a double.
+    pub(super) fn into_value(self) -> Value {
+        match self.json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(value),
+            Json::Number(text) => number(&text),
+            Json::Text(text) => Value::String(text),
+            Json::List(items) => items.into_iter().map(Self::into_value).collect(),
+            Json::Object(members) => Value::Object(
+                members
+                    .into_iter()
+                    .map(|member| (member.key, member.value.into_value()))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+fn number(text: &str) -> Value {
+    if let Ok(value) = text.parse::<i64>() {
+        Value::from(value)
+    } else if let Ok(value) = text.parse::<u64>() {
+        Value::from(value)
+    } else {
+        Value::from(text.parse::<f64>().unwrap_or_default())
+    }
 }
 
 enum Open {

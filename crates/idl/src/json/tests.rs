@@ -156,3 +156,14 @@ fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
         .join()
         .unwrap();
 }
+
+#[test]
+fn deep_json_becomes_a_value() {
+    on_a_large_stack(|| {
+        let text = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+        let value = parse(text.as_bytes()).unwrap();
+        assert_eq!(value_to_string(&value), text);
+    });
+    let text = r#"{"a":[1,-2,18446744073709551615,1.5,true,null,"x"]}"#;
+    assert_eq!(value_to_string(&parse(text.as_bytes()).unwrap()), text);
+}

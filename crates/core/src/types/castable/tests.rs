@@ -260,3 +260,16 @@ fn metadata_does_not_matter_for_simple_types() {
     assert!(castable(&with_metadata, &int()));
     assert!(castable(&int(), &with_metadata));
 }
+
+#[test]
+fn unions_in_unions_do_not_take_forever() {
+    let nested = |inner| (0..500).fold(inner, |inner, _| union(vec![inner]));
+    assert!(!castable(&nested(int()), &nested(str())));
+    assert!(castable(&nested(int()), &nested(int())));
+    let wide = |last| {
+        let mut variants = vec![int(); 5_000];
+        variants.push(last);
+        union(variants)
+    };
+    assert!(!castable(&wide(float()), &wide(str())));
+}

@@ -12,8 +12,10 @@ use std::collections::HashMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flyte_core::compiler::{
-    self, LaunchPlanInterface, Rules, compile_task, compile_workflow, requirements,
+    self, DynamicParent, DynamicWorkflow, LaunchPlanInterface, Rules, compile_task,
+    compile_workflow, requirements,
 };
+use flyte_core::identifiers::ExecutionId;
 use flyte_idl::{
     admin::{
         LaunchPlan, LaunchPlanCreateRequest, TaskCreateRequest, WorkflowClosure,
@@ -168,7 +170,7 @@ fn with_sorted_fields(message: &str) -> String {
 fn registrations_are_answered_as_recorded() {
     let mut registry = Registry::default();
     let mut wrong = Vec::new();
-    for line in include_str!("data/compiler-errors.jsonl").lines() {
+    for line in include_str!("../data/compiler-errors.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let note = row["note"].as_str().unwrap();
         let expected = match (ours(note), row["code"].as_str().unwrap()) {
@@ -244,7 +246,7 @@ fn undo_branches(node: &mut Node) {
 #[test]
 fn recorded_closures_are_made_again() {
     let mut registry = Registry::default();
-    for line in include_str!("data/entities.jsonl").lines() {
+    for line in include_str!("../data/entities.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         if row["message"] == "flyteidl.core.CompiledTask" {
             let task: CompiledTask = decoded(&row["proto"]);
@@ -265,7 +267,7 @@ fn recorded_closures_are_made_again() {
         }
     }
     let mut seen = 0;
-    for line in include_str!("data/closures.jsonl").lines() {
+    for line in include_str!("../data/closures.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let stored: WorkflowClosure = decoded(&row["closure"]);
         let expected = stored.compiled_workflow.unwrap();
@@ -283,4 +285,54 @@ fn recorded_closures_are_made_again() {
         seen += 1;
     }
     assert_eq!(seen, 14);
+}
+
+#[test]
+fn the_recorded_dynamic_workflow_is_made_again() {
+    let row: Value = serde_json::from_str(include_str!("../data/dynamic.json")).unwrap();
+    let expected: CompiledWorkflowClosure = decoded(&row["closure"]);
+    let task: CompiledTask = decoded(&row["task"]);
+    let version = expected
+        .primary
+        .clone()
+        .unwrap()
+        .template
+        .unwrap()
+        .id
+        .unwrap()
+        .version;
+    let execution = ExecutionId::new("flytesnacks", "development", "rec-dyn").unwrap();
+    let parent = DynamicParent {
+        execution: &execution,
+        node_id: "n0",
+        attempt: 0,
+        event_version: 2,
+        task: &task.template.unwrap(),
+    };
+    let workflow = DynamicWorkflow::new(decoded(&row["spec"]), &parent, version);
+    let tasks = workflow.compiled_tasks().unwrap();
+    let mut closure = compile_workflow(
+        workflow.template,
+        workflow.sub_workflows,
+        tasks,
+        &[],
+        Rules::Reference,
+    )
+    .unwrap();
+    // The engine writes the closure after the transform took the descriptions out of it.
+    let template = closure.primary.as_mut().unwrap().template.as_mut().unwrap();
+    without_descriptions(template.interface.as_mut());
+    for task in &mut closure.tasks {
+        without_descriptions(task.template.as_mut().unwrap().interface.as_mut());
+    }
+    assert_eq!(closure, expected);
+}
+
+fn without_descriptions(interface: Option<&mut TypedInterface>) {
+    let interface = interface.unwrap();
+    for map in [&mut interface.inputs, &mut interface.outputs] {
+        for variable in map.as_mut().unwrap().variables.values_mut() {
+            variable.description.clear();
+        }
+    }
 }

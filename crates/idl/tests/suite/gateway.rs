@@ -25,7 +25,7 @@ struct Recorded {
 }
 
 fn recorded() -> Vec<Recorded> {
-    include_str!("data/gateway.jsonl")
+    include_str!("../data/gateway.jsonl")
         .lines()
         .map(|line| {
             let row: Value = serde_json::from_str(line).unwrap();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 #[test]
 fn references_are_built_as_recorded() {
-    for line in include_str!("data/references.jsonl").lines() {
+    for line in include_str!("../data/references.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let parts: Vec<&str> = row["parts"]
             .as_array()

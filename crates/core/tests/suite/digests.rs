@@ -18,7 +18,7 @@ fn bytes(row: &Value, name: &str) -> Vec<u8> {
 #[test]
 fn entities_have_the_recorded_digests() {
     let mut seen = 0;
-    for line in include_str!("data/digests.jsonl").lines() {
+    for line in include_str!("../data/digests.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let proto = bytes(&row, "proto");
         let digest = match row["message"].as_str().unwrap() {
@@ -49,7 +49,7 @@ fn entities_have_the_recorded_digests() {
 
 #[test]
 fn stored_closures_have_the_recorded_digests() {
-    for line in include_str!("data/closures.jsonl").lines() {
+    for line in include_str!("../data/closures.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let closure = WorkflowClosure::decode(&*bytes(&row, "closure")).unwrap();
         let digest = digest::of_message(&closure.compiled_workflow.unwrap()).unwrap();

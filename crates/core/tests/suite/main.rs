@@ -1,0 +1,7 @@
+//! Tests of flyte-core through its public interface, most of them against recordings of the reference.
+
+mod compiler;
+mod depth;
+mod digests;
+mod properties;
+mod references;
