@@ -4,6 +4,7 @@
 //! Go's and Kubernetes' text forms, digests, the type system, the workflow compiler, and the validation of
 //! launch plans and execution inputs. Every function here is deterministic: same input, same output.
 
+pub mod catalog;
 pub mod compiler;
 pub mod digest;
 pub mod duration;

@@ -3,6 +3,7 @@
 mod castable;
 mod infer;
 mod json_schema;
+mod strip;
 
 use flyte_idl::{
     core::{LiteralType, SimpleType, literal_type::Type},
@@ -11,6 +12,7 @@ use flyte_idl::{
 
 pub use castable::castable;
 pub use infer::{UnknownLiteral, of_literal, of_scalar};
+pub use strip::strip;
 
 /// A simple type.
 pub fn simple(simple: SimpleType) -> LiteralType {
