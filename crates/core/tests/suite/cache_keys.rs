@@ -1,10 +1,6 @@
 //! Cache keys as the reference computed them (recorded/vectors.json).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flyte_core::{catalog, types};

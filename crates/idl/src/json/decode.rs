@@ -34,8 +34,8 @@ pub enum JsonError {
     #[error("{0}")]
     Text(String),
     /// The message nests too deeply.
-    #[error("request nests too deeply")]
-    Nesting(#[source] NestingError),
+    #[error(transparent)]
+    Nesting(NestingError),
 }
 
 pub(super) fn message(

@@ -175,7 +175,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Node, String> {
 
 fn deep_enough(open: &[Open]) -> Result<(), String> {
     if open.len() > MAX_DEPTH {
-        Err("exceeded max depth".to_owned())
+        Err(format!("JSON nests deeper than {MAX_DEPTH} levels"))
     } else {
         Ok(())
     }
