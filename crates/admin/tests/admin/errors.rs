@@ -1,0 +1,152 @@
+//! Requests, most of them bad, with what clients see.
+
+use crate::{
+    harness::{Store, World, code_name, recorded, text},
+    on_both_databases, seed,
+};
+
+on_both_databases!(
+    bad_requests_are_answered_as_by_the_reference,
+    an_rpc_of_a_later_version_is_unimplemented,
+    a_message_over_the_limit_is_refused_in_the_words_that_propeller_knows,
+    a_deeply_nested_message_is_refused_without_recursion
+);
+
+/// Requests whose recorded answer is a defect or a risk, by rpc and note, with what is answered instead
+/// (docs/compatibility.md).
+const DEVIATIONS: &[(&str, &str, &str)] = &[
+    // Empty ids match arbitrary rows in the reference (spec 01 §24 no. 1).
+    ("GetTask", "empty request", "missing id"),
+    ("GetExecutionData", "empty request", "missing id"),
+    ("GetNodeExecution", "empty request", "missing id"),
+    ("GetNodeExecutionData", "empty request", "missing id"),
+    ("GetDynamicNodeWorkflow", "empty request", "missing id"),
+    ("CreateNodeEvent", "empty request", "missing event"),
+    ("CreateNodeEvent", "no node id", "missing node_id"),
+    ("RelaunchExecution", "empty request", "missing id"),
+    // The store of the tests cannot sign, and signs for its own container only (spec 01 §24 no. 22).
+    ("CreateDownloadLocation", "*", ""),
+    ("CreateUploadLocation", "path up", ""),
+    ("CreateUploadLocation", "short md5", ""),
+    // Data of executions that are not seeded with their blobs.
+    ("GetData", "outputs", ""),
+    ("GetData", "one output", ""),
+    // The diff is for people (spec 08 A12).
+    ("CreateTask", "other structure under the same id", ""),
+    // The types are put in words, not in bytes.
+    ("SetSignal", "wrong type", ""),
+];
+
+fn deviation(rpc: &str, note: &str) -> Option<&'static str> {
+    let method = rpc.rsplit('/').next().unwrap();
+    DEVIATIONS
+        .iter()
+        .find(|(known, about, _)| *known == method && (*about == note || *about == "*"))
+        .map(|(_, _, message)| *message)
+}
+
+async fn bad_requests_are_answered_as_by_the_reference(store: Store) {
+    let world = World::start(store).await;
+    seed::all(&world).await;
+    let mut wrong = Vec::new();
+    for case in recorded("errors.jsonl") {
+        let (rpc, note, code) = (text(&case, "rpc"), text(&case, "note"), text(&case, "code"));
+        let answer = world.call(rpc, &case["request"]).await;
+        let (ours, message, details) = match &answer {
+            Ok(_) => ("OK", String::new(), String::new()),
+            Err(status) => (
+                code_name(status.code()),
+                status.message().to_owned(),
+                hex::encode(status.details()),
+            ),
+        };
+        let agrees = match deviation(rpc, note) {
+            Some("") => true,
+            Some(expected) => ours == "INVALID_ARGUMENT" && message == expected,
+            None => ours == code && message == text(&case, "message"),
+        };
+        // The details of node and task events carry the stored phase, not the event's (spec 01 §24 no. 7).
+        let details_agree = text(&case, "details_hex").is_empty()
+            || rpc.ends_with("NodeEvent")
+            || rpc.ends_with("TaskEvent")
+            || details == text(&case, "details_hex");
+        if !agrees || !details_agree {
+            wrong.push(format!(
+                "{rpc} ({note}) {}:\n    recorded {code} {:?}\n    ours     {ours} {message:?}",
+                case["request"],
+                text(&case, "message")
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+async fn an_rpc_of_a_later_version_is_unimplemented(store: Store) {
+    let world = World::start(store).await;
+    for rpc in [
+        "flyteidl.service.AdminService/RecoverExecution",
+        "flyteidl.service.AdminService/GetExecutionMetrics",
+        "flyteidl.service.AdminService/UpdateWorkflowAttributes",
+        "flyteidl.service.IdentityService/UserInfo",
+    ] {
+        let status = world.call(rpc, &serde_json::json!({})).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unimplemented, "{rpc}");
+    }
+}
+
+async fn a_message_over_the_limit_is_refused_in_the_words_that_propeller_knows(store: Store) {
+    let world = World::start(store).await;
+    let mut frame = vec![0];
+    frame.extend(5_000_000_u32.to_be_bytes());
+    frame.resize(5_000_005, 0);
+    let status = world
+        .call_frame("flyteidl.service.AdminService/CreateTask", frame)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(
+        status.message(),
+        "grpc: received message larger than max (5000000 vs. 4194304)"
+    );
+}
+
+async fn a_deeply_nested_message_is_refused_without_recursion(store: Store) {
+    let world = World::start(store).await;
+    // A literal of collections of collections, a hundred thousand deep.
+    let mut literal = Vec::new();
+    for _level in 0..100_000_u32 {
+        let mut outer = Vec::new();
+        let mut collection = Vec::new();
+        nest(1, &literal, &mut collection);
+        nest(2, &collection, &mut outer);
+        literal = outer;
+        if literal.len() > 400_000 {
+            break;
+        }
+    }
+    let mut entry = Vec::new();
+    nest(2, &literal, &mut entry);
+    let (mut map, mut request) = (Vec::new(), Vec::new());
+    nest(1, &entry, &mut map);
+    nest(5, &map, &mut request);
+    let mut frame = vec![0];
+    frame.extend(u32::try_from(request.len()).unwrap().to_be_bytes());
+    frame.extend(request);
+    let status = world
+        .call_frame("flyteidl.service.AdminService/CreateExecution", frame)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(
+        status.message().contains("1000 levels"),
+        "{}",
+        status.message()
+    );
+}
+
+/// Appends `bytes` as length-delimited field `number`.
+fn nest(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, out);
+    prost::encoding::encode_varint(bytes.len() as u64, out);
+    out.extend(bytes);
+}

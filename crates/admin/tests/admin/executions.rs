@@ -1,0 +1,356 @@
+//! Executions from creation to their end.
+
+use std::time::Duration;
+
+use flyte_idl::admin;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Store, World, code_name},
+    on_both_databases, seed,
+};
+
+on_both_databases!(
+    an_execution_of_a_launch_plan_makes_its_resource,
+    a_single_task_runs_in_a_workflow_of_its_own,
+    a_name_is_taken_once,
+    a_resource_that_is_refused_fails_the_execution_of_a_launch_plan,
+    a_resource_that_is_refused_gives_back_the_name_of_a_task,
+    an_abandoned_reservation_is_finished,
+    termination_without_a_resource_ends_the_execution,
+    a_relaunch_repeats_the_inputs_of_the_user,
+    labels_of_executions_are_found_by_tag_filters,
+    every_project_and_domain_has_its_namespace
+);
+
+fn plan(name: &str) -> Value {
+    json!({"resource_type": "LAUNCH_PLAN", "project": "flytesnacks", "domain": "development", "name": name, "version": "rec1"})
+}
+
+fn launch(name: &str, inputs: Value) -> Value {
+    json!({
+        "project": "flytesnacks", "domain": "development", "name": name,
+        "spec": {"launch_plan": plan("recwf.sub"), "metadata": {}},
+        "inputs": {"literals": inputs},
+    })
+}
+
+fn integer(value: i64) -> Value {
+    json!({"scalar": {"primitive": {"integer": value.to_string()}}})
+}
+
+fn id(name: &str) -> Value {
+    json!({"id": {"project": "flytesnacks", "domain": "development", "name": name}})
+}
+
+const NAMESPACE: &str = "flytesnacks-development";
+
+async fn phase(world: &World, name: &str) -> String {
+    let execution: admin::Execution = world.get("GetExecution", &id(name)).await.unwrap();
+    execution.closure.unwrap().phase().as_str_name().to_owned()
+}
+
+async fn an_execution_of_a_launch_plan_makes_its_resource(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let created: admin::ExecutionCreateResponse = world
+        .get("CreateExecution", &launch("e1", json!({"n": integer(3)})))
+        .await
+        .unwrap();
+    assert_eq!(created.id.unwrap().name, "e1");
+    let resource = world.cluster.workflow(NAMESPACE, "e1").unwrap();
+    assert_eq!(resource["kind"], "FlyteWorkflow");
+    assert_eq!(
+        resource["metadata"]["finalizers"],
+        json!(["flyte.org/finalizer"])
+    );
+    assert_eq!(resource["metadata"]["labels"]["execution-id"], "e1");
+    assert_eq!(
+        resource["executionId"],
+        json!({"project": "flytesnacks", "domain": "development", "name": "e1"})
+    );
+    assert_eq!(resource["inputs"]["literals"]["n"], integer(3));
+    assert_eq!(resource["executionConfig"]["MaxParallelism"], 25);
+    assert_eq!(
+        resource["executionConfig"]["TaskResources"]["Limits"]["Memory"],
+        "4Gi"
+    );
+    assert_eq!(resource["securityContext"], json!({"run_as": {}}));
+    let execution: admin::Execution = world.get("GetExecution", &id("e1")).await.unwrap();
+    let metadata = execution.spec.unwrap().metadata.unwrap();
+    assert_eq!(metadata.system_metadata.unwrap().namespace, NAMESPACE);
+    let data: admin::WorkflowExecutionGetDataResponse =
+        world.get("GetExecutionData", &id("e1")).await.unwrap();
+    assert_eq!(data.full_inputs.unwrap().literals.len(), 1);
+    assert!(data.full_outputs.is_some() && data.inputs.is_some() && data.outputs.is_some());
+    let generated: admin::ExecutionCreateResponse = world
+        .get("CreateExecution", &launch("", json!({"n": integer(3)})))
+        .await
+        .unwrap();
+    assert_eq!(generated.id.unwrap().name.len(), 20);
+}
+
+async fn a_single_task_runs_in_a_workflow_of_its_own(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let mut request = launch("t1", json!({"x": integer(3)}));
+    request["spec"]["launch_plan"] = json!({"resource_type": "TASK", "project": "flytesnacks", "domain": "development", "name": "recwf.square", "version": "rec1"});
+    let task: admin::Task = world
+        .get("GetTask", &json!({"id": request["spec"]["launch_plan"]}))
+        .await
+        .unwrap();
+    let interface = task
+        .closure
+        .unwrap()
+        .compiled_task
+        .unwrap()
+        .template
+        .unwrap()
+        .interface
+        .unwrap();
+    let input = interface
+        .inputs
+        .unwrap()
+        .variables
+        .into_keys()
+        .next()
+        .unwrap();
+    request["inputs"]["literals"] = json!({input: integer(3)});
+    for name in ["t1", "t2"] {
+        request["name"] = json!(name);
+        let _: admin::ExecutionCreateResponse =
+            world.get("CreateExecution", &request).await.unwrap();
+    }
+    let resource = world.cluster.workflow(NAMESPACE, "t2").unwrap();
+    assert_eq!(resource["spec"]["nodes"]["recwfsquare"]["kind"], "task");
+    let execution: admin::Execution = world.get("GetExecution", &id("t1")).await.unwrap();
+    let reference = execution.spec.unwrap().launch_plan.unwrap();
+    assert_eq!(reference.resource_type().as_str_name(), "TASK");
+    let names: admin::NamedEntityList = world
+        .get("ListNamedEntities", &json!({"resource_type": "WORKFLOW", "project": "flytesnacks", "domain": "development", "limit": 100, "filters": "eq(state,2)"}))
+        .await
+        .unwrap();
+    assert_eq!(
+        names.entities[0].id.as_ref().unwrap().name,
+        ".flytegen.recwf.square"
+    );
+}
+
+async fn a_name_is_taken_once(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let rpc = "flyteidl.service.AdminService/CreateExecution";
+    let requests: Vec<Value> = (0..6)
+        .map(|number| launch("same", json!({"n": integer(number)})))
+        .collect();
+    let answers =
+        futures::future::join_all(requests.iter().map(|request| world.call(rpc, request))).await;
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|answer| {
+            answer
+                .as_ref()
+                .map_or_else(|status| code_name(status.code()), |_| "OK")
+        })
+        .collect();
+    let winner = codes.iter().position(|code| *code == "OK").unwrap();
+    assert_eq!(
+        codes
+            .iter()
+            .filter(|code| **code == "ALREADY_EXISTS")
+            .count(),
+        5,
+        "{codes:?}"
+    );
+    // The losers wrote nothing over the winner's inputs.
+    let resource = world.cluster.workflow(NAMESPACE, "same").unwrap();
+    let number = i64::try_from(winner).unwrap();
+    assert_eq!(resource["inputs"]["literals"]["n"], integer(number));
+    let data: admin::WorkflowExecutionGetDataResponse =
+        world.get("GetExecutionData", &id("same")).await.unwrap();
+    let literal = data.full_inputs.unwrap().literals.remove("n").unwrap();
+    let expected: flyte_idl::core::Literal =
+        flyte_idl::json::from_value(flyte_idl::json::Unknown::Refuse, &integer(number)).unwrap();
+    assert_eq!(literal, expected);
+}
+
+async fn a_resource_that_is_refused_fails_the_execution_of_a_launch_plan(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    world.cluster.refuse(Some((422, "bad annotation")));
+    let _: admin::ExecutionCreateResponse = world
+        .get(
+            "CreateExecution",
+            &launch("refused", json!({"n": integer(3)})),
+        )
+        .await
+        .unwrap();
+    let execution: admin::Execution = world.get("GetExecution", &id("refused")).await.unwrap();
+    let closure = execution.closure.unwrap();
+    assert_eq!(closure.phase().as_str_name(), "FAILED");
+    let Some(admin::execution_closure::OutputResult::Error(error)) = closure.output_result else {
+        panic!("no error");
+    };
+    assert_eq!(error.code, "Internal");
+    assert_eq!(
+        error.message,
+        "failed to create workflow in propeller bad annotation"
+    );
+    assert_eq!(error.kind().as_str_name(), "SYSTEM");
+    let list: admin::ExecutionList = world
+        .get("ListExecutions", &json!({"id": {"project": "flytesnacks", "domain": "development"}, "limit": 5, "filters": "eq(error_kind,SYSTEM)"}))
+        .await
+        .unwrap();
+    assert_eq!(list.executions.len(), 1);
+}
+
+async fn a_resource_that_is_refused_gives_back_the_name_of_a_task(store: Store) {
+    let world = World::start(store).await;
+    let task = json!({"resource_type": "TASK", "project": "flytesnacks", "domain": "development", "name": "plain", "version": "v"});
+    let register = json!({"id": task, "spec": {"template": {
+        "type": "python-task", "metadata": {"runtime": {"version": "1"}}, "interface": {},
+        "container": {"image": "i", "args": ["x"]},
+    }}});
+    let _: admin::TaskCreateResponse = world.get("CreateTask", &register).await.unwrap();
+    let request = json!({"project": "flytesnacks", "domain": "development", "name": "again", "spec": {"launch_plan": task}});
+    world.cluster.refuse(Some((403, "forbidden")));
+    let status = world
+        .get::<admin::ExecutionCreateResponse>("CreateExecution", &request)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        status.message(),
+        "failed to create workflow in propeller forbidden"
+    );
+    world.cluster.refuse(None);
+    let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
+    assert!(world.cluster.workflow(NAMESPACE, "again").is_some());
+}
+
+async fn an_abandoned_reservation_is_finished(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let _: admin::ExecutionCreateResponse = world
+        .get("CreateExecution", &launch("lost", json!({"n": integer(3)})))
+        .await
+        .unwrap();
+    let before = world.cluster.workflow(NAMESPACE, "lost").unwrap();
+    // As if the process had died between row and resource.
+    world.cluster.forget(NAMESPACE, "lost");
+    assert_eq!(world.replica().reconcile(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(world.cluster.workflow(NAMESPACE, "lost").unwrap(), before);
+}
+
+async fn termination_without_a_resource_ends_the_execution(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    for name in ["running", "gone"] {
+        let _: admin::ExecutionCreateResponse = world
+            .get("CreateExecution", &launch(name, json!({"n": integer(3)})))
+            .await
+            .unwrap();
+    }
+    world.cluster.forget(NAMESPACE, "gone");
+    for name in ["running", "gone"] {
+        let mut request = id(name);
+        request["cause"] = json!("enough");
+        let _: admin::ExecutionTerminateResponse =
+            world.get("TerminateExecution", &request).await.unwrap();
+    }
+    assert_eq!(phase(&world, "running").await, "ABORTING");
+    assert!(world.cluster.workflow(NAMESPACE, "running").is_none());
+    assert_eq!(phase(&world, "gone").await, "ABORTED");
+    let execution: admin::Execution = world.get("GetExecution", &id("gone")).await.unwrap();
+    let Some(admin::execution_closure::OutputResult::AbortMetadata(abort)) =
+        execution.closure.unwrap().output_result
+    else {
+        panic!("no abort metadata");
+    };
+    assert_eq!(abort.cause, "enough");
+}
+
+async fn a_relaunch_repeats_the_inputs_of_the_user(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let _: admin::ExecutionCreateResponse = world
+        .get(
+            "CreateExecution",
+            &launch("first", json!({"n": integer(9)})),
+        )
+        .await
+        .unwrap();
+    let mut request = id("first");
+    request["name"] = json!("second");
+    let _: admin::ExecutionCreateResponse = world.get("RelaunchExecution", &request).await.unwrap();
+    let resource = world.cluster.workflow(NAMESPACE, "second").unwrap();
+    assert_eq!(resource["inputs"]["literals"]["n"], integer(9));
+    let execution: admin::Execution = world.get("GetExecution", &id("second")).await.unwrap();
+    let metadata = execution.spec.unwrap().metadata.unwrap();
+    assert_eq!(metadata.mode().as_str_name(), "RELAUNCH");
+    assert_eq!(metadata.reference_execution.unwrap().name, "first");
+}
+
+async fn labels_of_executions_are_found_by_tag_filters(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let mut request = launch("tagged", json!({"n": integer(1)}));
+    request["spec"]["labels"] = json!({"values": {"team": "red", "stage": "two"}});
+    request["spec"]["tags"] = json!(["nightly"]);
+    let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
+    for (filters, found) in [
+        ("eq(execution_tag.key,team)", 1),
+        ("eq(execution_tag.key,team)+eq(execution_tag.value,red)", 1),
+        ("eq(execution_tag.key,team)+eq(execution_tag.value,two)", 0),
+        ("eq(admin_tag.name,nightly)", 1),
+        ("ne(execution_tag.value,zz)", 1),
+    ] {
+        let list: admin::ExecutionList = world
+            .get("ListExecutions", &json!({"id": {"project": "flytesnacks", "domain": "development"}, "limit": 5, "filters": filters}))
+            .await
+            .unwrap();
+        assert_eq!(list.executions.len(), found, "{filters}");
+    }
+    assert_eq!(
+        world.cluster.workflow(NAMESPACE, "tagged").unwrap()["metadata"]["labels"]["team"],
+        "red"
+    );
+}
+
+async fn every_project_and_domain_has_its_namespace(store: Store) {
+    let world = World::start(store).await;
+    assert_eq!(
+        world.cluster.namespaces(),
+        [
+            "flytesnacks-development",
+            "flytesnacks-domain",
+            "flytesnacks-production",
+            "flytesnacks-staging"
+        ]
+    );
+    let _: admin::ProjectRegisterResponse = world
+        .get(
+            "RegisterProject",
+            &json!({"project": {"id": "new", "name": "New"}}),
+        )
+        .await
+        .unwrap();
+    let _: admin::ProjectUpdateResponse = world
+        .get(
+            "UpdateProject",
+            &json!({"id": "flytesnacks", "state": "ARCHIVED"}),
+        )
+        .await
+        .unwrap();
+    world.admin.sync_cluster_resources().await.unwrap();
+    assert!(
+        world
+            .cluster
+            .namespaces()
+            .contains(&"new-staging".to_owned())
+    );
+    let status = world
+        .get::<admin::ExecutionCreateResponse>("CreateExecution", &launch("x", json!({})))
+        .await
+        .unwrap_err();
+    assert_eq!(status.message(), "project [flytesnacks] is not active");
+}

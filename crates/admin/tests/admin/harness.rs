@@ -1,0 +1,504 @@
+//! One admin per test: its own database, blob store and cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::body::Body;
+use flyte_admin::{
+    Admin, Dependencies,
+    config::{AdminConfig, DomainConfig, DomainsConfig, ResourceSetConfig, TaskResourcesConfig},
+    targets::ExecutionTargets,
+};
+use flyte_idl::{
+    descriptors,
+    json::{self, Unknown},
+};
+use flyte_platform::{
+    Clock,
+    blob::BlobStore,
+    sql::{Database, DatabaseConfig},
+};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use prost::{Message, Name};
+use prost_reflect::DynamicMessage;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tonic::{Code, Status};
+use tower::ServiceExt as _;
+
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Sqlite,
+    Postgres,
+}
+
+/// A running admin and what it stands on.
+pub(crate) struct World {
+    pub(crate) admin: Admin,
+    pub(crate) database: Database,
+    pub(crate) blobs: BlobStore,
+    pub(crate) cluster: Cluster,
+    grpc: axum::Router,
+    http: axum::Router,
+    _folder: TempDir,
+}
+
+/// The configuration of the recording (recorded/README.md).
+pub(crate) fn config() -> AdminConfig {
+    let domain = |name: &str| DomainConfig {
+        id: name.to_owned(),
+        name: name.to_owned(),
+    };
+    let resources = |cpu: &str, memory: &str, gpu: &str| ResourceSetConfig {
+        cpu: cpu.to_owned(),
+        memory: memory.to_owned(),
+        gpu: gpu.to_owned(),
+        ..ResourceSetConfig::default()
+    };
+    AdminConfig {
+        domains: DomainsConfig(
+            ["development", "staging", "production", "domain"]
+                .map(domain)
+                .to_vec(),
+        ),
+        task_resources: TaskResourcesConfig {
+            defaults: resources("100m", "100Mi", ""),
+            limits: resources("4", "4Gi", "1"),
+        },
+        ..AdminConfig::default()
+    }
+}
+
+impl World {
+    /// A fresh admin with project flytesnacks, whose namespaces exist.
+    pub(crate) async fn start(store: Store) -> Self {
+        Self::start_with(store, config()).await
+    }
+
+    pub(crate) async fn start_with(store: Store, config: AdminConfig) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&database_config(store, folder.path()))
+            .await
+            .unwrap();
+        let blobs = BlobStore::in_memory();
+        let cluster = Cluster::default();
+        let dependencies = Dependencies {
+            database: database.clone(),
+            blobs: blobs.clone(),
+            targets: ExecutionTargets::single(cluster.client()),
+            clock: Clock::system(),
+        };
+        let admin = flyte_admin::wire(dependencies, config);
+        admin.migrate().await.unwrap();
+        admin
+            .seed_projects(&[("flytesnacks".to_owned(), String::new())])
+            .await
+            .unwrap();
+        admin.sync_cluster_resources().await.unwrap();
+        Self {
+            grpc: admin.grpc().prepare().into_axum_router(),
+            http: admin.http(),
+            admin,
+            database,
+            blobs,
+            cluster,
+            _folder: folder,
+        }
+    }
+
+    /// A second admin on the same database, blobs and cluster.
+    pub(crate) fn replica(&self) -> Admin {
+        let dependencies = Dependencies {
+            database: self.database.clone(),
+            blobs: self.blobs.clone(),
+            targets: ExecutionTargets::single(self.cluster.client()),
+            clock: Clock::system(),
+        };
+        flyte_admin::wire(dependencies, config())
+    }
+
+    /// Calls `package.Service/Method` with a request in JSON.
+    pub(crate) async fn call(&self, rpc: &str, request: &Value) -> Result<DynamicMessage, Status> {
+        let (service, method) = rpc.split_once('/').unwrap();
+        let method = descriptors::pool()
+            .get_service_by_name(service)
+            .unwrap()
+            .methods()
+            .find(|known| known.name() == method)
+            .unwrap();
+        let text = request.to_string();
+        let message =
+            json::dynamic_from_slice(Unknown::Refuse, &method.input(), text.as_bytes()).unwrap();
+        let answer = self.call_bytes(rpc, message.encode_to_vec()).await?;
+        Ok(DynamicMessage::decode(method.output(), answer.as_slice()).unwrap())
+    }
+
+    /// Calls an RPC of AdminService with a generated message.
+    pub(crate) async fn admin<Q, A>(&self, method: &str, request: &Q) -> Result<A, Status>
+    where
+        Q: Message + Name,
+        A: Message + Default,
+    {
+        let rpc = format!("flyteidl.service.AdminService/{method}");
+        let answer = self.call_bytes(&rpc, request.encode_to_vec()).await?;
+        Ok(A::decode(answer.as_slice()).unwrap())
+    }
+
+    /// Calls an RPC of AdminService with JSON and reads the answer as a generated message.
+    pub(crate) async fn get<A>(&self, method: &str, request: &Value) -> Result<A, Status>
+    where
+        A: Message + Default,
+    {
+        let rpc = format!("flyteidl.service.AdminService/{method}");
+        let answer = self.call(&rpc, request).await?;
+        Ok(A::decode(answer.encode_to_vec().as_slice()).unwrap())
+    }
+
+    async fn call_bytes(&self, rpc: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let mut frame = vec![0];
+        frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        frame.extend(message);
+        self.call_frame(rpc, frame).await
+    }
+
+    /// Calls an RPC with the bytes of a whole body.
+    pub(crate) async fn call_frame(&self, rpc: &str, frame: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let request = Request::post(format!("/{rpc}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::from(frame))
+            .unwrap();
+        let response = self.grpc.clone().oneshot(request).await.unwrap();
+        if let Some(status) = Status::from_header_map(response.headers())
+            && status.code() != Code::Ok
+        {
+            return Err(status);
+        }
+        let collected = response.into_body().collect().await.unwrap();
+        let status = collected.trailers().and_then(Status::from_header_map);
+        match status {
+            Some(status) if status.code() != Code::Ok => Err(status),
+            _ => Ok(collected.to_bytes()[5..].to_vec()),
+        }
+    }
+
+    /// An HTTP request to the gateway.
+    pub(crate) async fn http(&self, request: Request<Body>) -> Response<axum::body::Bytes> {
+        let response = self.http.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Response::from_parts(parts, body)
+    }
+}
+
+/// The golden data of a file, a line a value.
+pub(crate) fn recorded(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(file);
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Text of a member, empty if it has none.
+pub(crate) fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or_default()
+}
+
+/// Go's name of a code.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unknown => "UNKNOWN",
+        _ => "other",
+    }
+}
+
+/// As much of the Kubernetes API as admin uses, in memory.
+#[derive(Clone, Default)]
+pub(crate) struct Cluster(Arc<Mutex<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    namespaces: BTreeSet<String>,
+    workflows: BTreeMap<(String, String), Value>,
+    /// The API server answers this to creations.
+    refusal: Option<(u16, String)>,
+}
+
+impl Cluster {
+    pub(crate) fn client(&self) -> kube::Client {
+        let objects = self.0.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let objects = objects.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap();
+                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                let answer = answer(&objects, &parts.method, parts.uri.path(), body);
+                Ok::<_, std::convert::Infallible>(answer)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        self.0.lock().unwrap().namespaces.iter().cloned().collect()
+    }
+
+    pub(crate) fn workflow(&self, namespace: &str, name: &str) -> Option<Value> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.lock().unwrap().workflows.get(&key).cloned()
+    }
+
+    /// Removes a resource behind admin's back.
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.lock().unwrap().workflows.remove(&key);
+    }
+
+    /// Makes creations fail until it is called with `None`.
+    pub(crate) fn refuse(&self, refusal: Option<(u16, &str)>) {
+        self.0.lock().unwrap().refusal = refusal.map(|(code, text)| (code, text.to_owned()));
+    }
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Response<Body> {
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
+
+fn answer(
+    objects: &Mutex<Objects>,
+    method: &http::Method,
+    path: &str,
+    body: Value,
+) -> Response<Body> {
+    let mut objects = objects.lock().unwrap();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (method.as_str(), parts.as_slice()) {
+        ("POST", ["api", "v1", "namespaces"]) => {
+            let name = text(&body["metadata"], "name").to_owned();
+            if !objects.namespaces.insert(name.clone()) {
+                return status(
+                    409,
+                    "AlreadyExists",
+                    &format!("namespaces {name:?} already exists"),
+                );
+            }
+            Response::new(Body::from(body.to_string()))
+        }
+        (
+            "POST",
+            [
+                "apis",
+                "flyte.lyft.com",
+                "v1alpha1",
+                "namespaces",
+                namespace,
+                _,
+            ],
+        ) => {
+            if let Some((code, message)) = &objects.refusal {
+                return status(*code, "Invalid", message);
+            }
+            if !objects.namespaces.contains(*namespace) {
+                return status(
+                    404,
+                    "NotFound",
+                    &format!("namespaces {namespace:?} not found"),
+                );
+            }
+            let key = (
+                (*namespace).to_owned(),
+                text(&body["metadata"], "name").to_owned(),
+            );
+            if objects.workflows.contains_key(&key) {
+                return status(409, "AlreadyExists", "already exists");
+            }
+            objects.workflows.insert(key, body.clone());
+            Response::new(Body::from(body.to_string()))
+        }
+        (
+            method,
+            [
+                "apis",
+                "flyte.lyft.com",
+                "v1alpha1",
+                "namespaces",
+                namespace,
+                _,
+                name,
+            ],
+        ) => {
+            let key = ((*namespace).to_owned(), (*name).to_owned());
+            let found = if method == "DELETE" {
+                objects.workflows.remove(&key)
+            } else {
+                objects.workflows.get(&key).cloned()
+            };
+            match found {
+                Some(body) => Response::new(Body::from(body.to_string())),
+                None => status(404, "NotFound", &format!("{name:?} not found")),
+            }
+        }
+        _ => status(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+    }
+}
+
+/// A new database of its own.
+pub(crate) fn database_config(store: Store, folder: &Path) -> DatabaseConfig {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    match store {
+        Store::Sqlite => DatabaseConfig::sqlite(folder.join("admin.db")),
+        Store::Postgres => {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let mut config = DatabaseConfig::default();
+            config.postgres.host = "127.0.0.1".to_owned();
+            config.postgres.port = postgres_port();
+            config.postgres.dbname = format!("Flyte test {number}");
+            config.max_open_connections = 8;
+            config
+        }
+    }
+}
+
+/// The port of this process's PostgreSQL, started on first use.
+fn postgres_port() -> u16 {
+    static PORT: OnceLock<u16> = OnceLock::new();
+    *PORT.get_or_init(|| {
+        let folder = postgres_folder();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        run_postgres(
+            "initdb",
+            &[
+                "-D",
+                folder.to_str().unwrap(),
+                "-U",
+                "postgres",
+                "--auth=trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ],
+        )
+        .status()
+        .unwrap();
+        // The server dies with the thread that started it: one that never ends but with the process.
+        std::thread::spawn(move || {
+            let mut server = run_postgres(
+                "postgres",
+                &[
+                    "-D",
+                    folder.to_str().unwrap(),
+                    "-k",
+                    folder.to_str().unwrap(),
+                    "-p",
+                    &port.to_string(),
+                    "-c",
+                    "listen_addresses=127.0.0.1",
+                    "-c",
+                    "fsync=off",
+                    "-c",
+                    "max_connections=400",
+                ],
+            )
+            .spawn()
+            .unwrap();
+            server.wait().unwrap();
+        });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "PostgreSQL did not start");
+            std::thread::yield_now();
+        }
+        port
+    })
+}
+
+/// A folder that user postgres may write to; what earlier processes left is removed.
+fn postgres_folder() -> PathBuf {
+    let base = std::env::temp_dir();
+    for entry in std::fs::read_dir(&base).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix("flyte-admin-postgres-") else {
+            continue;
+        };
+        if !Path::new("/proc").join(pid).exists() {
+            std::fs::remove_dir_all(entry.path()).unwrap_or_default();
+        }
+    }
+    let folder = base.join(format!("flyte-admin-postgres-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown")
+            .arg("postgres:postgres")
+            .arg(&folder)
+            .status()
+            .unwrap();
+        assert!(owned.success());
+    }
+    folder
+}
+
+/// A PostgreSQL program, as user postgres if this is root, that ends with the thread that starts it.
+fn run_postgres(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "QUIT"]);
+    if rustix::process::geteuid().is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command
+        .arg(postgres_binaries().join(program))
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Debian keeps the server outside the path, in a folder per version.
+fn postgres_binaries() -> PathBuf {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .expect("package postgresql is installed")
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .filter(|path| path.join("postgres").exists())
+        .collect();
+    versions.sort();
+    versions.pop().expect("package postgresql is installed")
+}

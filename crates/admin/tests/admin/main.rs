@@ -1,0 +1,30 @@
+//! flyteadmin against what Go Flyte answered, on SQLite and on a real PostgreSQL.
+//!
+//! PostgreSQL is Debian's package, started in a folder below `target/` on a free port and stopped with this
+//! process. It refuses to run as root, so then it runs as user `postgres` (`setpriv`, util-linux).
+
+mod errors;
+mod events;
+mod executions;
+mod harness;
+mod launch_plans;
+mod lists;
+mod migrations;
+mod registrations;
+mod rest;
+mod seed;
+
+/// Each test once per database.
+macro_rules! on_both_databases {
+    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
+        mod sqlite {
+            $($(#[$meta])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::harness::Store::Sqlite).await; })*
+        }
+        mod postgres {
+            $($(#[$meta])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::harness::Store::Postgres).await; })*
+        }
+    };
+}
+pub(crate) use on_both_databases;

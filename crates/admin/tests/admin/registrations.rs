@@ -1,0 +1,100 @@
+//! Registrations, valid and not, with the compiler's verdicts.
+
+use serde_json::json;
+
+use crate::{
+    harness::{Store, World, code_name, recorded, text},
+    on_both_databases,
+};
+
+on_both_databases!(
+    registrations_get_the_verdict_of_the_reference,
+    concurrent_registrations_of_one_task_end_with_one_winner,
+    a_workflow_that_would_overwrite_the_closure_of_another_is_refused
+);
+
+async fn registrations_get_the_verdict_of_the_reference(store: Store) {
+    let world = World::start(store).await;
+    let mut wrong = Vec::new();
+    for case in recorded("compiler-errors.jsonl") {
+        let (rpc, code) = (text(&case, "rpc"), text(&case, "code"));
+        let answer = world.call(rpc, &case["request"]).await;
+        let (ours, message) = match &answer {
+            Ok(_) => ("OK", String::new()),
+            Err(status) => (code_name(status.code()), status.message().to_owned()),
+        };
+        // INTERNAL is a panic of the reference; the compiler's own deviations are its crate's to list.
+        if code != "INTERNAL" && (ours != code || message != text(&case, "message")) {
+            wrong.push(format!(
+                "{} ({}):\n    recorded {code} {:?}\n    ours     {ours} {message:?}",
+                text(&case, "note"),
+                text(&case, "rule"),
+                text(&case, "message")
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn task(name: &str, image: &str) -> serde_json::Value {
+    json!({
+        "id": {"resource_type": "TASK", "project": "flytesnacks", "domain": "development", "name": name, "version": "v"},
+        "spec": {"template": {
+            "type": "python-task",
+            "metadata": {"runtime": {"type": "FLYTE_SDK", "version": "1", "flavor": "python"}},
+            "interface": {},
+            "container": {"image": image, "args": ["x"]},
+        }},
+    })
+}
+
+async fn concurrent_registrations_of_one_task_end_with_one_winner(store: Store) {
+    let world = World::start(store).await;
+    let rpc = "flyteidl.service.AdminService/CreateTask";
+    let request = task("raced", "i");
+    let answers = futures::future::join_all((0..8).map(|_| world.call(rpc, &request))).await;
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|answer| {
+            answer
+                .as_ref()
+                .map_or_else(|status| code_name(status.code()), |_| "OK")
+        })
+        .collect();
+    assert_eq!(
+        codes.iter().filter(|code| **code == "OK").count(),
+        1,
+        "{codes:?}"
+    );
+    assert!(
+        codes
+            .iter()
+            .all(|code| matches!(*code, "OK" | "ALREADY_EXISTS")),
+        "{codes:?}"
+    );
+    let status = world.call(rpc, &task("raced", "other")).await.unwrap_err();
+    assert!(
+        status.message().starts_with("raced task with different structure already exists. (Please register a new version of the task):\n/template/container/image:"),
+        "{}",
+        status.message()
+    );
+}
+
+async fn a_workflow_that_would_overwrite_the_closure_of_another_is_refused(store: Store) {
+    let world = World::start(store).await;
+    for version in ["a/../../b", "v?x", "v#y"] {
+        let request = json!({
+            "id": {"resource_type": "WORKFLOW", "project": "flytesnacks", "domain": "development", "name": "w", "version": version},
+            "spec": {"template": {}},
+        });
+        let status = world
+            .call("flyteidl.service.AdminService/CreateWorkflow", &request)
+            .await
+            .unwrap_err();
+        assert!(
+            status.message().starts_with("version "),
+            "{}",
+            status.message()
+        );
+    }
+}
