@@ -14,6 +14,7 @@ pub mod launch_plans;
 pub mod layout;
 pub mod literals;
 pub mod names;
+pub mod promise;
 pub mod quantity;
 pub mod reference;
 pub mod single_task;

@@ -14,6 +14,7 @@
 mod decode;
 mod encode;
 mod parse;
+mod scalar;
 mod structs;
 mod time;
 

@@ -1,7 +1,5 @@
 //! Bindings: where each input of a node comes from, and whether it may (spec 08 A8).
 
-use std::sync::LazyLock;
-
 use flyte_idl::{
     core::{
         Binding, BindingData, LiteralType, Node, OutputReference, Scalar, SimpleType, Variable,
@@ -9,24 +7,19 @@ use flyte_idl::{
     },
     text::prototext,
 };
-use regex::Regex;
 
 use super::{
     Rules,
     edges::Direction,
     errors::{Collector, CompileError, Mismatch},
-    graph::{Graph, Outputs, Provider},
+    graph::{Graph, Outputs},
     interface::Variables,
 };
 use crate::{
     layout::START_NODE,
+    promise::{attribute_type, parse_variable},
     types::{self, castable, simple_or_none},
 };
-
-/// `name`, or `[2].name` for an element of a list.
-static VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?:\[([0-9]+)\]\.)?([0-9A-Za-z_]+)").expect("the pattern is a constant")
-});
 
 /// The input of a node that is bound.
 struct Slot<'a> {
@@ -310,7 +303,11 @@ impl Graph<'_, '_> {
             errors.add(CompileError::parameter_not_bound(slot.id, slot.parameter));
             return None;
         };
-        let Some(reference) = parse_variable(&promise.var, provider) else {
+        let known = |name: &str| match &provider.outputs {
+            Outputs::Known(outputs) => outputs.contains_key(name),
+            Outputs::Broken => false,
+        };
+        let Some(reference) = parse_variable(&promise.var, known) else {
             errors.add(CompileError::syntax_error(slot.id, &promise.var));
             return None;
         };
@@ -346,7 +343,7 @@ impl Graph<'_, '_> {
         };
         let untyped = LiteralType::default();
         let mut source = variable.r#type.as_ref().unwrap_or(&untyped);
-        if reference.indexed {
+        if reference.index.is_some() {
             match &source.r#type {
                 Some(Type::CollectionType(element)) => source = element,
                 _ => errors.add(mismatch(Some(source))),
@@ -464,52 +461,5 @@ fn go_type(scalar: &Scalar) -> &'static str {
         Some(scalar::Value::Generic(_)) => "*core.Scalar_Generic",
         Some(scalar::Value::StructuredDataset(_)) => "*core.Scalar_StructuredDataset",
         Some(scalar::Value::Union(_)) => "*core.Scalar_Union",
-    }
-}
-
-struct Reference<'a> {
-    name: &'a str,
-    indexed: bool,
-}
-
-/// A variable of exactly this name, else what the pattern finds if it finds it once. The reference knows only
-/// the pattern, which takes `a-b` for two variables (spec 08 A18, 12).
-fn parse_variable<'a>(text: &'a str, provider: &Provider) -> Option<Reference<'a>> {
-    if let Outputs::Known(outputs) = &provider.outputs
-        && outputs.contains_key(text)
-    {
-        return Some(Reference {
-            name: text,
-            indexed: false,
-        });
-    }
-    let mut matches = VARIABLE.captures_iter(text);
-    let only = matches.next()?;
-    if matches.next().is_some() {
-        return None;
-    }
-    let index = only.get(1);
-    if let Some(index) = index {
-        index.as_str().parse::<i64>().ok()?;
-    }
-    Some(Reference {
-        name: only.get(2)?.as_str(),
-        indexed: index.is_some(),
-    })
-}
-
-/// The type of an attribute: the element of a list, the value of a map, the field of a dataclass; of anything
-/// else, itself. `None` for a field that the dataclass does not have.
-fn attribute_type<'a>(source: &'a LiteralType, key: &str) -> Option<&'a LiteralType> {
-    match &source.r#type {
-        Some(Type::CollectionType(element)) => return Some(element),
-        Some(Type::MapValueType(value)) => return Some(value),
-        _ => {}
-    }
-    match &source.structure {
-        Some(structure) if !structure.dataclass_type.is_empty() => {
-            structure.dataclass_type.get(key)
-        }
-        _ => Some(source),
     }
 }

@@ -25,8 +25,11 @@ fn gates() -> impl Strategy<Value = Vec<Node>> {
 }
 
 fn gate(index: usize, waits: &[usize], approves: bool) -> Node {
-    let inputs = waits.iter().map(|node| Binding {
-        var: format!("v{node}"),
+    // What an approval takes it gives, so that the first input makes the output that others take.
+    let approves = approves && !waits.is_empty();
+    let names = std::iter::once("o".to_owned()).chain((1..).map(|n| format!("v{n}")));
+    let inputs = waits.iter().zip(names).map(|(node, var)| Binding {
+        var,
         binding: Some(BindingData {
             value: Some(binding_data::Value::Promise(OutputReference {
                 node_id: format!("n{node}"),
