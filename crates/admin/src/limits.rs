@@ -45,10 +45,14 @@ pub(crate) async fn enforce(
         Err(status) => status.into_http(),
         Ok(request) => match deadline(&request) {
             None => next.run(request).await,
-            Some(deadline) => match tokio::time::timeout(deadline, next.run(request)).await {
-                Ok(response) => response,
-                Err(_elapsed) => Status::deadline_exceeded("context deadline exceeded").into_http(),
-            },
+            Some(deadline) => {
+                let start = tokio::time::Instant::now();
+                match tokio::time::timeout(deadline, next.run(request)).await {
+                    // Timers count milliseconds, deadlines nanoseconds.
+                    Ok(response) if start.elapsed() <= deadline => response,
+                    _ => Status::deadline_exceeded("context deadline exceeded").into_http(),
+                }
+            }
         },
     }
 }

@@ -245,7 +245,11 @@ fn base32(bytes: &[u8]) -> String {
 }
 
 /// Checks of download requests, whose texts differ from those of uploads.
-fn download_expiry(asked: Option<&prost_types::Duration>, service: &Service) -> Result<Expiry> {
+fn download_expiry(
+    asked: Option<&prost_types::Duration>,
+    service: &Service,
+    prefix: &str,
+) -> Result<Expiry> {
     let max = service
         .config
         .server
@@ -261,7 +265,7 @@ fn download_expiry(asked: Option<&prost_types::Duration>, service: &Service) -> 
     let limit = i64::try_from(max.as_nanos()).unwrap_or(i64::MAX);
     let invalid = |rule: String| {
         Error::Invalid(format!(
-            "error while validating request. Error: expiresIn is invalid. Error: input duration [{}] {rule}",
+            "{prefix} expiresIn is invalid. Error: input duration [{}] {rule}",
             duration::format(length)
         ))
     };
@@ -283,7 +287,11 @@ pub(crate) async fn download_location(
     request: CreateDownloadLocationRequest,
 ) -> Result<CreateDownloadLocationResponse> {
     service.allow(caller, Action::Read, ("", ""))?;
-    let expiry = download_expiry(request.expires_in.as_ref(), service)?;
+    let expiry = download_expiry(
+        request.expires_in.as_ref(),
+        service,
+        "error while validating request:",
+    )?;
     // The store signs for its own container alone: the reference signs anything (spec 01 §24 no. 22).
     let signed = service
         .blobs
@@ -301,7 +309,11 @@ pub(crate) async fn download_link(
     caller: &Caller,
     mut request: CreateDownloadLinkRequest,
 ) -> Result<CreateDownloadLinkResponse> {
-    let expiry = download_expiry(request.expires_in.as_ref(), service)?;
+    let expiry = download_expiry(
+        request.expires_in.as_ref(),
+        service,
+        "error while validating request. Error:",
+    )?;
     let invalid =
         |rule: &str| Error::Invalid(format!("error while validating request. Error: {rule}"));
     if request.artifact_type == wire::ArtifactType::Undefined as i32 {

@@ -265,6 +265,10 @@ fn strict(what: &str, entries: &[ResourceEntry], id: &str) -> Result<Asked> {
     let mut asked = Asked::new();
     for entry in entries {
         let kind = ResourceName::try_from(entry.name).unwrap_or(ResourceName::Unknown);
+        // These are the compiler's to refuse.
+        if matches!(kind, ResourceName::Unknown | ResourceName::Storage) {
+            continue;
+        }
         let name = kind.as_str_name();
         if asked.iter().any(|(known, _)| *known == kind) {
             return Err(Error::Invalid(format!(

@@ -4,7 +4,7 @@ use flyte_core::{
     compiler, digest,
     identifiers::{EntityId, ResourceType},
 };
-use flyte_idl::{admin, core, text};
+use flyte_idl::{admin, core};
 use flyte_platform::sql::DbError;
 
 use super::{
@@ -200,9 +200,4 @@ pub(crate) async fn list(
         token: query.next_token(tasks.len()),
         tasks: tasks.into_iter().map(message).collect(),
     })
-}
-
-/// The text of an id in errors.
-pub(crate) fn id_text(id: &EntityId) -> String {
-    text::prototext(&id.to_proto())
 }

@@ -113,7 +113,7 @@ type Required = (Vec<core::CompiledTask>, Vec<LaunchPlanInterface>);
 /// One query per kind; the first of the sorted ids that is missing is the answer.
 async fn load_requirements(service: &Service, needed: &compiler::Requirements) -> Result<Required> {
     let mut tx = service.database.read().await?;
-    let ids = complete(&needed.tasks)?;
+    let ids = complete(&needed.tasks, ResourceType::Task)?;
     let found = repository::tasks::get_many(&mut tx, &ids).await?;
     let mut tasks = Vec::with_capacity(ids.len());
     for id in &ids {
@@ -123,7 +123,7 @@ async fn load_requirements(service: &Service, needed: &compiler::Requirements) -
             .ok_or_else(|| missing(id))?;
         tasks.push(task.closure.compiled_task.clone().unwrap_or_default());
     }
-    let ids = complete(&needed.launch_plans)?;
+    let ids = complete(&needed.launch_plans, ResourceType::LaunchPlan)?;
     let found = repository::launch_plans::get_many(&mut tx, &ids).await?;
     let mut plans = Vec::with_capacity(ids.len());
     for id in &ids {
@@ -140,17 +140,18 @@ async fn load_requirements(service: &Service, needed: &compiler::Requirements) -
     Ok((tasks, plans))
 }
 
-/// An incomplete reference names nothing that exists.
-fn complete(ids: &[core::Identifier]) -> Result<Vec<EntityId>> {
+/// The ids of the right kind; of those of another kind the compiler will say that they do not exist. An
+/// incomplete one names nothing that exists.
+fn complete(ids: &[core::Identifier], expected: ResourceType) -> Result<Vec<EntityId>> {
     ids.iter()
+        .filter(|id| id.resource_type == expected as i32)
         .map(|id| {
             EntityId::any(Some(id)).map_err(|_incomplete| {
                 let untyped = core::Identifier {
                     resource_type: ResourceType::Unspecified as i32,
                     ..id.clone()
                 };
-                let kind = id.resource_type().as_str_name();
-                Error::missing_entity(kind, &text::prototext(&untyped))
+                Error::missing_entity(expected.as_str_name(), &text::prototext(&untyped))
             })
         })
         .collect()

@@ -441,9 +441,15 @@ fn postgres_port() -> u16 {
             server.wait().unwrap();
         });
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let port_text = port.to_string();
+        let accepts = || {
+            run_postgres("pg_isready", &["-h", "127.0.0.1", "-p", &port_text])
+                .status()
+                .unwrap()
+                .success()
+        };
+        while !accepts() {
             assert!(Instant::now() < deadline, "PostgreSQL did not start");
-            std::thread::yield_now();
         }
         port
     })

@@ -13,6 +13,20 @@ on_both_databases!(
     a_workflow_that_would_overwrite_the_closure_of_another_is_refused
 );
 
+/// The compiler decides otherwise on purpose, or prints in order what Go prints at random (spec 08 A18).
+const COMPILER_DEVIATIONS: [&str; 10] = [
+    "sub-workflow without id",
+    "cycle not reachable from start",
+    "scalar operand",
+    "promise variable with a dash",
+    "two words as variable",
+    "dataclass for an integer",
+    "integer for a dataclass",
+    "branch input promises a later node",
+    "branch input promises a later branch",
+    "approve gate promises a later gate",
+];
+
 async fn registrations_get_the_verdict_of_the_reference(store: Store) {
     let world = World::start(store).await;
     let mut wrong = Vec::new();
@@ -23,7 +37,10 @@ async fn registrations_get_the_verdict_of_the_reference(store: Store) {
             Ok(_) => ("OK", String::new()),
             Err(status) => (code_name(status.code()), status.message().to_owned()),
         };
-        // INTERNAL is a panic of the reference; the compiler's own deviations are its crate's to list.
+        if COMPILER_DEVIATIONS.contains(&text(&case, "note")) {
+            continue;
+        }
+        // INTERNAL is a panic of the reference.
         if code != "INTERNAL" && (ours != code || message != text(&case, "message")) {
             wrong.push(format!(
                 "{} ({}):\n    recorded {code} {:?}\n    ours     {ours} {message:?}",

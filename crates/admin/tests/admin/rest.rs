@@ -25,6 +25,7 @@ const DEVIATIONS: &[(&str, &str)] = &[
     ("panic", "no request panics"),
     ("expires 10s", "the store of the tests cannot sign"),
     ("depth bad", "answered before the RPC is found missing"),
+    ("PUT id mismatch in launch plan", "a wrong type is refused"),
     ("openapi POST", "the document comes with the console"),
     ("GetTask with resource type", "a wrong type is refused"),
 ];
