@@ -197,6 +197,12 @@ impl BlobStore {
             .map_err(|error| BlobError::store(reference, error))
     }
 
+    /// Whether an object of this many bytes is over `storage.limits.maxDownloadMBs`.
+    pub fn exceeds_limit(&self, bytes: u64) -> bool {
+        let limit = self.inner.max_download_mb;
+        limit > 0 && bytes > limit * 1024 * 1024
+    }
+
     /// Writes an object, replacing what was there.
     pub async fn put(&self, reference: &str, bytes: Bytes) -> Result<(), BlobError> {
         self.put_with(reference, bytes, PutOptions::default()).await

@@ -1,0 +1,173 @@
+//! Section `propeller` (spec 04 §14.1).
+
+use flyte_platform::config::Duration;
+use serde::{Deserialize, Serialize};
+
+/// Section `propeller`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct PropellerConfig {
+    /// Kubeconfig file; empty is in-cluster, then the usual places.
+    pub kube_config: String,
+    /// Namespace to watch; `all` for every one.
+    pub limit_namespace: String,
+    /// Port of metrics and health.
+    pub prof_port: u16,
+    /// Where metadata goes below the container.
+    pub metadata_prefix: String,
+    /// Where raw data goes when an execution names no place.
+    pub rawoutput_prefix: String,
+    /// First part of metric names.
+    pub metrics_prefix: String,
+    /// Rounds that may fail before a workflow is given up.
+    pub max_workflow_retries: u32,
+    /// Hours that finished resources are kept; at most 23, 0 keeps them.
+    pub max_ttl_hours: u32,
+    /// How often finished resources are looked for.
+    pub gc_interval: Duration,
+    /// Identifies this engine to admin.
+    pub cluster_id: String,
+    /// Creates the FlyteWorkflow definition at start.
+    pub create_flyteworkflow_crd: bool,
+    /// Limits and defaults of nodes.
+    pub node_config: NodeConfig,
+    /// How events carry data.
+    pub event_config: EventConfig,
+    /// Only workflows with these values of label `shard-key`.
+    pub include_shard_key_label: Vec<String>,
+    /// Not workflows with these values of label `shard-key`.
+    pub exclude_shard_key_label: Vec<String>,
+    /// Only workflows of these projects.
+    pub include_project_label: Vec<String>,
+    /// Not workflows of these projects.
+    pub exclude_project_label: Vec<String>,
+    /// Only workflows of these domains.
+    pub include_domain_label: Vec<String>,
+    /// Not workflows of these domains.
+    pub exclude_domain_label: Vec<String>,
+}
+
+impl Default for PropellerConfig {
+    fn default() -> Self {
+        Self {
+            kube_config: String::new(),
+            limit_namespace: "all".into(),
+            prof_port: 10254,
+            metadata_prefix: "metadata/propeller".into(),
+            rawoutput_prefix: String::new(),
+            metrics_prefix: "flyte".into(),
+            max_workflow_retries: 10,
+            max_ttl_hours: 23,
+            gc_interval: Duration::minutes(30),
+            cluster_id: "propeller".into(),
+            create_flyteworkflow_crd: false,
+            node_config: NodeConfig::default(),
+            event_config: EventConfig::default(),
+            include_shard_key_label: Vec::new(),
+            exclude_shard_key_label: Vec::new(),
+            include_project_label: Vec::new(),
+            exclude_project_label: Vec::new(),
+            include_domain_label: Vec::new(),
+            exclude_domain_label: Vec::new(),
+        }
+    }
+}
+
+impl PropellerConfig {
+    /// The label selector of the workflows that this engine runs (spec 04 §2.2, §2.6).
+    pub fn selector(&self) -> String {
+        let mut terms = vec![format!(
+            "{} notin ({})",
+            flyte_crd::TERMINATION_LABEL,
+            flyte_crd::TERMINATED
+        )];
+        for (label, operator, values) in [
+            ("shard-key", "in", &self.include_shard_key_label),
+            ("shard-key", "notin", &self.exclude_shard_key_label),
+            ("project", "in", &self.include_project_label),
+            ("project", "notin", &self.exclude_project_label),
+            ("domain", "in", &self.include_domain_label),
+            ("domain", "notin", &self.exclude_domain_label),
+        ] {
+            if !values.is_empty() {
+                terms.push(format!("{label} {operator} ({})", values.join(",")));
+            }
+        }
+        terms.join(",")
+    }
+}
+
+/// Section `propeller.node-config`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct NodeConfig {
+    /// For nodes that name none.
+    pub default_deadlines: DefaultDeadlines,
+    /// Attempts lost to the system before a node fails.
+    pub max_node_retries_system_failures: u32,
+    /// From which failure on an attempt is not interruptible; negative counts from the last.
+    pub interruptible_failure_threshold: i32,
+    /// Attempts of nodes that name none.
+    pub default_max_attempts: u32,
+    /// Counts all failures alike.
+    pub ignore_retry_cause: bool,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            default_deadlines: DefaultDeadlines::default(),
+            max_node_retries_system_failures: 3,
+            interruptible_failure_threshold: -1,
+            default_max_attempts: 1,
+            ignore_retry_cause: false,
+        }
+    }
+}
+
+/// Section `propeller.node-config.default-deadlines`; zero is none.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct DefaultDeadlines {
+    /// Longest time of one attempt.
+    pub node_execution_deadline: Duration,
+    /// Longest time from being queued.
+    pub node_active_deadline: Duration,
+}
+
+/// Section `propeller.event-config`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct EventConfig {
+    /// How inputs and outputs stand in events.
+    pub raw_output_policy: RawOutputPolicy,
+}
+
+/// How inputs and outputs stand in events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawOutputPolicy {
+    /// As URIs.
+    #[default]
+    Reference,
+    /// As they are.
+    Inline,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_selector_leaves_finished_workflows_and_other_shards_out() {
+        let config = PropellerConfig {
+            include_shard_key_label: vec!["1".into(), "2".into()],
+            exclude_project_label: vec!["p".into()],
+            ..PropellerConfig::default()
+        };
+        assert_eq!(
+            config.selector(),
+            "termination-status notin (terminated),shard-key in (1,2),project notin (p)"
+        );
+    }
+}

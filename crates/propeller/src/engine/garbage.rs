@@ -1,0 +1,83 @@
+//! Deleting finished resources whose time is over (spec 04 §2.7).
+
+use flyte_crd::{COMPLETED_TIME_LABEL, FlyteWorkflow, TERMINATED, TERMINATION_LABEL};
+use futures::StreamExt as _;
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+    core::PartialObjectMeta,
+};
+
+/// How many resources are deleted side by side.
+const DELETIONS_AT_ONCE: usize = 16;
+
+/// Deletes every finished resource that completed more than `ttl_hours` ago. Listed once over all namespaces.
+pub(super) async fn collect(
+    client: Client,
+    workflows: Api<PartialObjectMeta<FlyteWorkflow>>,
+    ttl_hours: u32,
+    now: Timestamp,
+) {
+    let selector = format!("{TERMINATION_LABEL}={TERMINATED},{COMPLETED_TIME_LABEL}");
+    let listed = match workflows
+        .list(&ListParams::default().labels(&selector))
+        .await
+    {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list finished workflows");
+            return;
+        }
+    };
+    let old = listed.items.into_iter().filter(|found| {
+        found
+            .labels()
+            .get(COMPLETED_TIME_LABEL)
+            .is_some_and(|completed| is_over(completed, ttl_hours, now))
+    });
+    futures::stream::iter(old)
+        .for_each_concurrent(DELETIONS_AT_ONCE, |found| {
+            let api: Api<FlyteWorkflow> =
+                Api::namespaced(client.clone(), found.namespace().as_deref().unwrap_or_default());
+            async move {
+                if let Err(error) = api.delete(&found.name_any(), &DeleteParams::background()).await {
+                    tracing::debug!(%error, exec_id = found.name_any(), "cannot delete a finished workflow");
+                }
+            }
+        })
+        .await;
+}
+
+/// Whether the hour `YYYY-MM-DD.HH` is more than `ttl_hours` before now.
+fn is_over(completed: &str, ttl_hours: u32, now: Timestamp) -> bool {
+    let Some((date, hour)) = completed.split_once('.') else {
+        return false;
+    };
+    let Ok(hour) = format!("{date}T{hour}:00:00").parse::<DateTime>() else {
+        return false;
+    };
+    let Ok(hour) = hour.to_zoned(TimeZone::UTC) else {
+        return false;
+    };
+    now.duration_since(hour.timestamp()).as_hours() > i64::from(ttl_hours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_are_kept_for_their_time() {
+        let now: Timestamp = "2026-01-02T12:30:00Z".parse().unwrap();
+        for (completed, expected) in [
+            ("2026-01-02.11", false),
+            ("2026-01-01.13", false),
+            ("2026-01-01.12", true),
+            ("2025-12-31.00", true),
+            ("yesterday", false),
+        ] {
+            assert_eq!(is_over(completed, 23, now), expected, "{completed}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! What admin is told (spec 04 §11). Pure.
+
+use flyte_core::{identifiers::ExecutionId, unique_id::Parent};
+use flyte_crd::status::TaskPhase;
+use flyte_idl::{
+    core::{
+        ExecutionError, Identifier, NodeExecutionIdentifier,
+        node_execution::Phase as NodeEventPhase, task_execution::Phase as TaskEventPhase,
+        workflow_execution::Phase as WorkflowEventPhase,
+    },
+    event::{
+        EventReason, NodeExecutionEvent, ParentNodeExecutionMetadata, TaskExecutionEvent,
+        TaskExecutionMetadata, TaskNodeMetadata, WorkflowExecutionEvent, node_execution_event,
+        task_execution_event, task_execution_metadata::InstanceClass, workflow_execution_event,
+    },
+};
+use flyte_plugins::PhaseInfo;
+use jiff::Timestamp;
+
+/// Longer error messages are cut in the middle (spec 04 §3.5).
+const MAX_MESSAGE_BYTES: usize = 102_400;
+/// Version of the events' own conventions.
+const EVENT_VERSION: i32 = 1;
+
+/// One event for admin.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Of the workflow.
+    Workflow(Box<WorkflowExecutionEvent>),
+    /// Of a node.
+    Node(Box<NodeExecutionEvent>),
+    /// Of an attempt of a task.
+    Task(Box<TaskExecutionEvent>),
+}
+
+impl Event {
+    /// Whether it says that its entity has ended, so that "already ended" answers it well enough (spec 04 §11.4).
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            Self::Workflow(event) => matches!(
+                event.phase(),
+                WorkflowEventPhase::Succeeded
+                    | WorkflowEventPhase::Failed
+                    | WorkflowEventPhase::Aborted
+                    | WorkflowEventPhase::TimedOut
+            ),
+            Self::Node(event) => matches!(
+                event.phase(),
+                NodeEventPhase::Succeeded
+                    | NodeEventPhase::Failed
+                    | NodeEventPhase::Aborted
+                    | NodeEventPhase::Skipped
+                    | NodeEventPhase::TimedOut
+                    | NodeEventPhase::Recovered
+            ),
+            Self::Task(event) => {
+                matches!(
+                    event.phase(),
+                    TaskEventPhase::Succeeded | TaskEventPhase::Failed | TaskEventPhase::Aborted
+                )
+            }
+        }
+    }
+}
+
+/// A point in time on the wire.
+pub fn proto_time(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
+}
+
+/// An error whose message fits into an event.
+fn cut(mut error: ExecutionError) -> ExecutionError {
+    if error.message.len() > MAX_MESSAGE_BYTES {
+        let half = MAX_MESSAGE_BYTES / 2;
+        let head = error
+            .message
+            .get(..floor(&error.message, half))
+            .unwrap_or_default();
+        let tail = error
+            .message
+            .get(floor(&error.message, error.message.len() - half)..)
+            .unwrap_or_default();
+        error.message = format!("{head}\n... <Message Truncated> ...\n{tail}");
+    }
+    error
+}
+
+/// The largest character boundary not beyond `index`.
+pub(crate) fn floor(text: &str, index: usize) -> usize {
+    let mut index = index.min(text.len());
+    while !text.is_char_boundary(index) {
+        index -= 1;
+    }
+    index
+}
+
+/// A workflow event.
+pub fn workflow(
+    execution: &ExecutionId,
+    producer: &str,
+    phase: WorkflowEventPhase,
+    occurred_at: Timestamp,
+    output: Option<WorkflowOutput>,
+) -> Event {
+    let output_result = output.map(|output| match output {
+        WorkflowOutput::Uri(uri) => workflow_execution_event::OutputResult::OutputUri(uri),
+        WorkflowOutput::Error(error) => workflow_execution_event::OutputResult::Error(cut(error)),
+    });
+    Event::Workflow(Box::new(WorkflowExecutionEvent {
+        execution_id: Some(execution.to_proto()),
+        producer_id: producer.to_owned(),
+        phase: phase.into(),
+        occurred_at: Some(proto_time(occurred_at)),
+        output_result,
+    }))
+}
+
+/// What a workflow event ends with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WorkflowOutput {
+    /// Where the outputs are.
+    Uri(String),
+    /// Why it failed.
+    Error(ExecutionError),
+}
+
+/// The node that events speak of.
+#[derive(Clone, Debug)]
+pub struct NodeIdentity<'a> {
+    /// The execution.
+    pub execution: &'a ExecutionId,
+    /// This engine.
+    pub producer: &'a str,
+    /// The node's id within the execution.
+    pub unique_id: &'a str,
+    /// The node's id within its workflow.
+    pub spec_id: &'a str,
+    /// The author's name for it.
+    pub name: &'a str,
+    /// The node around it.
+    pub parent: Option<&'a Parent>,
+    /// Where its inputs are.
+    pub inputs: String,
+    /// What it runs.
+    pub target: Option<Identifier>,
+    /// Whether it runs a sub-workflow.
+    pub is_parent: bool,
+    /// Whether it is a start node, which has no inputs.
+    pub is_start: bool,
+}
+
+/// What is particular to one node event.
+#[derive(Clone, Debug, Default)]
+pub struct NodeDetails {
+    /// Where the outputs are.
+    pub outputs: Option<String>,
+    /// Why it failed.
+    pub error: Option<ExecutionError>,
+    /// Where the deck is.
+    pub deck: String,
+    /// Where the checkpoint of a task is; terminal events of tasks carry it.
+    pub checkpoint: Option<String>,
+}
+
+/// A node event.
+pub fn node(
+    identity: &NodeIdentity<'_>,
+    phase: NodeEventPhase,
+    now: Timestamp,
+    details: NodeDetails,
+) -> Event {
+    let output_result = match (details.error, details.outputs) {
+        (Some(error), _) => Some(node_execution_event::OutputResult::Error(cut(error))),
+        (None, Some(uri)) => Some(node_execution_event::OutputResult::OutputUri(uri)),
+        (None, None) => None,
+    };
+    Event::Node(Box::new(NodeExecutionEvent {
+        id: Some(NodeExecutionIdentifier {
+            node_id: identity.unique_id.to_owned(),
+            execution_id: Some(identity.execution.to_proto()),
+        }),
+        producer_id: identity.producer.to_owned(),
+        phase: phase.into(),
+        occurred_at: Some(proto_time(now)),
+        reported_at: Some(proto_time(now)),
+        input_value: (!identity.is_start)
+            .then(|| node_execution_event::InputValue::InputUri(identity.inputs.clone())),
+        output_result,
+        deck_uri: details.deck,
+        target_metadata: details.checkpoint.map(|checkpoint_uri| {
+            node_execution_event::TargetMetadata::TaskNodeMetadata(TaskNodeMetadata {
+                checkpoint_uri,
+                ..TaskNodeMetadata::default()
+            })
+        }),
+        parent_node_metadata: identity.parent.map(|parent| ParentNodeExecutionMetadata {
+            node_id: parent.unique_id.clone(),
+        }),
+        retry_group: identity
+            .parent
+            .map(|parent| parent.attempt.to_string())
+            .unwrap_or_default(),
+        spec_node_id: identity.spec_id.to_owned(),
+        node_name: identity.name.to_owned(),
+        event_version: EVENT_VERSION,
+        is_parent: identity.is_parent,
+        target_entity: identity.target.clone(),
+        ..NodeExecutionEvent::default()
+    }))
+}
+
+/// The event of a node that was terminated; it carries less than others (spec 04 §11.6).
+pub fn node_aborted(identity: &NodeIdentity<'_>, reason: &str, now: Timestamp) -> Event {
+    let error = ExecutionError {
+        code: "NodeAborted".into(),
+        message: reason.to_owned(),
+        ..ExecutionError::default()
+    };
+    Event::Node(Box::new(NodeExecutionEvent {
+        id: Some(NodeExecutionIdentifier {
+            node_id: identity.unique_id.to_owned(),
+            execution_id: Some(identity.execution.to_proto()),
+        }),
+        producer_id: identity.producer.to_owned(),
+        phase: NodeEventPhase::Aborted.into(),
+        occurred_at: Some(proto_time(now)),
+        reported_at: Some(proto_time(now)),
+        output_result: Some(node_execution_event::OutputResult::Error(cut(error))),
+        target_entity: identity.target.clone(),
+        ..NodeExecutionEvent::default()
+    }))
+}
+
+/// The attempt that task events speak of.
+#[derive(Clone, Debug)]
+pub struct TaskIdentity<'a> {
+    /// The node.
+    pub node: &'a NodeIdentity<'a>,
+    /// The task.
+    pub task: Identifier,
+    /// Its type.
+    pub task_type: &'a str,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// Name of the attempt.
+    pub generated_name: &'a str,
+    /// The plugin that runs it.
+    pub plugin: &'a str,
+    /// Whether its machine can be taken away.
+    pub interruptible: bool,
+    /// Whether the older single reason is left out.
+    pub send_object_events: bool,
+}
+
+/// A task event for a phase that a plugin reported. `outputs` is given on success.
+pub fn task(
+    identity: &TaskIdentity<'_>,
+    info: &PhaseInfo,
+    now: Timestamp,
+    outputs: Option<&str>,
+) -> Event {
+    let phase = match info.phase {
+        TaskPhase::Queued => TaskEventPhase::Queued,
+        TaskPhase::Initializing => TaskEventPhase::Initializing,
+        TaskPhase::WaitingForResources => TaskEventPhase::WaitingForResources,
+        TaskPhase::Running => TaskEventPhase::Running,
+        TaskPhase::Success => TaskEventPhase::Succeeded,
+        TaskPhase::RetryableFailure | TaskPhase::PermanentFailure => TaskEventPhase::Failed,
+        TaskPhase::Aborted => TaskEventPhase::Aborted,
+        TaskPhase::Undefined
+        | TaskPhase::NotReady
+        | TaskPhase::WaitingForCache
+        | TaskPhase::Unknown(_) => TaskEventPhase::Undefined,
+    };
+    let occurred_at = proto_time(info.info.occurred_at.unwrap_or(now));
+    let failed = matches!(
+        info.phase,
+        TaskPhase::RetryableFailure | TaskPhase::PermanentFailure
+    );
+    let output_result = match (&info.error, outputs) {
+        (Some(error), _) if failed => Some(task_execution_event::OutputResult::Error(cut(
+            error.clone()
+        ))),
+        (_, Some(uri)) => Some(task_execution_event::OutputResult::OutputUri(
+            uri.to_owned(),
+        )),
+        _ => None,
+    };
+    let reasons = if info.reason.is_empty() {
+        Vec::new()
+    } else {
+        vec![EventReason {
+            reason: info.reason.clone(),
+            occurred_at: Some(occurred_at),
+        }]
+    };
+    #[expect(deprecated, reason = "older consoles read the single reason")]
+    Event::Task(Box::new(TaskExecutionEvent {
+        task_id: Some(identity.task.clone()),
+        parent_node_execution_id: Some(NodeExecutionIdentifier {
+            node_id: identity.node.unique_id.to_owned(),
+            execution_id: Some(identity.node.execution.to_proto()),
+        }),
+        retry_attempt: identity.attempt,
+        phase: phase.into(),
+        phase_version: info.version,
+        producer_id: identity.node.producer.to_owned(),
+        occurred_at: Some(occurred_at),
+        reported_at: Some(proto_time(now)),
+        task_type: identity.task_type.to_owned(),
+        reason: if identity.send_object_events {
+            String::new()
+        } else {
+            info.reason.clone()
+        },
+        reasons,
+        logs: info.info.logs.clone(),
+        metadata: Some(TaskExecutionMetadata {
+            generated_name: identity.generated_name.to_owned(),
+            plugin_identifier: identity.plugin.to_owned(),
+            instance_class: if identity.interruptible {
+                InstanceClass::Interruptible
+            } else {
+                InstanceClass::Default
+            }
+            .into(),
+            ..TaskExecutionMetadata::default()
+        }),
+        event_version: EVENT_VERSION,
+        input_value: Some(task_execution_event::InputValue::InputUri(
+            identity.node.inputs.clone(),
+        )),
+        output_result,
+        ..TaskExecutionEvent::default()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_keeps_its_head_and_its_tail() {
+        let message = format!("head{}tail", "ä".repeat(MAX_MESSAGE_BYTES));
+        let error = cut(ExecutionError {
+            message,
+            ..ExecutionError::default()
+        });
+        assert!(error.message.len() <= MAX_MESSAGE_BYTES + 40);
+        assert!(error.message.starts_with("head") && error.message.ends_with("tail"));
+        assert!(error.message.contains("<Message Truncated>"));
+    }
+}

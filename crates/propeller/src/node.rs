@@ -1,0 +1,552 @@
+//! What a node does next: pure decisions, one file per kind (spec 04 §6, §7).
+//!
+//! [`step`] gets the node's status and an [`Observation`] and answers with a [`Step`]: wait, do some [`Work`] and
+//! look again with what it brought, or send events and then become something else. Nothing here reads a clock, a
+//! store or a cluster; running a step twice with the same observation gives the same answer.
+
+mod boundary;
+mod branch;
+mod failure;
+pub(crate) mod subworkflow;
+pub mod task;
+mod unsupported;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use flyte_core::{
+    identifiers::ExecutionId, layout, reference::InvalidReference, unique_id::Parent,
+};
+use flyte_crd::{
+    NodeKind, NodePhase, NodeSpec, NodeStatus, Proto, Time, WorkflowSpec,
+    execution_config::ExecutionConfig,
+};
+use flyte_idl::core::{
+    Binding, ExecutionError, Identifier, LiteralMap, SecurityContext, TaskTemplate,
+    execution_error::ErrorKind, node_execution::Phase as EventPhase,
+};
+use flyte_plugins::{PhaseInfo, Registry, config::PluginsConfig};
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
+
+use crate::{
+    config::{NodeConfig, PropellerConfig},
+    events::{self, Event, NodeDetails, NodeIdentity},
+    resolve::ResolveError,
+};
+
+pub use failure::{attempts_left, is_interruptible};
+
+/// Status messages are cut to this many bytes.
+const MAX_STATUS_MESSAGE: usize = 1024;
+
+/// What is the same for all nodes of one workflow.
+#[derive(Debug)]
+pub struct Constants {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Namespace of the resource.
+    pub namespace: String,
+    /// Name of the resource.
+    pub name: String,
+    /// `project:domain:name` of the workflow.
+    pub workflow: String,
+    /// The workflow's folder.
+    pub data_dir: String,
+    /// Where raw data goes.
+    pub raw_output_prefix: String,
+    /// The resource as owner of pods.
+    pub owner: OwnerReference,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Service account of its pods.
+    pub service_account: String,
+    /// Whom tasks run as.
+    pub security_context: SecurityContext,
+    /// Settings of the execution.
+    pub execution_config: ExecutionConfig,
+    /// Variables of the execution.
+    pub environment: BTreeMap<String, String>,
+    /// Whether tasks may be interrupted unless they say otherwise.
+    pub interruptible: bool,
+    /// Base URL of the console.
+    pub console_url: String,
+    /// Task templates by key.
+    pub tasks: BTreeMap<String, Proto<TaskTemplate>>,
+    /// Sub-workflows by key.
+    pub sub_workflows: BTreeMap<String, Arc<WorkflowSpec>>,
+    /// Everything the engine is configured by.
+    pub settings: Arc<Settings>,
+}
+
+/// What is the same for all workflows.
+#[derive(Debug)]
+pub struct Settings {
+    /// Section `propeller`.
+    pub propeller: PropellerConfig,
+    /// Sections of the plugins.
+    pub plugins: PluginsConfig,
+    /// Which plugin runs what.
+    pub registry: Registry,
+    /// `scheme://container/metadata-prefix`.
+    pub metadata_root: String,
+}
+
+impl Settings {
+    fn nodes(&self) -> &NodeConfig {
+        &self.propeller.node_config
+    }
+}
+
+/// A node as decisions see it.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeView<'a> {
+    /// What is the same for all.
+    pub run: &'a Constants,
+    /// The node.
+    pub spec: &'a NodeSpec,
+    /// Where it stands.
+    pub status: &'a NodeStatus,
+    /// Its id within the execution.
+    pub unique_id: &'a str,
+    /// The node around it.
+    pub parent: Option<&'a Parent>,
+    /// Its folders.
+    pub places: &'a Places,
+    /// Its inputs, when this process has resolved or read them.
+    pub inputs_known: Option<&'a Arc<LiteralMap>>,
+    /// The pod of its attempt was created in this process and has not shown up in the watch yet.
+    pub pod_expected: bool,
+}
+
+/// The folders of a node's attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places(layout::Node);
+
+impl Places {
+    /// Of a node of the workflow itself.
+    pub fn top_level(data_dir: &str, node: &str, attempt: u32) -> Result<Self, InvalidReference> {
+        layout::Node::top_level(data_dir, node, attempt).map(Self)
+    }
+
+    /// Of a node inside another, whose output folder is `parent_output`.
+    pub fn nested(parent_output: &str, node: &str, attempt: u32) -> Result<Self, InvalidReference> {
+        layout::Node::nested(parent_output, node, attempt).map(Self)
+    }
+
+    /// Where the attempt writes.
+    pub fn output(&self) -> &str {
+        &self.0.output
+    }
+
+    /// `inputs.pb`.
+    pub fn inputs(&self) -> String {
+        Self::file(self.0.inputs())
+    }
+
+    /// `outputs.pb`.
+    pub fn outputs(&self) -> String {
+        Self::file(self.0.outputs())
+    }
+
+    /// `error.pb`.
+    pub fn error(&self) -> String {
+        Self::file(self.0.error())
+    }
+
+    /// `deck.html`.
+    pub fn deck(&self) -> String {
+        Self::file(self.0.deck())
+    }
+
+    /// `futures.pb`.
+    pub fn futures(&self) -> String {
+        Self::file(self.0.futures())
+    }
+
+    /// `task.pb`.
+    pub fn task_template(&self) -> String {
+        Self::file(self.0.task_template())
+    }
+
+    /// A fixed name below a folder that is a reference is one too.
+    fn file(uri: Result<String, InvalidReference>) -> String {
+        uri.unwrap_or_default()
+    }
+}
+
+/// What was seen or done since the last step.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// Something may have changed; for a task under way, its pod as the watch knows it.
+    Look(Option<Arc<Pod>>),
+    /// Bindings were resolved and inputs written.
+    Prepared(Result<Arc<LiteralMap>, ResolveError>),
+    /// Inputs were read back.
+    Inputs(Arc<LiteralMap>),
+    /// Creating the pod brought this phase.
+    Launched(PhaseInfo),
+    /// The API server was asked for the pod.
+    LookedUp(Option<Arc<Pod>>),
+    /// Outputs of a task whose plugin said success.
+    Result(TaskResult),
+    /// Outputs were copied; false when there were none.
+    Copied(bool),
+    /// The graph or node inside has ended.
+    Inner(Result<(), ExecutionError>),
+    /// The node must end.
+    Abort(Arc<str>),
+}
+
+/// What a task left behind (spec 05 §10.3).
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskResult {
+    /// Its outputs are there, or it has none.
+    Outputs {
+        /// It wrote a deck.
+        deck: bool,
+    },
+    /// It failed or left nothing usable.
+    Failed {
+        /// Why.
+        error: ExecutionError,
+        /// Another attempt may succeed.
+        recoverable: bool,
+        /// It wrote a deck.
+        deck: bool,
+    },
+    /// It made a workflow.
+    Futures,
+}
+
+/// What the node does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing until something happens, or until this time.
+    Wait(Option<Timestamp>),
+    /// This, and then look at what it brought.
+    Do(Work),
+    /// Send events and then become something else.
+    Change(Box<Change>),
+}
+
+/// Something outside the decision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Resolve bindings and write the result; an end node's also as its outputs.
+    Prepare {
+        /// The bindings.
+        bindings: Vec<Binding>,
+        /// Where inputs go.
+        to: String,
+        /// Where they go too.
+        also: Option<String>,
+    },
+    /// Read inputs back.
+    ReadInputs(String),
+    /// Create the pod of this attempt.
+    Launch,
+    /// Ask the API server for the pod of this attempt.
+    LookUp,
+    /// Read what the task left behind.
+    ReadResult,
+    /// Copy outputs; the inner node's by id, or a file.
+    Copy {
+        /// Where from.
+        from: Source,
+        /// Where to.
+        to: String,
+    },
+}
+
+/// Where outputs are copied from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A file.
+    File(String),
+    /// Outputs of the node inside that gives this node its outputs: the chosen arm, or the inner end node.
+    Inner,
+}
+
+/// Events, then a new status.
+#[derive(Debug)]
+pub struct Change {
+    /// In order; all are acknowledged before the status changes.
+    pub events: Vec<Event>,
+    /// What the node becomes.
+    pub status: NodeStatus,
+    /// Whether losing this change in a crash only repeats events.
+    pub derivable: bool,
+    /// What happens with it.
+    pub then: Then,
+    /// The pod of this attempt is to be deleted once the status is written.
+    pub delete_pod: Option<String>,
+}
+
+/// What happens together with a change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Then {
+    /// Nothing else.
+    #[default]
+    Nothing,
+    /// The sub-workflow starts.
+    StartSubWorkflow,
+    /// An arm was chosen; all others are skipped.
+    ChooseArm(Option<String>),
+    /// The node was terminated.
+    Aborted,
+}
+
+impl Change {
+    fn new(events: Vec<Event>, status: NodeStatus) -> Step {
+        Step::Change(Box::new(Self {
+            events,
+            status,
+            derivable: false,
+            then: Then::Nothing,
+            delete_pod: None,
+        }))
+    }
+}
+
+/// The next step of a node.
+pub fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
+    if let Observation::Abort(reason) = &observation {
+        return abort(view, reason, now);
+    }
+    match view.status.phase {
+        NodePhase::NotYetStarted => start(view, observation, now),
+        NodePhase::Queued
+        | NodePhase::Running
+        | NodePhase::DynamicRunning
+        | NodePhase::RetryableFailure => match view.spec.kind {
+            NodeKind::Start | NodeKind::End => boundary::step(view, now),
+            NodeKind::Task => task::step(view, observation, now),
+            NodeKind::Branch => branch::step(view, observation, now),
+            NodeKind::Workflow => subworkflow::step(view, observation, now),
+            NodeKind::Gate | NodeKind::Array => {
+                unsupported::fail(view, view.spec.kind.as_str(), now)
+            }
+        },
+        // Written by Go between its rounds: the events are out, only cleaning up is left.
+        NodePhase::Succeeding => {
+            Change::new(Vec::new(), ended(view.status, NodePhase::Succeeded, now))
+        }
+        NodePhase::Failing => Change::new(Vec::new(), ended(view.status, NodePhase::Failed, now)),
+        NodePhase::TimingOut => {
+            Change::new(Vec::new(), ended(view.status, NodePhase::TimedOut, now))
+        }
+        NodePhase::Succeeded
+        | NodePhase::Failed
+        | NodePhase::Skipped
+        | NodePhase::TimedOut
+        | NodePhase::Recovered
+        | NodePhase::Unknown(_) => Step::Wait(None),
+    }
+}
+
+/// The event and status of a node that cannot go on, for a reason outside its own decisions.
+pub fn fail(view: &NodeView<'_>, error: ExecutionError, now: Timestamp) -> Change {
+    let (mut before, mut delete_pod) = (Vec::new(), None);
+    if view.spec.kind == NodeKind::Task {
+        (before, delete_pod) = task::abort(view, now);
+    }
+    let details = NodeDetails {
+        error: Some(error.clone()),
+        ..NodeDetails::default()
+    };
+    before.push(events::node(
+        &identity(view),
+        EventPhase::Failed,
+        now,
+        details,
+    ));
+    let mut status = ended(view.status, NodePhase::Failed, now);
+    status.error = Some(Proto(error));
+    Change {
+        events: before,
+        status,
+        derivable: false,
+        then: Then::Nothing,
+        delete_pod,
+    }
+}
+
+/// The event and status of a node that will not run.
+pub fn skip(view: &NodeView<'_>, now: Timestamp) -> Change {
+    let event = events::node(
+        &identity(view),
+        EventPhase::Skipped,
+        now,
+        NodeDetails::default(),
+    );
+    Change {
+        events: vec![event],
+        status: ended(view.status, NodePhase::Skipped, now),
+        derivable: false,
+        then: Then::Nothing,
+        delete_pod: None,
+    }
+}
+
+fn start(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
+    match observation {
+        _ if view.spec.kind == NodeKind::Start => boundary::step(view, now),
+        Observation::Prepared(Ok(_)) => {
+            let mut status = view.status.clone();
+            status.phase = NodePhase::Queued;
+            status.queued_at = Some(Time::new(now));
+            status.last_updated_at = Some(Time::new(now));
+            "node queued".clone_into(&mut status.message);
+            Change::new(vec![event(view, EventPhase::Queued, now)], status)
+        }
+        Observation::Prepared(Err(error)) => {
+            let error = ExecutionError {
+                code: "BindingResolutionFailure".into(),
+                message: error.to_string(),
+                kind: ErrorKind::System.into(),
+                ..ExecutionError::default()
+            };
+            failed(view, error, Vec::new(), now)
+        }
+        _ => Step::Do(Work::Prepare {
+            bindings: view
+                .spec
+                .input_bindings
+                .iter()
+                .map(|binding| binding.0.clone())
+                .collect(),
+            to: view.places.inputs(),
+            also: (view.spec.kind == NodeKind::End).then(|| view.places.outputs()),
+        }),
+    }
+}
+
+fn abort(view: &NodeView<'_>, reason: &str, now: Timestamp) -> Step {
+    let mut events = Vec::new();
+    let mut delete_pod = None;
+    if view.spec.kind == NodeKind::Task {
+        (events, delete_pod) = task::abort(view, now);
+    }
+    events.push(events::node_aborted(&identity(view), reason, now));
+    Step::Change(Box::new(Change {
+        events,
+        status: view.status.clone(),
+        derivable: true,
+        then: Then::Aborted,
+        delete_pod,
+    }))
+}
+
+/// Who the node is, for events.
+fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
+    let target = match view.spec.kind {
+        NodeKind::Task => template(view).and_then(|template| template.id.clone()),
+        NodeKind::Workflow => view
+            .spec
+            .workflow
+            .as_ref()
+            .and_then(|workflow| workflow.launch_plan_ref_id.as_ref())
+            .map(|id| Identifier::clone(id)),
+        NodeKind::Branch | NodeKind::Gate | NodeKind::Array | NodeKind::Start | NodeKind::End => {
+            None
+        }
+    };
+    NodeIdentity {
+        execution: &view.run.execution,
+        producer: &view.run.settings.propeller.cluster_id,
+        unique_id: view.unique_id,
+        spec_id: &view.spec.id,
+        name: &view.spec.name,
+        parent: view.parent,
+        inputs: view.places.inputs(),
+        target,
+        is_parent: view
+            .spec
+            .workflow
+            .as_ref()
+            .is_some_and(|workflow| workflow.sub_workflow_ref.is_some()),
+        is_start: view.spec.kind == NodeKind::Start,
+    }
+}
+
+fn template<'a>(view: &NodeView<'a>) -> Option<&'a TaskTemplate> {
+    view.run
+        .tasks
+        .get(view.spec.task.as_ref()?)
+        .map(|template| &template.0)
+}
+
+fn event(view: &NodeView<'_>, phase: EventPhase, now: Timestamp) -> Event {
+    events::node(&identity(view), phase, now, NodeDetails::default())
+}
+
+/// The status of a node that has ended (spec 04 §6.7).
+fn ended(status: &NodeStatus, phase: NodePhase, now: Timestamp) -> NodeStatus {
+    NodeStatus {
+        phase,
+        stopped_at: Some(Time::new(now)),
+        attempts: status.attempts,
+        system_failures: status.system_failures,
+        parent_node: status.parent_node.clone(),
+        error: status.error.clone(),
+        ..NodeStatus::default()
+    }
+}
+
+/// A node that failed for good; `before` are events of its task.
+fn failed(view: &NodeView<'_>, error: ExecutionError, before: Vec<Event>, now: Timestamp) -> Step {
+    let mut events = before;
+    let details = NodeDetails {
+        error: Some(error.clone()),
+        ..NodeDetails::default()
+    };
+    events.push(events::node(
+        &identity(view),
+        EventPhase::Failed,
+        now,
+        details,
+    ));
+    let mut status = ended(view.status, NodePhase::Failed, now);
+    if error.kind() == ErrorKind::System {
+        status.system_failures += 1;
+    }
+    status.error = Some(Proto(error));
+    Change::new(events, status)
+}
+
+/// A node that succeeded.
+fn succeeded(
+    view: &NodeView<'_>,
+    details: NodeDetails,
+    before: Vec<Event>,
+    now: Timestamp,
+) -> Step {
+    let mut events = before;
+    events.push(events::node(
+        &identity(view),
+        EventPhase::Succeeded,
+        now,
+        details,
+    ));
+    Change::new(events, ended(view.status, NodePhase::Succeeded, now))
+}
+
+/// The status of a node that has just begun to run.
+fn running(status: &NodeStatus, now: Timestamp) -> NodeStatus {
+    let mut status = status.clone();
+    status.phase = NodePhase::Running;
+    status.started_at = status.started_at.or(Some(Time::new(now)));
+    status.last_attempt_started_at = Some(Time::new(now));
+    status.last_updated_at = Some(Time::new(now));
+    "running".clone_into(&mut status.message);
+    status
+}
+
+fn short(message: &str) -> String {
+    message
+        .get(..events::floor(message, MAX_STATUS_MESSAGE))
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,128 @@
+//! Telling admin (spec 04 §11.3).
+
+use std::time::Duration;
+
+use flyte_idl::{
+    admin::{
+        EventFailureReason, NodeExecutionEventRequest, TaskExecutionEventRequest,
+        WorkflowExecutionEventRequest, event_failure_reason,
+    },
+    rpc,
+};
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use super::{Trouble, World};
+use crate::{events::Event, machine::Rejection};
+
+/// Admin may commit the row of an execution a moment after creating its resource.
+const CREATION_RACE: Duration = Duration::from_secs(5);
+
+enum Answer {
+    Accepted,
+    Refused(Rejection),
+    Later(String),
+}
+
+impl World {
+    /// Sends events in order; each is acknowledged before the next. Throttling and outages are waited out.
+    pub(super) async fn send(&self, events: Vec<Event>) -> Result<(), Rejection> {
+        for event in events {
+            self.send_one(&event).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_one(&self, event: &Event) -> Result<(), Rejection> {
+        let started = tokio::time::Instant::now();
+        self.until_it_works("send an event", || async {
+            let result = tokio::time::timeout(self.retry.per_try, self.call(event))
+                .await
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+            match answer(event, result) {
+                Answer::Accepted => Ok(Ok(())),
+                Answer::Refused(Rejection::NoExecution(message))
+                    if started.elapsed() < CREATION_RACE =>
+                {
+                    Err(Trouble::Admin(message))
+                }
+                Answer::Refused(rejection) => Ok(Err(rejection)),
+                Answer::Later(message) => Err(Trouble::Admin(message)),
+            }
+        })
+        .await
+    }
+
+    async fn call(&self, event: &Event) -> Result<(), Status> {
+        let mut admin = self.admin.clone();
+        match event {
+            Event::Workflow(event) => {
+                let request = WorkflowExecutionEventRequest {
+                    request_id: String::new(),
+                    event: Some((**event).clone()),
+                };
+                admin.create_workflow_event(request).await.map(drop)
+            }
+            Event::Node(event) => {
+                let request = NodeExecutionEventRequest {
+                    request_id: String::new(),
+                    event: Some((**event).clone()),
+                };
+                admin.create_node_event(request).await.map(drop)
+            }
+            Event::Task(event) => {
+                let request = TaskExecutionEventRequest {
+                    request_id: String::new(),
+                    event: Some((**event).clone()),
+                };
+                admin.create_task_event(request).await.map(drop)
+            }
+        }
+    }
+}
+
+fn answer(event: &Event, result: Result<(), Status>) -> Answer {
+    let Err(status) = result else {
+        return Answer::Accepted;
+    };
+    let message = status.message().to_owned();
+    match reason(&status) {
+        Some(event_failure_reason::Reason::AlreadyInTerminalState(_)) => {
+            return if event.is_terminal() && !matches!(event, Event::Workflow(_)) {
+                Answer::Accepted
+            } else {
+                Answer::Refused(Rejection::AlreadyEnded(message))
+            };
+        }
+        Some(event_failure_reason::Reason::IncompatibleCluster(_)) => {
+            return Answer::Refused(Rejection::IncompatibleCluster(message));
+        }
+        None => {}
+    }
+    match status.code() {
+        Code::Ok | Code::AlreadyExists => Answer::Accepted,
+        Code::NotFound => Answer::Refused(Rejection::NoExecution(message)),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            Answer::Refused(Rejection::Invalid(message))
+        }
+        Code::ResourceExhausted if message.contains("message larger than max") => {
+            Answer::Refused(Rejection::Invalid(message))
+        }
+        code => Answer::Later(format!("{code:?}: {message}")),
+    }
+}
+
+/// The typed reason that admin attaches to a refusal (spec 01 §4.4).
+fn reason(status: &Status) -> Option<event_failure_reason::Reason> {
+    let details = rpc::Status::decode(status.details()).ok()?;
+    details.details.iter().find_map(|any| {
+        any.type_url
+            .ends_with("flyteidl.admin.EventFailureReason")
+            .then(|| {
+                EventFailureReason::decode(any.value.as_slice())
+                    .ok()?
+                    .reason
+            })
+            .flatten()
+    })
+}
