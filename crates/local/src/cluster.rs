@@ -35,6 +35,7 @@ mod watching;
 mod write;
 
 pub use api::ApiService;
+pub(crate) use api::refused;
 pub use logs::{LogError, LogRequest, LogSource, LogStream};
 pub use refusal::Refusal;
 pub use store::{Contents, NoStore, Row, RowChange, SqliteStore, Store, StoreError};

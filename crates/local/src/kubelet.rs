@@ -371,7 +371,7 @@ impl Running {
             {
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(pod = turn.name, %error, "a pod cannot be told that it waits")
+                    tracing::warn!(pod = turn.name, %error, "a pod cannot be told that it waits");
                 }
             }
         });

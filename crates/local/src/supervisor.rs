@@ -17,10 +17,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::files::{read_json, write_json};
 use crate::kubelet::processes::Identity;
 use crate::kubelet::record::{
     ContainerRecord, ContainerState, Ended, Launch, Outcome, Places, Record, RestartPolicy, Role,
-    Stop, read_json, write_json,
+    Stop,
 };
 
 mod container;
@@ -338,19 +339,16 @@ impl Supervisor {
     /// Ends all containers. A second order may only be faster.
     fn stop(&mut self, grace_seconds: u64, reason: Option<(String, String)>) {
         let kill_at = Instant::now() + Duration::from_secs(grace_seconds);
-        match &mut self.stopping {
-            Some(stopping) => {
-                stopping.kill_at = stopping.kill_at.min(kill_at);
-                stopping.reason = stopping.reason.take().or(reason);
-            }
-            None => {
-                self.stopping = Some(Stopping {
-                    kill_at,
-                    killed: false,
-                    reason,
-                });
-                self.signal_all(Signal::TERM);
-            }
+        if let Some(stopping) = &mut self.stopping {
+            stopping.kill_at = stopping.kill_at.min(kill_at);
+            stopping.reason = stopping.reason.take().or(reason);
+        } else {
+            self.stopping = Some(Stopping {
+                kill_at,
+                killed: false,
+                reason,
+            });
+            self.signal_all(Signal::TERM);
         }
     }
 

@@ -218,24 +218,21 @@ impl Apply<'_> {
         let wanted = ownable(applied);
         let own_fields = fields_of(&wanted, self.custom);
         let mut managers = current.map(managers).unwrap_or_default();
-        let mut result = match current {
-            Some(current) => {
-                if managers.is_empty() {
-                    managers.push(Manager {
-                        name: "before-first-apply".to_owned(),
-                        operation: "Update".to_owned(),
-                        subresource: String::new(),
-                        time: self.now.to_owned(),
-                        fields: fields_of(&ownable(current), self.custom),
-                    });
-                }
-                current.clone()
+        let mut result = if let Some(current) = current {
+            if managers.is_empty() {
+                managers.push(Manager {
+                    name: "before-first-apply".to_owned(),
+                    operation: "Update".to_owned(),
+                    subresource: String::new(),
+                    time: self.now.to_owned(),
+                    fields: fields_of(&ownable(current), self.custom),
+                });
             }
-            None => {
-                let mut created = applied.clone();
-                set_metadata(&mut created, "managedFields", Value::Null);
-                created
-            }
+            current.clone()
+        } else {
+            let mut created = applied.clone();
+            set_metadata(&mut created, "managedFields", Value::Null);
+            created
         };
         let is_own = |manager: &Manager| {
             manager.name == self.manager
@@ -253,7 +250,7 @@ impl Apply<'_> {
                     manager.fields = manager.fields.without(&taken);
                 } else {
                     leaves(&taken, "", &mut |path| {
-                        conflicts.push((manager.name.clone(), path))
+                        conflicts.push((manager.name.clone(), path));
                     });
                 }
             }
@@ -467,7 +464,7 @@ fn merge(target: &mut Value, applied: &Value, custom: bool) {
     for (name, change) in changes {
         match (change, list_kind(name, custom)) {
             (Value::Object(_), _) => {
-                merge(members.entry(name).or_insert(Value::Null), change, custom)
+                merge(members.entry(name).or_insert(Value::Null), change, custom);
             }
             (Value::Array(changes), ListKind::Keyed(key)) => {
                 let key = effective_key(key, changes);

@@ -46,7 +46,7 @@ impl Cluster {
             });
         let answer = match words.as_slice() {
             ["api"] if aggregated => {
-                return Ok(aggregated_answer(&registry, |group| group.is_empty()));
+                return Ok(aggregated_answer(&registry, str::is_empty));
             }
             ["apis"] if aggregated => {
                 return Ok(aggregated_answer(&registry, |group| !group.is_empty()));

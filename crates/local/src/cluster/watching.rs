@@ -213,7 +213,7 @@ impl Watcher {
             // The object's own bytes are shared by all watchers, not copied.
             Ok(json) => {
                 self.ready
-                    .extend([Bytes::from_static(head), json, Bytes::from_static(b"}\n")])
+                    .extend([Bytes::from_static(head), json, Bytes::from_static(b"}\n")]);
             }
             Err(refusal) => {
                 let error = json!({ "type": "ERROR", "object": refusal.to_value() });

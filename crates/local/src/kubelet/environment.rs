@@ -261,22 +261,18 @@ pub(crate) fn expand(text: &str, known: &[(String, String)]) -> String {
         let reference = after
             .strip_prefix('(')
             .and_then(|inner| inner.split_once(')'));
-        match reference {
-            Some((name, behind)) => {
-                match known.iter().rev().find(|(known, _)| known == name) {
-                    Some((_, value)) => expanded.push_str(value),
-                    None => {
-                        expanded.push_str("$(");
-                        expanded.push_str(name);
-                        expanded.push(')');
-                    }
-                }
-                rest = behind;
+        if let Some((name, behind)) = reference {
+            if let Some((_, value)) = known.iter().rev().find(|(known, _)| known == name) {
+                expanded.push_str(value)
+            } else {
+                expanded.push_str("$(");
+                expanded.push_str(name);
+                expanded.push(')');
             }
-            None => {
-                expanded.push('$');
-                rest = after;
-            }
+            rest = behind;
+        } else {
+            expanded.push('$');
+            rest = after;
         }
     }
     expanded.push_str(rest);

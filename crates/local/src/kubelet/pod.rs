@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::cluster::time_text;
+use crate::files::{read_json, write_json};
 use crate::kubelet::Shared;
 use crate::kubelet::environment::Sources;
 use crate::kubelet::launch::{LaunchError, Maker, grace_seconds};
 use crate::kubelet::processes::Identity;
 use crate::kubelet::record::{
-    ContainerRecord, ContainerState, Ended, Outcome, Places, Record, Role, Stop, read_json,
-    write_json,
+    ContainerRecord, ContainerState, Ended, Outcome, Places, Record, Role, Stop,
 };
 use crate::kubelet::status::{Known, NODE_SHUTDOWN, status};
 
@@ -302,7 +302,7 @@ impl PodRun {
                 Ok(status) if status.success() => {}
                 Ok(status) => tracing::warn!(pod, %status, "the supervisor of a pod failed"),
                 Err(error) => {
-                    tracing::warn!(pod, %error, "the supervisor of a pod cannot be waited for")
+                    tracing::warn!(pod, %error, "the supervisor of a pod cannot be waited for");
                 }
             }
         })
@@ -480,7 +480,7 @@ impl PodRun {
                 Err(error) => {
                     backoff
                         .wait("write the status of the pod", &self.name(), &error)
-                        .await
+                        .await;
                 }
             }
         }
@@ -505,7 +505,7 @@ impl PodRun {
                 Err(error) => {
                     backoff
                         .wait("let go of the pod", &self.name(), &error)
-                        .await
+                        .await;
                 }
             }
         }

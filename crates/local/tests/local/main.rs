@@ -2,3 +2,6 @@
 
 mod cluster;
 mod kubelet;
+mod platform;
+mod s3;
+mod signing;

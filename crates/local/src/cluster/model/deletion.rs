@@ -180,7 +180,7 @@ impl Model {
             match consequence {
                 Consequence::Removed(object) => self.after_removal(&object, now, &mut queue)?,
                 Consequence::Terminating(object) => {
-                    self.while_terminating(&object, now, &mut queue)?
+                    self.while_terminating(&object, now, &mut queue)?;
                 }
             }
         }

@@ -1,0 +1,296 @@
+//! Kubernetes API, kubelet and S3 together, over one data folder.
+//!
+//! ```text
+//! <data>/cluster.db     objects of the Kubernetes API
+//! <data>/access.json    certificate and token (0600)
+//! <data>/kubeconfig     for kubectl and other processes (0600)
+//! <data>/node/          folders and records of pods
+//! <data>/blobs/         buckets
+//! ```
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{Access, AccessError, Authenticated};
+use crate::cluster::{Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError};
+use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
+use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
+use crate::server::serve;
+
+/// What the embedded platform is told.
+#[derive(Debug, Clone)]
+pub struct PlatformOptions {
+    /// Where everything is kept; made, private to this user, if it is missing.
+    pub data_dir: PathBuf,
+    /// Address or name to listen on, such as `127.0.0.1`.
+    pub host: String,
+    /// Port of the Kubernetes API; 0 takes any.
+    pub kubernetes_port: u16,
+    /// Port of the S3 endpoint; 0 takes any.
+    pub s3_port: u16,
+    /// The one key of the S3 endpoint.
+    pub credentials: Credentials,
+    /// The bucket that is made if it is missing.
+    pub bucket: String,
+    /// The node. Its `folder` is replaced by one in the data folder, and the storage variables that flytekit reads
+    /// (spec 08 C13) are put before its `environment`.
+    pub node: KubeletOptions,
+}
+
+/// The embedded platform cannot start, or a part of it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// A port is taken, or the host is not of this machine.
+    #[error("{what} cannot listen on {address}")]
+    Listen {
+        /// `the Kubernetes API` or `the S3 endpoint`.
+        what: &'static str,
+        /// Host and port.
+        address: String,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The data folder cannot be made or is not writable.
+    #[error("the data folder {} cannot be used", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificate or kubeconfig.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The database of the Kubernetes API.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The objects of the Kubernetes API.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The buckets.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// The kubelet.
+    #[error(transparent)]
+    Kubelet(#[from] KubeletError),
+    /// A part ended by a panic.
+    #[error("a part of the embedded platform failed")]
+    Panic(#[from] tokio::task::JoinError),
+}
+
+/// A running embedded platform.
+#[derive(Debug)]
+pub struct LocalPlatform {
+    cluster: Cluster,
+    blobs: Arc<BlobFolder>,
+    bucket: String,
+    kubeconfig: PathBuf,
+    kubernetes: SocketAddr,
+    s3: SocketAddr,
+    s3_url: String,
+    kubelet: JoinSet<Result<(), KubeletError>>,
+    servers: JoinSet<()>,
+    stop: CancellationToken,
+    stop_servers: CancellationToken,
+}
+
+impl LocalPlatform {
+    /// Starts everything; returns when the API answers, the node is registered and all pods are known. Ports are taken first
+    /// and the folder is written last, so that a start that fails leaves nothing behind.
+    ///
+    /// # Errors
+    /// A port is taken, or the folder or what it holds cannot be used.
+    pub async fn start(
+        options: PlatformOptions,
+        stop: CancellationToken,
+    ) -> Result<Self, PlatformError> {
+        let (kubernetes_listener, kubernetes) =
+            listen("the Kubernetes API", &options.host, options.kubernetes_port).await?;
+        let (s3_listener, s3) = listen("the S3 endpoint", &options.host, options.s3_port).await?;
+        let data = options.data_dir;
+        make_private(&data).map_err(|source| PlatformError::Folder {
+            folder: data.clone(),
+            source,
+        })?;
+        let access_file = data.join("access.json");
+        let access = Access::load(&access_file, &options.host)?;
+        let tls = access.tls(&access_file)?;
+        let store = SqliteStore::open(&data.join("cluster.db")).await?;
+        let cluster_options = ClusterOptions {
+            now: options.node.now.clone(),
+            ..ClusterOptions::default()
+        };
+        let cluster = Cluster::new(store, cluster_options).await?;
+        let blobs = Arc::new(BlobFolder::open(&data.join("blobs"))?);
+        blobs.create_bucket(&options.bucket)?;
+        let reachable = reachable_host(&options.host);
+        let s3_url = format!("http://{reachable}:{}", s3.port());
+        let mut node = options.node;
+        node.folder = data.join("node");
+        node.environment = storage_environment(&s3_url, &options.credentials)
+            .chain(node.environment)
+            .collect();
+        let kubelet = Kubelet::new(cluster.client(), node).await?;
+        cluster.set_log_source(kubelet.log_source());
+        let mut ready = kubelet.ready();
+        let stop_servers = CancellationToken::new();
+        let mut servers = JoinSet::new();
+        let api = Authenticated::new(cluster.service(), &access.token);
+        servers.spawn(serve(
+            kubernetes_listener,
+            Some(tls),
+            api,
+            stop_servers.clone(),
+        ));
+        let endpoint = S3Endpoint::new(blobs.clone(), &options.credentials);
+        servers.spawn(serve(s3_listener, None, endpoint, stop_servers.clone()));
+        let mut kubelets = JoinSet::new();
+        kubelets.spawn(kubelet.run(stop.child_token()));
+        tokio::select! {
+            _ = ready.wait_for(|ready| *ready) => {}
+            Some(ended) = kubelets.join_next() => ended??,
+        }
+        let kubeconfig = data.join("kubeconfig");
+        access.write_kubeconfig(
+            &kubeconfig,
+            &format!("https://{reachable}:{}", kubernetes.port()),
+        )?;
+        Ok(Self {
+            cluster,
+            blobs,
+            bucket: options.bucket,
+            kubeconfig,
+            kubernetes,
+            s3,
+            s3_url,
+            kubelet: kubelets,
+            servers,
+            stop,
+            stop_servers,
+        })
+    }
+
+    /// The Kubernetes API.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The buckets.
+    #[must_use]
+    pub fn blobs(&self) -> &Arc<BlobFolder> {
+        &self.blobs
+    }
+
+    /// The bucket of the options, for services of this process.
+    #[must_use]
+    pub fn bucket(&self) -> BlobBucket {
+        BlobBucket::new(self.blobs.clone(), self.bucket.clone())
+    }
+
+    /// The kubeconfig for other processes.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Where the Kubernetes API listens.
+    #[must_use]
+    pub fn kubernetes_address(&self) -> SocketAddr {
+        self.kubernetes
+    }
+
+    /// Where the S3 endpoint listens.
+    #[must_use]
+    pub fn s3_address(&self) -> SocketAddr {
+        self.s3
+    }
+
+    /// The URL of the S3 endpoint, as task processes are told.
+    #[must_use]
+    pub fn s3_url(&self) -> &str {
+        &self.s3_url
+    }
+
+    /// Runs until the token given at the start is cancelled or a part ends. The kubelet goes first: its pods end, and their
+    /// status is written, while API and S3 still answer.
+    ///
+    /// # Errors
+    /// A part ended although nobody asked.
+    pub async fn run(mut self) -> Result<(), PlatformError> {
+        let ended = tokio::select! {
+            Some(ended) = self.kubelet.join_next() => ended.map_err(PlatformError::from).and_then(|ended| Ok(ended?)),
+            Some(ended) = self.servers.join_next() => ended.map_err(PlatformError::from),
+        };
+        self.stop.cancel();
+        while let Some(other) = self.kubelet.join_next().await {
+            other??;
+        }
+        self.stop_servers.cancel();
+        while let Some(other) = self.servers.join_next().await {
+            other?;
+        }
+        ended
+    }
+}
+
+async fn listen(
+    what: &'static str,
+    host: &str,
+    port: u16,
+) -> Result<(TcpListener, SocketAddr), PlatformError> {
+    let failed = |source| PlatformError::Listen {
+        what,
+        address: format!("{host}:{port}"),
+        source,
+    };
+    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Makes the folder and shuts others out of it.
+fn make_private(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+/// The host under which this machine reaches its own listener.
+fn reachable_host(host: &str) -> String {
+    match host {
+        "0.0.0.0" | "::" | "127.0.0.1" | "::1" => "localhost".to_owned(),
+        other if other.contains(':') => format!("[{other}]"),
+        other => other.to_owned(),
+    }
+}
+
+/// What flytekit reads to find the blob store (spec 08 C13).
+fn storage_environment(
+    url: &str,
+    credentials: &Credentials,
+) -> impl Iterator<Item = (String, String)> + use<> {
+    let pairs = [
+        ("FLYTE_AWS_ENDPOINT", url.to_owned()),
+        ("FLYTE_AWS_ACCESS_KEY_ID", credentials.access_key.clone()),
+        (
+            "FLYTE_AWS_SECRET_ACCESS_KEY",
+            credentials.secret_key.clone(),
+        ),
+    ];
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+}

@@ -1,0 +1,954 @@
+//! The operations of S3 over the folder.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use s3s::dto::{
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, BucketLocationConstraint,
+    CommonPrefix, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput,
+    CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, CreateBucketInput,
+    CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
+    DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
+    DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, EncodingType, GetBucketLocationInput,
+    GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, MultipartUpload,
+    Object, ObjectStorageClass, Part as PartOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
+    Timestamp, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+
+use crate::s3::checks::Checks;
+use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, ListRequest, Page, Part, WriteIf};
+
+/// Bytes that are hashed and written, or read, at once.
+const CHUNK: usize = 1 << 20;
+/// S3's limit on a page.
+const PAGE: i32 = 1000;
+
+/// The operations of S3.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) folder: Arc<BlobFolder>,
+}
+
+impl From<BlobError> for S3Error {
+    fn from(error: BlobError) -> Self {
+        let code = match &error {
+            BlobError::NoBucket(_) => S3ErrorCode::NoSuchBucket,
+            BlobError::NoObject(_) => S3ErrorCode::NoSuchKey,
+            BlobError::NoUpload(_) => S3ErrorCode::NoSuchUpload,
+            BlobError::BucketNotEmpty(_) => S3ErrorCode::BucketNotEmpty,
+            BlobError::BucketName(_) => S3ErrorCode::InvalidBucketName,
+            BlobError::KeyLength(_) => S3ErrorCode::KeyTooLongError,
+            BlobError::Condition(_) => S3ErrorCode::PreconditionFailed,
+            BlobError::Part(_) => S3ErrorCode::InvalidPart,
+            BlobError::PartOrder => S3ErrorCode::InvalidPartOrder,
+            BlobError::PartSize(_) => S3ErrorCode::EntityTooSmall,
+            BlobError::Folder { place, source } => {
+                tracing::error!(place = %place.display(), error = %source, "the blob folder cannot be used");
+                return Self::with_message(
+                    S3ErrorCode::InternalError,
+                    "the blob folder cannot be used",
+                );
+            }
+        };
+        Self::with_message(code, error.to_string())
+    }
+}
+
+impl Endpoint {
+    /// Runs something that blocks, on a thread for that.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&BlobFolder) -> Result<T, BlobError> + Send + 'static,
+    ) -> S3Result<T> {
+        let folder = self.folder.clone();
+        let done = tokio::task::spawn_blocking(move || work(&folder)).await;
+        Ok(done.map_err(|error| S3Error::internal_error(error))??)
+    }
+
+    /// Writes a body to a draft, checking what the request announces about it.
+    async fn receive<T>(
+        &self,
+        request: &mut S3Request<T>,
+        body: Option<StreamingBlob>,
+    ) -> S3Result<Draft> {
+        let mut checks = Checks::of(&request.headers, request.trailing_headers.take())?;
+        let mut draft = self.blocking(BlobFolder::begin).await?;
+        let Some(mut body) = body else {
+            return finish(draft, checks);
+        };
+        let mut waiting: Vec<Bytes> = Vec::new();
+        let mut size = 0;
+        loop {
+            let next = body
+                .next()
+                .await
+                .transpose()
+                .map_err(|error| broken_body(&*error))?;
+            let over = next.is_none();
+            if let Some(bytes) = next {
+                size += bytes.len();
+                waiting.push(bytes);
+            }
+            if size >= CHUNK || (over && size > 0) {
+                size = 0;
+                let bytes = std::mem::take(&mut waiting);
+                (draft, checks) = self
+                    .blocking(move |_| {
+                        for bytes in bytes {
+                            draft.write(&bytes)?;
+                            checks.update(&bytes);
+                        }
+                        Ok((draft, checks))
+                    })
+                    .await?;
+            }
+            if over {
+                return finish(draft, checks);
+            }
+        }
+    }
+
+    async fn put<T>(
+        &self,
+        request: &mut S3Request<T>,
+        body: Option<StreamingBlob>,
+        (bucket, key): (String, String),
+        (attributes, condition): (Attributes, WriteIf),
+    ) -> S3Result<Info> {
+        let draft = self.receive(request, body).await?;
+        self.blocking(move |folder| folder.commit(draft, (&bucket, &key), attributes, &condition))
+            .await
+    }
+}
+
+fn finish(mut draft: Draft, checks: Checks) -> S3Result<Draft> {
+    let verified = checks.verify(draft.md5())?;
+    draft.set_checksums(verified);
+    Ok(draft)
+}
+
+/// A body that ended early, or is not what its signature says.
+fn broken_body(error: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    let code = if text.contains("SignatureMismatch") {
+        S3ErrorCode::SignatureDoesNotMatch
+    } else if text.contains("Sha256Mismatch") {
+        S3ErrorCode::BadDigest
+    } else {
+        S3ErrorCode::IncompleteBody
+    };
+    S3Error::with_message(code, text)
+}
+
+fn etag(info: &Info) -> ETag {
+    ETag::Strong(info.etag.clone())
+}
+
+fn time(at: jiff::Timestamp) -> Timestamp {
+    let micros = u64::try_from(at.as_microsecond()).unwrap_or(0);
+    (SystemTime::UNIX_EPOCH + Duration::from_micros(micros)).into()
+}
+
+/// The condition of a write, from `If-Match` and `If-None-Match`.
+fn write_if(
+    matches: Option<ETagCondition>,
+    none_matches: Option<&ETagCondition>,
+) -> S3Result<WriteIf> {
+    match (matches, none_matches) {
+        (None, None) => Ok(WriteIf::Always),
+        (None, Some(ETagCondition::Any)) => Ok(WriteIf::Absent),
+        (Some(ETagCondition::Any), None) => Ok(WriteIf::Present),
+        (Some(ETagCondition::ETag(etag)), None) => Ok(WriteIf::Matches(etag.into_value())),
+        _ => Err(S3Error::with_message(
+            S3ErrorCode::NotImplemented,
+            "this combination of conditions on a write",
+        )),
+    }
+}
+
+/// The conditions of a read.
+struct ReadIf<'a> {
+    matches: Option<&'a ETagCondition>,
+    none_matches: Option<&'a ETagCondition>,
+    modified_since: Option<&'a Timestamp>,
+    unmodified_since: Option<&'a Timestamp>,
+}
+
+impl ReadIf<'_> {
+    fn check(&self, info: &Info) -> S3Result<()> {
+        let is = |condition: &ETagCondition| match condition {
+            ETagCondition::Any => true,
+            ETagCondition::ETag(etag) => etag.value() == info.etag,
+        };
+        // HTTP dates have whole seconds.
+        let seconds =
+            jiff::Timestamp::from_second(info.modified.as_second()).unwrap_or(info.modified);
+        let modified = time(seconds);
+        if self.matches.is_some_and(|condition| !is(condition))
+            || (self.matches.is_none()
+                && self.unmodified_since.is_some_and(|since| modified > *since))
+        {
+            return Err(S3Error::new(S3ErrorCode::PreconditionFailed));
+        }
+        if self.none_matches.is_some_and(is)
+            || (self.none_matches.is_none()
+                && self.modified_since.is_some_and(|since| modified <= *since))
+        {
+            return Err(S3Error::new(S3ErrorCode::NotModified));
+        }
+        Ok(())
+    }
+}
+
+/// `Content-Encoding` without that of the transfer.
+fn own_encoding(given: Option<String>) -> Option<String> {
+    let kept: Vec<String> = given?
+        .split(',')
+        .map(|coding| coding.trim().to_owned())
+        .filter(|coding| coding != "aws-chunked" && !coding.is_empty())
+        .collect();
+    if kept.is_empty() {
+        None
+    } else {
+        Some(kept.join(","))
+    }
+}
+
+fn metadata(given: Option<s3s::dto::Metadata>) -> BTreeMap<String, String> {
+    given
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
+}
+
+fn body_of(file: File, range: Range<u64>) -> StreamingBlob {
+    let parts = stream::try_unfold(
+        (file, range.start, range.end),
+        |(mut file, start, end)| async move {
+            if start >= end {
+                return Ok(None);
+            }
+            let read = tokio::task::spawn_blocking(move || {
+                let wanted = usize::try_from(end - start).unwrap_or(CHUNK).min(CHUNK);
+                let mut buffer = vec![0; wanted];
+                file.seek(SeekFrom::Start(start))?;
+                file.read_exact(&mut buffer)?;
+                Ok::<_, std::io::Error>((Bytes::from(buffer), file))
+            });
+            let (bytes, file) = read.await.map_err(std::io::Error::other)??;
+            let next = start + bytes.len() as u64;
+            Ok::<_, std::io::Error>(Some((bytes, (file, next, end))))
+        },
+    );
+    StreamingBlob::wrap(parts)
+}
+
+/// What S3 leaves as it is when it encodes keys for XML.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'*')
+    .remove(b'/');
+
+/// Texts of a list, encoded if the client asks so.
+struct Texts(bool);
+
+impl Texts {
+    fn of(encoding: Option<&EncodingType>) -> Self {
+        Self(encoding.is_some_and(|encoding| encoding.as_str() == EncodingType::URL))
+    }
+
+    fn text(&self, text: &str) -> String {
+        if self.0 {
+            utf8_percent_encode(text, KEPT).to_string()
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn optional(&self, text: Option<&String>) -> Option<String> {
+        text.map(|text| self.text(text))
+    }
+
+    fn objects(&self, page: &Page) -> Vec<Object> {
+        let objects = page.objects.iter().map(|info| Object {
+            key: Some(self.text(&info.key)),
+            e_tag: Some(etag(info)),
+            size: i64::try_from(info.size).ok(),
+            last_modified: Some(time(info.modified)),
+            storage_class: Some(ObjectStorageClass::from_static(
+                ObjectStorageClass::STANDARD,
+            )),
+            ..Object::default()
+        });
+        objects.collect()
+    }
+
+    fn prefixes(&self, page: &Page) -> Vec<CommonPrefix> {
+        page.prefixes
+            .iter()
+            .map(|prefix| CommonPrefix {
+                prefix: Some(self.text(prefix)),
+            })
+            .collect()
+    }
+
+    fn encoding(&self) -> Option<EncodingType> {
+        self.0.then(|| EncodingType::from_static(EncodingType::URL))
+    }
+}
+
+fn limit(asked: Option<i32>) -> S3Result<(i32, usize)> {
+    let limit = asked.unwrap_or(PAGE).min(PAGE);
+    let number = usize::try_from(limit).map_err(|_| S3Error::new(S3ErrorCode::InvalidArgument))?;
+    Ok((limit, number))
+}
+
+fn source(given: &CopySource) -> S3Result<(String, String)> {
+    match given {
+        CopySource::Bucket { bucket, key, .. } => Ok((bucket.to_string(), key.to_string())),
+        _ => Err(S3Error::with_message(
+            S3ErrorCode::NotImplemented,
+            "copies from access points",
+        )),
+    }
+}
+
+fn part_number(given: i32) -> S3Result<u32> {
+    const MOST: u32 = 10_000;
+    u32::try_from(given)
+        .ok()
+        .filter(|number| (1..=MOST).contains(number))
+        .ok_or_else(|| {
+            S3Error::with_message(
+                S3ErrorCode::InvalidArgument,
+                "Part number must be an integer between 1 and 10000",
+            )
+        })
+}
+
+#[async_trait::async_trait]
+impl S3 for Endpoint {
+    async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
+        let bucket = request.input.bucket;
+        let location = Some(format!("/{bucket}"));
+        if self
+            .blocking(move |folder| folder.create_bucket(&bucket))
+            .await?
+        {
+            Ok(S3Response::new(CreateBucketOutput {
+                location,
+                ..CreateBucketOutput::default()
+            }))
+        } else {
+            Err(S3Error::new(S3ErrorCode::BucketAlreadyOwnedByYou))
+        }
+    }
+
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.blocking(move |folder| folder.check_bucket(&request.input.bucket))
+            .await?;
+        Ok(S3Response::new(HeadBucketOutput::default()))
+    }
+
+    async fn delete_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> S3Result<S3Response<DeleteBucketOutput>> {
+        self.blocking(move |folder| folder.delete_bucket(&request.input.bucket))
+            .await?;
+        Ok(S3Response::new(DeleteBucketOutput::default()))
+    }
+
+    async fn list_buckets(
+        &self,
+        _: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
+        let buckets = self.blocking(BlobFolder::buckets).await?;
+        let buckets = buckets.into_iter().map(|(name, made)| Bucket {
+            name: Some(name),
+            creation_date: Some(time(made)),
+            ..Bucket::default()
+        });
+        Ok(S3Response::new(ListBucketsOutput {
+            buckets: Some(buckets.collect()),
+            ..ListBucketsOutput::default()
+        }))
+    }
+
+    async fn get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        self.blocking(move |folder| folder.check_bucket(&request.input.bucket))
+            .await?;
+        // The first region has no name.
+        let location_constraint = Some(BucketLocationConstraint::from(String::new()));
+        Ok(S3Response::new(GetBucketLocationOutput {
+            location_constraint,
+        }))
+    }
+
+    async fn put_object(
+        &self,
+        mut request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        let body = request.input.body.take();
+        let input = &mut request.input;
+        let place = (input.bucket.clone(), input.key.clone());
+        let condition = write_if(input.if_match.take(), input.if_none_match.as_ref())?;
+        let attributes = Attributes {
+            content_type: input.content_type.take(),
+            content_encoding: own_encoding(input.content_encoding.take()),
+            content_disposition: input.content_disposition.take(),
+            content_language: input.content_language.take(),
+            cache_control: input.cache_control.take(),
+            metadata: metadata(input.metadata.take()),
+        };
+        let info = self
+            .put(&mut request, body, place, (attributes, condition))
+            .await?;
+        let checksum = |name: &str| info.checksums.get(name).cloned();
+        Ok(S3Response::new(PutObjectOutput {
+            e_tag: Some(etag(&info)),
+            checksum_crc32: checksum("crc32"),
+            checksum_crc32c: checksum("crc32c"),
+            checksum_crc64nvme: checksum("crc64nvme"),
+            checksum_sha1: checksum("sha1"),
+            checksum_sha256: checksum("sha256"),
+            ..PutObjectOutput::default()
+        }))
+    }
+
+    async fn get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        let input = request.input;
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        let (file, info) = self
+            .blocking(move |folder| folder.open_object(&bucket, &key))
+            .await?;
+        let condition = ReadIf {
+            matches: input.if_match.as_ref(),
+            none_matches: input.if_none_match.as_ref(),
+            modified_since: input.if_modified_since.as_ref(),
+            unmodified_since: input.if_unmodified_since.as_ref(),
+        };
+        condition.check(&info)?;
+        let (range, content_range) = match &input.range {
+            None => (0..info.size, None),
+            Some(range) => {
+                let range = range.check(info.size)?;
+                let told = format!(
+                    "bytes {}-{}/{}",
+                    range.start,
+                    range.end.saturating_sub(1),
+                    info.size
+                );
+                (range, Some(told))
+            }
+        };
+        // A checksum is that of the whole object.
+        let told = input.checksum_mode.is_some() && content_range.is_none();
+        let checksum = |name: &str| info.checksums.get(name).filter(|_| told).cloned();
+        let attributes = info.attributes.clone();
+        let output = GetObjectOutput {
+            content_length: i64::try_from(range.end - range.start).ok(),
+            content_range,
+            accept_ranges: Some("bytes".to_owned()),
+            e_tag: Some(etag(&info)),
+            last_modified: Some(time(info.modified)),
+            checksum_crc32: checksum("crc32"),
+            checksum_crc32c: checksum("crc32c"),
+            checksum_crc64nvme: checksum("crc64nvme"),
+            checksum_sha1: checksum("sha1"),
+            checksum_sha256: checksum("sha256"),
+            content_type: attributes
+                .content_type
+                .or_else(|| Some("binary/octet-stream".to_owned())),
+            content_encoding: attributes.content_encoding,
+            content_disposition: attributes.content_disposition,
+            content_language: attributes.content_language,
+            cache_control: attributes.cache_control,
+            metadata: Some(attributes.metadata.into_iter().collect()),
+            body: Some(body_of(file, range)),
+            ..GetObjectOutput::default()
+        };
+        Ok(S3Response::new(output))
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let input = request.input;
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        let info = self
+            .blocking(move |folder| folder.head(&bucket, &key))
+            .await?;
+        let condition = ReadIf {
+            matches: input.if_match.as_ref(),
+            none_matches: input.if_none_match.as_ref(),
+            modified_since: input.if_modified_since.as_ref(),
+            unmodified_since: input.if_unmodified_since.as_ref(),
+        };
+        condition.check(&info)?;
+        let told = input.checksum_mode.is_some();
+        let checksum = |name: &str| info.checksums.get(name).filter(|_| told).cloned();
+        let attributes = info.attributes.clone();
+        Ok(S3Response::new(HeadObjectOutput {
+            content_length: i64::try_from(info.size).ok(),
+            accept_ranges: Some("bytes".to_owned()),
+            e_tag: Some(etag(&info)),
+            last_modified: Some(time(info.modified)),
+            checksum_crc32: checksum("crc32"),
+            checksum_crc32c: checksum("crc32c"),
+            checksum_crc64nvme: checksum("crc64nvme"),
+            checksum_sha1: checksum("sha1"),
+            checksum_sha256: checksum("sha256"),
+            content_type: attributes
+                .content_type
+                .or_else(|| Some("binary/octet-stream".to_owned())),
+            content_encoding: attributes.content_encoding,
+            content_disposition: attributes.content_disposition,
+            content_language: attributes.content_language,
+            cache_control: attributes.cache_control,
+            metadata: Some(attributes.metadata.into_iter().collect()),
+            ..HeadObjectOutput::default()
+        }))
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        self.blocking(move |folder| folder.delete(&request.input.bucket, &request.input.key))
+            .await?;
+        Ok(S3Response::new(DeleteObjectOutput::default()))
+    }
+
+    async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let DeleteObjectsInput { bucket, delete, .. } = request.input;
+        let quiet = delete.quiet == Some(true);
+        let results = self
+            .blocking(move |folder| {
+                folder.check_bucket(&bucket)?;
+                let deleted = delete.objects.into_iter().map(|object| {
+                    let result = folder.delete(&bucket, &object.key);
+                    (object.key, result)
+                });
+                Ok(deleted.collect::<Vec<_>>())
+            })
+            .await?;
+        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+        for (key, result) in results {
+            match result {
+                Ok(_) => deleted.push(DeletedObject {
+                    key: Some(key),
+                    ..DeletedObject::default()
+                }),
+                Err(error) => {
+                    let error = S3Error::from(error);
+                    errors.push(s3s::dto::Error {
+                        key: Some(key),
+                        code: Some(error.code().as_str().to_owned()),
+                        message: error.message().map(str::to_owned),
+                        ..s3s::dto::Error::default()
+                    });
+                }
+            }
+        }
+        Ok(S3Response::new(DeleteObjectsOutput {
+            deleted: if quiet { None } else { Some(deleted) },
+            errors: if errors.is_empty() {
+                None
+            } else {
+                Some(errors)
+            },
+            ..DeleteObjectsOutput::default()
+        }))
+    }
+
+    async fn copy_object(
+        &self,
+        request: S3Request<CopyObjectInput>,
+    ) -> S3Result<S3Response<CopyObjectOutput>> {
+        let input = request.input;
+        let (from_bucket, from_key) = source(&input.copy_source)?;
+        let replace = input
+            .metadata_directive
+            .as_ref()
+            .is_some_and(|directive| directive.as_str() == "REPLACE");
+        if !replace && from_bucket == input.bucket && from_key == input.key {
+            let message = "This copy request is illegal because it is trying to copy an object to itself without changing \
+                           the object's metadata";
+            return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
+        }
+        let (bucket, key) = (from_bucket.clone(), from_key.clone());
+        let info = self
+            .blocking(move |folder| folder.head(&bucket, &key))
+            .await?;
+        let condition = ReadIf {
+            matches: input.copy_source_if_match.as_ref(),
+            none_matches: input.copy_source_if_none_match.as_ref(),
+            modified_since: input.copy_source_if_modified_since.as_ref(),
+            unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
+        };
+        match condition.check(&info) {
+            Err(error) if *error.code() == S3ErrorCode::NotModified => {
+                return Err(S3Error::new(S3ErrorCode::PreconditionFailed));
+            }
+            other => other?,
+        }
+        let attributes = replace.then(|| Attributes {
+            content_type: input.content_type,
+            content_encoding: own_encoding(input.content_encoding),
+            content_disposition: input.content_disposition,
+            content_language: input.content_language,
+            cache_control: input.cache_control,
+            metadata: metadata(input.metadata),
+        });
+        let (bucket, key) = (input.bucket, input.key);
+        let copied = self
+            .blocking(move |folder| {
+                folder.copy(
+                    (&from_bucket, &from_key),
+                    (&bucket, &key),
+                    attributes,
+                    &WriteIf::Always,
+                )
+            })
+            .await?;
+        let result = CopyObjectResult {
+            e_tag: Some(etag(&copied)),
+            last_modified: Some(time(copied.modified)),
+            ..CopyObjectResult::default()
+        };
+        Ok(S3Response::new(CopyObjectOutput {
+            copy_object_result: Some(result),
+            ..CopyObjectOutput::default()
+        }))
+    }
+
+    async fn list_objects(
+        &self,
+        request: S3Request<ListObjectsInput>,
+    ) -> S3Result<S3Response<ListObjectsOutput>> {
+        let input = request.input;
+        let (max_keys, limit) = limit(input.max_keys)?;
+        let list = ListRequest {
+            prefix: input.prefix.clone().unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            after: input.marker.clone().unwrap_or_default(),
+            limit,
+        };
+        let bucket = input.bucket.clone();
+        let page = self
+            .blocking(move |folder| folder.list(&bucket, &list))
+            .await?;
+        let texts = Texts::of(input.encoding_type.as_ref());
+        Ok(S3Response::new(ListObjectsOutput {
+            name: Some(input.bucket),
+            prefix: texts.optional(input.prefix.as_ref()),
+            marker: texts.optional(input.marker.as_ref()),
+            delimiter: texts.optional(input.delimiter.as_ref()),
+            max_keys: Some(max_keys),
+            is_truncated: Some(limit > 0 && page.next.is_some()),
+            next_marker: texts.optional(page.next.as_ref()),
+            contents: Some(texts.objects(&page)),
+            common_prefixes: Some(texts.prefixes(&page)),
+            encoding_type: texts.encoding(),
+            ..ListObjectsOutput::default()
+        }))
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let input = request.input;
+        let (max_keys, limit) = limit(input.max_keys)?;
+        let after = match &input.continuation_token {
+            Some(token) => BASE64_URL_SAFE_NO_PAD
+                .decode(token)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .ok_or_else(|| {
+                    S3Error::with_message(
+                        S3ErrorCode::InvalidArgument,
+                        "The continuation token provided is incorrect",
+                    )
+                })?,
+            None => input.start_after.clone().unwrap_or_default(),
+        };
+        let list = ListRequest {
+            prefix: input.prefix.clone().unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            after,
+            limit,
+        };
+        let bucket = input.bucket.clone();
+        let page = self
+            .blocking(move |folder| folder.list(&bucket, &list))
+            .await?;
+        let texts = Texts::of(input.encoding_type.as_ref());
+        let truncated = limit > 0 && page.next.is_some();
+        Ok(S3Response::new(ListObjectsV2Output {
+            name: Some(input.bucket),
+            prefix: texts.optional(input.prefix.as_ref()),
+            delimiter: texts.optional(input.delimiter.as_ref()),
+            start_after: texts.optional(input.start_after.as_ref()),
+            max_keys: Some(max_keys),
+            key_count: i32::try_from(page.objects.len() + page.prefixes.len()).ok(),
+            is_truncated: Some(truncated),
+            continuation_token: input.continuation_token,
+            next_continuation_token: page
+                .next
+                .as_ref()
+                .filter(|_| truncated)
+                .map(|next| BASE64_URL_SAFE_NO_PAD.encode(next)),
+            contents: Some(texts.objects(&page)),
+            common_prefixes: Some(texts.prefixes(&page)),
+            encoding_type: texts.encoding(),
+            ..ListObjectsV2Output::default()
+        }))
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        let input = request.input;
+        let attributes = Attributes {
+            content_type: input.content_type,
+            content_encoding: own_encoding(input.content_encoding),
+            content_disposition: input.content_disposition,
+            content_language: input.content_language,
+            cache_control: input.cache_control,
+            metadata: metadata(input.metadata),
+        };
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        let id = self
+            .blocking(move |folder| folder.begin_upload(&bucket, &key, attributes))
+            .await?;
+        Ok(S3Response::new(CreateMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(id),
+            ..CreateMultipartUploadOutput::default()
+        }))
+    }
+
+    async fn upload_part(
+        &self,
+        mut request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
+        let number = part_number(request.input.part_number)?;
+        let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
+        let id = request.input.upload_id.clone();
+        let body = request.input.body.take();
+        let draft = self.receive(&mut request, body).await?;
+        let info = self
+            .blocking(move |folder| folder.commit_part(draft, (&bucket, &key), &id, number))
+            .await?;
+        let checksum = |name: &str| info.checksums.get(name).cloned();
+        Ok(S3Response::new(UploadPartOutput {
+            e_tag: Some(etag(&info)),
+            checksum_crc32: checksum("crc32"),
+            checksum_crc32c: checksum("crc32c"),
+            checksum_crc64nvme: checksum("crc64nvme"),
+            checksum_sha1: checksum("sha1"),
+            checksum_sha256: checksum("sha256"),
+            ..UploadPartOutput::default()
+        }))
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let input = request.input;
+        let number = part_number(input.part_number)?;
+        let (from_bucket, from_key) = source(&input.copy_source)?;
+        let range = match &input.copy_source_range {
+            None => None,
+            Some(range) => Some(
+                s3s::dto::Range::parse(range)
+                    .map_err(|_| S3Error::new(S3ErrorCode::InvalidArgument))?,
+            ),
+        };
+        let info = self
+            .blocking(move |folder| {
+                let (file, info) = folder.open_object(&from_bucket, &from_key)?;
+                let range = range.map_or(Ok(0..info.size), |range| range.check(info.size));
+                let Ok(range) = range else {
+                    return Err(BlobError::Part(number));
+                };
+                let mut draft = folder.begin()?;
+                draft.copy_from(file, range)?;
+                folder.commit_part(draft, (&input.bucket, &input.key), &input.upload_id, number)
+            })
+            .await?;
+        let result = CopyPartResult {
+            e_tag: Some(etag(&info)),
+            last_modified: Some(time(info.modified)),
+            ..CopyPartResult::default()
+        };
+        Ok(S3Response::new(UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            ..UploadPartCopyOutput::default()
+        }))
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let input = request.input;
+        let condition = write_if(input.if_match, input.if_none_match.as_ref())?;
+        let mut parts = Vec::new();
+        for part in input
+            .multipart_upload
+            .and_then(|upload| upload.parts)
+            .unwrap_or_default()
+        {
+            let number = part_number(part.part_number.unwrap_or(0))?;
+            parts.push(Part {
+                number,
+                etag: part.e_tag.map(ETag::into_value).unwrap_or_default(),
+            });
+        }
+        if parts.is_empty() {
+            return Err(S3Error::new(S3ErrorCode::MalformedXML));
+        }
+        let (bucket, key, id) = (input.bucket.clone(), input.key.clone(), input.upload_id);
+        let info = self
+            .blocking(move |folder| {
+                folder.complete_upload((&bucket, &key), &id, &parts, &condition)
+            })
+            .await?;
+        Ok(S3Response::new(CompleteMultipartUploadOutput {
+            location: Some(format!("/{}/{}", input.bucket, input.key)),
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            e_tag: Some(etag(&info)),
+            ..CompleteMultipartUploadOutput::default()
+        }))
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        let AbortMultipartUploadInput {
+            bucket,
+            key,
+            upload_id,
+            ..
+        } = request.input;
+        self.blocking(move |folder| folder.abort_upload((&bucket, &key), &upload_id))
+            .await?;
+        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    async fn list_parts(
+        &self,
+        request: S3Request<ListPartsInput>,
+    ) -> S3Result<S3Response<ListPartsOutput>> {
+        let input = request.input;
+        let (max_parts, limit) = limit(input.max_parts)?;
+        let after = input.part_number_marker.unwrap_or(0);
+        let (bucket, key, id) = (
+            input.bucket.clone(),
+            input.key.clone(),
+            input.upload_id.clone(),
+        );
+        let found = self
+            .blocking(move |folder| folder.parts((&bucket, &key), &id))
+            .await?;
+        let mut rest = found
+            .into_iter()
+            .filter(|(number, _)| i64::from(*number) > i64::from(after));
+        let parts: Vec<PartOutput> = rest
+            .by_ref()
+            .take(limit)
+            .map(|(number, info)| PartOutput {
+                part_number: i32::try_from(number).ok(),
+                e_tag: Some(etag(&info)),
+                size: i64::try_from(info.size).ok(),
+                last_modified: Some(time(info.modified)),
+                ..PartOutput::default()
+            })
+            .collect();
+        Ok(S3Response::new(ListPartsOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(input.upload_id),
+            max_parts: Some(max_parts),
+            part_number_marker: Some(after),
+            next_part_number_marker: parts.last().and_then(|part| part.part_number),
+            is_truncated: Some(rest.next().is_some()),
+            parts: Some(parts),
+            ..ListPartsOutput::default()
+        }))
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let input = request.input;
+        let bucket = input.bucket.clone();
+        let prefix = input.prefix.clone().unwrap_or_default();
+        let found = self
+            .blocking(move |folder| folder.pending_uploads(&bucket))
+            .await?;
+        let uploads = found
+            .into_iter()
+            .filter(|(_, upload)| upload.key.starts_with(&prefix));
+        let uploads = uploads.map(|(id, upload)| MultipartUpload {
+            key: Some(upload.key),
+            upload_id: Some(id),
+            initiated: Some(time(upload.begun)),
+            ..MultipartUpload::default()
+        });
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            bucket: Some(input.bucket),
+            prefix: input.prefix,
+            is_truncated: Some(false),
+            uploads: Some(uploads.collect()),
+            ..ListMultipartUploadsOutput::default()
+        }))
+    }
+}

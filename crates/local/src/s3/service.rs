@@ -1,0 +1,178 @@
+//! The S3 endpoint as an HTTP service: signatures are verified before anything else is looked at.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+
+use crate::s3::BlobFolder;
+use crate::s3::endpoint::Endpoint;
+
+/// The one key that may use an endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Access key id.
+    pub access_key: String,
+    /// Secret key; it signs and is never sent.
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Credentials")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// S3 over a [`BlobFolder`], as a tower service. Path-style requests; signature version 4 in headers, in presigned URLs and
+/// chunk by chunk.
+#[derive(Debug, Clone)]
+pub struct S3Endpoint {
+    service: S3Service,
+}
+
+impl S3Endpoint {
+    /// An endpoint that knows one key.
+    #[must_use]
+    pub fn new(folder: Arc<BlobFolder>, credentials: &Credentials) -> Self {
+        let mut builder = S3ServiceBuilder::new(Endpoint { folder });
+        builder.set_auth(SimpleAuth::from_single(
+            &*credentials.access_key,
+            &*credentials.secret_key,
+        ));
+        Self {
+            service: builder.build(),
+        }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for S3Endpoint
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Response = Response<Body>;
+    type Error = s3s::HttpError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = self.service.clone();
+        Box::pin(async move {
+            if let Some(name) = unsigned_header(request.uri().query(), request.headers()) {
+                return Ok(denied(&name));
+            }
+            let answer = service
+                .call(request.map(s3s::Body::http_body_unsync))
+                .await?;
+            Ok(answer.map(Body::new))
+        })
+    }
+}
+
+/// A header that changes what a signed request does and is not signed. Anybody on the way could have added it, so S3 refuses
+/// it. The hash of the body is exempt: it is compared with the body.
+fn unsigned_header(query: Option<&str>, headers: &HeaderMap) -> Option<String> {
+    let mut in_query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .filter(|(name, _)| name == "X-Amz-SignedHeaders");
+    let in_header = || {
+        let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (_, rest) = authorization.split_once("SignedHeaders=")?;
+        rest.split(',')
+            .next()
+            .map(|signed| signed.trim().to_owned())
+    };
+    let signed = in_query
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .or_else(in_header)?;
+    let signed: Vec<String> = signed.split(';').map(str::to_ascii_lowercase).collect();
+    let names = headers.keys().map(http::HeaderName::as_str);
+    let mut unsigned = names.filter(|name| {
+        name.starts_with("x-amz-")
+            && *name != "x-amz-content-sha256"
+            && !signed.iter().any(|known| known == name)
+    });
+    unsigned.next().map(str::to_owned)
+}
+
+fn denied(name: &str) -> Response<Body> {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>There were headers present in \
+         the request which were not signed</Message><HeadersNotSigned>{name}</HeadersNotSigned></Error>"
+    );
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/xml"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_amz_header_has_to_be_signed() {
+        let presigned = "X-Amz-SignedHeaders=content-md5%3Bhost%3Bx-amz-meta-a";
+        let authorization = "AWS4-HMAC-SHA256 Credential=minio/20260101/us-east-1/s3/aws4_request, \
+                             SignedHeaders=host;x-amz-date, Signature=00";
+        for (query, signed, headers, expected) in [
+            (
+                Some(presigned),
+                None,
+                vec!["content-md5", "x-amz-meta-a"],
+                None,
+            ),
+            (
+                Some(presigned),
+                None,
+                vec!["x-amz-meta-b"],
+                Some("x-amz-meta-b"),
+            ),
+            (
+                Some(presigned),
+                None,
+                vec!["x-amz-content-sha256", "content-type"],
+                None,
+            ),
+            (None, Some(authorization), vec!["x-amz-date"], None),
+            (
+                None,
+                Some(authorization),
+                vec!["x-amz-acl"],
+                Some("x-amz-acl"),
+            ),
+            (None, None, vec!["x-amz-acl"], None),
+        ] {
+            let mut map = HeaderMap::new();
+            for name in &headers {
+                map.insert(
+                    http::HeaderName::from_static(name),
+                    HeaderValue::from_static("v"),
+                );
+            }
+            if let Some(signed) = signed {
+                map.insert(header::AUTHORIZATION, HeaderValue::from_static(signed));
+            }
+            assert_eq!(
+                unsigned_header(query, &map).as_deref(),
+                expected,
+                "{headers:?}"
+            );
+        }
+    }
+}
