@@ -106,6 +106,10 @@ impl Default for ServerConfig {
 /// `server.security`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the keys of the reference's configuration"
+)]
 pub struct SecurityConfig {
     /// Serve TLS on `httpPort` and nothing on `grpc.port`.
     pub secure: bool,
@@ -248,6 +252,10 @@ impl Default for KubeClientConfig {
 /// Section `flyteadmin`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the keys of the reference's configuration"
+)]
 pub struct FlyteAdminConfig {
     /// Annotation key that carries a run's IAM role; empty writes none.
     pub role_name_key: String,
@@ -596,5 +604,39 @@ mod tests {
             ..NamespaceMappingConfig::default()
         };
         assert_eq!(mapping.namespace("p", "d"), "p-{{domain}}-d");
+    }
+
+    #[test]
+    fn files_override_defaults_by_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("admin.yaml");
+        std::fs::write(
+            &file,
+            "server: {httpPort: 80}\ndomains: [{id: d, name: D}]\ndatabase: {postgres: {host: db}}\n\
+             task_type_whitelist: {sparkonk8s: [{project: p}]}\n\
+             clusterPools: {clusterPoolAssignments: {production: {pool: gpu}}}\n",
+        )
+        .unwrap();
+        let sources = flyte_platform::config::Sources {
+            pattern: file.display().to_string(),
+            ..Default::default()
+        };
+        let mut loaded = Config::load(sources).unwrap();
+        let config = AdminConfig::read(&mut loaded);
+        assert_eq!(loaded.finish().unwrap(), []);
+        assert_eq!(config.server.http_port, 80);
+        assert_eq!(config.server.grpc.port, 8089);
+        assert_eq!(config.domains.0.len(), 1);
+        let postgres = config.database.effective_postgres();
+        assert_eq!(postgres.host, "db");
+        assert_eq!(postgres.password.expose(), "postgres");
+        assert_eq!(
+            config.flyteadmin.metadata_storage_prefix,
+            ["metadata", "admin"]
+        );
+        let scopes = config.task_type_whitelist.0.get("sparkonk8s").unwrap();
+        assert_eq!(scopes.0.first().unwrap().project, "p");
+        let pools = &config.cluster_pools.cluster_pool_assignments.0;
+        assert_eq!(pools.get("production").unwrap().pool, "gpu");
     }
 }

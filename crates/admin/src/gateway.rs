@@ -76,15 +76,13 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
     let Some(cors) = cors else {
         return transcode(&gateway, request).await;
     };
-    match cors.preflight(request.method(), request.headers()) {
-        Some(response) => response,
-        None => {
-            let headers = cors.response_headers(request.headers());
-            let mut response = transcode(&gateway, request).await;
-            response.headers_mut().extend(headers);
-            response
-        }
+    if let Some(response) = cors.preflight(request.method(), request.headers()) {
+        return response;
     }
+    let headers = cors.response_headers(request.headers());
+    let mut response = transcode(&gateway, request).await;
+    response.headers_mut().extend(headers);
+    response
 }
 
 async fn transcode(gateway: &Gateway, request: Request) -> Response {

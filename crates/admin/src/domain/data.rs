@@ -128,9 +128,10 @@ pub(crate) async fn execution(
     let closure = execution.closure.get();
     let inputs = if execution.inputs_uri.is_empty() {
         // Rows from before inputs were offloaded.
-        let mut fetched = Fetched::default();
-        fetched.literals = closure.computed_inputs.clone().unwrap_or_default();
-        fetched
+        Fetched {
+            literals: closure.computed_inputs.clone().unwrap_or_default(),
+            ..Fetched::default()
+        }
     } else {
         fetch(service, &execution.inputs_uri).await?
     };

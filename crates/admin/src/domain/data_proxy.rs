@@ -401,7 +401,7 @@ fn parse(url: &str) -> Option<Reference> {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
     };
-    if !parts.iter().all(|part| plain(part)) {
+    if !parts.iter().all(plain) {
         return None;
     }
     let (head, rest) = parts.split_at_checked(4)?;

@@ -227,7 +227,7 @@ pub(crate) async fn terminate(
 }
 
 fn abort_record(execution: &mut Execution, abort: &admin::AbortMetadata, phase: Phase) {
-    execution.phase = phase.as_str_name().to_owned();
+    phase.as_str_name().clone_into(&mut execution.phase);
     execution.abort_cause.clone_from(&abort.cause);
     execution.closure.update(|closure| {
         closure.phase = phase as i32;

@@ -138,18 +138,19 @@ async fn require_cluster(
     tx: &mut ReadTx,
     id: &ExecutionId,
     producer: &str,
-    wrap: fn(&ExecutionId, Error) -> Error,
+    wrap: fn(&ExecutionId) -> Error,
 ) -> Result<()> {
     let stored = execution_rows::cluster(tx, id)
         .await?
-        .ok_or_else(|| wrap(id, executions::missing(id)))?;
+        .ok_or_else(|| wrap(id))?;
     check_cluster(&stored, producer)
 }
 
-fn existing_execution(id: &ExecutionId, error: Error) -> Error {
+fn existing_execution(id: &ExecutionId) -> Error {
     Error::NotFound(format!(
-        "Failed to get existing execution id: [{}] with err: {error}",
-        text::prototext(&id.to_proto())
+        "Failed to get existing execution id: [{}] with err: {}",
+        text::prototext(&id.to_proto()),
+        executions::missing(id)
     ))
 }
 
@@ -357,17 +358,19 @@ pub(crate) async fn task(
     Ok(admin::TaskExecutionEventResponse {})
 }
 
-fn unchanged(_id: &ExecutionId, error: Error) -> Error {
-    error
-}
-
 async fn write_task(
     tx: &mut flyte_platform::sql::WriteTx,
     id: &TaskExecutionId,
     event: &TaskExecutionEvent,
     now: Timestamp,
 ) -> Result<()> {
-    require_cluster(tx, &id.node.execution, &event.producer_id, unchanged).await?;
+    require_cluster(
+        tx,
+        &id.node.execution,
+        &event.producer_id,
+        executions::missing,
+    )
+    .await?;
     if let Some(mut task) = task_executions::lock(tx, id).await? {
         events::task::apply(&mut task, event)?;
         return Ok(task_executions::update(tx, &task, now).await?);
@@ -395,7 +398,13 @@ async fn offload_task(
         return Ok(());
     }
     let mut tx = service.database.read().await?;
-    require_cluster(&mut tx, &id.node.execution, &event.producer_id, unchanged).await?;
+    require_cluster(
+        &mut tx,
+        &id.node.execution,
+        &event.producer_id,
+        executions::missing,
+    )
+    .await?;
     if let Some(task) = task_executions::get(&mut tx, id).await? {
         events::task::check(&task, event)?;
     }

@@ -27,7 +27,7 @@ fn plan(name: &str) -> Value {
     json!({"resource_type": "LAUNCH_PLAN", "project": "flytesnacks", "domain": "development", "name": name, "version": "rec1"})
 }
 
-fn launch(name: &str, inputs: Value) -> Value {
+fn launch(name: &str, inputs: &Value) -> Value {
     json!({
         "project": "flytesnacks", "domain": "development", "name": name,
         "spec": {"launch_plan": plan("recwf.sub"), "metadata": {}},
@@ -54,7 +54,7 @@ async fn an_execution_of_a_launch_plan_makes_its_resource(store: Store) {
     let world = World::start(store).await;
     seed::entities(&world).await;
     let created: admin::ExecutionCreateResponse = world
-        .get("CreateExecution", &launch("e1", json!({"n": integer(3)})))
+        .get("CreateExecution", &launch("e1", &json!({"n": integer(3)})))
         .await
         .unwrap();
     assert_eq!(created.id.unwrap().name, "e1");
@@ -84,7 +84,7 @@ async fn an_execution_of_a_launch_plan_makes_its_resource(store: Store) {
     assert_eq!(data.full_inputs.unwrap().literals.len(), 1);
     assert!(data.full_outputs.is_some());
     let generated: admin::ExecutionCreateResponse = world
-        .get("CreateExecution", &launch("", json!({"n": integer(3)})))
+        .get("CreateExecution", &launch("", &json!({"n": integer(3)})))
         .await
         .unwrap();
     assert_eq!(generated.id.unwrap().name.len(), 20);
@@ -93,7 +93,7 @@ async fn an_execution_of_a_launch_plan_makes_its_resource(store: Store) {
 async fn a_single_task_runs_in_a_workflow_of_its_own(store: Store) {
     let world = World::start(store).await;
     seed::entities(&world).await;
-    let mut request = launch("t1", json!({"x": integer(3)}));
+    let mut request = launch("t1", &json!({"x": integer(3)}));
     request["spec"]["launch_plan"] = json!({"resource_type": "TASK", "project": "flytesnacks", "domain": "development", "name": "recwf.square", "version": "rec1"});
     let task: admin::Task = world
         .get("GetTask", &json!({"id": request["spec"]["launch_plan"]}))
@@ -141,7 +141,7 @@ async fn a_name_is_taken_once(store: Store) {
     seed::entities(&world).await;
     let rpc = "flyteidl.service.AdminService/CreateExecution";
     let requests: Vec<Value> = (0..6)
-        .map(|number| launch("same", json!({"n": integer(number)})))
+        .map(|number| launch("same", &json!({"n": integer(number)})))
         .collect();
     let answers =
         futures::future::join_all(requests.iter().map(|request| world.call(rpc, request))).await;
@@ -181,7 +181,7 @@ async fn a_resource_that_is_refused_fails_the_execution_of_a_launch_plan(store: 
     let _: admin::ExecutionCreateResponse = world
         .get(
             "CreateExecution",
-            &launch("refused", json!({"n": integer(3)})),
+            &launch("refused", &json!({"n": integer(3)})),
         )
         .await
         .unwrap();
@@ -231,7 +231,10 @@ async fn an_abandoned_reservation_is_finished(store: Store) {
     let world = World::start(store).await;
     seed::entities(&world).await;
     let _: admin::ExecutionCreateResponse = world
-        .get("CreateExecution", &launch("lost", json!({"n": integer(3)})))
+        .get(
+            "CreateExecution",
+            &launch("lost", &json!({"n": integer(3)})),
+        )
         .await
         .unwrap();
     let before = world.cluster.workflow(NAMESPACE, "lost").unwrap();
@@ -246,7 +249,7 @@ async fn termination_without_a_resource_ends_the_execution(store: Store) {
     seed::entities(&world).await;
     for name in ["running", "gone"] {
         let _: admin::ExecutionCreateResponse = world
-            .get("CreateExecution", &launch(name, json!({"n": integer(3)})))
+            .get("CreateExecution", &launch(name, &json!({"n": integer(3)})))
             .await
             .unwrap();
     }
@@ -275,7 +278,7 @@ async fn a_relaunch_repeats_the_inputs_of_the_user(store: Store) {
     let _: admin::ExecutionCreateResponse = world
         .get(
             "CreateExecution",
-            &launch("first", json!({"n": integer(9)})),
+            &launch("first", &json!({"n": integer(9)})),
         )
         .await
         .unwrap();
@@ -293,7 +296,7 @@ async fn a_relaunch_repeats_the_inputs_of_the_user(store: Store) {
 async fn labels_of_executions_are_found_by_tag_filters(store: Store) {
     let world = World::start(store).await;
     seed::entities(&world).await;
-    let mut request = launch("tagged", json!({"n": integer(1)}));
+    let mut request = launch("tagged", &json!({"n": integer(1)}));
     request["spec"]["labels"] = json!({"values": {"team": "red", "stage": "two"}});
     request["spec"]["tags"] = json!(["nightly"]);
     let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
@@ -349,7 +352,7 @@ async fn every_project_and_domain_has_its_namespace(store: Store) {
             .contains(&"new-staging".to_owned())
     );
     let status = world
-        .get::<admin::ExecutionCreateResponse>("CreateExecution", &launch("x", json!({})))
+        .get::<admin::ExecutionCreateResponse>("CreateExecution", &launch("x", &json!({})))
         .await
         .unwrap_err();
     assert_eq!(status.message(), "project [flytesnacks] is not active");

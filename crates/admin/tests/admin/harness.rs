@@ -255,7 +255,7 @@ impl Cluster {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                let answer = answer(&objects, &parts.method, parts.uri.path(), body);
+                let answer = answer(&objects, &parts.method, parts.uri.path(), &body);
                 Ok::<_, std::convert::Infallible>(answer)
             }
         });
@@ -297,7 +297,7 @@ fn answer(
     objects: &Mutex<Objects>,
     method: &http::Method,
     path: &str,
-    body: Value,
+    body: &Value,
 ) -> Response<Body> {
     let mut objects = objects.lock().unwrap();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();

@@ -3,15 +3,25 @@
 //! PostgreSQL is Debian's package, started in a folder below `target/` on a free port and stopped with this
 //! process. It refuses to run as root, so then it runs as user `postgres` (`setpriv`, util-linux).
 
+#[cfg(test)]
 mod errors;
+#[cfg(test)]
 mod events;
+#[cfg(test)]
 mod executions;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod launch_plans;
+#[cfg(test)]
 mod lists;
+#[cfg(test)]
 mod migrations;
+#[cfg(test)]
 mod registrations;
+#[cfg(test)]
 mod rest;
+#[cfg(test)]
 mod seed;
 
 /// Each test once per database.

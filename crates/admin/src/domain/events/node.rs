@@ -193,16 +193,16 @@ fn target_metadata(closure: &mut admin::NodeExecutionClosure, event: &NodeExecut
     match &event.target_metadata {
         None => {}
         // A child execution never changes once it is known.
-        Some(TargetMetadata::WorkflowNodeMetadata(metadata)) => {
-            if !matches!(
+        Some(TargetMetadata::WorkflowNodeMetadata(_))
+            if matches!(
                 closure.target_metadata,
                 Some(Target::WorkflowNodeMetadata(_))
-            ) {
-                closure.target_metadata =
-                    Some(Target::WorkflowNodeMetadata(admin::WorkflowNodeMetadata {
-                        execution_id: metadata.execution_id.clone(),
-                    }));
-            }
+            ) => {}
+        Some(TargetMetadata::WorkflowNodeMetadata(metadata)) => {
+            closure.target_metadata =
+                Some(Target::WorkflowNodeMetadata(admin::WorkflowNodeMetadata {
+                    execution_id: metadata.execution_id.clone(),
+                }));
         }
         Some(TargetMetadata::TaskNodeMetadata(metadata)) => {
             closure.target_metadata = Some(Target::TaskNodeMetadata(task_node_metadata(metadata)));

@@ -112,11 +112,9 @@ fn reassign(execution: &mut Execution, event: &WorkflowExecutionEvent) {
     }
     producer.clone_into(&mut execution.cluster);
     execution.spec.update(|spec| {
-        spec.metadata
-            .get_or_insert_default()
-            .system_metadata
-            .get_or_insert_default()
-            .execution_cluster = producer.to_owned();
+        let metadata = spec.metadata.get_or_insert_default();
+        let system = metadata.system_metadata.get_or_insert_default();
+        producer.clone_into(&mut system.execution_cluster);
     });
 }
 

@@ -252,10 +252,10 @@ mod tests {
 
     use super::*;
 
-    fn labels(key: &str) -> Option<Labels> {
-        Some(Labels {
+    fn labels(key: &str) -> Labels {
+        Labels {
             values: [(key.to_owned(), "v".to_owned())].into(),
-        })
+        }
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
             ..ExecutionSpec::default()
         };
         let plan = LaunchPlanSpec {
-            labels: labels("plan"),
+            labels: Some(labels("plan")),
             interruptible: Some(false),
             ..LaunchPlanSpec::default()
         };

@@ -60,7 +60,7 @@ pub(crate) async fn create(
     caller: &Caller,
     request: admin::ExecutionCreateRequest,
 ) -> Result<admin::ExecutionCreateResponse> {
-    start(service, caller, request, 0).await
+    Box::pin(start(service, caller, request, 0)).await
 }
 
 pub(crate) async fn relaunch(
@@ -84,7 +84,7 @@ pub(crate) async fn relaunch(
         inputs: Some(inputs),
         org: String::new(),
     };
-    start(service, caller, create, original.row).await
+    Box::pin(start(service, caller, create, original.row)).await
 }
 
 /// The inputs that the user gave; old rows have them in the spec.
