@@ -202,6 +202,7 @@ impl Kubelet {
             pods: HashMap::new(),
             runs: JoinSet::new(),
             uids: HashMap::new(),
+            active: HashSet::new(),
             notices: JoinSet::new(),
             shutdown,
             listing: None,
@@ -243,7 +244,9 @@ struct Running {
     /// Every pod of the cluster that concerns this node, by uid.
     pods: HashMap<String, watch::Sender<Sight>>,
     runs: JoinSet<()>,
+    /// Which pod a task of `runs` is for, and all of these.
     uids: HashMap<Id, String>,
+    active: HashSet<String>,
     notices: JoinSet<()>,
     shutdown: watch::Sender<bool>,
     /// While the watch lists: the uids it has named.
@@ -286,7 +289,8 @@ impl Running {
             .unwrap_or_default();
         let options = &self.shared.options;
         let ours = node == options.node_name;
-        if !ours && !(node.is_empty() && options.schedules) {
+        let may_be_ours = ours || (node.is_empty() && options.schedules);
+        if !may_be_ours {
             return;
         }
         let phase = pod
@@ -320,7 +324,7 @@ impl Running {
                 self.pods.insert(uid.clone(), watch::Sender::new(sight));
             }
         }
-        if ours && ((!over) || held_by_us) && !self.is_running(&uid) {
+        if ours && (!over || held_by_us) && !self.is_running(&uid) {
             self.scheduling.hold(&uid, &request);
             self.start(&uid);
         } else if !ours && !over && !deleting {
@@ -329,7 +333,7 @@ impl Running {
     }
 
     fn is_running(&self, uid: &str) -> bool {
-        self.uids.values().any(|running| running == uid)
+        self.active.contains(uid)
     }
 
     fn start(&mut self, uid: &str) {
@@ -344,6 +348,7 @@ impl Running {
         );
         let handle = self.runs.spawn(run.run());
         self.uids.insert(handle.id(), uid.to_owned());
+        self.active.insert(uid.to_owned());
     }
 
     fn schedule(&mut self) {
@@ -354,15 +359,15 @@ impl Running {
         for verdict in self.scheduling.decide() {
             match verdict {
                 Verdict::Admitted(turn) => self.start(&turn.uid),
-                Verdict::Waits(turn, why) => self.tell_waiting(turn, why),
+                Verdict::Waits(turn, why) => self.tell_waiting(turn, &why),
             }
         }
     }
 
-    fn tell_waiting(&mut self, turn: Turn, why: String) {
+    fn tell_waiting(&mut self, turn: Turn, why: &str) {
         let now = time_text((self.shared.options.now)());
         let patch =
-            json!({ "metadata": { "uid": turn.uid }, "status": status::unscheduled(&why, &now) });
+            json!({ "metadata": { "uid": turn.uid }, "status": status::unscheduled(why, &now) });
         let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &turn.namespace);
         self.notices.spawn(async move {
             match api
@@ -397,6 +402,7 @@ impl Running {
         let Some(uid) = self.uids.remove(&id) else {
             return;
         };
+        self.active.remove(&uid);
         self.scheduling.release(&uid);
         let gone = self.pods.get(&uid).is_none_or(|known| known.borrow().gone);
         if gone {

@@ -255,7 +255,7 @@ impl BlobFolder {
             .map_or_else(|| self.root.clone(), Path::to_owned);
         {
             let _guard = self.lock();
-            self.check_condition(&place.path, key, condition)?;
+            check_condition(&place.path, key, condition)?;
             // A new folder is only as durable as its entry in the one above.
             let new: Vec<&Path> = folder
                 .ancestors()
@@ -280,31 +280,6 @@ impl BlobFolder {
             .and_then(|folder| folder.sync_all())
             .map_err(BlobError::at(&folder))?;
         Ok(info)
-    }
-
-    fn check_condition(
-        &self,
-        place: &Path,
-        key: &str,
-        condition: &WriteIf,
-    ) -> Result<(), BlobError> {
-        let holds = match condition {
-            WriteIf::Always => true,
-            WriteIf::Absent => !place.exists(),
-            WriteIf::Present => place.exists(),
-            WriteIf::Matches(etag) => {
-                if !place.exists() {
-                    return Err(BlobError::NoObject(key.to_owned()));
-                }
-                let (_, info) = object::open(place).map_err(BlobError::at(place))?;
-                info.etag == *etag
-            }
-        };
-        if holds {
-            Ok(())
-        } else {
-            Err(BlobError::Condition(key.to_owned()))
-        }
     }
 
     /// Opens an object for reading. Its bytes are the first [`Info::size`] of the file.
@@ -378,6 +353,26 @@ impl BlobFolder {
         let mut draft = self.begin()?;
         draft.copy_from(file, 0..info.size)?;
         self.commit(draft, to, attributes.unwrap_or(info.attributes), condition)
+    }
+}
+
+fn check_condition(place: &Path, key: &str, condition: &WriteIf) -> Result<(), BlobError> {
+    let holds = match condition {
+        WriteIf::Always => true,
+        WriteIf::Absent => !place.exists(),
+        WriteIf::Present => place.exists(),
+        WriteIf::Matches(etag) => {
+            if !place.exists() {
+                return Err(BlobError::NoObject(key.to_owned()));
+            }
+            let (_, info) = object::open(place).map_err(BlobError::at(place))?;
+            info.etag == *etag
+        }
+    };
+    if holds {
+        Ok(())
+    } else {
+        Err(BlobError::Condition(key.to_owned()))
     }
 }
 

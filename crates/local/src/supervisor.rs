@@ -188,18 +188,21 @@ impl Supervisor {
             let Some(container) = self.record.containers.get(index) else {
                 break;
             };
-            match (&container.state, role) {
+            let passed = match (&container.state, role) {
                 (ContainerState::Ended(ended), Role::Init) if ended.exit_code != 0 => {
                     self.stop(self.launch.grace_seconds, None);
                     return self.advance();
                 }
-                (ContainerState::Ended(_), Role::Init)
-                | (ContainerState::Running { .. }, Role::Sidecar) => {}
-                (_, Role::Init | Role::Sidecar) => {
-                    initialized = false;
-                    break;
+                (ContainerState::Ended(_), Role::Init) | (_, Role::Main) => true,
+                (_, Role::Init) => false,
+                // Once it has started, its restarts hold up nobody.
+                (state, Role::Sidecar) => {
+                    container.restarts > 0 || !matches!(state, ContainerState::Waiting { .. })
                 }
-                (_, Role::Main) => {}
+            };
+            if !passed {
+                initialized = false;
+                break;
             }
         }
         let mains_over = initialized
@@ -261,7 +264,7 @@ impl Supervisor {
                     let status = child.wait().await;
                     // What the main process left behind in its group ends with it, as in a container.
                     process.signal_group(Signal::KILL);
-                    (index, read_end(&launch, &log, status, started_at))
+                    (index, read_end(&launch, &log, &status, started_at))
                 });
                 self.write()
             }
@@ -293,8 +296,7 @@ impl Supervisor {
         }
         let restart = !stopping
             && match (record.role, policy) {
-                (Role::Sidecar, _) => true,
-                (Role::Main, RestartPolicy::Always) => true,
+                (Role::Sidecar, _) | (Role::Main, RestartPolicy::Always) => true,
                 (Role::Main, RestartPolicy::OnFailure)
                 | (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure) => {
                     ended.exit_code != 0

@@ -91,7 +91,7 @@ impl Cluster {
         call: &Call,
     ) -> Result<Response<Body>, Refusal> {
         let form = call.form()?;
-        let selector = self.selector(target, call)?;
+        let selector = Self::selector(target, call)?;
         let page = self.page(target, call, &selector)?;
         self.until_durable(page.revision).await?;
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
@@ -132,7 +132,7 @@ impl Cluster {
     }
 
     /// The selector of a list, watch or collection delete.
-    pub(crate) fn selector(&self, target: &Target, call: &Call) -> Result<Selector, Refusal> {
+    pub(crate) fn selector(target: &Target, call: &Call) -> Result<Selector, Refusal> {
         let selector = Selector::parse(
             call.query.text("labelSelector"),
             call.query.text("fieldSelector"),

@@ -44,7 +44,7 @@ impl Cluster {
     pub(crate) fn watch(&self, target: &Target, call: &Call) -> Result<Response<Body>, Refusal> {
         let mut target = target.clone();
         let form = call.form()?;
-        let selector = self.selector(&target, call)?;
+        let selector = Self::selector(&target, call)?;
         if let Some(name) = target.name.take() {
             return Err(Refusal::bad_request(format!(
                 "watch a collection with fieldSelector metadata.name={name}"

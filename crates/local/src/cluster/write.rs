@@ -58,7 +58,7 @@ impl Cluster {
         call: &Call,
     ) -> Result<Response<Body>, Refusal> {
         let form = call.form()?;
-        let mut value = self.body(target, call)?;
+        let mut value = Self::body(target, call)?;
         let resource = &target.resource;
         if !matches!(text_at(&value, "/metadata/resourceVersion"), "" | "0") {
             return Err(Refusal::bad_request(
@@ -103,7 +103,7 @@ impl Cluster {
         let name = text_at(value, "/metadata/name").to_owned();
         let admitted = admit_new(resource, value, &now);
         // A missing namespace is told before what is wrong with the object.
-        self.check_namespace(&self.model(), target, &name)?;
+        Self::check_namespace(&self.model(), target, &name)?;
         admitted?;
         self.check_size(value)?;
         let value = std::mem::take(value);
@@ -137,7 +137,7 @@ impl Cluster {
             crate::cluster::time_text(cutoff)
         });
         self.change(|model| {
-            self.check_namespace(model, target, &name)?;
+            Self::check_namespace(model, target, &name)?;
             if model.get(&resource.id, &key).is_some() {
                 return Err(Refusal::already_exists(
                     &resource.group,
@@ -156,7 +156,7 @@ impl Cluster {
     }
 
     /// Objects in a missing namespace are refused, and so are new ones in a namespace that goes.
-    fn check_namespace(&self, model: &Model, target: &Target, name: &str) -> Result<(), Refusal> {
+    fn check_namespace(model: &Model, target: &Target, name: &str) -> Result<(), Refusal> {
         if !target.resource.namespaced() {
             return Ok(());
         }
@@ -195,7 +195,7 @@ impl Cluster {
     }
 
     /// The object in the body, checked against the path.
-    fn body(&self, target: &Target, call: &Call) -> Result<Value, Refusal> {
+    fn body(target: &Target, call: &Call) -> Result<Value, Refusal> {
         let value: Value = match call.content_type() {
             "" | "application/json" => serde_json::from_slice(&call.body).map_err(|error| {
                 Refusal::bad_request(format!(
@@ -206,10 +206,10 @@ impl Cluster {
             "application/yaml" | "application/apply-patch+yaml" => from_yaml(&call.body)?,
             other => return Err(Refusal::unsupported_media(other)),
         };
-        self.check_body(target, value)
+        Self::check_body(target, value)
     }
 
-    fn check_body(&self, target: &Target, mut value: Value) -> Result<Value, Refusal> {
+    fn check_body(target: &Target, mut value: Value) -> Result<Value, Refusal> {
         let resource = &target.resource;
         if !value.is_object() {
             return Err(Refusal::bad_request(
@@ -260,7 +260,7 @@ impl Cluster {
         target: &Target,
         call: &Call,
     ) -> Result<Response<Body>, Refusal> {
-        let value = self.body(target, call)?;
+        let value = Self::body(target, call)?;
         let resource = &target.resource;
         if resource.custom && text_at(&value, "/metadata/resourceVersion").is_empty() {
             let (_, name) = target.key()?;
@@ -331,7 +331,7 @@ impl Cluster {
                 "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
             ));
         }
-        let applied = self.check_body(target, from_yaml(&call.body)?)?;
+        let applied = Self::check_body(target, from_yaml(&call.body)?)?;
         if applied
             .pointer("/metadata/managedFields")
             .is_some_and(|fields| !fields.is_null())
@@ -516,7 +516,7 @@ impl Cluster {
             return Err(Refusal::method_not_allowed());
         }
         let options = DeleteOptions::read(call)?;
-        let selector = self.selector(target, call)?;
+        let selector = Self::selector(target, call)?;
         let chosen = self.selected(target, &selector);
         let now = self.now();
         if !options.dry_run {

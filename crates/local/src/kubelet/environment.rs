@@ -17,15 +17,15 @@ pub(crate) struct Sources {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EnvironmentError {
     #[error("{kind} {name:?} not found")]
-    NoObject { kind: &'static str, name: String },
+    Object { kind: &'static str, name: String },
     #[error("couldn't find key {key} in {kind} {name}")]
-    NoKey {
+    Key {
         kind: &'static str,
         name: String,
         key: String,
     },
     #[error("the field {path:?} of environment variable {variable:?} is not supported")]
-    NoField { variable: String, path: String },
+    Field { variable: String, path: String },
 }
 
 impl Sources {
@@ -62,12 +62,12 @@ impl Sources {
         match found {
             Some(value) => Ok(Some(value)),
             None if optional => Ok(None),
-            None if self.exists(kind, name) => Err(EnvironmentError::NoKey {
+            None if self.exists(kind, name) => Err(EnvironmentError::Key {
                 kind,
                 name: name.to_owned(),
                 key: key.to_owned(),
             }),
-            None => Err(EnvironmentError::NoObject {
+            None => Err(EnvironmentError::Object {
                 kind,
                 name: name.to_owned(),
             }),
@@ -94,7 +94,7 @@ pub(crate) fn environment(
                 }
                 None if reference.optional == Some(true) => {}
                 None => {
-                    return Err(EnvironmentError::NoObject {
+                    return Err(EnvironmentError::Object {
                         kind: "configmap",
                         name: reference.name.clone(),
                     });
@@ -113,7 +113,7 @@ pub(crate) fn environment(
                 }
                 None if reference.optional == Some(true) => {}
                 None => {
-                    return Err(EnvironmentError::NoObject {
+                    return Err(EnvironmentError::Object {
                         kind: "secret",
                         name: reference.name.clone(),
                     });
@@ -146,7 +146,7 @@ pub(crate) fn environment(
             )?
         } else if let Some(reference) = &from.field_ref {
             Some(
-                field(pod, &reference.field_path).ok_or_else(|| EnvironmentError::NoField {
+                field(pod, &reference.field_path).ok_or_else(|| EnvironmentError::Field {
                     variable: variable.name.clone(),
                     path: reference.field_path.clone(),
                 })?,
@@ -158,7 +158,7 @@ pub(crate) fn environment(
                 .map_or("1", |divisor| divisor.0.as_str());
             Some(
                 resource_field(container, &reference.resource, divisor).ok_or_else(|| {
-                    EnvironmentError::NoField {
+                    EnvironmentError::Field {
                         variable: variable.name.clone(),
                         path: reference.resource.clone(),
                     }
@@ -263,7 +263,7 @@ pub(crate) fn expand(text: &str, known: &[(String, String)]) -> String {
             .and_then(|inner| inner.split_once(')'));
         if let Some((name, behind)) = reference {
             if let Some((_, value)) = known.iter().rev().find(|(known, _)| known == name) {
-                expanded.push_str(value)
+                expanded.push_str(value);
             } else {
                 expanded.push_str("$(");
                 expanded.push_str(name);

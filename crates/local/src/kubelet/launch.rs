@@ -318,7 +318,7 @@ fn missing(kind: &'static str, name: &str, optional: bool) -> Result<(), LaunchE
     if optional {
         Ok(())
     } else {
-        Err(EnvironmentError::NoObject {
+        Err(EnvironmentError::Object {
             kind,
             name: name.to_owned(),
         }

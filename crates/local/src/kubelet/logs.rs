@@ -18,7 +18,10 @@ use crate::kubelet::record::{ContainerState, Places, Record};
 
 /// The latest record of each pod, for whoever waits for one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Records(Arc<Mutex<HashMap<String, watch::Sender<Option<Arc<Record>>>>>>);
+pub(crate) struct Records(Arc<Mutex<HashMap<String, Latest>>>);
+
+/// The latest record of one pod.
+type Latest = watch::Sender<Option<Arc<Record>>>;
 
 impl Records {
     /// The records of a pod, now and as they come.
@@ -100,12 +103,8 @@ impl LogSource for Logs {
                     .find(|container| container.name == request.container)?;
                 // A container that waits for its restart shows the run that ended.
                 let waits = matches!(container.state, ContainerState::Waiting { .. });
-                match (request.previous, waits) {
-                    (true, false) => container.restarts.checked_sub(1),
-                    (true, true) => container.restarts.checked_sub(2),
-                    (false, true) => container.restarts.checked_sub(1),
-                    (false, false) => Some(container.restarts),
-                }
+                let back = u32::from(request.previous) + u32::from(waits);
+                container.restarts.checked_sub(back)
             });
             let not_there = || LogError::NotThere {
                 pod: request.pod.clone(),

@@ -148,7 +148,7 @@ impl PodRun {
     async fn begin(&mut self) -> Option<Phase> {
         let record = self.record.borrow().clone();
         if let Some(record) = record {
-            return Some(Phase::Supervised(self.follow(record.supervisor.clone())));
+            return Some(Phase::Supervised(Self::follow(record.supervisor.clone())));
         }
         let pod = self.pod();
         if !self.bind(&pod).await {
@@ -308,7 +308,7 @@ impl PodRun {
         })
     }
 
-    fn follow(&self, supervisor: Identity) -> BoxFuture<'static, ()> {
+    fn follow(supervisor: Identity) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             if let Err(error) = supervisor.ended().await {
                 tracing::warn!(%error, pid = supervisor.pid, "the end of a supervisor cannot be noticed");
@@ -324,7 +324,7 @@ impl PodRun {
         match &record {
             Some(record) if record.is_over() => {}
             Some(record) if record.supervisor.is_alive() => {
-                return self.follow(record.supervisor.clone());
+                return Self::follow(record.supervisor.clone());
             }
             Some(record) => self.write_lost(Some(record), "the supervisor of the pod was killed"),
             None => self.write_lost(

@@ -75,7 +75,7 @@ impl Endpoint {
     ) -> S3Result<T> {
         let folder = self.folder.clone();
         let done = tokio::task::spawn_blocking(move || work(&folder)).await;
-        Ok(done.map_err(|error| S3Error::internal_error(error))??)
+        Ok(done.map_err(S3Error::internal_error)??)
     }
 
     /// Writes a body to a draft, checking what the request announces about it.
@@ -360,10 +360,7 @@ impl S3 for Endpoint {
             .blocking(move |folder| folder.create_bucket(&bucket))
             .await?
         {
-            Ok(S3Response::new(CreateBucketOutput {
-                location,
-                ..CreateBucketOutput::default()
-            }))
+            Ok(S3Response::new(CreateBucketOutput { location }))
         } else {
             Err(S3Error::new(S3ErrorCode::BucketAlreadyOwnedByYou))
         }

@@ -60,7 +60,7 @@ pub(crate) fn encode(part: &str) -> String {
             '%' => name.push_str("%25"),
             '.' if only_dots => name.push_str("%2E"),
             control if control.is_ascii_control() => {
-                name.push_str(&format!("%{:02X}", u32::from(control)))
+                name.push_str(&format!("%{:02X}", u32::from(control)));
             }
             other => name.push(other),
         }

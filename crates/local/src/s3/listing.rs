@@ -38,7 +38,7 @@ impl BlobFolder {
     pub fn list(&self, bucket: &str, request: &ListRequest) -> Result<Page, BlobError> {
         self.check_bucket(bucket)?;
         let mut walk = Walk::new(
-            self.bucket_path(bucket),
+            &self.bucket_path(bucket),
             request.prefix.clone(),
             request.after.clone(),
         )?;
@@ -101,14 +101,14 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(bucket: PathBuf, prefix: String, after: String) -> Result<Self, BlobError> {
+    fn new(bucket: &Path, prefix: String, after: String) -> Result<Self, BlobError> {
         let mut walk = Self {
             prefix,
             after,
             open: Vec::new(),
             skipped: None,
         };
-        walk.enter(&bucket, "")?;
+        walk.enter(bucket, "")?;
         Ok(walk)
     }
 

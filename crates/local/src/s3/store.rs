@@ -68,7 +68,7 @@ impl BlobBucket {
                     stream::iter(
                         page.objects
                             .into_iter()
-                            .filter_map(meta_if_nameable)
+                            .filter_map(|info| meta_if_nameable(&info))
                             .map(Ok),
                     ),
                     page.next,
@@ -126,9 +126,9 @@ fn meta(info: &Info, location: Path) -> ObjectMeta {
 }
 
 /// Keys that `object_store` cannot name, such as `a//b`, are left out of its lists.
-fn meta_if_nameable(info: Info) -> Option<ObjectMeta> {
+fn meta_if_nameable(info: &Info) -> Option<ObjectMeta> {
     let location = Path::parse(&info.key).ok()?;
-    Some(meta(&info, location))
+    Some(meta(info, location))
 }
 
 fn quoted(etag: &str) -> String {
@@ -237,7 +237,7 @@ impl ObjectStore for BlobBucket {
             Ok(info) => Ok(PutResult {
                 e_tag: Some(quoted(&info.etag)),
                 version: None,
-                extensions: Default::default(),
+                extensions: object_store::Extensions::default(),
             }),
             Err(Error::Precondition { path, source }) if create => {
                 Err(Error::AlreadyExists { path, source })
@@ -287,7 +287,7 @@ impl ObjectStore for BlobBucket {
             meta,
             range,
             attributes,
-            extensions: Default::default(),
+            extensions: object_store::Extensions::default(),
         })
     }
 
@@ -333,7 +333,7 @@ impl ObjectStore for BlobBucket {
         let mut result = ListResult {
             common_prefixes: Vec::new(),
             objects: Vec::new(),
-            extensions: Default::default(),
+            extensions: object_store::Extensions::default(),
         };
         let mut after = String::new();
         loop {
@@ -346,9 +346,11 @@ impl ObjectStore for BlobBucket {
             let page = self
                 .blocking(&prefix, move |folder, bucket| folder.list(bucket, &request))
                 .await?;
-            result
-                .objects
-                .extend(page.objects.into_iter().filter_map(meta_if_nameable));
+            result.objects.extend(
+                page.objects
+                    .into_iter()
+                    .filter_map(|info| meta_if_nameable(&info)),
+            );
             result.common_prefixes.extend(
                 page.prefixes
                     .iter()
@@ -453,7 +455,7 @@ impl MultipartUpload for Upload {
         Ok(PutResult {
             e_tag: Some(quoted(&info.etag)),
             version: None,
-            extensions: Default::default(),
+            extensions: object_store::Extensions::default(),
         })
     }
 

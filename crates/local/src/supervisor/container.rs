@@ -161,11 +161,11 @@ fn quoted(path: &Path) -> String {
 pub(crate) fn read_end(
     launch: &ContainerLaunch,
     log: &Path,
-    status: io::Result<ExitStatus>,
+    status: &io::Result<ExitStatus>,
     started_at: String,
 ) -> Ended {
     const SIGNALLED: i32 = 128;
-    let (exit_code, signal) = match &status {
+    let (exit_code, signal) = match status {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => (code, None),
             (None, Some(signal)) => (SIGNALLED + signal, Some(signal)),

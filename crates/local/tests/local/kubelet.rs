@@ -114,13 +114,11 @@ impl Machine {
         holds: impl Fn(Option<&Pod>) -> bool,
     ) -> Option<Pod> {
         let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| holds(pod));
-        match tokio::time::timeout(PATIENCE, condition).await {
-            Ok(pod) => pod.unwrap(),
-            Err(_) => panic!(
-                "pod {name} never became {what}: {:?}",
-                self.pods().get_opt(name).await.unwrap()
-            ),
-        }
+        let Ok(pod) = tokio::time::timeout(PATIENCE, condition).await else {
+            let pod = self.pods().get_opt(name).await.unwrap();
+            panic!("pod {name} never became {what}: {pod:?}");
+        };
+        pod.unwrap()
     }
 
     async fn phase(&self, name: &str, phase: &str) -> Pod {
@@ -158,8 +156,9 @@ impl Drop for Machine {
                     .filter_map(Value::as_i64)
                 {
                     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-                    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    // What has ended meanwhile cannot be ended again.
+                    rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).ok();
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
                 }
             }
         }

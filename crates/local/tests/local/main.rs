@@ -1,4 +1,5 @@
 //! Tests of the embedded platform through its public faces.
+#![cfg(test)]
 
 mod cluster;
 mod kubelet;
