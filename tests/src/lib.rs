@@ -1,1 +1,1 @@
-//! placeholder
+//! Tests that cross crates: the harnesses they share, one per boundary.

@@ -1,0 +1,35 @@
+# The front door. `make demo` and `make test` need only Rust, Python 3.9+, make and a C compiler: they install the rest.
+.DEFAULT_GOAL := help
+SHELL := bash
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+.PHONY: demo
+demo: ## build, start the embedded backend, run the example workflow with stock pyflyte, stop
+	@scripts/prepare demo
+	@scripts/demo
+
+.PHONY: test
+test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 and kubectl
+	@scripts/prepare test
+	cargo build --workspace --bins --examples
+	cargo test --workspace --no-fail-fast
+	.venv/bin/python -m pytest tests/python
+
+.PHONY: lint
+lint: ## what CI checks before the tests: fmt, clippy, deny, orphans
+	@scripts/prepare deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	target/tools/cargo-deny/bin/cargo-deny --workspace check bans licenses sources
+	cargo xtask orphans
+
+.PHONY: bench
+bench: ## measure engine, admin and memory on the embedded platform
+	cargo run --release --package flyte-benches
+
+.PHONY: docs
+docs: ## API documentation of every crate, under target/doc
+	cargo doc --workspace --no-deps
