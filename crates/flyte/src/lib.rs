@@ -1,1 +1,9 @@
 //! All Flyte services in one process, or any one of them by subcommand.
+
+pub mod cli;
+mod embedded;
+mod guard;
+mod lock;
+mod pages;
+mod python;
+mod standalone;

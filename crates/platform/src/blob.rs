@@ -159,6 +159,20 @@ impl BlobStore {
         }
     }
 
+    /// Signs URLs of an S3 endpoint by key, for stores that are reached otherwise in process.
+    ///
+    /// # Errors
+    /// When the endpoint is not a URL.
+    #[cfg(feature = "s3")]
+    pub fn s3_signer(
+        endpoint: &str,
+        container: &str,
+        access_key: &str,
+        secret_key: &str,
+    ) -> Result<Arc<dyn Signer>, BlobError> {
+        config::s3_signer(endpoint, container, access_key, secret_key)
+    }
+
     /// A store in memory, for tests and simulation.
     pub fn in_memory() -> Self {
         Self::over("mem", "container", Arc::new(InMemory::new()), None)

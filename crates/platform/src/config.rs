@@ -156,6 +156,11 @@ impl Config {
         }
     }
 
+    /// A variable of the environment, where a key says which one to read.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
+    }
+
     /// Ends the decoding of sections.
     ///
     /// Keys that no section of this process reads are fine (files are shared between services); keys that

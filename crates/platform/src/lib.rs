@@ -5,8 +5,10 @@
 //! time ([`Clock`]).
 
 pub mod blob;
+pub mod cli;
 pub mod client;
 pub mod config;
+pub mod kubernetes;
 pub mod metrics;
 pub mod server;
 pub mod sql;

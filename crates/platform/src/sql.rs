@@ -50,3 +50,6 @@ pub use migrations::{Migration, MigrationError, Migrations};
 pub use row::Row;
 pub use timestamps::{TimestampSyntaxError, parse_timestamp};
 pub use tx::{ReadTx, WriteTx};
+
+#[cfg(test)]
+mod tests;

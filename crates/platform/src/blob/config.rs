@@ -172,6 +172,28 @@ pub(super) fn open(config: &StorageConfig) -> Result<BlobStore, BlobError> {
     })
 }
 
+#[cfg(feature = "s3")]
+pub(super) fn s3_signer(
+    endpoint: &str,
+    container: &str,
+    access_key: &str,
+    secret_key: &str,
+) -> Result<Arc<dyn Signer>, BlobError> {
+    crate::tls::install_crypto_provider();
+    let settings = Settings {
+        kind: "s3".into(),
+        values: StringMap::from([
+            ("endpoint", endpoint.to_owned()),
+            ("access_key_id", access_key.to_owned()),
+            ("secret_key", secret_key.to_owned()),
+        ]),
+    };
+    let opened = settings.open(container)?;
+    opened
+        .signer
+        .ok_or_else(|| BlobError::CannotSign("s3".into()))
+}
+
 /// Provider and settings, whichever of the two forms they came in.
 #[derive(Clone)]
 struct Settings {

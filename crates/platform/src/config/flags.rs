@@ -20,15 +20,23 @@ pub fn arguments(section: &str, shape: &Shape) -> Vec<Arg> {
             } else {
                 format!("Default: {default}")
             };
-            Arg::new(name.clone())
+            let argument = Arg::new(name.clone())
                 .long(name)
                 .value_name("VALUE")
                 .help(help)
                 .help_heading(format!("Section {section}"))
                 .hide_short_help(true)
                 .global(true)
-                .num_args(1)
-                .action(clap::ArgAction::Append)
+                .action(clap::ArgAction::Append);
+            if matches!(shape.at(&leaf), Some(Shape::Bool(_))) {
+                // As Go's flags do: `--key` alone is true, a value stands after `=`.
+                argument
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+            } else {
+                argument.num_args(1)
+            }
         })
         .collect()
 }

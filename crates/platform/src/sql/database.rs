@@ -174,7 +174,10 @@ impl Database {
     /// Closes the connections; writes that were accepted are finished first.
     pub async fn close(&self) {
         match &*self.0 {
-            Pools::Sqlite { readers, .. } => readers.close().await,
+            Pools::Sqlite { readers, writer } => {
+                writer.stop().await;
+                readers.close().await;
+            }
             Pools::Postgres { primary, replica } => {
                 primary.close().await;
                 if let Some(replica) = replica {

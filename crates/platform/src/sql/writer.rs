@@ -24,8 +24,14 @@ const GROUP: usize = 64;
 
 /// Handle of the writer's task, which ends when the handle is dropped.
 pub(super) struct Writer {
-    jobs: mpsc::Sender<Box<dyn Job>>,
+    messages: mpsc::Sender<Message>,
     _task: JoinSet<()>,
+}
+
+enum Message {
+    Write(Box<dyn Job>),
+    /// Ends the task; what was queued before has been written when this is answered.
+    Stop(oneshot::Sender<()>),
 }
 
 /// What the savepoint of a job is to become.
@@ -87,10 +93,22 @@ where
 
 impl Writer {
     pub(super) fn start(connection: SqliteConnection) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (messages, queue) = mpsc::channel(QUEUE);
         let mut task = JoinSet::new();
         task.spawn(run(connection, queue));
-        Self { jobs, _task: task }
+        Self {
+            messages,
+            _task: task,
+        }
+    }
+
+    /// Ends the task after the writes that are queued; later ones are refused.
+    pub(super) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.messages.send(Message::Stop(done)).await.is_ok() {
+            // An error means that the task has ended already.
+            stopped.await.unwrap_or_default();
+        }
     }
 
     pub(super) async fn write<C, F, T, E>(&self, context: C, work: F) -> Result<T, E>
@@ -108,18 +126,34 @@ impl Writer {
             caller,
         };
         let gone = || E::from(DbError::Unavailable("the writer has stopped".into()));
-        self.jobs.send(Box::new(job)).await.map_err(|_job| gone())?;
+        let message = Message::Write(Box::new(job));
+        self.messages.send(message).await.map_err(|_job| gone())?;
         answer.await.map_err(|_dropped| gone())?
     }
 }
 
-async fn run(connection: SqliteConnection, mut queue: mpsc::Receiver<Box<dyn Job>>) {
+async fn run(connection: SqliteConnection, mut queue: mpsc::Receiver<Message>) {
     let mut tx = WriteTx(ReadTx(Connection::SqliteWriter(Box::new(connection))));
-    while let Some(first) = queue.recv().await {
+    let mut stopped = None;
+    while stopped.is_none() {
+        let first = match queue.recv().await {
+            Some(Message::Write(first)) => first,
+            Some(Message::Stop(done)) => {
+                stopped = Some(done);
+                break;
+            }
+            None => break,
+        };
         let mut done = Vec::new();
         let outcome = group(&mut tx, first, &mut queue, &mut done).await;
         let failed = outcome.is_err();
-        answer(done, outcome);
+        match outcome {
+            Ok(stop) => {
+                stopped = stop;
+                answer(done, Ok(()));
+            }
+            Err(error) => answer(done, Err(error)),
+        }
         if failed {
             // Leave no transaction open behind a failed one; "no transaction is active" is fine.
             if let Err(error) = tx.execute_script("ROLLBACK").await {
@@ -132,24 +166,30 @@ async fn run(connection: SqliteConnection, mut queue: mpsc::Receiver<Box<dyn Job
     {
         tracing::warn!(%error, "closing the SQLite writer");
     }
+    if let Some(stopped) = stopped {
+        stopped.send(()).unwrap_or_default();
+    }
 }
 
-/// Runs `first` and whatever is queued behind it in one transaction.
+/// Runs `first` and whatever is queued behind it in one transaction; returns the request to stop, if one
+/// was queued.
 async fn group(
     tx: &mut WriteTx,
     first: Box<dyn Job>,
-    queue: &mut mpsc::Receiver<Box<dyn Job>>,
+    queue: &mut mpsc::Receiver<Message>,
     done: &mut Vec<Box<dyn Job>>,
-) -> Result<(), DbError> {
+) -> Result<Option<oneshot::Sender<()>>, DbError> {
+    if let Err(error) = tx.execute_script("BEGIN IMMEDIATE").await {
+        done.push(first);
+        return Err(error);
+    }
     let mut next = Some(first);
-    let begun = tx.execute_script("BEGIN IMMEDIATE").await;
+    let mut stop = None;
     while let Some(mut job) = next.take() {
-        if let Err(error) = &begun {
-            tracing::debug!(%error, "a write could not begin");
+        if let Err(error) = tx.execute_script("SAVEPOINT write").await {
             done.push(job);
-            break;
+            return Err(error);
         }
-        tx.execute_script("SAVEPOINT write").await?;
         let verdict = job.run(tx).await;
         done.push(job);
         match verdict {
@@ -160,11 +200,15 @@ async fn group(
             }
         }
         if done.len() < GROUP {
-            next = queue.try_recv().ok();
+            match queue.try_recv() {
+                Ok(Message::Write(job)) => next = Some(job),
+                Ok(Message::Stop(done)) => stop = Some(done),
+                Err(_empty) => {}
+            }
         }
     }
-    begun?;
-    tx.execute_script("COMMIT").await
+    tx.execute_script("COMMIT").await?;
+    Ok(stop)
 }
 
 fn answer(done: Vec<Box<dyn Job>>, outcome: Result<(), DbError>) {

@@ -1,0 +1,224 @@
+//! The command line of `flyte`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+use flyte_platform::{Chain, cli};
+
+use crate::{
+    embedded::{self, Options},
+    standalone,
+};
+
+/// The hidden subcommand that runs one pod; the kubelet starts it.
+pub(crate) const SUPERVISOR: &str = "supervise-pod";
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // The supervisor outlives everything else and wants none of it.
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).is_some_and(|first| first == SUPERVISOR) {
+        return flyte_local::supervisor::main(arguments);
+    }
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "admin")
+    {
+        let arguments = std::env::args_os().skip(2);
+        return flyte_admin::cli::main(std::iter::once("flyteadmin".into()).chain(arguments));
+    }
+    run(&command().get_matches())
+}
+
+fn run(matches: &ArgMatches) -> ExitCode {
+    match matches.subcommand() {
+        Some(("start", inner)) if config_files(inner).is_empty() => {
+            asynchronously(embedded::start(options(inner)))
+        }
+        Some(("start", inner)) => asynchronously(standalone::start(inner.clone())),
+        Some(("platform", inner)) => asynchronously(embedded::platform(options(inner))),
+        Some(("propeller", inner)) => flyte_propeller::cli::run(inner),
+        Some(("config", inner)) => standalone::sections().run_config(inner),
+        Some(("completion", inner)) => {
+            if let Some(shell) = inner.get_one::<Shell>("shell") {
+                clap_complete::generate(*shell, &mut command(), "flyte", &mut anstream::stdout());
+            }
+            ExitCode::SUCCESS
+        }
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn config_files(matches: &ArgMatches) -> String {
+    matches
+        .try_get_one::<String>("config")
+        .ok()
+        .flatten()
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn asynchronously(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let done = cli::runtime()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let done = runtime.block_on(work);
+            // Blocking reads of files that nobody waits for any more must not hold up the end.
+            runtime.shutdown_background();
+            done
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::complain(&Chain(error.as_ref()).to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    let start = platform_arguments(
+        Command::new("start")
+            .about("Starts Flyte: embedded without --config, else as the configuration says")
+            .long_about(
+                "Starts Flyte.\n\nWithout --config it is embedded: API, engine, storage and a node that runs tasks as \
+                 processes, all in this process, with everything kept in one data folder. Clients find it where the \
+                 sandbox of the tutorials is: HTTP and gRPC on localhost:30080, S3 on localhost:30002 \
+                 (minio/miniostorage, bucket my-s3-bucket), Kubernetes on localhost:6443.\n\nWith --config F it starts \
+                 the services that F describes, on F's database, bucket and cluster.",
+            ),
+    )
+    .arg(
+        Arg::new("http-port")
+            .long("http-port")
+            .value_name("PORT")
+            .help("Port of HTTP and gRPC; 0 takes any")
+            .value_parser(value_parser!(u16))
+            .default_value("30080"),
+    );
+    let platform = platform_arguments(
+        Command::new("platform").about("Starts the embedded platform alone: Kubernetes API, node and S3").long_about(
+            "Starts the embedded platform alone, writes a kubeconfig and prints the storage settings, so that flyteadmin \
+             and flytepropeller can run beside it with ordinary configuration.",
+        ),
+    );
+    let completion = Command::new("completion")
+        .about("Prints the completion script of a shell")
+        .arg(
+            Arg::new("shell")
+                .required(true)
+                .value_parser(value_parser!(Shell)),
+        );
+    standalone::sections()
+        .extend(
+            Command::new("flyte")
+                .version(env!("CARGO_PKG_VERSION"))
+                .about("Flyte: all services in one process, or any one of them")
+                .subcommand_required(true)
+                .arg_required_else_help(true),
+        )
+        .subcommand(start)
+        .subcommand(platform)
+        .subcommand(flyte_admin::cli::command().name("admin"))
+        .subcommand(flyte_propeller::cli::command("propeller"))
+        .subcommand(completion)
+}
+
+fn platform_arguments(command: Command) -> Command {
+    let port = |name: &'static str, help: &'static str, default: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("PORT")
+            .help(help)
+            .value_parser(value_parser!(u16))
+            .default_value(default)
+    };
+    command
+        .arg(
+            Arg::new("data-dir")
+                .long("data-dir")
+                .value_name("FOLDER")
+                .help("Where everything is kept [default: $XDG_DATA_HOME/flyte]")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(
+            Arg::new("host")
+                .long("host")
+                .value_name("ADDRESS")
+                .help("Address to listen on; anything but loopback lets others in, without authentication")
+                .default_value("127.0.0.1"),
+        )
+        .arg(port("s3-port", "Port of the S3 endpoint; 0 takes any", "30002"))
+        .arg(port("kubernetes-port", "Port of the Kubernetes API; 0 takes any", "6443"))
+        .arg(
+            Arg::new("python")
+                .long("python")
+                .value_name("PROGRAM")
+                .help("The Python whose environment tasks run in")
+                .default_value("python3"),
+        )
+        .arg(
+            Arg::new("node-cpu")
+                .long("node-cpu")
+                .value_name("QUANTITY")
+                .help("Cores that tasks may request together [default: all of this machine's]"),
+        )
+        .arg(
+            Arg::new("node-memory")
+                .long("node-memory")
+                .value_name("QUANTITY")
+                .help("Memory that tasks may request together [default: all of this machine's]"),
+        )
+        .arg(
+            Arg::new("verbose")
+                .short('v')
+                .long("verbose")
+                .help("More log lines; twice for all of them")
+                .action(ArgAction::Count),
+        )
+}
+
+fn options(matches: &ArgMatches) -> Options {
+    let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
+    let port = |name: &str| {
+        matches
+            .try_get_one::<u16>(name)
+            .ok()
+            .flatten()
+            .copied()
+            .unwrap_or(0)
+    };
+    Options {
+        data_dir: matches.get_one::<PathBuf>("data-dir").cloned(),
+        host: text("host").unwrap_or_else(|| "127.0.0.1".into()),
+        http_port: port("http-port"),
+        s3_port: port("s3-port"),
+        kubernetes_port: port("kubernetes-port"),
+        python: text("python").unwrap_or_else(|| "python3".into()),
+        node_cpu: text("node-cpu"),
+        node_memory: text("node-memory"),
+        verbosity: matches.get_count("verbose"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_sandbox() {
+        let matches = command().try_get_matches_from(["flyte", "start"]).unwrap();
+        let options = options(matches.subcommand().unwrap().1);
+        assert_eq!(
+            (options.http_port, options.s3_port, options.kubernetes_port),
+            (30080, 30002, 6443)
+        );
+        assert_eq!(options.host, "127.0.0.1");
+    }
+}

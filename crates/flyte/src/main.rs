@@ -1,0 +1,7 @@
+//! `flyte`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flyte::cli::main()
+}

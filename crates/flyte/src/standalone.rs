@@ -1,0 +1,226 @@
+//! `flyte start --config F`: the services that a configuration describes (spec 07 §5.8).
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::ArgMatches;
+use flyte_admin::{
+    config::{
+        AdminConfig, ClusterResourcesConfig, FlyteAdminConfig, NamespaceMappingConfig,
+        RegistrationConfig, RemoteDataConfig, ServerConfig, TaskResourcesConfig,
+    },
+    targets::ExecutionTargets,
+};
+use flyte_platform::{
+    Clock, Tasks,
+    blob::BlobStore,
+    cli::{self, Sections},
+    client::{self, RetryPolicy},
+    kubernetes,
+    metrics::Scope,
+    server::{self, BuildInformation, CallMetrics},
+    sql::{Database, DatabaseConfig},
+    telemetry,
+};
+use flyte_propeller::cli::EngineConfig;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+/// How long open calls may take when the process is asked to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Section `flyte`: which services run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct FlyteConfig {
+    /// The engine and its webhook.
+    propeller: PropellerSwitch,
+    /// The API and what belongs to it.
+    admin: AdminSwitch,
+    /// The cache index.
+    data_catalog: Switch,
+}
+
+/// Section `flyte.propeller`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PropellerSwitch {
+    /// Do not run the engine.
+    disabled: bool,
+    /// Do not run the webhook.
+    disable_webhook: bool,
+}
+
+/// Section `flyte.admin`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AdminSwitch {
+    /// Do not run the API.
+    disabled: bool,
+    /// Do not run the scheduler.
+    disable_scheduler: bool,
+    /// Do not create namespaces.
+    disable_cluster_resource_manager: bool,
+    /// Projects that are made at start.
+    seed_projects: Vec<String>,
+}
+
+impl Default for AdminSwitch {
+    fn default() -> Self {
+        Self {
+            disabled: false,
+            disable_scheduler: false,
+            disable_cluster_resource_manager: false,
+            seed_projects: vec!["flytesnacks".into()],
+        }
+    }
+}
+
+/// Section `flyte.dataCatalog`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Switch {
+    /// Do not run it.
+    disabled: bool,
+}
+
+/// All sections of all services.
+pub(crate) fn sections() -> Sections {
+    Sections::new()
+        .with::<FlyteConfig>("flyte")
+        .and(flyte_propeller::cli::sections())
+        .with::<ServerConfig>("server")
+        .with::<FlyteAdminConfig>("flyteadmin")
+        .with::<RegistrationConfig>("registration")
+        .with::<NamespaceMappingConfig>("namespace_mapping")
+        .with::<TaskResourcesConfig>("task_resources")
+        .with::<RemoteDataConfig>("remoteData")
+        .with::<ClusterResourcesConfig>("cluster_resources")
+        .with::<DatabaseConfig>("database")
+}
+
+/// Starts what the configuration describes, until asked to stop.
+pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
+    let mut loaded = sections().load(&matches)?;
+    let flyte: FlyteConfig = loaded.section("flyte");
+    let engine_config = EngineConfig::read(&mut loaded);
+    let admin_config = AdminConfig::read(&mut loaded);
+    let home = loaded.variable("HOME").map(str::to_owned);
+    let warnings = loaded.finish()?;
+    let _telemetry = telemetry::install(&engine_config.logger, &engine_config.otel, "flyte")?;
+    for warning in warnings {
+        tracing::warn!(key = warning.key, "{}", warning.message);
+    }
+    let not_built = [
+        (
+            "the scheduler",
+            flyte.admin.disabled || flyte.admin.disable_scheduler,
+        ),
+        (
+            "the pod webhook",
+            flyte.propeller.disabled || flyte.propeller.disable_webhook,
+        ),
+        ("datacatalog", flyte.data_catalog.disabled),
+    ];
+    for (part, _) in not_built.into_iter().filter(|(_, disabled)| !disabled) {
+        tracing::warn!("{part} is not part of this version yet and does not run");
+    }
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    let metrics = Scope::new("");
+    let expand = |name: &str| home.clone().filter(|_| name == "HOME");
+    let kube_config = if admin_config.server.kube_config.is_empty() {
+        &engine_config.propeller.kube_config
+    } else {
+        &admin_config.server.kube_config
+    };
+    let kube = kubernetes::client(kube_config, expand).await?;
+    let blobs = BlobStore::open(&engine_config.storage)?;
+    let clock = Clock::system();
+    let channel = if flyte.admin.disabled {
+        client::channel(&engine_config.admin.endpoint, engine_config.admin.insecure)?
+    } else {
+        let grpc_port = u16::try_from(admin_config.server.grpc.port)
+            .context("server.grpc.port is not a port, 0 to 65535")?;
+        let listeners = [
+            (admin_config.server.http_port, "HTTP", "--server.httpPort"),
+            (grpc_port, "gRPC", "--server.grpc.port"),
+        ];
+        let database = Database::open(&admin_config.database).await?;
+        let seeds: Vec<_> = flyte
+            .admin
+            .seed_projects
+            .iter()
+            .map(|id| (id.clone(), String::new()))
+            .collect();
+        let admin = flyte_admin::wire(
+            flyte_admin::Dependencies {
+                database,
+                blobs: blobs.clone(),
+                targets: ExecutionTargets::single(kube.clone()),
+                clock,
+            },
+            admin_config,
+        );
+        admin.migrate().await?;
+        admin.seed_projects(&seeds).await?;
+        admin.spawn(&mut tasks);
+        let router = server::combine(
+            admin.grpc(),
+            admin.http(),
+            Arc::new(CallMetrics::register(&metrics)?),
+        );
+        for (port, purpose, flag) in listeners {
+            let listener =
+                server::bind(SocketAddr::from(([0, 0, 0, 0], port)), purpose, flag).await?;
+            tasks.spawn_infallible(
+                purpose,
+                server::serve(listener, None, router.clone(), stop.child_token(), GRACE),
+            );
+        }
+        let (channel, in_process) = server::in_process(router, stop.child_token());
+        tasks.spawn_infallible("in-process API", in_process);
+        channel
+    };
+    if !flyte.propeller.disabled {
+        let port = engine_config.propeller.prof_port;
+        let listener = server::bind(
+            SocketAddr::from(([0, 0, 0, 0], port)),
+            "metrics and health",
+            "--propeller.prof-port",
+        )
+        .await?;
+        let retry = RetryPolicy::from(&engine_config.admin);
+        let engine = flyte_propeller::wire(
+            flyte_propeller::Dependencies {
+                kube,
+                blobs,
+                admin: channel,
+                clock,
+                metrics: metrics.clone(),
+            },
+            engine_config.propeller,
+            engine_config.plugins,
+            retry,
+        )?;
+        let build = BuildInformation {
+            version: env!("CARGO_PKG_VERSION"),
+            build: "unknown",
+            time: "unknown",
+        };
+        let router = server::operations(metrics, build, None);
+        tasks.spawn_infallible(
+            "operations",
+            server::serve(listener, None, router, stop.child_token(), GRACE),
+        );
+        tasks.spawn("engine", engine.run(stop.child_token()));
+    }
+    let asked = stop.clone();
+    tasks.spawn("signals", async move {
+        tokio::select! {
+            () = asked.cancelled() => Ok(()),
+            heard = cli::asked_to_stop() => { asked.cancel(); heard }
+        }
+    });
+    Ok(tasks.run_until_stopped(GRACE).await?)
+}

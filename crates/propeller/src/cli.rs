@@ -1,0 +1,162 @@
+//! The command line of `flytepropeller` (spec 07 §5.4).
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::{ArgMatches, Command};
+use flyte_platform::{
+    Chain, Clock, Tasks,
+    blob::{BlobStore, StorageConfig},
+    cli::{self, Sections},
+    client::{self, AdminClientConfig, RetryPolicy},
+    config::Config,
+    kubernetes,
+    metrics::Scope,
+    server::{self, BuildInformation},
+    telemetry::{self, LoggerConfig, OtelConfig},
+};
+use flyte_plugins::config::{EchoConfig, K8sConfig, LogsConfig, PluginsConfig, TasksConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Dependencies, config::PropellerConfig, wire};
+
+/// How long writes under way may take when the engine is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the engine is configured by.
+pub struct EngineConfig {
+    /// Section `propeller`.
+    pub propeller: PropellerConfig,
+    /// Sections of the plugins.
+    pub plugins: PluginsConfig,
+    /// Section `admin`.
+    pub admin: AdminClientConfig,
+    /// Section `storage`.
+    pub storage: StorageConfig,
+    /// Section `logger`.
+    pub logger: LoggerConfig,
+    /// Section `otel`.
+    pub otel: OtelConfig,
+}
+
+impl EngineConfig {
+    /// Decodes the sections; problems are kept in `config`.
+    pub fn read(config: &mut Config) -> Self {
+        let k8s: K8sConfig = config.section("plugins.k8s");
+        let environment = k8s
+            .default_env_vars_from_env
+            .0
+            .values()
+            .filter_map(|name| Some((name.clone(), config.variable(name)?.to_owned())))
+            .collect();
+        Self {
+            propeller: config.section("propeller"),
+            plugins: PluginsConfig {
+                tasks: config.section("tasks"),
+                k8s,
+                logs: config.section("plugins.logs"),
+                echo: config.section("plugins.echo"),
+                environment,
+            },
+            admin: config.section("admin"),
+            storage: config.section("storage"),
+            logger: config.section("logger"),
+            otel: config.section("otel"),
+        }
+    }
+}
+
+/// The sections that the engine reads.
+pub fn sections() -> Sections {
+    Sections::new()
+        .with::<PropellerConfig>("propeller")
+        .with::<TasksConfig>("tasks")
+        .with::<K8sConfig>("plugins.k8s")
+        .with::<LogsConfig>("plugins.logs")
+        .with::<EchoConfig>("plugins.echo")
+        .with::<AdminClientConfig>("admin")
+        .with::<StorageConfig>("storage")
+        .with::<LoggerConfig>("logger")
+        .with::<OtelConfig>("otel")
+}
+
+/// The command, for `flytepropeller` itself and as a subcommand of `flyte`.
+pub fn command(name: &'static str) -> Command {
+    sections().extend(
+        Command::new(name)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about("Runs workflows: watches FlyteWorkflow resources, drives their nodes, tells flyteadmin")
+            .long_about(
+                "Runs workflows: watches FlyteWorkflow resources, turns their tasks into pods, follows them and \
+                 tells flyteadmin.\n\nWithout a subcommand it runs the engine until it is told to stop. Every key of \
+                 the configuration is also a flag: see --help for all, or `config docs`.",
+            ),
+    )
+}
+
+/// Runs what `matches` of [`command`] say.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    if let Some(("config", inner)) = matches.subcommand() {
+        return sections().run_config(inner);
+    }
+    let served = cli::runtime()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(serve(matches)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::complain(&Chain(error.as_ref()).to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(matches: &ArgMatches) -> anyhow::Result<()> {
+    let mut loaded = sections().load(matches)?;
+    let config = EngineConfig::read(&mut loaded);
+    let home = loaded.variable("HOME").map(str::to_owned);
+    let warnings = loaded.finish()?;
+    let _telemetry = telemetry::install(&config.logger, &config.otel, "flytepropeller")?;
+    for warning in warnings {
+        tracing::warn!(key = warning.key, "{}", warning.message);
+    }
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    let kube = kubernetes::client(&config.propeller.kube_config, |name| {
+        home.clone().filter(|_| name == "HOME")
+    })
+    .await?;
+    let metrics = Scope::new("");
+    let operations = SocketAddr::from(([0, 0, 0, 0], config.propeller.prof_port));
+    let listener = server::bind(operations, "metrics and health", "--propeller.prof-port").await?;
+    let engine = wire(
+        Dependencies {
+            kube,
+            blobs: BlobStore::open(&config.storage)?,
+            admin: client::channel(&config.admin.endpoint, config.admin.insecure)?,
+            clock: Clock::system(),
+            metrics: metrics.clone(),
+        },
+        config.propeller,
+        config.plugins,
+        RetryPolicy::from(&config.admin),
+    )?;
+    let build = BuildInformation {
+        version: env!("CARGO_PKG_VERSION"),
+        build: "unknown",
+        time: "unknown",
+    };
+    let router = server::operations(metrics, build, None);
+    tasks.spawn_infallible(
+        "operations",
+        server::serve(listener, None, router, stop.child_token(), GRACE),
+    );
+    tasks.spawn("engine", engine.run(stop.child_token()));
+    let asked = stop.clone();
+    tasks.spawn("signals", async move {
+        tokio::select! {
+            () = asked.cancelled() => Ok(()),
+            heard = cli::asked_to_stop() => { asked.cancel(); heard }
+        }
+    });
+    Ok(tasks.run_until_stopped(GRACE).await?)
+}
