@@ -8,11 +8,6 @@ use std::sync::Arc;
 
 use flyte_platform::Chain;
 use futures::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api,
-    api::{ObjectMeta, PostParams},
-};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +16,6 @@ use crate::{
     error::{Error, Result},
     repository::projects,
     service::Service,
-    targets::ExecutionTarget,
 };
 
 /// Requests to API servers at once: the answer to a thousand namespaces should not be a thousand
@@ -77,7 +71,10 @@ pub(crate) async fn sync(service: &Service) -> Result<()> {
         }
     }
     let failures: Vec<String> = stream::iter(work)
-        .map(|(target, namespace)| async move { ensure(&target, &namespace).await })
+        .map(|(target, namespace)| async move {
+            let ensured = target.ensure_namespace(&namespace).await;
+            ensured.map_err(|error| format!("namespace {namespace}: {}", Chain(&error)))
+        })
         .buffer_unordered(CONCURRENT)
         .filter_map(|outcome| async move { outcome.err() })
         .collect()
@@ -109,21 +106,4 @@ async fn namespaces(service: &Service) -> Result<Vec<String>> {
             })
         })
         .collect())
-}
-
-/// Creates a namespace unless it is there.
-async fn ensure(target: &ExecutionTarget, name: &str) -> Result<(), String> {
-    let namespaces: Api<Namespace> = Api::all(target.client.clone());
-    let namespace = Namespace {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        ..Namespace::default()
-    };
-    match namespaces.create(&PostParams::default(), &namespace).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(format!("namespace {name}: {}", Chain(&error))),
-    }
 }

@@ -367,8 +367,31 @@ pub struct DomainConfig {
 
 /// Section `domains`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(transparent)]
+#[serde(from = "GivenDomains", into = "Vec<DomainConfig>")]
 pub struct DomainsConfig(pub Vec<DomainConfig>);
+
+/// A section that is a list; when no file has it, the loader hands over an empty map.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GivenDomains {
+    List(Vec<DomainConfig>),
+    Nothing {},
+}
+
+impl From<GivenDomains> for DomainsConfig {
+    fn from(given: GivenDomains) -> Self {
+        match given {
+            GivenDomains::List(domains) => Self(domains),
+            GivenDomains::Nothing {} => Self::default(),
+        }
+    }
+}
+
+impl From<DomainsConfig> for Vec<DomainConfig> {
+    fn from(domains: DomainsConfig) -> Self {
+        domains.0
+    }
+}
 
 impl Default for DomainsConfig {
     fn default() -> Self {
@@ -604,6 +627,21 @@ mod tests {
             ..NamespaceMappingConfig::default()
         };
         assert_eq!(mapping.namespace("p", "d"), "p-{{domain}}-d");
+    }
+
+    #[test]
+    fn nothing_configured_is_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("admin.yaml");
+        std::fs::write(&file, "{}").unwrap();
+        let sources = flyte_platform::config::Sources {
+            pattern: file.display().to_string(),
+            ..Default::default()
+        };
+        let mut loaded = Config::load(sources).unwrap();
+        let config = AdminConfig::read(&mut loaded);
+        assert_eq!(loaded.finish().unwrap(), []);
+        assert_eq!(config.domains.0.len(), 3);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 )]
 
 pub mod caller;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;

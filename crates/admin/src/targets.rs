@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use flyte_crd::FlyteWorkflow;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ObjectMeta, PostParams},
 };
 
 use crate::error::{Error, Result};
@@ -96,10 +97,20 @@ impl ExecutionTarget {
     /// # Errors
     /// `failed to create workflow in propeller` and what Kubernetes said.
     pub async fn create(&self, namespace: &str, resource: &FlyteWorkflow) -> Result<()> {
-        let created = self
-            .workflows(namespace)
-            .create(&PostParams::default(), resource)
-            .await;
+        let api = self.workflows(namespace);
+        let mut created = api.create(&PostParams::default(), resource).await;
+        if let Err(kube::Error::Api(status)) = &created
+            && status.code == 404
+        {
+            // The project is newer than the last round of the cluster-resource loop.
+            self.ensure_namespace(namespace)
+                .await
+                .map_err(|error| Error::Cluster {
+                    context: "failed to create workflow in propeller".to_owned(),
+                    source: kubernetes_text(error),
+                })?;
+            created = api.create(&PostParams::default(), resource).await;
+        }
         match created {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
@@ -107,6 +118,23 @@ impl ExecutionTarget {
                 context: "failed to create workflow in propeller".to_owned(),
                 source: kubernetes_text(error),
             }),
+        }
+    }
+
+    /// Creates a namespace unless it is there.
+    pub async fn ensure_namespace(&self, name: &str) -> Result<(), kube::Error> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let namespace = Namespace {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        };
+        match namespaces.create(&PostParams::default(), &namespace).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

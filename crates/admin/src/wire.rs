@@ -223,14 +223,19 @@ impl Admin {
 
     /// Starts the cluster-resource loop and the reconciler.
     pub fn spawn(&self, tasks: &mut Tasks) {
+        self.spawn_cluster_resources(tasks);
+        tasks.spawn_infallible(
+            "execution reconciler",
+            reconciler::run(self.service.clone(), tasks.stop_token()),
+        );
+    }
+
+    /// Starts the cluster-resource loop alone.
+    pub fn spawn_cluster_resources(&self, tasks: &mut Tasks) {
         let stop = tasks.stop_token();
         tasks.spawn_infallible(
             "cluster resources",
-            cluster_resources::run(self.service.clone(), self.ready.clone(), stop.clone()),
-        );
-        tasks.spawn_infallible(
-            "execution reconciler",
-            reconciler::run(self.service.clone(), stop),
+            cluster_resources::run(self.service.clone(), self.ready.clone(), stop),
         );
     }
 

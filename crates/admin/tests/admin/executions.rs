@@ -20,7 +20,8 @@ on_both_databases!(
     termination_without_a_resource_ends_the_execution,
     a_relaunch_repeats_the_inputs_of_the_user,
     labels_of_executions_are_found_by_tag_filters,
-    every_project_and_domain_has_its_namespace
+    every_project_and_domain_has_its_namespace,
+    a_project_is_usable_before_the_next_round_of_the_resource_loop
 );
 
 fn plan(name: &str) -> Value {
@@ -356,4 +357,25 @@ async fn every_project_and_domain_has_its_namespace(store: Store) {
         .await
         .unwrap_err();
     assert_eq!(status.message(), "project [flytesnacks] is not active");
+}
+
+async fn a_project_is_usable_before_the_next_round_of_the_resource_loop(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let _: admin::ProjectRegisterResponse = world
+        .get(
+            "RegisterProject",
+            &json!({"project": {"id": "fresh", "name": "Fresh"}}),
+        )
+        .await
+        .unwrap();
+    let mut request = launch("early", &json!({"n": integer(3)}));
+    request["project"] = json!("fresh");
+    let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
+    assert!(
+        world
+            .cluster
+            .workflow("fresh-development", "early")
+            .is_some()
+    );
 }

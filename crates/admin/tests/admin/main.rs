@@ -20,6 +20,8 @@ mod migrations;
 #[cfg(test)]
 mod registrations;
 #[cfg(test)]
+mod resources;
+#[cfg(test)]
 mod rest;
 #[cfg(test)]
 mod seed;
