@@ -135,6 +135,25 @@ pub fn command() -> Command {
                 .subcommand(leaf("sync", "Do so once")),
         )
         .subcommand(
+            group("secret", "Make and upload the keys of authentication")
+                .visible_alias("secrets")
+                .subcommand(
+                    leaf("init", "Generate keys into a folder")
+                        .arg(Arg::new("localPath").long("localPath").short('p')),
+                )
+                .subcommand(
+                    leaf("create", "Upload keys as a Kubernetes Secret")
+                        .arg(Arg::new("name").long("name"))
+                        .arg(Arg::new("fromPath").long("fromPath"))
+                        .arg(
+                            Arg::new("force")
+                                .long("force")
+                                .short('f')
+                                .action(ArgAction::SetTrue),
+                        ),
+                ),
+        )
+        .subcommand(
             group("config", "Look at the configuration")
                 .subcommand(
                     leaf("validate", "Read the configuration and report problems").arg(
@@ -261,6 +280,9 @@ async fn run(matches: &ArgMatches) -> Outcome {
             serve::run(load(innermost)?, serve::Parts::ClusterResources).await
         }
         ["serve"] => serve::run(load(innermost)?, serve::Parts::Everything).await,
+        ["secret", _] => {
+            Err("secret: authentication, whose keys these are, is not built yet".into())
+        }
         other => Err(format!("unknown command {}", other.join(" ")).into()),
     }
 }
@@ -309,6 +331,7 @@ mod tests {
             "flyteadmin --config c clusterresource sync",
             "flyteadmin clusterresource run --server.httpPort 80",
             "flyteadmin config validate --strict",
+            "flyteadmin --config c secrets init --localPath /etc/scratch/secrets",
         ] {
             let matches = command().try_get_matches_from(arguments.split(' '));
             assert!(matches.is_ok(), "{arguments}: {:?}", matches.err());

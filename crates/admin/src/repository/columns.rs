@@ -87,17 +87,18 @@ pub(crate) fn of_node(table: &'static str, id: &NodeExecutionId) -> Condition {
 }
 
 /// A message from a column; NULL is the empty message.
-pub(crate) fn message<M: Message + Default>(row: &Row, column: &str) -> Result<M, DbError> {
+pub(crate) fn message<M: Message + Name + Default>(row: &Row, column: &str) -> Result<M, DbError> {
     Ok(optional_message(row, column)?.unwrap_or_default())
 }
 
 /// A message from a column; NULL is none, zero bytes are the empty message.
-pub(crate) fn optional_message<M: Message + Default>(
+pub(crate) fn optional_message<M: Message + Name + Default>(
     row: &Row,
     column: &str,
 ) -> Result<Option<M>, DbError> {
+    // Nesting is checked before decoding, which recurses: another writer may not have checked it.
     row.optional_bytes(column)?
-        .map(|bytes| M::decode(bytes.as_slice()))
+        .map(|bytes| Stored::decode(bytes).map(Stored::into_inner))
         .transpose()
         .map_err(|error| corrupt(column, error))
 }

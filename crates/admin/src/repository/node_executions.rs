@@ -9,7 +9,7 @@ use prost::Message;
 use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
 
 use super::{
-    columns::{NewRow, message, node_execution_id, of_execution, of_node, stored},
+    columns::{NewRow, corrupt, node_execution_id, of_execution, of_node, stored},
     query,
 };
 use crate::{
@@ -67,7 +67,9 @@ fn read(row: &Row) -> Result<NodeExecution, DbError> {
         error_code: row.optional_text("error_code")?,
         cache_status: row.optional_text("cache_status")?,
         dynamic_closure_uri: row.text("dynamic_workflow_remote_closure_reference")?,
-        event_version: message::<InternalData>(row, "internal_data")?.event_version,
+        event_version: InternalData::decode(row.bytes("internal_data")?.as_slice())
+            .map_err(|error| corrupt("internal_data", error))?
+            .event_version,
     })
 }
 
