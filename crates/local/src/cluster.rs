@@ -18,8 +18,11 @@ use tokio::task::JoinSet;
 mod admission;
 mod api;
 mod apply;
+mod binding;
+mod delete;
 mod discovery;
 mod events;
+mod json;
 mod logs;
 mod model;
 mod object;
@@ -45,11 +48,19 @@ use model::{HistoryLimits, Model};
 /// Tells the time. A simulation gives its own.
 pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
+/// Gives random numbers, for uids and generated names. A simulation gives its own.
+pub type Random = Arc<dyn Fn() -> u128 + Send + Sync>;
+
 /// What a cluster may be told.
 #[derive(Clone)]
 pub struct ClusterOptions {
     /// The clock of creation times and the like.
     pub now: Now,
+    /// The source of uids and generated names.
+    pub random: Random,
+    /// How deep JSON may nest. Reading it recurses: 128 levels fit every stack; for more, threads need about two
+    /// KiB of stack a level.
+    pub json_depth: usize,
     /// The largest object, in bytes of JSON. Larger ones are refused in etcd's words.
     pub object_bytes: usize,
     /// How many changes per resource a watch may resume over; beyond them it is told 410.
@@ -64,6 +75,8 @@ impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             now: Arc::new(jiff::Timestamp::now),
+            random: Arc::new(rand::random),
+            json_depth: 128,
             // etcd's default limit on a request.
             object_bytes: 1_572_864,
             history_changes: 4096,

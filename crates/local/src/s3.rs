@@ -27,6 +27,7 @@ mod multipart;
 mod object;
 mod service;
 mod store;
+mod wire;
 
 pub use listing::{ListRequest, Page};
 pub use multipart::Part;

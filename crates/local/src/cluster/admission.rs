@@ -13,8 +13,13 @@ fn counts_generations(resource: &Resource) -> bool {
     resource.custom || resource.is_pod() || (resource.status && !resource.group.is_empty())
 }
 
-/// Makes a client's object the one that is stored: identity, times, defaults, initial status. Validates the result.
-pub(crate) fn admit_new(resource: &Resource, value: &mut Value, now: &str) -> Result<(), Refusal> {
+/// Makes a client's object the one that is stored: identity (made of `random`), times, defaults, initial status. Validates the result.
+pub(crate) fn admit_new(
+    resource: &Resource,
+    value: &mut Value,
+    now: &str,
+    random: u128,
+) -> Result<(), Refusal> {
     let metadata = metadata_mut(value)
         .ok_or_else(|| Refusal::bad_request("the object is not a JSON object"))?;
     for member in [
@@ -24,7 +29,8 @@ pub(crate) fn admit_new(resource: &Resource, value: &mut Value, now: &str) -> Re
     ] {
         metadata.shift_remove(member);
     }
-    metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+    let uid = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
+    metadata.insert("uid".to_owned(), uid.to_string().into());
     metadata.insert("creationTimestamp".to_owned(), now.into());
     if counts_generations(resource) {
         metadata.insert("generation".to_owned(), 1.into());

@@ -151,7 +151,7 @@ impl Stored {
 
 /// Parses JSON that this server wrote itself.
 pub(crate) fn parse(json: &[u8]) -> Result<Value, Refusal> {
-    serde_json::from_slice(json)
+    crate::cluster::json::parse(json)
         .map_err(|error| Refusal::internal(format!("stored object is unreadable: {error}")))
 }
 

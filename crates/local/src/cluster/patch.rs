@@ -94,8 +94,8 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
 }
 
 /// JSON patch. A `test` that does not hold, or a path that is not there, is the client's mistake (422, as in Kubernetes).
-pub(crate) fn json_patch(target: &mut Value, body: &[u8]) -> Result<(), Refusal> {
-    let patch: json_patch::Patch = serde_json::from_slice(body)
+pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), Refusal> {
+    let patch: json_patch::Patch = serde_json::from_value(patch)
         .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
     json_patch::patch(target, &patch).map_err(|error| {
         Refusal::new(

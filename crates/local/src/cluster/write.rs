@@ -1,11 +1,10 @@
-//! Create, update, patch and delete. A write reads the current version, decides outside the lock, and makes its change
+//! Create, update and patch. A write reads the current version, decides outside the lock, and makes its change
 //! only if that version is still current; otherwise it decides again.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Response, StatusCode};
-use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -13,7 +12,7 @@ use crate::cluster::admission::{Part, admit_change, admit_new};
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::apply::{Apply, conflict};
 use crate::cluster::events;
-use crate::cluster::model::{DeleteOrder, Deleted, Model, Propagation};
+use crate::cluster::model::Model;
 use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
 use crate::cluster::patch::{PatchKind, json_patch, merge, strategic};
 use crate::cluster::refusal::Refusal;
@@ -21,7 +20,7 @@ use crate::cluster::request::Target;
 use crate::cluster::resource::{EVENTS, NAMESPACES, Resource};
 
 /// How a write of a version that may be outdated ended.
-enum Try<T> {
+pub(crate) enum Try<T> {
     Done(T),
     Outdated,
 }
@@ -41,7 +40,12 @@ impl Cluster {
             .ok_or_else(Refusal::no_such_path)?;
         let mut value =
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-        admit_new(&resource, &mut value, &self.now())?;
+        admit_new(
+            &resource,
+            &mut value,
+            &self.now(),
+            (self.options().random)(),
+        )?;
         self.change(|model| {
             let key = (String::new(), name.to_owned());
             if model.get(NAMESPACES, &key).is_none() {
@@ -58,7 +62,7 @@ impl Cluster {
         call: &Call,
     ) -> Result<Response<Body>, Refusal> {
         let form = call.form()?;
-        let mut value = Self::body(target, call)?;
+        let mut value = self.body(target, call)?;
         let resource = &target.resource;
         if !matches!(text_at(&value, "/metadata/resourceVersion"), "" | "0") {
             return Err(Refusal::bad_request(
@@ -70,12 +74,12 @@ impl Cluster {
                 "objects are created in their collection, not at {name:?}"
             )));
         }
-        let generated = generate_name(&mut value);
+        let generated = generate_name(&mut value, (self.options().random)());
         let stored = loop {
             let mut attempt = value.clone();
             match self.insert(target, &mut attempt, call).await {
                 Err(refusal) if generated && refusal.reason == "AlreadyExists" => {
-                    generate_name(&mut value);
+                    generate_name(&mut value, (self.options().random)());
                 }
                 other => break other?,
             }
@@ -101,7 +105,7 @@ impl Cluster {
         set_metadata(value, "resourceVersion", Value::Null);
         let now = self.now();
         let name = text_at(value, "/metadata/name").to_owned();
-        let admitted = admit_new(resource, value, &now);
+        let admitted = admit_new(resource, value, &now, (self.options().random)());
         // A missing namespace is told before what is wrong with the object.
         Self::check_namespace(&self.model(), target, &name)?;
         admitted?;
@@ -195,15 +199,15 @@ impl Cluster {
     }
 
     /// The object in the body, checked against the path.
-    fn body(target: &Target, call: &Call) -> Result<Value, Refusal> {
+    fn body(&self, target: &Target, call: &Call) -> Result<Value, Refusal> {
         let value: Value = match call.content_type() {
-            "" | "application/json" => serde_json::from_slice(&call.body).map_err(|error| {
+            "" | "application/json" => self.parse_json(&call.body).map_err(|error| {
                 Refusal::bad_request(format!(
                     "the object provided is unrecognized (must be of type {}): {error}",
                     target.resource.kind
                 ))
             })?,
-            "application/yaml" | "application/apply-patch+yaml" => from_yaml(&call.body)?,
+            "application/yaml" | "application/apply-patch+yaml" => self.parse_yaml(&call.body)?,
             other => return Err(Refusal::unsupported_media(other)),
         };
         Self::check_body(target, value)
@@ -260,7 +264,7 @@ impl Cluster {
         target: &Target,
         call: &Call,
     ) -> Result<Response<Body>, Refusal> {
-        let value = Self::body(target, call)?;
+        let value = self.body(target, call)?;
         let resource = &target.resource;
         if resource.custom && text_at(&value, "/metadata/resourceVersion").is_empty() {
             let (_, name) = target.key()?;
@@ -287,14 +291,15 @@ impl Cluster {
     ) -> Result<Response<Body>, Refusal> {
         let kind = PatchKind::of(call.content_type())?;
         let decode = || {
-            serde_json::from_slice::<Value>(&call.body)
+            self.parse_json(&call.body)
                 .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))
         };
         match kind {
             PatchKind::Json => {
+                let patch = decode()?;
                 self.rewrite(target, call, |current| {
                     let mut next = current.clone();
-                    json_patch(&mut next, &call.body)?;
+                    json_patch(&mut next, patch.clone())?;
                     Ok(next)
                 })
                 .await
@@ -331,7 +336,7 @@ impl Cluster {
                 "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
             ));
         }
-        let applied = Self::check_body(target, from_yaml(&call.body)?)?;
+        let applied = Self::check_body(target, self.parse_yaml(&call.body)?)?;
         if applied
             .pointer("/metadata/managedFields")
             .is_some_and(|fields| !fields.is_null())
@@ -443,7 +448,7 @@ impl Cluster {
     }
 
     /// Stores `next` if `current` is still the current version.
-    async fn replace(
+    pub(crate) async fn replace(
         &self,
         resource: &Resource,
         current: &Arc<Stored>,
@@ -460,153 +465,6 @@ impl Cluster {
             Ok(Try::Done(stored))
         })
         .await
-    }
-
-    pub(crate) async fn delete(
-        &self,
-        target: &Target,
-        call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
-        let options = DeleteOptions::read(call)?;
-        let form = call.form()?;
-        let key = target.key()?;
-        let resource = &target.resource;
-        let now = self.now();
-        let deleted = self
-            .change(|model| {
-                let current = model
-                    .get(&resource.id, &key)
-                    .cloned()
-                    .ok_or_else(|| target.not_found(&key.1))?;
-                options.check(resource, &current)?;
-                if options.dry_run {
-                    return Ok(Some(Deleted::Gone(current)));
-                }
-                model.delete(&current.reference(), options.order, &now)
-            })
-            .await?;
-        match deleted.ok_or_else(|| target.not_found(&key.1))? {
-            Deleted::Gone(last) if !matches!(&*resource.id, "pods" | "namespaces") => {
-                let mut details = json!({ "name": last.meta.name, "kind": resource.plural, "uid": last.meta.uid });
-                if let (false, Some(map)) = (resource.group.is_empty(), details.as_object_mut()) {
-                    map.insert("group".to_owned(), resource.group.clone().into());
-                }
-                let status = json!({
-                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
-                });
-                Ok(json_answer(StatusCode::OK, status.to_string()))
-            }
-            Deleted::Gone(object) | Deleted::Pending(object) => Ok(json_answer(
-                StatusCode::OK,
-                self.render(&object, resource, form)?,
-            )),
-        }
-    }
-
-    pub(crate) async fn delete_collection(
-        &self,
-        target: &Target,
-        call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
-        let resource = &target.resource;
-        if resource.namespaced() && target.namespace.is_empty() {
-            return Err(Refusal::method_not_allowed());
-        }
-        if &*resource.id == NAMESPACES {
-            return Err(Refusal::method_not_allowed());
-        }
-        let options = DeleteOptions::read(call)?;
-        let selector = Self::selector(target, call)?;
-        let chosen = self.selected(target, &selector);
-        let now = self.now();
-        if !options.dry_run {
-            self.change(|model| {
-                for object in &chosen {
-                    model.delete(&object.reference(), options.order, &now)?;
-                }
-                Ok(())
-            })
-            .await?;
-        }
-        let mut body = format!(
-            r#"{{"kind":{},"apiVersion":{},"metadata":{{"resourceVersion":"{}"}},"items":["#,
-            Value::from(resource.list_kind.clone()),
-            Value::from(resource.api_version()),
-            self.model().revision
-        )
-        .into_bytes();
-        for (index, object) in chosen.iter().enumerate() {
-            if index > 0 {
-                body.push(b',');
-            }
-            body.extend_from_slice(&self.render(
-                object,
-                resource,
-                crate::cluster::request::Form::Object,
-            )?);
-        }
-        body.extend_from_slice(b"]}\n");
-        Ok(json_answer(StatusCode::OK, body))
-    }
-
-    /// Puts a pod on a node, once (`pods/binding`).
-    pub(crate) async fn bind(
-        &self,
-        target: &Target,
-        call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
-        let binding: Value = serde_json::from_slice(&call.body)
-            .map_err(|error| Refusal::bad_request(format!("the binding is unreadable: {error}")))?;
-        let node = text_at(&binding, "/target/name");
-        if node.is_empty() {
-            return Err(Refusal::bad_request("target.name: Required value"));
-        }
-        let (key, now) = (target.key()?, self.now());
-        let resource = &target.resource;
-        loop {
-            let found = self.model().get(&resource.id, &key).cloned();
-            let current = found.ok_or_else(|| target.not_found(&key.1))?;
-            let mut next = current.value()?;
-            let bound = text_at(&next, "/spec/nodeName");
-            if current.meta.deletion_timestamp.is_some() {
-                let why = format!(
-                    "pod {} is being deleted, cannot be assigned to a host",
-                    key.1
-                );
-                return Err(Refusal::conflict("", "pods/binding", &key.1, &why));
-            }
-            if !bound.is_empty() {
-                let why = format!("pod {} is already assigned to node {bound:?}", key.1);
-                return Err(Refusal::conflict("", "pods/binding", &key.1, &why));
-            }
-            if let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut) {
-                spec.insert("nodeName".to_owned(), node.into());
-            }
-            set_condition(
-                &mut next,
-                &json!({ "type": "PodScheduled", "status": "True", "lastTransitionTime": now }),
-            );
-            if let Try::Done(_) = self.replace(resource, &current, next, &now).await? {
-                let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-                return Ok(json_answer(StatusCode::CREATED, status.to_string()));
-            }
-        }
-    }
-}
-
-/// Adds or replaces a condition of the object's status.
-fn set_condition(object: &mut Value, condition: &Value) {
-    let Some(members) = object.as_object_mut() else {
-        return;
-    };
-    let status = members.entry("status").or_insert_with(|| json!({}));
-    let Some(status) = status.as_object_mut() else {
-        return;
-    };
-    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
-    if let Some(conditions) = conditions.as_array_mut() {
-        conditions.retain(|found| found.get("type") != condition.get("type"));
-        conditions.push(condition.clone());
     }
 }
 
@@ -634,7 +492,7 @@ fn check_identity(
 }
 
 /// Gives an object without a name one made of `generateName`; says whether it did.
-fn generate_name(value: &mut Value) -> bool {
+fn generate_name(value: &mut Value, random: u128) -> bool {
     let prefix = text_at(value, "/metadata/generateName").to_owned();
     let marked = text_at(value, "/metadata/name")
         .strip_prefix(&prefix)
@@ -642,97 +500,19 @@ fn generate_name(value: &mut Value) -> bool {
     if prefix.is_empty() || !(text_at(value, "/metadata/name").is_empty() || marked) {
         return false;
     }
-    let mut generator = rand::rng();
-    let suffix: String = (0..5)
-        .filter_map(|_| NAME_LETTERS.get(generator.random_range(0..NAME_LETTERS.len())))
+    let count = NAME_LETTERS.len() as u128;
+    let digits = std::iter::successors(Some(random), |rest| Some(rest / count)).take(5);
+    let letter = |rest: u128| {
+        usize::try_from(rest % count)
+            .ok()
+            .and_then(|index| NAME_LETTERS.get(index))
+    };
+    let suffix: String = digits
+        .filter_map(letter)
         .map(|letter| char::from(*letter))
         .collect();
     const LONGEST_PREFIX: usize = 58;
     let prefix: String = prefix.chars().take(LONGEST_PREFIX).collect();
     set_metadata(value, "name", format!("{prefix}{suffix}").into());
     true
-}
-
-fn from_yaml(body: &[u8]) -> Result<Value, Refusal> {
-    if let Ok(value) = serde_json::from_slice(body) {
-        return Ok(value);
-    }
-    serde_norway::from_slice(body)
-        .map_err(|error| Refusal::bad_request(format!("error decoding YAML: {error}")))
-}
-
-/// What a delete request asks for, in its body or its query.
-struct DeleteOptions {
-    order: DeleteOrder,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    dry_run: bool,
-}
-
-impl DeleteOptions {
-    fn read(call: &Call) -> Result<Self, Refusal> {
-        let body: Value = if call.body.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&call.body).map_err(|error| {
-                Refusal::bad_request(format!("the delete options are unreadable: {error}"))
-            })?
-        };
-        let grace = match body.get("gracePeriodSeconds").and_then(Value::as_i64) {
-            Some(seconds) => Some(seconds),
-            None => call.query.number::<i64>("gracePeriodSeconds")?,
-        };
-        let policy = match text_at(&body, "/propagationPolicy") {
-            "" => call.query.text("propagationPolicy"),
-            given => given,
-        };
-        let orphan = body.get("orphanDependents").and_then(Value::as_bool) == Some(true);
-        let propagation = match policy {
-            "" if orphan => Propagation::Orphan,
-            "" | "Background" => Propagation::Background,
-            "Foreground" => Propagation::Foreground,
-            "Orphan" => Propagation::Orphan,
-            other => {
-                return Err(Refusal::bad_request(format!(
-                    "invalid propagationPolicy {other:?}: it is one of Background, Foreground, Orphan"
-                )));
-            }
-        };
-        let text = |pointer| {
-            body.pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        let dry_run = body
-            .get("dryRun")
-            .and_then(Value::as_array)
-            .is_some_and(|values| !values.is_empty());
-        Ok(Self {
-            order: DeleteOrder { grace, propagation },
-            uid: text("/preconditions/uid"),
-            resource_version: text("/preconditions/resourceVersion"),
-            dry_run: dry_run || call.query.dry_run()?,
-        })
-    }
-
-    fn check(&self, resource: &Resource, current: &Stored) -> Result<(), Refusal> {
-        let conflict = |what: &str, asked: &str, found: &str| {
-            let why = format!(
-                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}"
-            );
-            Err(Refusal::conflict(
-                &resource.group,
-                &resource.plural,
-                &current.meta.name,
-                &why,
-            ))
-        };
-        match (&self.uid, &self.resource_version) {
-            (Some(uid), _) if *uid != current.meta.uid => conflict("UID", uid, &current.meta.uid),
-            (_, Some(version)) if *version != current.revision.to_string() => {
-                conflict("ResourceVersion", version, &current.revision.to_string())
-            }
-            _ => Ok(()),
-        }
-    }
 }

@@ -23,6 +23,7 @@ pub(crate) const NODE_SHUTDOWN: &str = "NodeShutdown";
 /// The status of `pod`. `started` is when the kubelet accepted it, `now` the time of changed conditions.
 pub(crate) fn status(pod: &Pod, known: Known<'_>, started: &str, now: &str) -> Value {
     let spec = pod.spec.clone().unwrap_or_default();
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let waiting = |containers: &[Container], reason: &str, message: &str| -> Vec<Value> {
         containers
             .iter()
@@ -61,7 +62,7 @@ pub(crate) fn status(pod: &Pod, known: Known<'_>, started: &str, now: &str) -> V
                         .find(|known| known.name == container.name);
                     found.map_or_else(
                         || waiting_container(container, "ContainerCreating", ""),
-                        |known| container_status(container, known, initialized(record)),
+                        |known| container_status(uid, container, known, initialized(record)),
                     )
                 });
                 statuses.collect()
@@ -135,8 +136,13 @@ fn waiting_container(container: &Container, reason: &str, message: &str) -> Valu
     })
 }
 
-fn container_status(container: &Container, known: &ContainerRecord, initialized: bool) -> Value {
-    let mut id = String::new();
+/// `uid` is that of the pod.
+fn container_status(
+    uid: &str,
+    container: &Container,
+    known: &ContainerRecord,
+    initialized: bool,
+) -> Value {
     let (state, ready, started) = match &known.state {
         ContainerState::Waiting { reason, message } => {
             let reason = if initialized || known.role != Role::Main {
@@ -150,17 +156,11 @@ fn container_status(container: &Container, known: &ContainerRecord, initialized:
             }
             (json!({ "waiting": waiting }), false, false)
         }
-        ContainerState::Running {
-            process,
-            started_at,
-        } => {
-            id = format!("process://{}", process.pid);
-            (
-                json!({ "running": { "startedAt": started_at } }),
-                known.role != Role::Init,
-                true,
-            )
-        }
+        ContainerState::Running { started_at, .. } => (
+            json!({ "running": { "startedAt": started_at } }),
+            known.role != Role::Init,
+            true,
+        ),
         ContainerState::Ended(ended) => {
             let succeeded_init = known.role == Role::Init && ended.exit_code == 0;
             (
@@ -178,7 +178,10 @@ fn container_status(container: &Container, known: &ContainerRecord, initialized:
         "name": known.name, "image": container.image.clone().unwrap_or_default(), "imageID": "", "ready": ready,
         "started": started, "restartCount": known.restarts, "lastState": last, "state": state,
     });
-    if let (false, Some(members)) = (id.is_empty(), status.as_object_mut()) {
+    // One for each run, and the same before and after a restart of the kubelet.
+    let runs = !matches!(known.state, ContainerState::Waiting { .. });
+    if let (true, Some(members)) = (runs, status.as_object_mut()) {
+        let id = format!("process://{uid}-{}-{}", known.name, known.restarts);
         members.insert("containerID".to_owned(), id.into());
     }
     status

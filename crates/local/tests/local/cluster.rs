@@ -1200,3 +1200,60 @@ async fn two_clusters_in_one_process_share_nothing() {
         .unwrap();
     assert_eq!(code(maps(&two).get("a").await).0, 404);
 }
+
+#[tokio::test]
+async fn nesting_is_refused_beyond_its_limit_and_kept_below_it() {
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    for (limit, levels, accepted) in [(128, 100, true), (128, 1000, false), (400, 300, true)] {
+        let options = ClusterOptions {
+            json_depth: limit,
+            ..ClusterOptions::default()
+        };
+        let client = Cluster::new(NoStore, options).await.unwrap().client();
+        define_workflows(&client).await;
+        let body = format!(
+            r#"{{"metadata": {{"name": "w"}}, "spec": {}}}"#,
+            nested(levels)
+        );
+        let uri = "/apis/flyte.lyft.com/v1alpha1/namespaces/default/flyteworkflows";
+        let request = http::Request::post(uri)
+            .header("content-type", "application/json")
+            .body(body.into_bytes())
+            .unwrap();
+        match client.request_text(request).await {
+            Ok(text) => assert!(
+                accepted && text.contains(&nested(levels)),
+                "{levels} of {limit}"
+            ),
+            Err(error) => {
+                let (status, message) = code::<()>(Err(error));
+                assert!(
+                    !accepted && status == 400 && message.contains("nested"),
+                    "{levels} of {limit}: {message}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_simulation_gives_its_own_time_and_numbers() {
+    let options = ClusterOptions {
+        now: std::sync::Arc::new(|| jiff::Timestamp::UNIX_EPOCH),
+        random: std::sync::Arc::new(|| 7),
+        ..ClusterOptions::default()
+    };
+    let client = Cluster::new(NoStore, options).await.unwrap().client();
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    let map: ConfigMap = object(json!({"metadata": {"generateName": "m-"}}));
+    let created = maps.create(&PostParams::default(), &map).await.unwrap();
+    assert_eq!(
+        created.uid().as_deref(),
+        Some("00000000-0000-4000-8000-000000000007")
+    );
+    assert_eq!(created.name_any(), "m-kbbbb");
+    assert_eq!(
+        created.creation_timestamp().unwrap().0,
+        jiff::Timestamp::UNIX_EPOCH
+    );
+}

@@ -815,3 +815,49 @@ async fn many_pods_all_end() {
         machine.phase(&format!("p{index}"), "Succeeded").await;
     }
 }
+
+/// `kill -9` of a backend in the middle of everything, over and over (flyte's promise: an attempt runs once).
+#[tokio::test]
+async fn pods_created_while_kubelets_are_killed_run_once() {
+    let mut machine = Machine::start().await;
+    let attempts = machine.file("attempts");
+    const ROUNDS: usize = 10;
+    const EACH: usize = 4;
+    for round in 0..ROUNDS {
+        for index in 0..EACH {
+            let name = format!("p{round}-{index}");
+            let script = format!("echo {name} >> {}; sleep 0.0{index}", attempts.display());
+            machine.create(&name, sh(&script)).await;
+        }
+        // Each round the kubelet gets a little further before it dies.
+        for _ in 0..round * 7 {
+            tokio::task::yield_now().await;
+        }
+        if round % 2 == 1 {
+            machine
+                .until(&format!("p{round}-0"), "started", |pod| {
+                    pod.is_some_and(|pod| {
+                        pod.spec
+                            .as_ref()
+                            .is_some_and(|spec| spec.node_name.is_some())
+                    })
+                })
+                .await;
+        }
+        machine.kill_kubelet().await;
+        machine.start_kubelet().await;
+    }
+    for round in 0..ROUNDS {
+        for index in 0..EACH {
+            machine
+                .phase(&format!("p{round}-{index}"), "Succeeded")
+                .await;
+        }
+    }
+    let text = std::fs::read_to_string(&attempts).unwrap();
+    let mut names: Vec<&str> = text.lines().collect();
+    assert_eq!(names.len(), ROUNDS * EACH, "{text}");
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), ROUNDS * EACH, "{text}");
+}
