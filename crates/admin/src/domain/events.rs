@@ -36,3 +36,6 @@ pub fn check_cluster(stored: &str, producer: &str) -> Result<()> {
         )),
     })
 }
+
+#[cfg(test)]
+mod tests;
