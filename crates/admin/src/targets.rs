@@ -5,9 +5,10 @@ use std::sync::Arc;
 use flyte_crd::FlyteWorkflow;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    Api, Resource as _,
+    api::{DeleteParams, ObjectMeta, PostParams, Request},
 };
+use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
 
@@ -88,8 +89,17 @@ impl ExecutionTargets {
 }
 
 impl ExecutionTarget {
-    fn workflows(&self, namespace: &str) -> Api<FlyteWorkflow> {
-        Api::namespaced(self.client.clone(), namespace)
+    /// Requests about resources of a namespace. Answers are not decoded: a resource that a newer engine has
+    /// written must not make a deletion look failed.
+    fn workflows(namespace: &str) -> Request {
+        Request::new(FlyteWorkflow::url_path(&(), Some(namespace)))
+    }
+
+    async fn post(&self, namespace: &str, body: &[u8]) -> Result<(), kube::Error> {
+        let request = Self::workflows(namespace)
+            .create(&PostParams::default(), body.to_vec())
+            .map_err(kube::Error::BuildRequest)?;
+        self.client.request::<IgnoredAny>(request).await.map(drop)
     }
 
     /// Creates the resource; one that exists already under this name is the one of an earlier try.
@@ -97,8 +107,10 @@ impl ExecutionTarget {
     /// # Errors
     /// `failed to create workflow in propeller` and what Kubernetes said.
     pub async fn create(&self, namespace: &str, resource: &FlyteWorkflow) -> Result<()> {
-        let api = self.workflows(namespace);
-        let mut created = api.create(&PostParams::default(), resource).await;
+        let body = serde_json::to_vec(resource).map_err(|error| {
+            Error::Internal(format!("failed to create workflow in propeller {error}"))
+        })?;
+        let mut created = self.post(namespace, &body).await;
         if let Err(kube::Error::Api(status)) = &created
             && status.code == 404
         {
@@ -109,10 +121,10 @@ impl ExecutionTarget {
                     context: "failed to create workflow in propeller".to_owned(),
                     source: kubernetes_text(error),
                 })?;
-            created = api.create(&PostParams::default(), resource).await;
+            created = self.post(namespace, &body).await;
         }
         match created {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(Error::Cluster {
                 context: "failed to create workflow in propeller".to_owned(),
@@ -140,11 +152,10 @@ impl ExecutionTarget {
 
     /// Deletes the resource in the background.
     pub async fn delete(&self, namespace: &str, name: &str) -> Result<Deletion, kube::Error> {
-        let deleted = self
-            .workflows(namespace)
+        let request = Self::workflows(namespace)
             .delete(name, &DeleteParams::background())
-            .await;
-        match deleted {
+            .map_err(kube::Error::BuildRequest)?;
+        match self.client.request::<IgnoredAny>(request).await {
             Ok(_) => Ok(Deletion::Accepted),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Deletion::Absent),
             Err(error) => Err(error),
@@ -153,7 +164,8 @@ impl ExecutionTarget {
 
     /// Whether the resource exists.
     pub async fn has(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
-        let found = self.workflows(namespace).get_metadata_opt(name).await?;
+        let workflows: Api<FlyteWorkflow> = Api::namespaced(self.client.clone(), namespace);
+        let found = workflows.get_metadata_opt(name).await?;
         Ok(found.is_some())
     }
 }
