@@ -226,15 +226,15 @@ pub(crate) async fn nodes(world: &World) {
     drop(tx);
     seed_nodes(world, answered(sub), row).await;
     for path in [
-        "/api/v1/task_executions/flytesnacks/development/rec-bindings/n0?limit=10",
         "/api/v1/task_executions/flytesnacks/development/rec-dyn/n0?limit=10",
+        "/api/v1/task_executions/flytesnacks/development/rec-bindings/n0?limit=10",
     ] {
         seed_tasks(world, answered(path)).await;
     }
     let gates = ExecutionId::new("flytesnacks", "development", "rec-gates").unwrap();
     for (signal, simple) in [
-        ("ok", core::SimpleType::Boolean),
         ("value", core::SimpleType::Integer),
+        ("ok", core::SimpleType::Boolean),
     ] {
         let signal = Signal {
             execution: gates.clone(),
@@ -306,7 +306,7 @@ async fn seed_tasks(world: &World, answer: Option<Vec<u8>>) {
             row: 0,
             id: TaskExecutionId::from_proto(task.id.as_ref()).unwrap(),
             phase: phase.as_str_name().to_owned(),
-            phase_version: 0,
+            phase_version: 1,
             input_uri: task.input_uri,
             started_at: moment(closure.started_at),
             created_at: moment(closure.created_at),
