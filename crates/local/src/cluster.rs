@@ -58,7 +58,7 @@ pub struct ClusterOptions {
     pub now: Now,
     /// The source of uids and generated names.
     pub random: Random,
-    /// How deep JSON may nest. Reading it recurses: 128 levels fit every stack; for more, threads need about two
+    /// How deep JSON may nest. Reading it recurses: 128 levels fit every stack; for more, threads need up to three
     /// KiB of stack a level.
     pub json_depth: usize,
     /// The largest object, in bytes of JSON. Larger ones are refused in etcd's words.

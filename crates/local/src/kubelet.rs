@@ -9,7 +9,7 @@
 //! that starts again over the same folder adopts what still runs and reads what has ended meanwhile.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ pub(crate) struct Shared {
     pub(crate) client: kube::Client,
     pub(crate) options: KubeletOptions,
     pub(crate) records: Records,
-    pub(crate) can_mount: bool,
+    pub(crate) mount_with: Vec<String>,
 }
 
 /// Runs pods as processes.
@@ -157,12 +157,12 @@ impl Kubelet {
                 .map_err(failed)?;
         }
         let changes = Inotify::new(&records, WatchFlags::MOVED_TO).map_err(failed)?;
-        let can_mount = can_mount().await;
+        let mount_with = mount_with(&options.folder).await;
         let shared = Arc::new(Shared {
             client,
             options,
             records: Records::default(),
-            can_mount,
+            mount_with,
         });
         Ok(Self {
             shared,
@@ -541,15 +541,40 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Whether folders can be mounted for one process alone: `unshare` of util-linux and the right to use it.
-async fn can_mount() -> bool {
-    let mut command = tokio::process::Command::new("unshare");
-    command
-        .args(["--mount", "--", "true"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.status().await.is_ok_and(|status| status.success())
+/// The program and arguments that give a process mounts of its own: `unshare` of util-linux, as root or with a user
+/// namespace that keeps the user. Empty where neither works.
+async fn mount_with(folder: &Path) -> Vec<String> {
+    const WAYS: [&[&str]; 2] = [
+        &["unshare", "--mount", "--"],
+        &[
+            "unshare",
+            "--user",
+            "--map-current-user",
+            "--keep-caps",
+            "--mount",
+            "--",
+        ],
+    ];
+    for way in WAYS {
+        let mut words = way
+            .iter()
+            .map(OsStr::new)
+            .chain([OsStr::new("mount"), OsStr::new("--bind")]);
+        let Some(program) = words.next() else {
+            continue;
+        };
+        let mut command = tokio::process::Command::new(program);
+        command
+            .args(words)
+            .args([folder, folder])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if command.status().await.is_ok_and(|status| status.success()) {
+            return way.iter().map(|word| (*word).to_owned()).collect();
+        }
+    }
+    Vec::new()
 }
 
 /// The `bin` folder of a Python interpreter, where its scripts are.

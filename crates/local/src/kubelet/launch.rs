@@ -36,7 +36,7 @@ pub(crate) enum LaunchError {
     )]
     Volume { volume: String },
     #[error(
-        "container {container:?} mounts {path:?}, which needs mount namespaces: run as root, with the program unshare of util-linux"
+        "container {container:?} mounts {path:?}, which needs mount namespaces: run as root or where users may have namespaces, with the program unshare of util-linux"
     )]
     NoMounts { container: String, path: String },
     #[error("the folder of the pod cannot be made in {place}: {source}")]
@@ -49,8 +49,8 @@ pub(crate) struct Maker<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) places: &'a Places,
     pub(crate) sources: &'a Sources,
-    /// Whether this machine lets us mount folders.
-    pub(crate) can_mount: bool,
+    /// The program and arguments that give a process mounts of its own; empty where that is not possible.
+    pub(crate) mount_with: &'a [String],
 }
 
 impl Maker<'_> {
@@ -156,7 +156,7 @@ impl Maker<'_> {
             if from == Path::new(&mount.mount_path) {
                 continue;
             }
-            if !self.can_mount {
+            if self.mount_with.is_empty() {
                 let path = mount.mount_path.clone();
                 return Err(LaunchError::NoMounts {
                     container: container.name.clone(),
@@ -186,6 +186,7 @@ impl Maker<'_> {
             environment,
             working_directory,
             mounts,
+            mount_with: self.mount_with.to_vec(),
             cgroup,
             message_from_log: container.termination_message_policy.as_deref()
                 == Some("FallbackToLogsOnError"),

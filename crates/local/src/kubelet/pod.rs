@@ -240,7 +240,7 @@ impl PodRun {
                 pod,
                 places: &self.places,
                 sources: &sources,
-                can_mount: self.shared.can_mount,
+                mount_with: &self.shared.mount_with,
             };
             let started = self
                 .started

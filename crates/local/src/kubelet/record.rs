@@ -139,6 +139,8 @@ pub(crate) struct ContainerLaunch {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) working_directory: PathBuf,
     pub(crate) mounts: Vec<Mount>,
+    /// The program and arguments that give a process a mount namespace of its own.
+    pub(crate) mount_with: Vec<String>,
     /// The container's own cgroup and its memory limit in bytes, where cgroups allow.
     pub(crate) cgroup: Option<(PathBuf, u64)>,
     /// Whether the end of the log becomes the message of a failure (`terminationMessagePolicy`).

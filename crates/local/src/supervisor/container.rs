@@ -146,11 +146,9 @@ fn command_line(launch: &ContainerLaunch) -> io::Result<(String, Vec<String>)> {
         let program = shell.next().unwrap_or_default();
         return Ok((program, shell.collect()));
     }
-    let arguments = ["--mount", "--"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(shell);
-    Ok(("unshare".to_owned(), arguments.collect()))
+    let mut namespace = launch.mount_with.iter().cloned().chain(shell);
+    let program = namespace.next().unwrap_or_default();
+    Ok((program, namespace.collect()))
 }
 
 fn quoted(path: &Path) -> String {
@@ -196,6 +194,10 @@ fn was_out_of_memory(launch: &ContainerLaunch) -> bool {
         return false;
     };
     let events = fs::read_to_string(folder.join("memory.events")).unwrap_or_default();
+    // What is left of the container may still hold it; then the next run uses it again.
+    if let Err(error) = fs::remove_dir(folder) {
+        tracing::debug!(%error, folder = %folder.display(), "the cgroup of a container stays");
+    }
     let kills = events
         .lines()
         .find_map(|line| line.strip_prefix("oom_kill "));
