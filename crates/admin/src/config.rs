@@ -1,11 +1,18 @@
 //! The configuration sections that flyteadmin reads (spec 01 §21.2, spec 03 §2.6 and §6.1).
 
+mod server;
+
 use flyte_platform::{
     blob::StorageConfig,
     config::{Config, Duration, KeyedList, StringMap},
     sql::DatabaseConfig,
 };
 use serde::{Deserialize, Serialize};
+
+pub use server::{
+    DataProxyConfig, DownloadConfig, GrpcConfig, KubeClientConfig, SecurityConfig, ServerConfig,
+    SslConfig, UploadConfig,
+};
 
 /// Everything that flyteadmin is configured by.
 #[derive(Clone, Debug, Default)]
@@ -52,199 +59,6 @@ impl AdminConfig {
             cluster_resources: config.section("cluster_resources"),
             database: config.section("database"),
             storage: config.section("storage"),
-        }
-    }
-}
-
-/// Section `server`: listeners and the data proxy.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct ServerConfig {
-    /// Port of the HTTP gateway, and of everything when TLS is on.
-    pub http_port: u16,
-    /// Deprecated alias of `grpc.port`; used when that is negative.
-    pub grpc_port: i32,
-    /// Deprecated alias of `grpc.serverReflection`.
-    pub grpc_server_reflection: bool,
-    /// Path of a kubeconfig; empty uses the service account of the pod.
-    #[serde(rename = "kube-config")]
-    pub kube_config: String,
-    /// Address of the Kubernetes API; overrides the kubeconfig's.
-    pub master: String,
-    /// TLS, CORS and authentication.
-    pub security: SecurityConfig,
-    /// The gRPC listener.
-    pub grpc: GrpcConfig,
-    /// Limits of signed URLs.
-    pub data_proxy: DataProxyConfig,
-    /// Seconds within which a client must have sent its request headers.
-    pub read_header_timeout_seconds: u32,
-    /// Limits of the Kubernetes client.
-    pub kube_client_config: KubeClientConfig,
-    /// Seconds that open calls have to finish at shutdown.
-    pub graceful_shutdown_timeout_seconds: u32,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            http_port: 8088,
-            grpc_port: 0,
-            grpc_server_reflection: false,
-            kube_config: String::new(),
-            master: String::new(),
-            security: SecurityConfig::default(),
-            grpc: GrpcConfig::default(),
-            data_proxy: DataProxyConfig::default(),
-            read_header_timeout_seconds: 32,
-            kube_client_config: KubeClientConfig::default(),
-            graceful_shutdown_timeout_seconds: 10,
-        }
-    }
-}
-
-/// `server.security`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the keys of the reference's configuration"
-)]
-pub struct SecurityConfig {
-    /// Serve TLS on `httpPort` and nothing on `grpc.port`.
-    pub secure: bool,
-    /// Certificate and key.
-    pub ssl: SslConfig,
-    /// Authenticate callers.
-    pub use_auth: bool,
-    /// Omit the Secure attribute of cookies.
-    pub insecure_cookie_header: bool,
-    /// Answer cross-origin requests.
-    pub allow_cors: bool,
-    /// Origins that may; `*` is any.
-    pub allowed_origins: Vec<String>,
-    /// Request headers that cross-origin requests may carry.
-    pub allowed_headers: Vec<String>,
-}
-
-impl Default for SecurityConfig {
-    fn default() -> Self {
-        Self {
-            secure: false,
-            ssl: SslConfig::default(),
-            use_auth: false,
-            insecure_cookie_header: false,
-            allow_cors: true,
-            allowed_origins: vec!["*".to_owned()],
-            allowed_headers: vec!["Content-Type".to_owned(), "flyte-authorization".to_owned()],
-        }
-    }
-}
-
-/// `server.security.ssl`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct SslConfig {
-    /// PEM file of the certificate chain.
-    pub certificate_file: String,
-    /// PEM file of the private key.
-    pub key_file: String,
-}
-
-/// `server.grpc`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct GrpcConfig {
-    /// Port of the gRPC listener.
-    pub port: i32,
-    /// Serve gRPC reflection.
-    pub server_reflection: bool,
-    /// The largest message in either direction, in bytes; 0 is 4 MiB in and no limit out.
-    pub max_message_size_bytes: usize,
-    /// Accepted; the latency histogram is always there.
-    pub enable_grpc_latency_metrics: bool,
-    /// The most calls at once on one connection; 0 is the server's default.
-    pub max_concurrent_streams: u32,
-}
-
-impl Default for GrpcConfig {
-    fn default() -> Self {
-        Self {
-            port: 8089,
-            server_reflection: true,
-            max_message_size_bytes: 0,
-            enable_grpc_latency_metrics: false,
-            max_concurrent_streams: 0,
-        }
-    }
-}
-
-/// `server.dataProxy`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct DataProxyConfig {
-    /// Uploads.
-    pub upload: UploadConfig,
-    /// Downloads.
-    pub download: DownloadConfig,
-}
-
-/// `server.dataProxy.upload`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct UploadConfig {
-    /// The longest that an upload URL is good for, and how long it is good for unless asked.
-    pub max_expires_in: Duration,
-    /// Length of generated file names.
-    pub default_file_name_length: usize,
-    /// First segment of uploaded objects' keys.
-    pub storage_prefix: String,
-}
-
-impl Default for UploadConfig {
-    fn default() -> Self {
-        Self {
-            max_expires_in: Duration::hours(1),
-            default_file_name_length: 20,
-            storage_prefix: String::new(),
-        }
-    }
-}
-
-/// `server.dataProxy.download`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct DownloadConfig {
-    /// The longest that a download URL is good for, and how long it is good for unless asked.
-    pub max_expires_in: Duration,
-}
-
-impl Default for DownloadConfig {
-    fn default() -> Self {
-        Self {
-            max_expires_in: Duration::hours(1),
-        }
-    }
-}
-
-/// `server.kubeClientConfig`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct KubeClientConfig {
-    /// Requests per second.
-    pub qps: u32,
-    /// Requests in one burst.
-    pub burst: u32,
-    /// How long one request may take.
-    pub timeout: Duration,
-}
-
-impl Default for KubeClientConfig {
-    fn default() -> Self {
-        Self {
-            qps: 100,
-            burst: 25,
-            timeout: Duration::seconds(30),
         }
     }
 }

@@ -1,26 +1,29 @@
 //! Signed URLs and `flyte://` references (spec 01 §16).
 
-use std::fmt::Write as _;
+mod reference;
+mod upload;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use flyte_core::{duration, identifiers::NodeExecutionId, reference};
+use flyte_core::{duration, identifiers::NodeExecutionId};
 use flyte_idl::{
     core,
     service::{
         self as wire, CreateDownloadLinkRequest, CreateDownloadLinkResponse,
-        CreateDownloadLocationRequest, CreateDownloadLocationResponse, CreateUploadLocationRequest,
-        CreateUploadLocationResponse, GetDataRequest, GetDataResponse, PreSignedUrLs,
-        create_download_link_request::Source, get_data_response::Data,
+        CreateDownloadLocationRequest, CreateDownloadLocationResponse, GetDataRequest,
+        GetDataResponse, PreSignedUrLs, create_download_link_request::Source,
+        get_data_response::Data,
     },
     text,
 };
 use flyte_platform::{
     Chain,
-    blob::{BlobError, Head, SignRequest, Verb},
+    blob::{BlobError, SignRequest, Verb},
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{data, executions::create::random_text, nodes, time};
+use super::{data, nodes, time};
+use reference::{Artifact, parse};
+pub(crate) use upload::upload_location;
+
 use crate::{
     caller::{Action, Caller},
     error::{Error, Result},
@@ -69,179 +72,6 @@ fn sign_failure(error: BlobError) -> Error {
             source: error.into(),
         },
     }
-}
-
-pub(crate) async fn upload_location(
-    service: &Service,
-    caller: &Caller,
-    request: CreateUploadLocationRequest,
-) -> Result<CreateUploadLocationResponse> {
-    if request.project.is_empty() || request.domain.is_empty() {
-        return Err(Error::invalid("project and domain are required parameters"));
-    }
-    service.allow(
-        caller,
-        Action::Register,
-        (&request.project, &request.domain),
-    )?;
-    if request.content_md5.is_empty() && request.filename_root.is_empty() {
-        return Err(Error::invalid(
-            "content_md5 or filename_root is a required parameter",
-        ));
-    }
-    let config = &service.config.server.data_proxy.upload;
-    if !request.filename.is_empty() && !request.filename_root.is_empty() {
-        let location = location(service, &request, &request.filename)?;
-        refuse_overwriting(service, &location, &request.content_md5).await?;
-    }
-    let expiry = upload_expiry(
-        &request,
-        config.max_expires_in.to_signed(),
-        service.clock.now(),
-    )?;
-    let filename = if request.filename.is_empty() {
-        random_text(config.default_file_name_length)
-    } else {
-        request.filename.clone()
-    };
-    let native_url = location(service, &request, &filename)?;
-    let mut sign = expiry.request(Verb::Put);
-    if !request.content_md5.is_empty() {
-        sign.content_md5 = Some(BASE64_STANDARD.encode(&request.content_md5));
-        sign.add_content_md5_metadata = request.add_content_md5_metadata;
-    }
-    let signed = service
-        .blobs
-        .sign(&native_url, &sign)
-        .await
-        .map_err(sign_failure)?;
-    Ok(CreateUploadLocationResponse {
-        signed_url: signed.url,
-        native_url,
-        expires_at: Some(time::to_wire(expiry.at)),
-        headers: signed.headers,
-    })
-}
-
-fn upload_expiry(
-    request: &CreateUploadLocationRequest,
-    max: SignedDuration,
-    now: Timestamp,
-) -> Result<Expiry> {
-    let Some(asked) = &request.expires_in else {
-        return Ok(Expiry::after(max, now));
-    };
-    let length = nanoseconds(asked);
-    if length < 0 || !(-999_999_999..=999_999_999).contains(&asked.nanos) {
-        return Err(Error::Invalid(format!(
-            "expiresIn [{}] is invalid",
-            text::prototext(request)
-        )));
-    }
-    let limit = i64::try_from(max.as_nanos()).unwrap_or(i64::MAX);
-    if length > limit {
-        return Err(Error::Invalid(format!(
-            "expiresIn [{}] cannot exceed max allowed expiration [{}]",
-            duration::format(length),
-            duration::format(limit)
-        )));
-    }
-    Ok(Expiry::after(SignedDuration::from_nanos(length), now))
-}
-
-/// `‹base›/‹prefix›/‹org›/‹project›/‹domain›/‹root or base32 of the md5›/‹file›`, the same for the same
-/// content, so that a repeated upload meets its own object.
-fn location(
-    service: &Service,
-    request: &CreateUploadLocationRequest,
-    filename: &str,
-) -> Result<String> {
-    let root = if request.filename_root.is_empty() {
-        base32(&request.content_md5)
-    } else {
-        request.filename_root.clone()
-    };
-    let prefix = &service.config.server.data_proxy.upload.storage_prefix;
-    for (field, value) in [
-        ("org", &request.org),
-        ("project", &request.project),
-        ("domain", &request.domain),
-        ("filename_root", &root),
-        ("filename", &filename.to_owned()),
-    ] {
-        if !value.is_empty() && !reference::is_safe_part(value) {
-            return Err(Error::Invalid(format!(
-                "{field} {value:?}: '?', '#' and the path segments '.' and '..' are not allowed"
-            )));
-        }
-    }
-    let parts: Vec<&str> = [
-        prefix.as_str(),
-        &request.org,
-        &request.project,
-        &request.domain,
-        &root,
-        filename,
-    ]
-    .into_iter()
-    .filter(|part| !part.is_empty())
-    .collect();
-    reference::construct(&service.blobs.base(), &parts)
-        .map_err(|error| Error::Invalid(error.to_string()))
-}
-
-async fn refuse_overwriting(service: &Service, location: &str, md5: &[u8]) -> Result<()> {
-    let head = service
-        .blobs
-        .head(location)
-        .await
-        .map_err(|error| Error::Blob {
-            context: format!("failed to look for {location}"),
-            source: error.into(),
-        })?;
-    match head {
-        Some(head) if !is_content(&head, md5) => Err(Error::AlreadyExists(format!(
-            "file already exists at location [{location}], specify a matching hash if you wish to rewrite"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Whether an object has this MD5, by its declared one or, without that, by its entity tag.
-fn is_content(head: &Head, md5: &[u8]) -> bool {
-    if md5.is_empty() {
-        return false;
-    }
-    let encoded = BASE64_STANDARD.encode(md5);
-    if !head.content_md5.is_empty() {
-        return head.content_md5 == encoded;
-    }
-    let mut hex = String::with_capacity(md5.len() * 2);
-    for byte in md5 {
-        // Writing to a String does not fail.
-        write!(hex, "{byte:02x}").unwrap_or_default();
-    }
-    [encoded, hex, base32(md5)].contains(&head.etag)
-}
-
-/// RFC 4648 base32, upper case and padded.
-fn base32(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let mut text = String::with_capacity(bytes.len().div_ceil(5) * 8);
-    for chunk in bytes.chunks(5) {
-        let mut block = [0_u8; 8];
-        for (target, byte) in block.iter_mut().skip(3).zip(chunk) {
-            *target = *byte;
-        }
-        let bits = u64::from_be_bytes(block);
-        let digits = (chunk.len() * 8).div_ceil(5);
-        for position in 0..8 {
-            let digit = usize::try_from((bits >> (35 - 5 * position)) & 31).unwrap_or_default();
-            let known = ALPHABET.get(digit).copied().unwrap_or(b'=');
-            text.push(char::from(if position < digits { known } else { b'=' }));
-        }
-    }
-    text
 }
 
 /// Checks of download requests, whose texts differ from those of uploads.
@@ -378,70 +208,6 @@ async fn presign(service: &Service, uri: &str, expiry: &Expiry) -> Result<PreSig
     })
 }
 
-/// What a `flyte://` reference names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Reference {
-    node: core::NodeExecutionIdentifier,
-    attempt: Option<u32>,
-    artifact: Artifact,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Artifact {
-    Inputs(Option<String>),
-    Outputs(Option<String>),
-    Deck,
-}
-
-fn parse(url: &str) -> Option<Reference> {
-    let parts: Vec<&str> = url.strip_prefix("flyte://v1/")?.split('/').collect();
-    let plain = |part: &&str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-    };
-    if !parts.iter().all(plain) {
-        return None;
-    }
-    let (head, rest) = parts.split_at_checked(4)?;
-    let [project, domain, name, node] = head else {
-        return None;
-    };
-    let artifact = |kind: &str, literal: Option<&&str>| {
-        let literal = literal.map(|text| (*text).to_owned());
-        match kind {
-            "i" => Some(Artifact::Inputs(literal)),
-            "o" => Some(Artifact::Outputs(literal)),
-            "d" if literal.is_none() => Some(Artifact::Deck),
-            _ => None,
-        }
-    };
-    let number = |part: &str| part.parse::<u32>().ok();
-    let (attempt, artifact) = match rest {
-        [kind] => (None, artifact(kind, None)?),
-        [first, second] => match (number(first), artifact(second, None)) {
-            (Some(attempt), Some(artifact)) => (Some(attempt), artifact),
-            _ => (None, artifact(first, Some(second))?),
-        },
-        [first, kind, literal] => (Some(number(first)?), artifact(kind, Some(literal))?),
-        _ => return None,
-    };
-    Some(Reference {
-        node: core::NodeExecutionIdentifier {
-            node_id: (*node).to_owned(),
-            execution_id: Some(core::WorkflowExecutionIdentifier {
-                project: (*project).to_owned(),
-                domain: (*domain).to_owned(),
-                name: (*name).to_owned(),
-                org: String::new(),
-            }),
-        },
-        attempt,
-        artifact,
-    })
-}
-
 pub(crate) async fn get_data(
     service: &Service,
     caller: &Caller,
@@ -551,59 +317,5 @@ fn choose(
             .remove(name)
             .map(Data::Literal)
             .ok_or_else(|| Error::Invalid(missing(name))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn md5_prefixes_are_padded_base32() {
-        let md5 = [
-            0x5d, 0x41, 0x40, 0x2a, 0xbc, 0x4b, 0x2a, 0x76, 0xb9, 0x71, 0x9d, 0x91, 0x10, 0x17,
-            0xc5, 0x92,
-        ];
-        assert_eq!(base32(&md5), "LVAUAKV4JMVHNOLRTWIRAF6FSI======");
-    }
-
-    #[test]
-    fn references_name_nodes_attempts_and_literals() {
-        for (url, expected) in [
-            (
-                "flyte://v1/fs/dev/abc/n0-dn0-9-n0-n0/i",
-                Some(("n0-dn0-9-n0-n0", None, Artifact::Inputs(None))),
-            ),
-            (
-                "flyte://v1/fs/dev/abc/n0/o/o0",
-                Some(("n0", None, Artifact::Outputs(Some("o0".to_owned())))),
-            ),
-            (
-                "flyte://v1/fs/dev/abc/n0/3/o",
-                Some(("n0", Some(3), Artifact::Outputs(None))),
-            ),
-            (
-                "flyte://v1/fs/dev/abc/n0/3/o/o0",
-                Some(("n0", Some(3), Artifact::Outputs(Some("o0".to_owned())))),
-            ),
-            (
-                "flyte://v1/fs/dev/abc/n0/d",
-                Some(("n0", None, Artifact::Deck)),
-            ),
-            ("flyte://v1/fs/dev/abc/n0/x", None),
-            ("flyte://v1/fs/dev/n0/i", None),
-            ("flyte://v1/fs/dev/a.b/n0/i", None),
-        ] {
-            let parsed = parse(url).map(|reference| {
-                (
-                    reference.node.node_id,
-                    reference.attempt,
-                    reference.artifact,
-                )
-            });
-            let expected =
-                expected.map(|(node, attempt, artifact)| (node.to_owned(), attempt, artifact));
-            assert_eq!(parsed, expected, "{url}");
-        }
     }
 }

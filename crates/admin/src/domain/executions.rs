@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod create;
 pub(crate) mod launch;
+mod reserve;
 pub(crate) mod resource;
 pub(crate) mod single_task;
 
