@@ -7,9 +7,7 @@ use flyte_idl::{
     json::{self, Codec, Unknown},
 };
 use prost::{Message, Name};
-use prost_reflect::{
-    DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value as Field,
-};
+use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage as _, Value as Field};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::{Map, Number, Value, json};
 
@@ -87,13 +85,13 @@ fn write_message(message: &DynamicMessage) -> Value {
         if !message.has_field(field) {
             continue;
         }
-        let value = write_field(field, &message.get_field(field));
+        let value = write_field(&message.get_field(field));
         object.insert(field.name().to_owned(), value);
     }
     Value::Object(object)
 }
 
-fn write_field(field: &FieldDescriptor, value: &Field) -> Value {
+fn write_field(value: &Field) -> Value {
     match value {
         Field::Bool(flag) => Value::Bool(*flag),
         Field::I32(number) | Field::EnumNumber(number) => json!(number),
@@ -110,9 +108,7 @@ fn write_field(field: &FieldDescriptor, value: &Field) -> Value {
             Value::String(base64::engine::general_purpose::STANDARD.encode(bytes))
         }
         Field::Message(message) => write_message(message),
-        Field::List(items) => {
-            Value::Array(items.iter().map(|item| write_field(field, item)).collect())
-        }
+        Field::List(items) => Value::Array(items.iter().map(write_field).collect()),
         Field::Map(entries) => {
             let mut sorted: Vec<_> = entries
                 .iter()
@@ -122,7 +118,7 @@ fn write_field(field: &FieldDescriptor, value: &Field) -> Value {
             Value::Object(
                 sorted
                     .into_iter()
-                    .map(|(key, value)| (key, write_field(field, value)))
+                    .map(|(key, value)| (key, write_field(value)))
                     .collect(),
             )
         }

@@ -50,17 +50,17 @@ impl PluginState {
         // Outer struct: field 1 Phase, field 2 K8sPluginState (always emitted), field 3 LastEventUpdate (zero).
         let mut last = 0_u64;
         put_field(&mut value, &mut last, 1, progress, |out| {
-            put_unsigned(out, progress)
+            put_unsigned(out, progress);
         });
         put_unsigned(&mut value, 2 - last);
         let mut inner = 0_u64;
         let phase = zigzag(self.phase.number());
         put_field(&mut value, &mut inner, 1, phase, |out| {
-            put_unsigned(out, phase)
+            put_unsigned(out, phase);
         });
         let version = u64::from(self.phase_version);
         put_field(&mut value, &mut inner, 2, version, |out| {
-            put_unsigned(out, version)
+            put_unsigned(out, version);
         });
         put_field(&mut value, &mut inner, 3, self.reason.len() as u64, |out| {
             put_unsigned(out, self.reason.len() as u64);

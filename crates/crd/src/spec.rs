@@ -283,6 +283,10 @@ pub struct ArraySpec {
     pub bound_inputs: Option<Vec<String>>,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_fail_immediately(policy: &OnFailurePolicy) -> bool {
     *policy == OnFailurePolicy::FailImmediately
 }
@@ -290,6 +294,10 @@ fn is_fail_immediately(policy: &OnFailurePolicy) -> bool {
 mod policy {
     use super::{D, Deserialize as _, OnFailurePolicy, S};
 
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
     pub(super) fn serialize<Ser: S>(
         policy: &OnFailurePolicy,
         serializer: Ser,
@@ -313,6 +321,11 @@ mod ratio {
     use super::{Deserialize as _, Value};
 
     /// A 32-bit float with the shortest digits that read back as itself.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        clippy::ref_option,
+        reason = "serde passes a reference"
+    )]
     pub(super) fn serialize<S: super::Serializer>(
         ratio: &Option<f32>,
         serializer: S,

@@ -1,5 +1,12 @@
 //! Resources that Go Flyte wrote: reproduced from their closures, and read and written back unchanged.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails says where"
+)]
+
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -21,7 +28,11 @@ fn recorded() -> Vec<(String, Vec<Value>)> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".jsonl"))
+        .filter(|name| {
+            PathBuf::from(name)
+                .extension()
+                .is_some_and(|extension| extension == "jsonl")
+        })
         .collect();
     names.sort();
     names
@@ -142,9 +153,9 @@ fn every_recorded_plugin_state_is_read_and_written_in_our_own_dialect() {
     }
     let mut states = Vec::new();
     for (_, versions) in recorded() {
-        versions
-            .iter()
-            .for_each(|version| visit(&version["status"], &mut states));
+        for version in versions {
+            visit(&version["status"], &mut states);
+        }
     }
     assert!(
         states.len() > 100,

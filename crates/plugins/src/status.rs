@@ -239,10 +239,8 @@ fn pending_condition(
         .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
         .find(|waiting| waiting.reason.as_deref() != Some("PodInitializing"))
         .or_else(|| {
-            let containers = status.container_statuses.iter().flatten();
-            containers
-                .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
-                .next()
+            let mut containers = status.container_statuses.iter().flatten();
+            containers.find_map(|container| container.state.as_ref()?.waiting.as_ref())
         })?;
     let reason = text(&waiting.reason);
     let code = format!("{}|{reason}", text(&condition.reason));

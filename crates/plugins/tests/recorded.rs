@@ -1,5 +1,12 @@
 //! Pods that Go propeller created are reproduced field by field.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails says where"
+)]
+
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use flyte_core::{identifiers::ExecutionId, layout};
@@ -133,8 +140,11 @@ fn find_node<'a>(workflow: &'a FlyteWorkflow, node: &str, task: &str) -> Option<
     let tasks = workflow.tasks.as_ref().unwrap();
     nodes.find(|spec| {
         let template = spec.task.as_ref().and_then(|key| tasks.get(key));
-        let name = template.and_then(|template| template.id.as_ref()).map(|id| id.name.as_str());
-        spec.id == node && name.is_some_and(|name| flyte_core::names::sanitized_label_value(name) == task)
+        let name = template
+            .and_then(|template| template.id.as_ref())
+            .map(|id| id.name.as_str());
+        spec.id == node
+            && name.is_some_and(|name| flyte_core::names::sanitized_label_value(name) == task)
     })
 }
 

@@ -299,7 +299,7 @@ pub enum Then {
 }
 
 impl Change {
-    fn new(events: Vec<Event>, status: NodeStatus) -> Step {
+    fn step(events: Vec<Event>, status: NodeStatus) -> Step {
         Step::Change(Box::new(Self {
             events,
             status,
@@ -331,11 +331,11 @@ pub fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> St
         },
         // Written by Go between its rounds: the events are out, only cleaning up is left.
         NodePhase::Succeeding => {
-            Change::new(Vec::new(), ended(view.status, NodePhase::Succeeded, now))
+            Change::step(Vec::new(), ended(view.status, NodePhase::Succeeded, now))
         }
-        NodePhase::Failing => Change::new(Vec::new(), ended(view.status, NodePhase::Failed, now)),
+        NodePhase::Failing => Change::step(Vec::new(), ended(view.status, NodePhase::Failed, now)),
         NodePhase::TimingOut => {
-            Change::new(Vec::new(), ended(view.status, NodePhase::TimedOut, now))
+            Change::step(Vec::new(), ended(view.status, NodePhase::TimedOut, now))
         }
         NodePhase::Succeeded
         | NodePhase::Failed
@@ -399,7 +399,7 @@ fn start(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step 
             status.queued_at = Some(Time::new(now));
             status.last_updated_at = Some(Time::new(now));
             "node queued".clone_into(&mut status.message);
-            Change::new(vec![event(view, EventPhase::Queued, now)], status)
+            Change::step(vec![event(view, EventPhase::Queued, now)], status)
         }
         Observation::Prepared(Err(error)) => {
             let error = ExecutionError {
@@ -513,7 +513,7 @@ fn failed(view: &NodeView<'_>, error: ExecutionError, before: Vec<Event>, now: T
         status.system_failures += 1;
     }
     status.error = Some(Proto(error));
-    Change::new(events, status)
+    Change::step(events, status)
 }
 
 /// A node that succeeded.
@@ -530,7 +530,7 @@ fn succeeded(
         now,
         details,
     ));
-    Change::new(events, ended(view.status, NodePhase::Succeeded, now))
+    Change::step(events, ended(view.status, NodePhase::Succeeded, now))
 }
 
 /// The status of a node that has just begun to run.

@@ -49,10 +49,10 @@ pub fn promised_nodes(bindings: &[Binding]) -> Vec<String> {
         match &data.value {
             Some(binding_data::Value::Promise(promise)) => found.push(node_of(promise).to_owned()),
             Some(binding_data::Value::Collection(list)) => {
-                list.bindings.iter().for_each(|item| visit(item, found))
+                list.bindings.iter().for_each(|item| visit(item, found));
             }
             Some(binding_data::Value::Map(map)) => {
-                map.bindings.values().for_each(|item| visit(item, found))
+                map.bindings.values().for_each(|item| visit(item, found));
             }
             Some(binding_data::Value::Scalar(_) | binding_data::Value::OffloadedMetadata(_))
             | None => {}
@@ -270,10 +270,7 @@ fn of_msgpack(value: rmpv::Value) -> Result<Literal, ResolveError> {
                 .ok_or_else(|| ResolveError::Attribute("a text is not UTF-8".into()))?,
         ))),
         rmpv::Value::Array(items) => {
-            let literals = items
-                .iter()
-                .map(|item| encoded(item))
-                .collect::<Result<_, _>>()?;
+            let literals = items.iter().map(encoded).collect::<Result<_, _>>()?;
             Ok(Literal {
                 value: Some(literal::Value::Collection(LiteralCollection { literals })),
                 ..Literal::default()

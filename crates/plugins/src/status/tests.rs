@@ -37,7 +37,7 @@ fn told(pod: &Pod) -> (TaskPhase, Option<ErrorKind>, String) {
     let error = info.error;
     (
         info.phase,
-        error.as_ref().map(|error| error.kind()),
+        error.as_ref().map(flyte_idl::core::ExecutionError::kind),
         error.map_or(info.reason, |error| error.code),
     )
 }

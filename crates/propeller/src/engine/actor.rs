@@ -103,7 +103,7 @@ impl Actor {
             match end {
                 End::Done => return,
                 End::StartOver => {
-                    tracing::debug!("somebody else wrote the status; reading it again")
+                    tracing::debug!("somebody else wrote the status; reading it again");
                 }
             }
         }

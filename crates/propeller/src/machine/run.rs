@@ -46,15 +46,14 @@ pub(super) fn failure_of(node: &Instance) -> ExecutionError {
             ..ExecutionError::default()
         };
     }
-    node.status
-        .error
-        .as_ref()
-        .map(|error| error.0.clone())
-        .unwrap_or_else(|| ExecutionError {
+    node.status.error.as_ref().map_or_else(
+        || ExecutionError {
             code: "UnknownError".into(),
             message: format!("node [{}] failed without saying why", node.spec.id),
             ..ExecutionError::default()
-        })
+        },
+        |error| error.0.clone(),
+    )
 }
 
 impl Machine {
@@ -370,7 +369,7 @@ impl Machine {
                 self.fail_workflow(system_error("EventIncompatibleClusterError", message));
             }
             Rejection::NoExecution(message) => {
-                self.fail_workflow(system_error("ExecutionNotFound", message))
+                self.fail_workflow(system_error("ExecutionNotFound", message));
             }
             Rejection::AlreadyEnded(message) => {
                 self.fail_node(index, system_error("IllegalStateError", message), now);
@@ -881,10 +880,10 @@ impl Machine {
                 self.fail_workflow(system_error("EventIncompatibleClusterError", message));
             }
             (_, Rejection::NoExecution(message)) => {
-                self.fail_workflow(system_error("ExecutionNotFound", message))
+                self.fail_workflow(system_error("ExecutionNotFound", message));
             }
             (_, Rejection::Invalid(message)) => {
-                self.fail_workflow(system_error("ErrorRecordingError", message))
+                self.fail_workflow(system_error("ErrorRecordingError", message));
             }
         }
     }

@@ -46,9 +46,9 @@ pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp
             _ => Step::Wait(None),
         };
     }
-    let inputs = match (&observation, view.inputs_known) {
-        (Observation::Inputs(inputs), _) | (_, Some(inputs)) => inputs,
-        _ => return Step::Do(Work::ReadInputs(view.places.inputs())),
+    let ((Observation::Inputs(inputs), _) | (_, Some(inputs))) = (&observation, view.inputs_known)
+    else {
+        return Step::Do(Work::ReadInputs(view.places.inputs()));
     };
     let Some(branch) = &view.spec.branch else {
         return fail(

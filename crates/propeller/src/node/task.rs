@@ -44,12 +44,14 @@ impl<'a> Attempt<'a> {
     ///
     /// # Errors
     /// The user error of a node whose task is missing or has no plugin.
-    pub fn of(view: NodeView<'a>) -> Result<Self, ExecutionError> {
-        let user = |code: &str, message: String| ExecutionError {
-            code: code.to_owned(),
-            message,
-            kind: ErrorKind::User.into(),
-            ..ExecutionError::default()
+    pub fn of(view: NodeView<'a>) -> Result<Self, Box<ExecutionError>> {
+        let user = |code: &str, message: String| {
+            Box::new(ExecutionError {
+                code: code.to_owned(),
+                message,
+                kind: ErrorKind::User.into(),
+                ..ExecutionError::default()
+            })
         };
         let Some(template) = template(&view) else {
             let task = view.spec.task.as_deref().unwrap_or_default();
@@ -198,7 +200,7 @@ impl<'a> Attempt<'a> {
 pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
     let attempt = match Attempt::of(*view) {
         Ok(attempt) => attempt,
-        Err(error) => return failed(view, error, Vec::new(), now),
+        Err(error) => return failed(view, *error, Vec::new(), now),
     };
     let under_way = view
         .status

@@ -61,21 +61,23 @@ impl World {
                     request_id: String::new(),
                     event: Some((**event).clone()),
                 };
-                admin.create_workflow_event(request).await.map(drop)
+                Box::pin(admin.create_workflow_event(request))
+                    .await
+                    .map(drop)
             }
             Event::Node(event) => {
                 let request = NodeExecutionEventRequest {
                     request_id: String::new(),
                     event: Some((**event).clone()),
                 };
-                admin.create_node_event(request).await.map(drop)
+                Box::pin(admin.create_node_event(request)).await.map(drop)
             }
             Event::Task(event) => {
                 let request = TaskExecutionEventRequest {
                     request_id: String::new(),
                     event: Some((**event).clone()),
                 };
-                admin.create_task_event(request).await.map(drop)
+                Box::pin(admin.create_task_event(request)).await.map(drop)
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::node::{NodeView, task::Attempt};
 impl World {
     /// Creates the pod of the attempt under way; one that is there already is as good.
     pub(super) async fn launch(&self, view: &NodeView<'_>) -> Result<PhaseInfo, Hopeless> {
-        let attempt = Attempt::of(*view).map_err(Hopeless)?;
+        let attempt = Attempt::of(*view).map_err(|error| Hopeless(*error))?;
         if attempt.plugin == Plugin::Echo {
             return self.echo(view, &attempt).await;
         }
@@ -64,7 +64,7 @@ impl World {
 
     /// The pod of the attempt under way, from the API server itself.
     pub(super) async fn look_up(&self, view: &NodeView<'_>) -> Result<Option<Arc<Pod>>, Hopeless> {
-        let attempt = Attempt::of(*view).map_err(Hopeless)?;
+        let attempt = Attempt::of(*view).map_err(|error| Hopeless(*error))?;
         let api: Api<Pod> = Api::namespaced(self.kube.clone(), &view.run.namespace);
         let name = attempt.pod_name();
         let found = self

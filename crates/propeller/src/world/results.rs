@@ -12,7 +12,7 @@ use crate::node::{NodeView, TaskResult, task::Attempt};
 impl World {
     /// Error, outputs, futures and deck, looked for side by side.
     pub(super) async fn read_result(&self, view: &NodeView<'_>) -> Result<TaskResult, Hopeless> {
-        let attempt = Attempt::of(*view).map_err(Hopeless)?;
+        let attempt = Attempt::of(*view).map_err(|error| Hopeless(*error))?;
         let (error_uri, outputs_uri) = (view.places.error(), view.places.outputs());
         let (futures_uri, deck_uri) = (view.places.futures(), view.places.deck());
         let declared = attempt
