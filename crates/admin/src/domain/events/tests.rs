@@ -16,8 +16,8 @@ use crate::{
     records::{Execution, NodeExecution, TaskExecution},
 };
 
-fn at(second: i64) -> Option<prost_types::Timestamp> {
-    Some(time::to_wire(Timestamp::from_second(second).unwrap()))
+fn at(second: i64) -> prost_types::Timestamp {
+    time::to_wire(Timestamp::from_second(second).unwrap())
 }
 
 fn execution_id() -> ExecutionId {
@@ -58,13 +58,13 @@ fn workflow_event(phase: workflow_execution::Phase, second: i64) -> WorkflowExec
     WorkflowExecutionEvent {
         execution_id: Some(execution_id().to_proto()),
         phase: phase as i32,
-        occurred_at: at(second),
+        occurred_at: Some(at(second)),
         ..Default::default()
     }
 }
 
 /// The first word of what became of an event.
-fn verdict(outcome: Result<(), Error>) -> &'static str {
+fn verdict(outcome: &Result<(), Error>) -> &'static str {
     match outcome {
         Ok(()) => "accepted",
         Err(Error::AlreadyExists(_)) => "recorded",
@@ -108,7 +108,7 @@ fn workflows_move_as_the_table_says() {
         ("RUNNING", Succeeding, "accepted"),
     ] {
         let outcome = workflow::apply(&mut execution(stored), &workflow_event(event, 1));
-        assert_eq!(verdict(outcome), expected, "{stored} then {event:?}");
+        assert_eq!(verdict(&outcome), expected, "{stored} then {event:?}");
     }
 }
 
@@ -127,8 +127,8 @@ fn a_workflow_measures_its_run_from_running_to_the_end() {
     .unwrap();
     assert_eq!(record.duration, 15_000_000_000);
     let closure = record.closure.get();
-    assert_eq!(closure.started_at, at(10));
-    assert_eq!(closure.updated_at, at(25));
+    assert_eq!(closure.started_at, Some(at(10)));
+    assert_eq!(closure.updated_at, Some(at(25)));
     assert_eq!(
         closure.duration,
         Some(time::duration_to_wire(15_000_000_000))
@@ -144,9 +144,9 @@ fn a_queued_event_of_a_named_cluster_moves_the_execution_there() {
     assert_eq!(record.cluster, "other");
     let mut event = workflow_event(workflow_execution::Phase::Running, 1);
     event.producer_id = "third".to_owned();
-    assert_eq!(verdict(workflow::apply(&mut record, &event)), "foreign");
-    assert_eq!(verdict(check_cluster("c", "propeller")), "accepted");
-    assert_eq!(verdict(check_cluster("c", "c")), "accepted");
+    assert_eq!(verdict(&workflow::apply(&mut record, &event)), "foreign");
+    assert_eq!(verdict(&check_cluster("c", "propeller")), "accepted");
+    assert_eq!(verdict(&check_cluster("c", "c")), "accepted");
 }
 
 #[test]
@@ -154,11 +154,11 @@ fn an_event_without_a_time_is_refused_after_the_transition_is_checked() {
     let mut event = workflow_event(workflow_execution::Phase::Running, 1);
     event.occurred_at = None;
     assert_eq!(
-        verdict(workflow::check(&execution("SUCCEEDED"), &event)),
+        verdict(&workflow::check(&execution("SUCCEEDED"), &event)),
         "ended"
     );
     assert_eq!(
-        verdict(workflow::check(&execution("QUEUED"), &event)),
+        verdict(&workflow::check(&execution("QUEUED"), &event)),
         "invalid"
     );
 }
@@ -194,7 +194,7 @@ fn node_event(phase: node_execution::Phase, second: i64) -> NodeExecutionEvent {
     NodeExecutionEvent {
         id: Some(node_id().to_proto()),
         phase: phase as i32,
-        occurred_at: at(second),
+        occurred_at: Some(at(second)),
         ..Default::default()
     }
 }
@@ -225,7 +225,7 @@ fn nodes_move_unless_they_have_ended() {
             &node_event(event, 2),
             &node::Context::default(),
         );
-        assert_eq!(verdict(outcome), expected, "{stored:?} then {event:?}");
+        assert_eq!(verdict(&outcome), expected, "{stored:?} then {event:?}");
     }
 }
 
@@ -249,11 +249,11 @@ fn what_a_node_is_only_ever_becomes_more() {
 #[test]
 fn a_reported_time_is_when_a_node_changed() {
     let mut event = node_event(node_execution::Phase::Queued, 5);
-    event.reported_at = at(9);
+    event.reported_at = Some(at(9));
     let record = node::create(node_id(), &event, &node::Context::default()).unwrap();
     assert_eq!(record.created_at, Timestamp::from_second(5).ok());
     assert_eq!(record.updated_at, Timestamp::from_second(9).ok());
-    event.reported_at = at(0);
+    event.reported_at = Some(at(0));
     let record = node::create(node_id(), &event, &node::Context::default()).unwrap();
     assert_eq!(record.updated_at, Timestamp::from_second(5).ok());
 }
@@ -279,7 +279,7 @@ fn task_event(phase: task_execution::Phase, version: u32) -> TaskExecutionEvent 
     TaskExecutionEvent {
         phase: phase as i32,
         phase_version: version,
-        occurred_at: at(1),
+        occurred_at: Some(at(1)),
         ..Default::default()
     }
 }
@@ -305,7 +305,7 @@ fn attempts_move_by_phase_and_version() {
     ] {
         let mut record = stored_task(stored.0, stored.1);
         let outcome = task::apply(&mut record, &task_event(event.0, event.1));
-        assert_eq!(verdict(outcome), expected, "{stored:?} then {event:?}");
+        assert_eq!(verdict(&outcome), expected, "{stored:?} then {event:?}");
     }
 }
 
