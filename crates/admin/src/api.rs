@@ -40,6 +40,16 @@ macro_rules! rpc {
 }
 pub(crate) use rpc;
 
+/// As [`rpc`], for a call of several steps that must not end between them.
+macro_rules! uninterrupted {
+    ($self:ident, $request:ident => $($function:ident)::+) => {{
+        let (caller, message) = accept($request);
+        let service = $self.0.clone();
+        let work = async move { $($function)::+(&service, &caller, message).await };
+        reply($self.0.flights.finish(work).await)
+    }};
+}
+
 #[tonic::async_trait]
 impl AdminService for Api {
     async fn create_task(
@@ -71,7 +81,7 @@ impl AdminService for Api {
         &self,
         request: Request<wire::WorkflowCreateRequest>,
     ) -> Reply<wire::WorkflowCreateResponse> {
-        rpc!(self, request => workflows::create)
+        uninterrupted!(self, request => workflows::create)
     }
 
     async fn get_workflow(
@@ -148,14 +158,14 @@ impl AdminService for Api {
         &self,
         request: Request<wire::ExecutionCreateRequest>,
     ) -> Reply<wire::ExecutionCreateResponse> {
-        rpc!(self, request => executions::create::create)
+        uninterrupted!(self, request => executions::create::create)
     }
 
     async fn relaunch_execution(
         &self,
         request: Request<wire::ExecutionRelaunchRequest>,
     ) -> Reply<wire::ExecutionCreateResponse> {
-        rpc!(self, request => executions::create::relaunch)
+        uninterrupted!(self, request => executions::create::relaunch)
     }
 
     async fn get_execution(
@@ -190,7 +200,7 @@ impl AdminService for Api {
         &self,
         request: Request<wire::ExecutionTerminateRequest>,
     ) -> Reply<wire::ExecutionTerminateResponse> {
-        rpc!(self, request => executions::terminate)
+        uninterrupted!(self, request => executions::terminate)
     }
 
     async fn get_node_execution(

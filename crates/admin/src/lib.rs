@@ -18,6 +18,7 @@ pub mod targets;
 
 mod api;
 mod cluster_resources;
+mod flights;
 mod gateway;
 mod health;
 mod limits;

@@ -7,6 +7,7 @@ use crate::{
     caller::{Action, Caller, Policy, Resource},
     config::AdminConfig,
     error::{Error, Result},
+    flights::Flights,
     targets::ExecutionTargets,
 };
 
@@ -19,6 +20,7 @@ pub(crate) struct Service {
     pub(crate) clock: Clock,
     pub(crate) policy: Policy,
     pub(crate) version: flyte_idl::admin::Version,
+    pub(crate) flights: Flights,
     /// Wakes the cluster-resource loop: a project is new.
     pub(crate) projects_changed: Notify,
 }

@@ -17,6 +17,7 @@ on_both_databases!(
     a_resource_that_is_refused_fails_the_execution_of_a_launch_plan,
     a_resource_that_is_refused_gives_back_the_name_of_a_task,
     an_abandoned_reservation_is_finished,
+    a_client_that_leaves_does_not_interrupt_its_execution,
     termination_without_a_resource_ends_the_execution,
     a_relaunch_repeats_the_inputs_of_the_user,
     labels_of_executions_are_found_by_tag_filters,
@@ -378,4 +379,23 @@ async fn a_project_is_usable_before_the_next_round_of_the_resource_loop(store: S
             .workflow("fresh-development", "early")
             .is_some()
     );
+}
+
+async fn a_client_that_leaves_does_not_interrupt_its_execution(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let request = launch("left", &json!({"n": integer(3)}));
+    {
+        let call = world.call("flyteidl.service.AdminService/CreateExecution", &request);
+        futures::pin_mut!(call);
+        assert!(futures::poll!(call.as_mut()).is_pending());
+    }
+    let finished = async {
+        while world.cluster.workflow(NAMESPACE, "left").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), finished)
+        .await
+        .unwrap();
 }
