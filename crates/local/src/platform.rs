@@ -40,6 +40,8 @@ pub struct PlatformOptions {
     pub credentials: Credentials,
     /// The bucket that is made if it is missing.
     pub bucket: String,
+    /// How deep JSON may nest in the Kubernetes API, see [`ClusterOptions::json_depth`].
+    pub json_depth: usize,
     /// The node. Its `folder` is replaced by one in the data folder, and the storage variables that flytekit reads
     /// (spec 08 C13) are put before its `environment`.
     pub node: KubeletOptions,
@@ -128,6 +130,7 @@ impl LocalPlatform {
         let store = SqliteStore::open(&data.join("cluster.db")).await?;
         let cluster_options = ClusterOptions {
             now: options.node.now.clone(),
+            json_depth: options.json_depth,
             ..ClusterOptions::default()
         };
         let cluster = Cluster::new(store, cluster_options).await?;

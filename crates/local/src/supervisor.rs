@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,8 +38,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error is the pod's own file.
-            tracing::error!(%error, "the supervisor of a pod failed");
-            ExitCode::FAILURE
+            match writeln!(io::stderr(), "the supervisor failed: {error}") {
+                Ok(()) | Err(_) => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -78,18 +78,24 @@ impl Cluster {
         // What is not durable yet is not shown: the state is that of the durable revision.
         let shown = *watcher.durable.borrow_and_update();
         if asked > self.model().revision {
-            return Err(Refusal::expired(asked, shown));
-        }
-        if send_initial {
-            watcher.tell_state(shown)?;
-            watcher.position = shown;
-            if mark_initial {
-                watcher.bookmark(true);
+            // A client of an earlier cluster. As in Kubernetes it is told inside the watch: that is where clients
+            // understand that they have to list again.
+            watcher.fail(&Refusal::expired(asked, shown));
+        } else if send_initial {
+            match watcher.tell_state(shown) {
+                Ok(()) if mark_initial => {
+                    watcher.position = shown;
+                    watcher.bookmark(true);
+                }
+                Ok(()) => watcher.position = shown,
+                Err(refusal) => watcher.fail(&refusal),
             }
         } else if asked == 0 {
             watcher.position = shown;
         }
-        watcher.catch_up(shown);
+        if !watcher.over {
+            watcher.catch_up(shown);
+        }
         let frames = stream::unfold(watcher, |mut watcher| async move {
             let frame = watcher.next().await?;
             Some((Ok::<Bytes, Infallible>(frame), watcher))
@@ -172,12 +178,15 @@ impl Watcher {
                 }
                 self.position = until;
             }
-            Err(forgotten) => {
-                let error = json!({ "type": "ERROR", "object": Refusal::expired(self.position, forgotten).to_value() });
-                self.ready.push_back(format!("{error}\n").into());
-                self.over = true;
-            }
+            Err(forgotten) => self.fail(&Refusal::expired(self.position, forgotten)),
         }
+    }
+
+    /// Tells an error and ends.
+    fn fail(&mut self, refusal: &Refusal) {
+        let error = json!({ "type": "ERROR", "object": refusal.to_value() });
+        self.ready.push_back(format!("{error}\n").into());
+        self.over = true;
     }
 
     /// An object that leaves the selection is deleted for this watcher, one that enters is added.
@@ -215,11 +224,7 @@ impl Watcher {
                 self.ready
                     .extend([Bytes::from_static(head), json, Bytes::from_static(b"}\n")]);
             }
-            Err(refusal) => {
-                let error = json!({ "type": "ERROR", "object": refusal.to_value() });
-                self.ready.push_back(format!("{error}\n").into());
-                self.over = true;
-            }
+            Err(refusal) => self.fail(&refusal),
         }
     }
 

@@ -329,7 +329,10 @@ impl PodRun {
             Some(record) => self.write_lost(Some(record), "the supervisor of the pod was killed"),
             None => self.write_lost(
                 None,
-                "the supervisor of the pod ended before it started anything",
+                &format!(
+                    "the supervisor of the pod ended before it started anything; its log is {}",
+                    self.places.pod().join("supervisor.log").display()
+                ),
             ),
         }
         Box::pin(std::future::pending())

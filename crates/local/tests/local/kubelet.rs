@@ -1,6 +1,6 @@
 //! The kubelet with `/bin/sh` pods, over an in-process cluster and real processes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +133,20 @@ impl Machine {
         self.until(name, "gone", |pod| pod.is_none()).await;
     }
 
+    /// The first lines of a log, awaited.
+    async fn lines<const COUNT: usize>(&self, name: &str) -> [String; COUNT] {
+        let params = LogParams {
+            follow: true,
+            ..LogParams::default()
+        };
+        let lines = self.pods().log_stream(name, &params).await.unwrap().lines();
+        let first = lines.take(COUNT).map(Result::unwrap).collect::<Vec<_>>();
+        let first = tokio::time::timeout(PATIENCE, first)
+            .await
+            .expect("the container writes its log");
+        first.try_into().unwrap()
+    }
+
     async fn log(&self, name: &str, params: &LogParams) -> String {
         self.pods().logs(name, params).await.unwrap()
     }
@@ -207,22 +221,6 @@ fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
-}
-
-/// Waits for a file that a container writes.
-async fn content(file: &Path) -> String {
-    let look = async {
-        loop {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            if text.ends_with('\n') {
-                return text;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, look)
-        .await
-        .expect("the container writes its file")
 }
 
 #[tokio::test]
@@ -461,8 +459,7 @@ async fn sidecars_run_beside_the_main_container_and_end_after_it() {
 #[tokio::test]
 async fn a_pod_past_its_deadline_fails_with_its_processes() {
     let machine = Machine::start().await;
-    let pid = machine.file("pid");
-    let mut spec = sh(&format!("echo $$ > {}; sleep 600 & wait", pid.display()));
+    let mut spec = sh("echo $$; sleep 600 & wait");
     spec["activeDeadlineSeconds"] = json!(1);
     machine.create("p", spec).await;
     let pod = machine.phase("p", "Failed").await;
@@ -470,22 +467,18 @@ async fn a_pod_past_its_deadline_fails_with_its_processes() {
         pod.status.unwrap().reason.as_deref(),
         Some("DeadlineExceeded")
     );
-    assert!(!is_alive(&content(&pid).await));
+    assert!(!is_alive(&machine.log("p", &LogParams::default()).await));
 }
 
 #[tokio::test]
 async fn deleting_a_pod_ends_its_whole_process_group() {
     let machine = Machine::start().await;
-    let (parent, child) = (machine.file("parent"), machine.file("child"));
     // Both ignore SIGTERM, so that the grace period has to pass.
-    let script = format!(
-        "trap '' TERM; sh -c 'echo $$ > {}; while true; do sleep 0.05; done' & echo $$ > {}; wait; wait",
-        child.display(),
-        parent.display()
-    );
-    machine.create("p", sh(&script)).await;
+    let script =
+        "trap '' TERM; sh -c 'echo $$; while true; do sleep 0.05; done' & echo $$; wait; wait";
+    machine.create("p", sh(script)).await;
     machine.phase("p", "Running").await;
-    let pids = [content(&parent).await, content(&child).await];
+    let pids: [String; 2] = machine.lines("p").await;
     assert!(pids.iter().all(|pid| is_alive(pid)));
     machine
         .pods()
@@ -499,15 +492,9 @@ async fn deleting_a_pod_ends_its_whole_process_group() {
 #[tokio::test]
 async fn a_pod_deleted_by_force_leaves_no_process() {
     let mut machine = Machine::start().await;
-    let pid = machine.file("pid");
-    machine
-        .create(
-            "p",
-            sh(&format!("echo $$ > {}; exec sleep 600", pid.display())),
-        )
-        .await;
+    machine.create("p", sh("echo $$; exec sleep 600")).await;
     machine.phase("p", "Running").await;
-    let pid = content(&pid).await;
+    let [pid] = machine.lines("p").await;
     let id: i32 = pid.trim().parse().unwrap();
     let handle = rustix::process::pidfd_open(
         rustix::process::Pid::from_raw(id).unwrap(),
@@ -742,7 +729,7 @@ async fn a_kubelet_that_starts_again_adopts_what_runs_and_runs_nothing_twice() {
     machine.create("last", sh("true")).await;
     machine.phase("last", "Succeeded").await;
     assert_eq!(
-        content(&attempts).await.lines().count(),
+        std::fs::read_to_string(&attempts).unwrap().lines().count(),
         2,
         "every attempt ran once"
     );
@@ -751,15 +738,9 @@ async fn a_kubelet_that_starts_again_adopts_what_runs_and_runs_nothing_twice() {
 #[tokio::test]
 async fn a_pod_whose_supervisor_is_killed_is_a_system_failure() {
     let machine = Machine::start().await;
-    let pid = machine.file("pid");
-    machine
-        .create(
-            "p",
-            sh(&format!("echo $$ > {}; exec sleep 600", pid.display())),
-        )
-        .await;
+    machine.create("p", sh("echo $$; exec sleep 600")).await;
     machine.phase("p", "Running").await;
-    let pid = content(&pid).await;
+    let [pid] = machine.lines("p").await;
     let records = std::fs::read_dir(machine.file("node/records")).unwrap();
     let record = records
         .map(|entry| entry.unwrap().path())
@@ -784,14 +765,9 @@ async fn a_pod_whose_supervisor_is_killed_is_a_system_failure() {
 #[tokio::test]
 async fn a_kubelet_that_stops_ends_its_pods_as_shutdown() {
     let mut machine = Machine::start().await;
-    let pid = machine.file("pid");
-    machine
-        .create(
-            "p",
-            sh(&format!("echo $$ > {}; exec sleep 600", pid.display())),
-        )
-        .await;
+    machine.create("p", sh("echo $$; exec sleep 600")).await;
     machine.phase("p", "Running").await;
+    let [pid] = machine.lines("p").await;
     machine.stop_kubelet().await;
     let pod = machine.pods().get("p").await.unwrap();
     assert_eq!(
@@ -802,7 +778,7 @@ async fn a_kubelet_that_stops_ends_its_pods_as_shutdown() {
         ("Failed", Some("Shutdown"))
     );
     assert_eq!(ended(&pod, "main").exit_code, 143);
-    assert!(!is_alive(&content(&pid).await));
+    assert!(!is_alive(&pid));
 }
 
 #[tokio::test]

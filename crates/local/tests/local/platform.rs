@@ -26,6 +26,7 @@ pub(crate) fn options(folder: &Path) -> PlatformOptions {
             secret_key: "miniostorage".to_owned(),
         },
         bucket: "my-s3-bucket".to_owned(),
+        json_depth: 128,
         node: KubeletOptions {
             node_name: "node".to_owned(),
             capacity: Amount {
