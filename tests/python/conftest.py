@@ -9,6 +9,7 @@ import datetime
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -62,14 +63,27 @@ class Backend:
             return answer.read()
 
 
-def start(folder, *arguments):
-    """Starts a backend in `folder` and waits until it serves."""
+def free_ports(count):
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [str(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def start(folder, ports=("0", "0", "0")):
+    """Starts a backend in `folder` and waits until it serves; `ports` are those of HTTP, S3 and Kubernetes."""
     log = folder / "flyte.log"
     command = [binary(), "start", "--data-dir", str(folder / "data"), "--python", sys.executable]
-    ports = ["--http-port", "0", "--s3-port", "0", "--kubernetes-port", "0"]
+    for flag, port in zip(("--http-port", "--s3-port", "--kubernetes-port"), ports):
+        command += [flag, port]
     with log.open("w") as output:
         process = subprocess.Popen(
-            command + ports + list(arguments),
+            command,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )
     deadline = time.monotonic() + START_WITHIN

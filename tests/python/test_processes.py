@@ -1,0 +1,191 @@
+"""flyteadmin, flytepropeller and the embedded platform as three programs, with PostgreSQL as the store."""
+
+import datetime
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import DOMAIN, FLOWS, PROJECT, binary, eventually, execution_name, free_ports
+from flytekit.configuration import Config, DataConfig, PlatformConfig, S3Config
+from flytekit.models.core.execution import WorkflowExecutionPhase
+from flytekit.remote import FlyteRemote
+
+
+class Programs:
+    """Programs that are started together and end together, last first."""
+
+    def __init__(self, folder):
+        self.folder, self.running = folder, []
+
+    def start(self, name, command, **options):
+        log = (self.folder / f"{name}.log").open("w")
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
+        self.running.append((name, process))
+        return process
+
+    def log(self, name):
+        return (self.folder / f"{name}.log").read_text()
+
+    def wait_for(self, name, condition, what):
+        process = dict(self.running)[name]
+
+        def check():
+            assert process.poll() is None, f"{name} ended with {process.returncode}:\n{self.log(name)}"
+            return condition()
+
+        return eventually(check, what)
+
+    def stop(self):
+        codes = {}
+        for name, process in reversed(self.running):
+            process.terminate()
+            try:
+                codes[name] = process.wait(timeout=40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[name] = f"did not stop:\n{self.log(name)}"
+        return codes
+
+
+def postgres(programs, folder, port):
+    """A PostgreSQL of our own; Debian keeps its programs outside the path, and they refuse to run as root."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    assert binaries, "package postgresql is not installed; run `make test`"
+    data = folder / "postgres"
+    data.mkdir()
+    user = {}
+    if os.geteuid() == 0:
+        subprocess.run(["chown", "postgres", str(data)], check=True)
+        for parent in data.parents:
+            if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+                parent.chmod(0o755)
+        user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    bin_folder = binaries[-1].parent
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    subprocess.run(
+        [str(bin_folder / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"],
+        check=True, stdout=subprocess.DEVNULL, cwd="/", env=environment, **user,
+    )
+    programs.start(
+        "postgres",
+        [str(bin_folder / "postgres"), "-D", str(data), "-k", str(data), "-p", port, "-c", "listen_addresses=127.0.0.1",
+         "-c", "fsync=off"],
+        cwd="/", env=environment, **user,
+    )
+    ready = [str(bin_folder / "pg_isready"), "-h", "127.0.0.1", "-p", port]
+    programs.wait_for(
+        "postgres", lambda: subprocess.run(ready, stdout=subprocess.DEVNULL, check=False).returncode == 0, "PostgreSQL serves"
+    )
+
+
+def configuration(ports, kubeconfig, s3):
+    return f"""
+database:
+  postgres: {{host: 127.0.0.1, port: {ports["postgres"]}, dbname: flyte, username: postgres, password: postgres,
+              options: sslmode=disable}}
+server:
+  httpPort: {ports["http"]}
+  grpc: {{port: {ports["grpc"]}}}
+  kube-config: {kubeconfig}
+flyteadmin: {{profilerPort: {ports["admin profiler"]}}}
+cluster_resources: {{refreshInterval: 1s}}
+task_resources:
+  defaults: {{cpu: 250m, memory: 200Mi}}
+  limits: {{cpu: 0, memory: 0}}
+storage:
+  type: stow
+  container: my-s3-bucket
+  stow:
+    kind: s3
+    config:
+      auth_type: accesskey
+      access_key_id: minio
+      secret_key: miniostorage
+      disable_ssl: "true"
+      endpoint: {s3}
+      region: us-east-1
+admin: {{endpoint: "dns:///127.0.0.1:{ports["grpc"]}", insecure: true}}
+propeller:
+  kube-config: {kubeconfig}
+  create-flyteworkflow-crd: true
+  prof-port: {ports["propeller profiler"]}
+  rawoutput-prefix: s3://my-s3-bucket/data
+plugins:
+  k8s:
+    default-env-vars:
+      - FLYTE_AWS_ENDPOINT: {s3}
+      - FLYTE_AWS_ACCESS_KEY_ID: minio
+      - FLYTE_AWS_SECRET_ACCESS_KEY: miniostorage
+logger: {{level: 4}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    names = ["postgres", "http", "grpc", "admin profiler", "propeller profiler", "s3", "kubernetes"]
+    ports = dict(zip(names, free_ports(len(names))))
+    programs = Programs(folder)
+    try:
+        postgres(programs, folder, ports["postgres"])
+        programs.start(
+            "platform",
+            [binary(), "platform", "--data-dir", str(folder / "data"), "--s3-port", ports["s3"], "--kubernetes-port",
+             ports["kubernetes"], "--python", sys.executable],
+        )
+        programs.wait_for("platform", lambda: "Embedded platform ready" in programs.log("platform"), "the platform serves")
+        kubeconfig = re.search(r"kubeconfig (\S+)\)", programs.log("platform")).group(1)
+        config = folder / "flyte.yaml"
+        config.write_text(configuration(ports, kubeconfig, f"http://localhost:{ports['s3']}"))
+        beside = Path(binary()).parent
+        for step in (["migrate", "run"], ["migrate", "seed-projects", PROJECT], ["clusterresource", "sync"]):
+            done = subprocess.run(
+                [str(beside / "flyteadmin"), "--config", str(config), *step],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+            )
+            assert done.returncode == 0, f"flyteadmin {step}: {done.stdout}"
+        programs.start("flyteadmin", [str(beside / "flyteadmin"), "--config", str(config), "serve"])
+        programs.start("flytepropeller", [str(beside / "flytepropeller"), "--config", str(config)])
+
+        def healthy():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{ports['http']}/healthcheck", timeout=2) as answer:
+                    return answer.status == 200
+            except OSError:
+                return False
+
+        programs.wait_for("flyteadmin", healthy, "flyteadmin is healthy")
+        yield programs, ports
+    finally:
+        codes = programs.stop()
+    assert {name: code for name, code in codes.items() if code != 0} == {}
+
+
+def test_a_workflow_runs_across_three_programs(cluster):
+    programs, ports = cluster
+    s3 = S3Config(
+        endpoint=f"http://localhost:{ports['s3']}", access_key_id="minio", secret_access_key="miniostorage"
+    )
+    remote = FlyteRemote(
+        Config(platform=PlatformConfig(endpoint=f"127.0.0.1:{ports['grpc']}", insecure=True), data_config=DataConfig(s3=s3)),
+        default_project=PROJECT, default_domain=DOMAIN,
+    )
+    config = programs.folder / "client.yaml"
+    config.write_text(f"admin:\n  endpoint: dns:///127.0.0.1:{ports['grpc']}\n  insecure: true\n")
+    ran = subprocess.run(
+        [str(Path(sys.executable).parent / "pyflyte"), "--config", str(config), "run", "--remote", "flows.py", "chain", "--n", "4"],
+        cwd=FLOWS, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "300"},
+    )
+    assert ran.returncode == 0, f"{ran.stdout}\n{programs.log('flyteadmin')[-3000:]}"
+    execution = remote.fetch_execution(name=execution_name(ran.stdout))
+    execution = remote.wait(
+        execution, timeout=datetime.timedelta(seconds=120), poll_interval=datetime.timedelta(seconds=1)
+    )
+    error = execution.closure.error.message if execution.closure.error else ""
+    assert execution.closure.phase == WorkflowExecutionPhase.SUCCEEDED, f"{error}\n{programs.log('flytepropeller')[-3000:]}"
+    assert execution.outputs["o0"] == 11
