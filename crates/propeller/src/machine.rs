@@ -162,7 +162,12 @@ impl OwnedNode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Its entity has already ended.
-    AlreadyEnded(String),
+    AlreadyEnded {
+        /// The phase that admin has recorded, by name.
+        phase: String,
+        /// Admin's words.
+        message: String,
+    },
     /// The execution belongs to another cluster.
     IncompatibleCluster(String),
     /// There is no such execution.
@@ -193,6 +198,8 @@ struct Instance {
     pending: Option<Box<Change>>,
     inputs: Option<Arc<LiteralMap>>,
     pod_expected: bool,
+    /// Admin may know of it although its status says that it has not begun.
+    maybe_known: bool,
     abort: AbortState,
     timer: Option<Timestamp>,
 }

@@ -196,7 +196,12 @@ pub enum Observation {
     /// The graph or node inside has ended.
     Inner(Result<(), ExecutionError>),
     /// The node must end.
-    Abort(Arc<str>),
+    Abort {
+        /// Why.
+        reason: Arc<str>,
+        /// The cluster has a pod of the attempt, whatever the status says.
+        pod_exists: bool,
+    },
 }
 
 /// What a task left behind (spec 05 §10.3).
@@ -312,8 +317,8 @@ impl Change {
 
 /// The next step of a node.
 pub fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
-    if let Observation::Abort(reason) = &observation {
-        return abort(view, reason, now);
+    if let Observation::Abort { reason, pod_exists } = &observation {
+        return abort(view, reason, *pod_exists, now);
     }
     match view.status.phase {
         NodePhase::NotYetStarted => start(view, observation, now),
@@ -350,7 +355,7 @@ pub fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> St
 pub fn fail(view: &NodeView<'_>, error: ExecutionError, now: Timestamp) -> Change {
     let (mut before, mut delete_pod) = (Vec::new(), None);
     if view.spec.kind == NodeKind::Task {
-        (before, delete_pod) = task::abort(view, now);
+        (before, delete_pod) = task::abort(view, false, now);
     }
     let details = NodeDetails {
         error: Some(error.clone()),
@@ -423,11 +428,11 @@ fn start(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step 
     }
 }
 
-fn abort(view: &NodeView<'_>, reason: &str, now: Timestamp) -> Step {
+fn abort(view: &NodeView<'_>, reason: &str, pod_exists: bool, now: Timestamp) -> Step {
     let mut events = Vec::new();
     let mut delete_pod = None;
     if view.spec.kind == NodeKind::Task {
-        (events, delete_pod) = task::abort(view, now);
+        (events, delete_pod) = task::abort(view, pod_exists, now);
     }
     events.push(events::node_aborted(&identity(view), reason, now));
     Step::Change(Box::new(Change {

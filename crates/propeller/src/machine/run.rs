@@ -61,6 +61,12 @@ impl Machine {
     pub(super) fn resume(&mut self) {
         if matches!(self.stage, Stage::Running) {
             self.resume_graph(0);
+            // What was ready may have been begun by a run of ours that did not live to write it down.
+            for index in self.dirty.clone() {
+                if let Some(node) = self.nodes.get_mut(index) {
+                    node.maybe_known = node.status.phase == NodePhase::NotYetStarted;
+                }
+            }
             // The write that ended the last node may have been the last one.
             self.check_graph(0);
         }
@@ -130,16 +136,19 @@ impl Machine {
         }
         let observation = if node.abort == AbortState::Wanted {
             self.observations.remove(&index);
-            if node.status.phase == NodePhase::NotYetStarted || node.status.phase.is_terminal() {
+            let unheard = node.status.phase == NodePhase::NotYetStarted && !node.maybe_known;
+            if unheard || node.status.phase.is_terminal() {
                 // Admin has never heard of it, or has heard its end.
                 self.abort_done(index);
                 return;
             }
-            Observation::Abort(
-                self.abort_reason
+            Observation::Abort {
+                reason: self
+                    .abort_reason
                     .clone()
                     .unwrap_or_else(|| AUTO_ABORT.into()),
-            )
+                pod_exists: self.pod_exists(index, pods),
+            }
         } else {
             if !self.may_step(index) {
                 return;
@@ -203,6 +212,14 @@ impl Machine {
             return None;
         }
         pods(&node::task::Attempt::of(view).ok()?.pod_name())
+    }
+
+    /// Whether the watch knows a pod of the attempt.
+    fn pod_exists(&self, index: NodeIndex, pods: &impl Fn(&str) -> Option<Arc<Pod>>) -> bool {
+        self.view(index)
+            .filter(|view| view.spec.kind == NodeKind::Task)
+            .and_then(|view| node::task::Attempt::of(view).ok())
+            .is_some_and(|attempt| pods(&attempt.pod_name()).is_some())
     }
 
     /// Whether one more task may run (max parallelism).
@@ -371,7 +388,7 @@ impl Machine {
             Rejection::NoExecution(message) => {
                 self.fail_workflow(system_error("ExecutionNotFound", message));
             }
-            Rejection::AlreadyEnded(message) => {
+            Rejection::AlreadyEnded { message, .. } => {
                 self.fail_node(index, system_error("IllegalStateError", message), now);
             }
             Rejection::Invalid(message) => {
@@ -610,7 +627,10 @@ impl Machine {
                 continue;
             };
             let working = node.busy && node.status.phase == NodePhase::NotYetStarted;
-            if (is_active(node) || working) && node.abort == AbortState::None {
+            if (is_active(node) || working || node.maybe_known)
+                && node.abort == AbortState::None
+                && !node.status.phase.is_terminal()
+            {
                 node.abort = AbortState::Wanted;
                 self.dirty.insert(node_index);
             }
@@ -870,7 +890,11 @@ impl Machine {
                     self.retry_begin_at = now.checked_add(BEGIN_RETRY).ok();
                 }
             }
-            (_, Rejection::AlreadyEnded(message)) => {
+            // An earlier run of ours got further than its last write: do over what it did.
+            (Stage::Announcing, Rejection::AlreadyEnded { phase, .. }) if phase == "SUCCEEDED" => {
+                self.acknowledged(Stage::Announcing, now);
+            }
+            (_, Rejection::AlreadyEnded { message, .. }) => {
                 self.status.message = format!(
                     "Workflow execution already in terminal state: state mismatch: {message}"
                 );

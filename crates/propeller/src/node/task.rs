@@ -579,11 +579,11 @@ fn within_deadlines(attempt: &Attempt<'_>, wake: Option<Timestamp>, now: Timesta
                 kind: ErrorKind::User.into(),
                 ..ExecutionError::default()
             };
-            let (events, delete_pod) = abort(view, now);
+            let (events, delete_pod) = abort(view, false, now);
             after_failure(attempt, error, true, Aftermath { events, delete_pod }, now)
         }
         Deadline::NodeOver(_) => {
-            let (mut events, delete_pod) = abort(view, now);
+            let (mut events, delete_pod) = abort(view, false, now);
             events.push(events::node(
                 &identity(view),
                 EventPhase::TimedOut,
@@ -603,13 +603,17 @@ fn within_deadlines(attempt: &Attempt<'_>, wake: Option<Timestamp>, now: Timesta
 }
 
 /// What ends the attempt under way: its last event, and the pod to delete.
-pub(super) fn abort(view: &NodeView<'_>, now: Timestamp) -> (Vec<Event>, Option<String>) {
+pub(super) fn abort(
+    view: &NodeView<'_>,
+    pod_exists: bool,
+    now: Timestamp,
+) -> (Vec<Event>, Option<String>) {
     let launched = view
         .status
         .task_node_status
         .as_ref()
         .is_some_and(|task| !task.phase.is_terminal());
-    let (Ok(attempt), true) = (Attempt::of(*view), launched) else {
+    let (Ok(attempt), true) = (Attempt::of(*view), launched || pod_exists) else {
         return (Vec::new(), None);
     };
     let info = PhaseInfo::new(TaskPhase::Aborted, 0, "", TaskInfo::default());

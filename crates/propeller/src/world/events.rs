@@ -89,11 +89,16 @@ fn answer(event: &Event, result: Result<(), Status>) -> Answer {
     };
     let message = status.message().to_owned();
     match reason(&status) {
-        Some(event_failure_reason::Reason::AlreadyInTerminalState(_)) => {
-            return if event.is_terminal() && !matches!(event, Event::Workflow(_)) {
-                Answer::Accepted
+        Some(event_failure_reason::Reason::AlreadyInTerminalState(state)) => {
+            // Several steps are taken between two writes, so a replay after a crash says once more that a node runs
+            // which admin knows to have ended. Only the workflow's own end can come from somewhere else.
+            return if matches!(event, Event::Workflow(_)) {
+                Answer::Refused(Rejection::AlreadyEnded {
+                    phase: state.current_phase,
+                    message,
+                })
             } else {
-                Answer::Refused(Rejection::AlreadyEnded(message))
+                Answer::Accepted
             };
         }
         Some(event_failure_reason::Reason::IncompatibleCluster(_)) => {

@@ -1,0 +1,294 @@
+//! Engine, cluster and admin in one test, without a socket or a disk, under paused time.
+//!
+//! ```text
+//! engine ──▶ faults ──▶ cluster (flyte-local, in memory) ◀── node that ends pods as their arguments say
+//!        ──▶ faults ──▶ admin (in memory, on flyteadmin's own event state machines)
+//!        ──▶ faults ──▶ blobs (in memory)
+//! ```
+//!
+//! Every request that changes something is an effect and gets a number. A [`Plan`] says at which numbers something
+//! goes wrong. Whatever goes wrong, [`Run::visible`] must be the same.
+
+mod admin;
+mod blobs;
+mod faults;
+pub mod graphs;
+mod node;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use flyte_crd::{FlyteWorkflow, WorkflowPhase};
+use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
+use flyte_platform::{
+    Clock,
+    blob::BlobStore,
+    client::RetryPolicy,
+    metrics::Scope,
+    server::{self, CallMetrics},
+};
+use flyte_plugins::config::PluginsConfig;
+use flyte_propeller::{Dependencies, config::PropellerConfig};
+use futures::StreamExt as _;
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use object_store::memory::InMemory;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use admin::Records;
+pub use faults::{Fault, Plan};
+
+/// Where the simulated workflow lives.
+pub const NAMESPACE: &str = "project-development";
+/// A run that needs more effects than this has lost its way.
+const MOST_EFFECTS: u64 = 5_000;
+/// Virtual time after which a run has lost its way.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// One workflow to be run, with what goes wrong on the way.
+pub struct Simulation {
+    workflow: FlyteWorkflow,
+    plan: Plan,
+    delete_after: Option<u64>,
+}
+
+/// What a run left behind.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The phase of the resource at its end.
+    pub phase: WorkflowPhase,
+    /// What admin knows.
+    pub records: Records,
+    /// How often each pod was created.
+    pub pods: BTreeMap<String, u32>,
+    /// How many effects there were.
+    pub effects: u64,
+    /// How often the engine was started again.
+    pub restarts: u32,
+}
+
+/// What users can see of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visible {
+    /// The phase of the workflow, and its error's code.
+    pub workflow: (String, String),
+    /// The phase of each node.
+    pub nodes: BTreeMap<String, String>,
+    /// The phase of each attempt.
+    pub tasks: BTreeMap<String, String>,
+    /// Names of pods.
+    pub pods: Vec<String>,
+}
+
+impl Run {
+    /// What users can see.
+    pub fn visible(&self) -> Visible {
+        Visible {
+            workflow: self.records.workflow(),
+            nodes: self.records.nodes(),
+            tasks: self.records.tasks(),
+            pods: self.pods.keys().cloned().collect(),
+        }
+    }
+
+    /// Pods that were created more than once: an attempt ran twice.
+    pub fn doubles(&self) -> Vec<String> {
+        self.pods
+            .iter()
+            .filter(|(_, count)| **count > 1)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+impl Simulation {
+    /// A run of this workflow in which nothing goes wrong.
+    pub fn new(workflow: FlyteWorkflow) -> Self {
+        Self {
+            workflow,
+            plan: Plan::default(),
+            delete_after: None,
+        }
+    }
+
+    /// With these faults.
+    #[must_use]
+    pub fn with(mut self, plan: Plan) -> Self {
+        self.plan = plan;
+        self
+    }
+
+    /// Deletes the resource once this many effects have happened, as a user who terminates the execution does.
+    #[must_use]
+    pub fn deleted_after(mut self, effects: u64) -> Self {
+        self.delete_after = Some(effects);
+        self
+    }
+
+    /// Runs to the end, on a runtime of its own whose time is paused.
+    ///
+    /// # Panics
+    /// When the workflow does not end.
+    pub fn run(self) -> Run {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a single-threaded runtime needs nothing that can be missing");
+        runtime.block_on(self.drive())
+    }
+
+    async fn drive(self) -> Run {
+        let clock =
+            Clock::simulated(jiff::Timestamp::from_second(1_767_225_600).unwrap_or_default());
+        let counter = std::sync::atomic::AtomicU64::new(1);
+        let options = ClusterOptions {
+            now: Arc::new(move || clock.now()),
+            random: Arc::new(move || {
+                u128::from(counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) << 64
+            }),
+            ..ClusterOptions::default()
+        };
+        let cluster = Cluster::new(NoStore, options)
+            .await
+            .expect("an empty cluster starts");
+        let outside = cluster.client();
+        prepare(&outside).await;
+        let (admin, records) = admin::start();
+        let objects = Arc::new(InMemory::new());
+        let faults = faults::Faults::new(self.plan);
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let calls = Arc::new(CallMetrics::register(&Scope::new("")).expect("a fresh registry"));
+        let router = server::combine(admin, axum::Router::new(), calls).layer(
+            axum::middleware::from_fn_with_state(faults.clone(), faults::over_http),
+        );
+        let (channel, serving) = server::in_process(router, stop.clone());
+        tasks.spawn(serving);
+        tasks.spawn(node::run(outside.clone(), objects.clone()));
+        if let Some(after) = self.delete_after {
+            let (faults, outside) = (faults.clone(), outside.clone());
+            let name = self.workflow.metadata.name.clone().unwrap_or_default();
+            tasks.spawn(async move {
+                faults.reached(after).await;
+                let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
+                // It may have ended before: then there is nothing to terminate.
+                drop(api.delete(&name, &DeleteParams::background()).await);
+            });
+        }
+        let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
+        let created = api
+            .create(&PostParams::default(), &self.workflow)
+            .await
+            .expect("the workflow is valid");
+        let name = created.metadata.name.clone().unwrap_or_default();
+        let ended = end_of(&api, &name);
+        tokio::pin!(ended);
+        let mut restarts = 0;
+        let phase = loop {
+            let kube = kube::Client::new(
+                faults::over_cluster(cluster.service(), faults.clone()),
+                NAMESPACE,
+            );
+            let store = blobs::FaultyStore::new(objects.clone(), faults.clone());
+            let engine = flyte_propeller::wire(
+                Dependencies {
+                    kube,
+                    blobs: BlobStore::over("mem", "bucket", Arc::new(store), None),
+                    admin: channel.clone(),
+                    clock,
+                    metrics: Scope::new(""),
+                },
+                PropellerConfig {
+                    rawoutput_prefix: "mem://bucket/raw".into(),
+                    ..PropellerConfig::default()
+                },
+                PluginsConfig::default(),
+                RetryPolicy {
+                    retries: None,
+                    base: Duration::from_millis(100),
+                    max: Duration::from_secs(8),
+                    per_try: Duration::from_secs(15),
+                },
+            )
+            .expect("the default configuration is consistent");
+            tokio::select! {
+                biased;
+                phase = &mut ended => break phase,
+                () = faults.crashed() => restarts += 1,
+                outcome = engine.run(stop.child_token()) => panic!("the engine stopped: {outcome:?}"),
+                () = tokio::time::sleep(LONGEST) => {
+                    panic!("not ended after {LONGEST:?}: {}", describe(&api, &name, &records).await)
+                }
+            }
+            assert!(
+                faults.effects() < MOST_EFFECTS,
+                "lost: {}",
+                describe(&api, &name, &records).await
+            );
+        };
+        tasks.shutdown().await;
+        Run {
+            phase,
+            records: records.snapshot(),
+            pods: faults.pods(),
+            effects: faults.effects(),
+            restarts,
+        }
+    }
+}
+
+async fn describe(api: &Api<FlyteWorkflow>, name: &str, records: &admin::Shared) -> String {
+    let status = match api.get_opt(name).await {
+        Ok(Some(found)) => serde_json::to_string(&found.status).unwrap_or_default(),
+        other => format!("{other:?}"),
+    };
+    format!("status {status}\nrecords {:?}", records.snapshot())
+}
+
+async fn prepare(client: &kube::Client) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(NAMESPACE.to_owned());
+    namespaces
+        .create(&PostParams::default(), &namespace)
+        .await
+        .expect("the namespace is new");
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions
+        .create(
+            &PostParams::default(),
+            &flyte_crd::custom_resource_definition(),
+        )
+        .await
+        .expect("the definition is new");
+}
+
+/// The last phase that the resource shows before it ends or goes. A resource that is deleted goes in the very write
+/// that ends it, so its end is ABORTED.
+async fn end_of(api: &Api<FlyteWorkflow>, name: &str) -> WorkflowPhase {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = watcher::watcher(api.clone(), config)
+        .default_backoff()
+        .boxed();
+    loop {
+        match events.next().await {
+            Some(Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found))) => {
+                let finished = found.metadata.finalizers.unwrap_or_default().is_empty();
+                if found.status.phase.is_terminal() && finished {
+                    return found.status.phase;
+                }
+            }
+            Some(Ok(watcher::Event::Delete(_))) => return WorkflowPhase::Aborted,
+            Some(Ok(_) | Err(_)) => {}
+            None => return WorkflowPhase::Aborted,
+        }
+    }
+}

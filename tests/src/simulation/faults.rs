@@ -1,0 +1,245 @@
+//! What goes wrong, and when.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use flyte_local::cluster::ApiService;
+use http::{Method, StatusCode};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+use tower::ServiceExt as _;
+
+/// Something that goes wrong at one effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused and does not happen.
+    Fail,
+    /// It happens, but the answer is lost, so it is done again.
+    Repeat,
+    /// The engine dies just before it.
+    CrashBefore,
+    /// The engine dies just after it, before it hears the answer.
+    CrashAfter,
+}
+
+impl Fault {
+    /// Every one.
+    pub const ALL: [Self; 4] = [
+        Self::Fail,
+        Self::Repeat,
+        Self::CrashBefore,
+        Self::CrashAfter,
+    ];
+}
+
+/// At which effect what goes wrong; effects are numbered from 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan(pub BTreeMap<u64, Fault>);
+
+impl Plan {
+    /// One fault.
+    pub fn one(effect: u64, fault: Fault) -> Self {
+        Self(BTreeMap::from([(effect, fault)]))
+    }
+
+    /// `count` faults at random among the first `effects`, always the same for one seed.
+    pub fn random(seed: u64, count: usize, effects: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let fault = |random: &mut StdRng| match random.random_range(0..4) {
+            0 => Fault::Fail,
+            1 => Fault::Repeat,
+            2 => Fault::CrashBefore,
+            _ => Fault::CrashAfter,
+        };
+        Self(
+            (0..count)
+                .map(|_| (random.random_range(1..=effects), fault(&mut random)))
+                .collect(),
+        )
+    }
+}
+
+/// Counts effects and makes them go wrong. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Faults(Arc<Inner>);
+
+struct Inner {
+    plan: Plan,
+    effects: watch::Sender<u64>,
+    crash: Notify,
+    pods: Mutex<BTreeMap<String, u32>>,
+}
+
+/// What the seam does with one effect.
+enum Verdict {
+    Perform,
+    Refuse,
+    PerformAndLose,
+    DieBefore,
+    DieAfter,
+}
+
+impl Faults {
+    pub(super) fn new(plan: Plan) -> Self {
+        Self(Arc::new(Inner {
+            plan,
+            effects: watch::Sender::new(0),
+            crash: Notify::new(),
+            pods: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn effects(&self) -> u64 {
+        *self.0.effects.borrow()
+    }
+
+    pub(super) fn pods(&self) -> BTreeMap<String, u32> {
+        self.0
+            .pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits until so many effects have begun.
+    pub(super) async fn reached(&self, effects: u64) {
+        let mut watched = self.0.effects.subscribe();
+        drop(watched.wait_for(|count| *count >= effects).await);
+    }
+
+    /// Waits for the next crash.
+    pub(super) async fn crashed(&self) {
+        self.0.crash.notified().await;
+    }
+
+    fn next(&self) -> Verdict {
+        let mut number = 0;
+        self.0.effects.send_modify(|count| {
+            *count += 1;
+            number = *count;
+        });
+        match self.0.plan.0.get(&number) {
+            None => Verdict::Perform,
+            Some(Fault::Fail) => Verdict::Refuse,
+            Some(Fault::Repeat) => Verdict::PerformAndLose,
+            Some(Fault::CrashBefore) => Verdict::DieBefore,
+            Some(Fault::CrashAfter) => Verdict::DieAfter,
+        }
+    }
+
+    /// Performs one effect, or what the plan makes of it. After a crash nothing comes back: the engine that asked is
+    /// no more.
+    pub(super) async fn effect<T>(
+        &self,
+        perform: impl Future<Output = T>,
+        refusal: impl FnOnce() -> T,
+    ) -> T {
+        match self.next() {
+            Verdict::Perform => perform.await,
+            Verdict::Refuse => refusal(),
+            Verdict::PerformAndLose => {
+                perform.await;
+                refusal()
+            }
+            Verdict::DieBefore => self.die().await,
+            Verdict::DieAfter => {
+                perform.await;
+                self.die().await
+            }
+        }
+    }
+
+    async fn die<T>(&self) -> T {
+        self.0.crash.notify_one();
+        std::future::pending().await
+    }
+
+    fn created_pod(&self, name: String) {
+        *self
+            .0
+            .pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name)
+            .or_default() += 1;
+    }
+}
+
+/// The Kubernetes API with faults at everything that changes something.
+pub(super) fn over_cluster(
+    service: ApiService,
+    faults: Faults,
+) -> impl tower::Service<
+    http::Request<kube::client::Body>,
+    Response = http::Response<Body>,
+    Error = std::convert::Infallible,
+    Future = impl Future<Output = Result<http::Response<Body>, std::convert::Infallible>> + Send,
+> + Clone
++ Send
++ 'static {
+    tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (service, faults) = (service.clone(), faults.clone());
+        async move {
+            if *request.method() == Method::GET {
+                return service.oneshot(request).await;
+            }
+            let makes_pod =
+                *request.method() == Method::POST && request.uri().path().ends_with("/pods");
+            let counted = faults.clone();
+            let perform = async move {
+                let response = service.oneshot(request).await?;
+                if makes_pod && response.status() == StatusCode::CREATED {
+                    let (parts, body) = response.into_parts();
+                    let bytes = axum::body::to_bytes(body, usize::MAX)
+                        .await
+                        .unwrap_or_default();
+                    let made: serde_json::Value =
+                        serde_json::from_slice(&bytes).unwrap_or_default();
+                    counted.created_pod(
+                        made["metadata"]["name"]
+                            .as_str()
+                            .unwrap_or_default()
+                            .to_owned(),
+                    );
+                    return Ok(http::Response::from_parts(parts, Body::from(bytes)));
+                }
+                Ok(response)
+            };
+            let refusal = || {
+                let status = json!({
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
+                    "reason": "InternalError", "message": "a fault of the simulation",
+                });
+                let mut response = http::Response::new(Body::from(status.to_string()));
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                Ok(response)
+            };
+            faults.effect(perform, refusal).await
+        }
+    })
+}
+
+/// Admin with faults at every call.
+pub(super) async fn over_http(
+    State(faults): State<Faults>,
+    request: Request,
+    next: Next,
+) -> Response {
+    faults
+        .effect(next.run(request), || {
+            tonic::Status::unavailable("a fault of the simulation")
+                .into_http::<Body>()
+                .into_response()
+        })
+        .await
+}

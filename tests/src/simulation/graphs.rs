@@ -1,0 +1,250 @@
+//! Workflows to simulate.
+
+use std::collections::BTreeMap;
+
+use flyte_crd::FlyteWorkflow;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+
+use super::NAMESPACE;
+
+/// Nodes by id, each with what it is and what it comes after.
+#[derive(Default)]
+struct Draft {
+    nodes: BTreeMap<String, Value>,
+    upstream: BTreeMap<String, Vec<String>>,
+    tasks: BTreeMap<String, Value>,
+}
+
+impl Draft {
+    /// A task whose pod ends as `behaviour` says (see the node of the simulation).
+    fn task(&mut self, id: &str, behaviour: &str, after: &[&str]) -> &mut Self {
+        self.task_with(id, behaviour, 1, after)
+    }
+
+    fn task_with(&mut self, id: &str, behaviour: &str, attempts: u32, after: &[&str]) -> &mut Self {
+        let key = self.template(behaviour);
+        let mut node = json!({ "id": id, "kind": "task", "resources": {}, "task": key });
+        if attempts > 1 {
+            node["retry"] = json!({ "minAttempts": attempts });
+        }
+        let binding = |from: &str, output: &str| json!({ "var": "n", "binding": { "promise": { "nodeId": from, "var": output } } });
+        node["inputBindings"] = match after.first() {
+            Some(before) if *before != "start-node" => json!([binding(before, "o0")]),
+            _ => json!([binding("start-node", "n")]),
+        };
+        self.add(id, node, after)
+    }
+
+    fn template(&mut self, behaviour: &str) -> String {
+        let name = format!("task-{}", behaviour.replace(':', "-"));
+        let key = format!(
+            "resource_type:TASK project:\"project\" domain:\"development\" name:\"{name}\" version:\"v\""
+        );
+        self.tasks.insert(
+            key.clone(),
+            json!({
+                "id": { "resourceType": "TASK", "project": "project", "domain": "development", "name": name, "version": "v" },
+                "type": "container",
+                "metadata": { "retries": {} },
+                "interface": { "outputs": { "variables": { "o0": { "type": { "simple": "INTEGER" } } } } },
+                "container": { "image": "i", "args": [behaviour, "{{.outputPrefix}}"], "resources": {} },
+            }),
+        );
+        key
+    }
+
+    fn add(&mut self, id: &str, node: Value, after: &[&str]) -> &mut Self {
+        self.nodes.insert(id.to_owned(), node);
+        self.upstream.insert(
+            id.to_owned(),
+            after.iter().map(ToString::to_string).collect(),
+        );
+        self
+    }
+
+    /// A spec: start and end nodes added, nodes that nothing follows followed by the end.
+    fn spec(&self, id: &str) -> Value {
+        let mut nodes = self.nodes.clone();
+        let mut upstream = self.upstream.clone();
+        let followed: Vec<&String> = upstream.values().flatten().collect();
+        let mut last: Vec<String> = self
+            .upstream
+            .iter()
+            .filter(|(node, after)| !followed.contains(node) && !after.is_empty())
+            .map(|(node, _)| node.clone())
+            .collect();
+        last.sort();
+        nodes.insert(
+            "start-node".into(),
+            json!({ "id": "start-node", "kind": "start", "resources": {} }),
+        );
+        let bindings: Vec<_> = last
+            .first()
+            .map(|node| json!({ "var": "o0", "binding": { "promise": { "nodeId": node, "var": "o0" } } }))
+            .into_iter()
+            .collect();
+        nodes.insert(
+            "end-node".into(),
+            json!({ "id": "end-node", "kind": "end", "resources": {}, "inputBindings": bindings }),
+        );
+        upstream.insert("end-node".into(), last);
+        let mut downstream: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (node, after) in &upstream {
+            for before in after {
+                downstream
+                    .entry(before.clone())
+                    .or_default()
+                    .push(node.clone());
+            }
+        }
+        upstream.retain(|_, after| !after.is_empty());
+        json!({
+            "id": id, "nodes": nodes, "connections": downstream,
+            "edges": { "downstream": downstream, "upstream": upstream },
+            "outputs": { "variables": { "o0": { "type": { "simple": "INTEGER" } } } },
+            "outputBindings": bindings,
+        })
+    }
+
+    fn workflow(&self) -> Value {
+        json!({
+            "apiVersion": "flyte.lyft.com/v1alpha1", "kind": "FlyteWorkflow",
+            "metadata": {
+                "name": "run", "namespace": NAMESPACE, "finalizers": ["flyte.org/finalizer"],
+                "labels": { "execution-id": "run", "project": "project", "domain": "development" },
+            },
+            "spec": self.spec("project:development:wf"),
+            "tasks": self.tasks,
+            "workflowMeta": { "eventVersion": 2 },
+            "inputs": { "literals": { "n": { "scalar": { "primitive": { "integer": "1" } } } } },
+            "executionId": { "project": "project", "domain": "development", "name": "run" },
+            "status": { "phase": 0 },
+        })
+    }
+}
+
+fn resource(value: Value) -> FlyteWorkflow {
+    serde_json::from_value(value).expect("the drafts are valid resources")
+}
+
+/// Three tasks, one after the other.
+pub fn chain() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task("n0", "ok", &["start-node"])
+        .task("n1", "ok", &["n0"])
+        .task("n2", "ok", &["n1"]);
+    resource(draft.workflow())
+}
+
+/// Two tasks between one and one, one of which is tried three times.
+pub fn diamond_with_retries() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task("n0", "ok", &["start-node"])
+        .task_with("n1", "fail:2", 3, &["n0"])
+        .task("n2", "ok", &["n0"])
+        .task("n3", "ok", &["n1", "n2"]);
+    resource(draft.workflow())
+}
+
+/// A branch of two arms, and a task after it.
+pub fn branch() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    let condition = json!({ "comparison": {
+        "operator": "EQ", "leftValue": { "var": ".n" }, "rightValue": { "primitive": { "integer": "1" } } } });
+    draft.task("n0-n0", "ok", &[]).task("n0-n1", "ok", &[]);
+    let bindings =
+        json!([{ "var": ".n", "binding": { "promise": { "nodeId": "start-node", "var": "n" } } }]);
+    draft.add(
+        "n0",
+        json!({ "id": "n0", "kind": "branch", "resources": {}, "inputBindings": bindings,
+                "branch": { "if": { "condition": condition, "then": "n0-n0" }, "else": "n0-n1" } }),
+        &["start-node"],
+    );
+    draft.task("n1", "ok", &["n0"]);
+    let mut workflow = draft.workflow();
+    for arm in ["n0-n0", "n0-n1"] {
+        workflow["spec"]["edges"]["upstream"][arm] = json!(["start-node"]);
+    }
+    resource(workflow)
+}
+
+/// A sub-workflow of two tasks, between two tasks.
+pub fn sub_workflow() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    let key = "resource_type:WORKFLOW project:\"project\" domain:\"development\" name:\"sub\" version:\"v\"";
+    let mut sub = Draft::default();
+    sub.task("n0", "ok", &["start-node"])
+        .task("n1", "ok", &["n0"]);
+    draft.task("n0", "ok", &["start-node"]);
+    let bindings =
+        json!([{ "var": "n", "binding": { "promise": { "nodeId": "n0", "var": "o0" } } }]);
+    draft.add(
+        "n1",
+        json!({ "id": "n1", "kind": "workflow", "resources": {}, "inputBindings": bindings,
+                "workflow": { "subWorkflowRef": key } }),
+        &["n0"],
+    );
+    draft.task("n2", "ok", &["n1"]);
+    draft.tasks.append(&mut sub.tasks.clone());
+    let mut workflow = draft.workflow();
+    workflow["subWorkflows"] = json!({ key: sub.spec("project:development:sub") });
+    resource(workflow)
+}
+
+/// A task that fails for good beside one that would run for ever, and a failure node.
+pub fn failure_with_handler() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task("n0", "slow-error", &["start-node"])
+        .task("n1", "stay", &["start-node"]);
+    let handler = draft.template("ok");
+    let mut workflow = draft.workflow();
+    let bindings =
+        json!([{ "var": "n", "binding": { "promise": { "nodeId": "start-node", "var": "n" } } }]);
+    workflow["spec"]["onFailure"] = json!({ "id": "fn0", "kind": "task", "resources": {}, "task": handler, "inputBindings": bindings });
+    workflow["spec"]["edges"]["upstream"]["fn0"] = json!(["start-node"]);
+    resource(workflow)
+}
+
+/// A task that runs until the workflow is terminated.
+pub fn endless() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task("n0", "stay", &["start-node"])
+        .task("n1", "ok", &["start-node"]);
+    resource(draft.workflow())
+}
+
+/// Up to nine tasks with random edges, retries and failures; always the same for one seed.
+pub fn random(seed: u64) -> FlyteWorkflow {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut draft = Draft::default();
+    let count = random.random_range(2..10);
+    for index in 0..count {
+        let mut after: Vec<String> = (0..index)
+            .filter(|_| random.random_bool(0.4))
+            .map(|before| format!("n{before}"))
+            .collect();
+        if after.is_empty() {
+            after.push("start-node".into());
+        }
+        let after: Vec<&str> = after.iter().map(String::as_str).collect();
+        let (behaviour, attempts) = match random.random_range(0..8) {
+            0 => ("fail:1", 2),
+            1 => ("recoverable", 2),
+            _ => ("ok", 1),
+        };
+        draft.task_with(&format!("n{index}"), behaviour, attempts, &after);
+    }
+    let mut workflow = draft.workflow();
+    if random.random_bool(0.5) {
+        workflow["spec"]["onFailurePolicy"] = "FAIL_AFTER_EXECUTABLE_NODES_COMPLETE".into();
+    }
+    if random.random_bool(0.3) {
+        workflow["executionConfig"] = json!({ "MaxParallelism": 2 });
+    }
+    resource(workflow)
+}

@@ -1,0 +1,176 @@
+//! A node that runs pods in no time: a pod ends as the first argument of its container says.
+//!
+//! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts; `error` and `recoverable` write an
+//! error document, `slow-error` after two minutes; `stay` runs until it is deleted.
+
+use std::sync::Arc;
+
+use flyte_idl::core::{
+    ContainerError, ErrorDocument, Literal, LiteralMap, Primitive, Scalar, container_error,
+    execution_error::ErrorKind, literal, primitive, scalar,
+};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use object_store::{ObjectStoreExt as _, PutPayload, memory::InMemory, path::Path};
+use prost::Message as _;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::NAMESPACE;
+
+/// Runs every pod that appears, each status in a write of its own.
+pub(super) async fn run(client: Client, objects: Arc<InMemory>) {
+    let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
+    let mut events = watcher::watcher(api.clone(), watcher::Config::default())
+        .default_backoff()
+        .boxed();
+    let mut pods = JoinSet::new();
+    while let Some(event) = events.next().await {
+        while pods.try_join_next().is_some() {}
+        let Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event else {
+            continue;
+        };
+        if pod.metadata.deletion_timestamp.is_some() {
+            // What a kubelet does when the processes are gone.
+            drop(
+                api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+                    .await,
+            );
+            continue;
+        }
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.clone())
+            .unwrap_or_default();
+        match phase.as_str() {
+            "" | "Pending" => set(&api, &pod, json!({ "phase": "Running", "containerStatuses": [state(&pod, &json!({ "running": {} }))] })).await,
+            "Running" => {
+                let (api, objects) = (api.clone(), objects.clone());
+                pods.spawn(async move { finish(&api, &pod, &objects).await });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn state(pod: &Pod, state: &Value) -> Value {
+    let name = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.containers.first())
+        .map_or("", |first| first.name.as_str());
+    json!({ "name": name, "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": state })
+}
+
+async fn set(api: &Api<Pod>, pod: &Pod, status: Value) {
+    // The pod may have been deleted in the meantime.
+    drop(
+        api.patch_status(
+            &pod.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "status": status })),
+        )
+        .await,
+    );
+}
+
+async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let arguments = container
+        .and_then(|container| container.args.clone())
+        .unwrap_or_default();
+    let variables = container
+        .and_then(|container| container.env.clone())
+        .unwrap_or_default();
+    let attempt: u32 = variables
+        .iter()
+        .find(|variable| variable.name == "FLYTE_ATTEMPT_NUMBER")
+        .and_then(|variable| variable.value.as_ref()?.parse().ok())
+        .unwrap_or_default();
+    let (behaviour, outputs) = match arguments.as_slice() {
+        [behaviour, outputs, ..] => (
+            behaviour.as_str(),
+            outputs.trim_start_matches("mem://bucket/"),
+        ),
+        _ => ("ok", ""),
+    };
+    let failing_attempts: u32 = behaviour
+        .strip_prefix("fail:")
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0);
+    let exit_code = i32::from(attempt < failing_attempts);
+    match behaviour {
+        "stay" => return,
+        "error" | "slow-error" | "recoverable" => {
+            if behaviour == "slow-error" {
+                tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+            }
+            let kind = if behaviour != "recoverable" {
+                container_error::Kind::NonRecoverable
+            } else {
+                container_error::Kind::Recoverable
+            };
+            let document = ErrorDocument {
+                error: Some(ContainerError {
+                    code: "USER:ValueError".into(),
+                    message: "a value is wrong".into(),
+                    kind: kind.into(),
+                    origin: ErrorKind::User.into(),
+                    ..ContainerError::default()
+                }),
+            };
+            write(
+                objects,
+                &format!("{outputs}/error.pb"),
+                document.encode_to_vec(),
+            )
+            .await;
+        }
+        _ if exit_code == 0 => {
+            let literal = Literal {
+                value: Some(literal::Value::Scalar(Box::new(Scalar {
+                    value: Some(scalar::Value::Primitive(Primitive {
+                        value: Some(primitive::Value::Integer(7)),
+                    })),
+                }))),
+                ..Literal::default()
+            };
+            let literals = LiteralMap {
+                literals: [("o0".to_owned(), literal)].into(),
+            };
+            write(
+                objects,
+                &format!("{outputs}/outputs.pb"),
+                literals.encode_to_vec(),
+            )
+            .await;
+        }
+        _ => {}
+    }
+    let phase = if exit_code == 0 {
+        "Succeeded"
+    } else {
+        "Failed"
+    };
+    let reason = if exit_code == 0 { "Completed" } else { "Error" };
+    let ended = json!({ "terminated": { "exitCode": exit_code, "reason": reason } });
+    // A reason makes the failure the task's own (spec 05 §9.5).
+    let mut status = json!({ "phase": phase, "containerStatuses": [state(pod, &ended)] });
+    if exit_code != 0 {
+        status["reason"] = "Evicted".into();
+    }
+    set(api, pod, status).await;
+}
+
+async fn write(objects: &InMemory, key: &str, bytes: Vec<u8>) {
+    objects
+        .put(&Path::from(key), PutPayload::from(bytes))
+        .await
+        .expect("memory takes every object");
+}

@@ -1,0 +1,120 @@
+//! Whatever goes wrong between two effects, users see the same (design: Simulation).
+
+use flyte_crd::{FlyteWorkflow, WorkflowPhase};
+use flyte_tests::simulation::{Fault, Plan, Run, Simulation, graphs};
+
+fn check(run: &Run, what: &str) {
+    assert_eq!(run.records.violations(), [] as [String; 0], "{what}");
+    assert_eq!(
+        run.doubles(),
+        [] as [String; 0],
+        "{what}: an attempt ran twice"
+    );
+}
+
+/// Every fault at every effect of a graph.
+fn survives_every_single_fault(make: fn() -> FlyteWorkflow, phase: WorkflowPhase) {
+    let plain = Simulation::new(make()).run();
+    check(&plain, "without faults");
+    assert_eq!(plain.phase, phase, "{plain:?}");
+    for effect in 1..=plain.effects {
+        for fault in Fault::ALL {
+            let what = format!("{fault:?} at effect {effect}");
+            let run = Simulation::new(make()).with(Plan::one(effect, fault)).run();
+            check(&run, &what);
+            assert_eq!(run.visible(), plain.visible(), "{what}");
+            assert_eq!(run.phase, plain.phase, "{what}");
+            // After the last effect the workflow has ended, whoever dies then.
+            let after_the_end = effect == plain.effects && fault == Fault::CrashAfter;
+            let crashes = matches!(fault, Fault::CrashBefore | Fault::CrashAfter) && !after_the_end;
+            assert_eq!(
+                run.restarts,
+                u32::from(crashes),
+                "{what}: the fault did not happen"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_chain_survives_every_single_fault() {
+    survives_every_single_fault(graphs::chain, WorkflowPhase::Success);
+}
+
+#[test]
+fn a_diamond_with_retries_survives_every_single_fault() {
+    survives_every_single_fault(graphs::diamond_with_retries, WorkflowPhase::Success);
+}
+
+#[test]
+fn a_branch_survives_every_single_fault() {
+    survives_every_single_fault(graphs::branch, WorkflowPhase::Success);
+}
+
+#[test]
+fn a_sub_workflow_survives_every_single_fault() {
+    survives_every_single_fault(graphs::sub_workflow, WorkflowPhase::Success);
+}
+
+#[test]
+fn a_failure_with_its_handler_survives_every_single_fault() {
+    survives_every_single_fault(graphs::failure_with_handler, WorkflowPhase::Failed);
+}
+
+#[test]
+fn random_graphs_with_pairs_of_faults_end_as_without() {
+    for seed in 0..60 {
+        let plain = Simulation::new(graphs::random(seed)).run();
+        check(&plain, &format!("graph {seed}"));
+        for pair in 0..3 {
+            let plan = Plan::random(seed * 1000 + pair, 2, plain.effects);
+            let what = format!("graph {seed}, {plan:?}");
+            let run = Simulation::new(graphs::random(seed)).with(plan).run();
+            check(&run, &what);
+            assert_eq!(run.phase, plain.phase, "{what}");
+            if plain.phase == WorkflowPhase::Success {
+                assert_eq!(run.visible(), plain.visible(), "{what}");
+            } else {
+                // Which of several running nodes are caught by a failure depends on timing; what failed does not.
+                assert_eq!(
+                    run.visible().workflow.0,
+                    plain.visible().workflow.0,
+                    "{what}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_terminated_workflow_is_aborted_whenever_it_is_terminated() {
+    let mut aborted = 0;
+    for effects in 1..=14 {
+        let run = Simulation::new(graphs::endless())
+            .deleted_after(effects)
+            .run();
+        check(&run, &format!("deleted after {effects}"));
+        assert_eq!(
+            run.visible().workflow.0,
+            "ABORTED",
+            "deleted after {effects}: {run:?}"
+        );
+        aborted += 1;
+    }
+    assert_eq!(aborted, 14);
+}
+
+#[test]
+fn one_seed_gives_one_run() {
+    let plan = || Plan::random(7, 2, 40);
+    let (one, other) = (
+        Simulation::new(graphs::diamond_with_retries())
+            .with(plan())
+            .run(),
+        Simulation::new(graphs::diamond_with_retries())
+            .with(plan())
+            .run(),
+    );
+    assert_eq!(one.visible(), other.visible());
+    assert_eq!((one.effects, one.restarts), (other.effects, other.restarts));
+}
