@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use rustix::fs::inotify::WatchFlags;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{LogSource, Now, time_text};
@@ -33,6 +34,7 @@ use crate::inotify::Inotify;
 mod environment;
 mod launch;
 mod logs;
+mod node;
 mod pod;
 pub(crate) mod processes;
 mod quantity;
@@ -79,6 +81,9 @@ pub struct KubeletOptions {
     pub cgroup_root: Option<PathBuf>,
     /// How long pods have to end when the kubelet stops; their own grace period if that is shorter.
     pub shutdown_grace: Duration,
+    /// How often the node says that it is alive. A real cluster's node controller wants to hear it every 10 s; the embedded
+    /// one has no such controller.
+    pub heartbeat: Option<Duration>,
     /// The clock.
     pub now: Now,
 }
@@ -191,7 +196,7 @@ impl Kubelet {
     /// # Errors
     /// The node cannot be registered, or the watches end.
     pub async fn run(self, stop: CancellationToken) -> Result<(), KubeletError> {
-        register(&self.shared)
+        node::register(&self.shared)
             .await
             .map_err(KubeletError::Register)?;
         let scheduling = Scheduling::new(self.shared.options.capacity);
@@ -209,6 +214,11 @@ impl Kubelet {
         };
         let api: Api<Pod> = Api::all(node.shared.client.clone());
         let mut events = Box::pin(watcher::watcher(api, watcher::Config::default()));
+        let mut next_heartbeat = node
+            .shared
+            .options
+            .heartbeat
+            .map(|interval| Instant::now() + interval);
         loop {
             tokio::select! {
                 biased;
@@ -231,6 +241,10 @@ impl Kubelet {
                     node.run_ended(id);
                 }
                 Some(_) = node.notices.join_next() => {}
+                () = until(next_heartbeat) => {
+                    next_heartbeat = node.shared.options.heartbeat.map(|interval| Instant::now() + interval);
+                    node.beat();
+                }
             }
             node.schedule();
         }
@@ -364,6 +378,15 @@ impl Running {
         }
     }
 
+    fn beat(&mut self) {
+        let shared = self.shared.clone();
+        self.notices.spawn(async move {
+            if let Err(error) = node::renew_lease(&shared).await {
+                tracing::warn!(%error, "the node cannot say that it is alive");
+            }
+        });
+    }
+
     fn tell_waiting(&mut self, turn: Turn, why: &str) {
         let now = time_text((self.shared.options.now)());
         let patch =
@@ -457,7 +480,7 @@ impl Running {
     async fn shut_down(mut self, changes: &Inotify) -> Result<(), KubeletError> {
         const BEYOND_GRACE: Duration = Duration::from_secs(5);
         self.shutdown.send_replace(true);
-        let limit = tokio::time::Instant::now() + self.shared.options.shutdown_grace + BEYOND_GRACE;
+        let limit = Instant::now() + self.shared.options.shutdown_grace + BEYOND_GRACE;
         while !self.runs.is_empty() {
             tokio::select! {
                 biased;
@@ -480,64 +503,10 @@ impl Running {
     }
 }
 
-/// Writes the Node object.
-async fn register(shared: &Shared) -> Result<(), kube::Error> {
-    let options = &shared.options;
-    let api: Api<Node> = Api::all(shared.client.clone());
-    let name = &options.node_name;
-    let labels = json!({
-        "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture(),
-        "node.kubernetes.io/instance-type": "flyte-local",
-    });
-    let node: Node =
-        serde_json::from_value(json!({ "metadata": { "name": name, "labels": labels } }))
-            .map_err(kube::Error::SerdeError)?;
-    match api.create(&PostParams::default(), &node).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(refusal)) if refusal.code == 409 => {}
-        Err(error) => return Err(error),
-    }
-    let capacity = json!({
-        "cpu": quantity::cores_text(options.capacity.cpu_millis), "memory": options.capacity.memory.to_string(),
-        "pods": "1000",
-    });
-    let now = time_text((options.now)());
-    let condition = |kind: &str, status: &str, reason: &str| {
-        json!({
-            "type": kind, "status": status, "reason": reason, "message": "", "lastHeartbeatTime": now,
-            "lastTransitionTime": now,
-        })
-    };
-    let status = json!({
-        "capacity": capacity, "allocatable": capacity,
-        "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }, { "type": "Hostname", "address": name }],
-        "conditions": [
-            condition("MemoryPressure", "False", "KubeletHasSufficientMemory"),
-            condition("DiskPressure", "False", "KubeletHasNoDiskPressure"),
-            condition("PIDPressure", "False", "KubeletHasSufficientPID"),
-            condition("Ready", "True", "KubeletReady"),
-        ],
-        "nodeInfo": {
-            "kubeletVersion": concat!("v", env!("CARGO_PKG_VERSION")), "architecture": architecture(),
-            "operatingSystem": "linux", "containerRuntimeVersion": "process://1", "osImage": "", "kernelVersion": "",
-            "kubeProxyVersion": "", "bootID": "", "machineID": "", "systemUUID": "",
-        },
-    });
-    api.patch_status(
-        name,
-        &PatchParams::default(),
-        &Patch::Merge(json!({ "status": status })),
-    )
-    .await?;
-    Ok(())
-}
-
-/// The processor, in Kubernetes' words.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1254,3 +1254,86 @@ async fn a_simulation_gives_its_own_time_and_numbers() {
         jiff::Timestamp::UNIX_EPOCH
     );
 }
+
+/// What a client does in the property below.
+#[derive(Debug, Clone)]
+enum Step {
+    Create(u8),
+    Label(u8, bool),
+    Delete(u8),
+    Finalizer(u8, bool),
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let step = prop_oneof![
+        (0..4_u8).prop_map(Step::Create),
+        (0..4_u8, any::<bool>()).prop_map(|(name, wanted)| Step::Label(name, wanted)),
+        (0..4_u8).prop_map(Step::Delete),
+        (0..4_u8, any::<bool>()).prop_map(|(name, held)| Step::Finalizer(name, held)),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 64, ..Default::default() })]
+    /// A client that lists once and then follows the watch knows, at every version, what a list would tell it.
+    #[test]
+    fn a_list_and_its_watch_add_up_to_the_state(steps in steps(), begin in 0_usize..20) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async move {
+            let client = cluster().await;
+            let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+            let selected = ListParams::default().labels("wanted=true");
+            let mut known: BTreeMap<String, String> = BTreeMap::new();
+            let mut version = None;
+            for (index, step) in steps.iter().enumerate() {
+                if index == begin {
+                    let list = maps.list(&selected).await.unwrap();
+                    known = list.items.iter().map(|map| (map.name_any(), map.resource_version().unwrap())).collect();
+                    version = list.metadata.resource_version;
+                }
+                let patch = |metadata: Value| Patch::Merge(json!({ "metadata": metadata }));
+                let done = match step {
+                    Step::Create(name) => maps.create(&PostParams::default(), &config(&format!("m{name}"), &[])).await.map(drop),
+                    Step::Label(name, wanted) => {
+                        let labels = patch(json!({ "labels": { "wanted": wanted.to_string() } }));
+                        maps.patch(&format!("m{name}"), &PatchParams::default(), &labels).await.map(drop)
+                    }
+                    Step::Delete(name) => maps.delete(&format!("m{name}"), &DeleteParams::default()).await.map(drop),
+                    Step::Finalizer(name, held) => {
+                        let finalizers = if *held { json!(["a/b"]) } else { json!(null) };
+                        let finalizers = patch(json!({ "finalizers": finalizers }));
+                        maps.patch(&format!("m{name}"), &PatchParams::default(), &finalizers).await.map(drop)
+                    }
+                };
+                if let Err(error) = done {
+                    let status = code::<()>(Err(error)).0;
+                    assert!([404, 409, 422].contains(&status), "{step:?}: {status}");
+                }
+            }
+            let watch = WatchParams::default().labels("wanted=true").timeout(1);
+            let mut events = Box::pin(maps.watch(&watch, &version.unwrap_or_else(|| "0".to_owned())).await.unwrap());
+            while let Some(event) = events.next().await {
+                match event.unwrap() {
+                    WatchEvent::Added(map) => {
+                        let before = known.insert(map.name_any(), map.resource_version().unwrap());
+                        assert_eq!(before, None, "{} is new", map.name_any());
+                    }
+                    WatchEvent::Modified(map) => {
+                        known.insert(map.name_any(), map.resource_version().unwrap()).expect("it was known");
+                    }
+                    WatchEvent::Deleted(map) => {
+                        known.remove(&map.name_any()).expect("it was known");
+                    }
+                    WatchEvent::Bookmark(_) => {}
+                    WatchEvent::Error(error) => panic!("{error:?}"),
+                }
+            }
+            let list = maps.list(&selected).await.unwrap();
+            let now: BTreeMap<String, String> =
+                list.items.iter().map(|map| (map.name_any(), map.resource_version().unwrap())).collect();
+            assert_eq!(known, now);
+        });
+    }
+}

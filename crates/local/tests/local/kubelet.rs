@@ -7,6 +7,7 @@ use std::time::Duration;
 use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_local::kubelet::{Amount, Kubelet, KubeletOptions, SupervisorCommand};
 use futures::{AsyncBufReadExt, StreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::api::{Api, DeleteParams, LogParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -63,6 +64,7 @@ impl Machine {
             environment: vec![("NODE_GIVES".to_owned(), "this".to_owned())],
             cgroup_root: None,
             shutdown_grace: Duration::from_secs(5),
+            heartbeat: Some(Duration::from_millis(20)),
             now: Arc::new(jiff::Timestamp::now),
         };
         let kubelet = Kubelet::new(self.client.clone(), options).await.unwrap();
@@ -779,6 +781,25 @@ async fn a_kubelet_that_stops_ends_its_pods_as_shutdown() {
     );
     assert_eq!(ended(&pod, "main").exit_code, 143);
     assert!(!is_alive(&pid));
+}
+
+#[tokio::test]
+async fn a_node_says_that_it_is_alive() {
+    let machine = Machine::start().await;
+    let leases: Api<Lease> = Api::namespaced(machine.client.clone(), "kube-node-lease");
+    let renewed = |lease: Option<&Lease>| {
+        lease
+            .and_then(|lease| lease.spec.clone())
+            .and_then(|spec| spec.renew_time)
+    };
+    let first = renewed(Some(&leases.get("node").await.unwrap())).unwrap();
+    let again = await_condition(leases, "node", move |lease: Option<&Lease>| {
+        renewed(lease).is_some_and(|time| time > first)
+    });
+    tokio::time::timeout(PATIENCE, again)
+        .await
+        .expect("a heartbeat")
+        .unwrap();
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ pub(crate) fn options(folder: &Path) -> PlatformOptions {
             environment: Vec::new(),
             cgroup_root: None,
             shutdown_grace: Duration::from_secs(5),
+            heartbeat: None,
             now: Arc::new(jiff::Timestamp::now),
         },
     }
