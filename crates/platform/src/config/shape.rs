@@ -151,7 +151,8 @@ impl Decoder {
                             .iter()
                             .find(|(name, _)| name.eq_ignore_ascii_case(&key))
                     });
-                    path.push(key.clone());
+                    // The file's keys have lost their case; people look for the documented one.
+                    path.push(field.map_or(&key, |(name, _)| name).clone());
                     match field {
                         Some((name, shape)) => {
                             let value = self.walk(shape, value, path);
@@ -183,7 +184,8 @@ impl Decoder {
                 self.walk(shape, Value::Object(union), path)
             }
             (shape, Value::String(text)) => self.read_text(shape, &text, &path.join(".")),
-            (Shape::Text(_), Value::Number(number)) => Value::Number(number),
+            // Also for durations and quantities: their texts include plain numbers.
+            (Shape::Text(_), Value::Number(number)) => Value::String(number.to_string()),
             (Shape::Text(_), Value::Bool(flag)) => {
                 Value::String(if flag { "1" } else { "0" }.into())
             }

@@ -184,6 +184,30 @@ fn every_problem_is_reported_with_its_key() {
 }
 
 #[test]
+fn a_number_is_text_where_text_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "component: {str2: 0, duration-value: 1500000000, ratio: 1}\n";
+    let mut config = load(folder.path(), &[("a.yaml", yaml)], &[], &[]);
+    let component: Component = config.section("component");
+    assert_eq!(config.finish().unwrap(), []);
+    assert_eq!(component.str2, "0");
+    assert_eq!(component.duration_value, Duration::milliseconds(1500));
+}
+
+#[test]
+fn a_problem_spells_its_key_as_the_documentation_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "component: {NESTED: {MAXDOWNLOADMBS: many}}\n";
+    let mut config = load(folder.path(), &[("a.yaml", yaml)], &[], &[]);
+    drop(config.section::<Component>("component"));
+    let problems = config.finish().unwrap_err().0;
+    assert_eq!(
+        problems.first().unwrap().key,
+        "component.nested.maxDownloadMBs"
+    );
+}
+
+#[test]
 fn a_file_that_is_not_yaml_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("x.yaml"), "a: [").unwrap();
