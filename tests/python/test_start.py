@@ -62,7 +62,7 @@ def test_a_wrong_key_in_a_configuration_file_is_named(tmp_path):
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
     )
     assert answer.returncode == 1
-    assert "server.httpport" in answer.stderr.lower()
+    assert "server.httpPort" in answer.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
