@@ -286,9 +286,8 @@ async fn end_of(api: &Api<FlyteWorkflow>, name: &str) -> WorkflowPhase {
                     return found.status.phase;
                 }
             }
-            Some(Ok(watcher::Event::Delete(_))) => return WorkflowPhase::Aborted,
+            Some(Ok(watcher::Event::Delete(_))) | None => return WorkflowPhase::Aborted,
             Some(Ok(_) | Err(_)) => {}
-            None => return WorkflowPhase::Aborted,
         }
     }
 }

@@ -45,6 +45,9 @@ const ACCESS_KEY: &str = "minio";
 const SECRET_KEY: &str = "miniostorage";
 /// How long open calls and pods have when the process is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// How deep resources may nest: 1,000 levels of a type are four times as many of JSON, and each takes about 3 KiB of
+/// the 16 MiB stacks of [`cli::runtime`].
+const JSON_DEPTH: usize = 4_096;
 /// Longer than this and something is wrong that a person should hear of.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -289,6 +292,8 @@ impl Prepared {
                 format!("localhost:{}", options.http_port),
             ),
             ("FLYTE_PLATFORM_INSECURE".to_owned(), "true".to_owned()),
+            // Logs are followed while a task runs.
+            ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
         ]);
         let clock = Clock::system();
         let node = KubeletOptions {
@@ -305,6 +310,7 @@ impl Prepared {
             environment,
             cgroup_root: None,
             shutdown_grace: GRACE,
+            heartbeat: None,
             now: Arc::new(move || clock.now()),
         };
         let platform = PlatformOptions {
@@ -317,6 +323,7 @@ impl Prepared {
                 secret_key: SECRET_KEY.into(),
             },
             bucket: BUCKET.into(),
+            json_depth: JSON_DEPTH,
             node,
         };
         Ok(Self {

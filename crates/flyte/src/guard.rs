@@ -65,7 +65,7 @@ fn refusal(
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let authority = uri
         .authority()
-        .map(|authority| authority.as_str())
+        .map(axum::http::uri::Authority::as_str)
         .or_else(|| text(header::HOST))?;
     if !allowed.allows(authority) {
         return Some(format!(

@@ -219,7 +219,7 @@ fn filter(level: i64) -> EnvFilter {
     // Libraries are chatty one level earlier than we are; their details help only when tracing.
     let theirs = if level >= 6 { "debug" } else { "warn" };
     let directives = format!(
-        "{theirs},flyte={ours},flyte_admin={ours},flyte_core={ours},flyte_crd={ours},flyte_local={ours},\
+        "{theirs},s3s=off,flyte={ours},flyte_admin={ours},flyte_core={ours},flyte_crd={ours},flyte_local={ours},\
          flyte_platform={ours},flyte_plugins={ours},flyte_propeller={ours}"
     );
     EnvFilter::new(if level <= 2 {

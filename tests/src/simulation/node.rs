@@ -111,10 +111,10 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
             if behaviour == "slow-error" {
                 tokio::time::sleep(std::time::Duration::from_secs(120)).await;
             }
-            let kind = if behaviour != "recoverable" {
-                container_error::Kind::NonRecoverable
-            } else {
+            let kind = if behaviour == "recoverable" {
                 container_error::Kind::Recoverable
+            } else {
+                container_error::Kind::NonRecoverable
             };
             let document = ErrorDocument {
                 error: Some(ContainerError {
