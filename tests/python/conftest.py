@@ -158,7 +158,7 @@ def registered(pyflyte):
 
 def execution_name(output):
     """The name in what `pyflyte run` or `relaunch` printed."""
-    found = re.search(r"/executions/([a-z0-9-]+)", output)
+    found = re.search(rf"(?:/executions/|ex:{PROJECT}:{DOMAIN}:)([a-z0-9-]+)", output)
     assert found, output
     return found.group(1)
 

@@ -77,11 +77,20 @@ class Api:
     def execution(self, execution):
         return self.call("GetExecution", execution_pb2.WorkflowExecutionGetRequest(id=execution))
 
+    def outputs(self, execution):
+        """The outputs of an execution, as literals by name."""
+        answer = self.call("GetExecutionData", execution_pb2.WorkflowExecutionGetDataRequest(id=execution))
+        return answer.full_outputs.literals
+
     def ended(self, execution):
         """The execution once it has ended, else None."""
         found = self.execution(execution)
         running = (Phase.UNDEFINED, Phase.QUEUED, Phase.RUNNING, Phase.SUCCEEDING, Phase.FAILING, Phase.ABORTING)
         return None if found.closure.phase in running else found
+
+
+def execution_identifier(name):
+    return identifier_pb2.WorkflowExecutionIdentifier(project=PROJECT, domain=DOMAIN, name=name)
 
 
 def identifier(kind, name):

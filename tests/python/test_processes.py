@@ -1,6 +1,5 @@
 """flyteadmin, flytepropeller and the embedded platform as three programs, with PostgreSQL as the store."""
 
-import datetime
 import os
 import re
 import subprocess
@@ -9,10 +8,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import DOMAIN, FLOWS, PROJECT, binary, eventually, execution_name, free_ports
-from flytekit.configuration import Config, DataConfig, PlatformConfig, S3Config
-from flytekit.models.core.execution import WorkflowExecutionPhase
-from flytekit.remote import FlyteRemote
+from conftest import FLOWS, PROJECT, binary, eventually, execution_name, free_ports
+from protocol import Api, Phase, execution_identifier
 
 
 class Programs:
@@ -167,25 +164,18 @@ def cluster(tmp_path_factory):
 
 def test_a_workflow_runs_across_three_programs(cluster):
     programs, ports = cluster
-    s3 = S3Config(
-        endpoint=f"http://localhost:{ports['s3']}", access_key_id="minio", secret_access_key="miniostorage"
-    )
-    remote = FlyteRemote(
-        Config(platform=PlatformConfig(endpoint=f"127.0.0.1:{ports['grpc']}", insecure=True), data_config=DataConfig(s3=s3)),
-        default_project=PROJECT, default_domain=DOMAIN,
-    )
+    address = f"127.0.0.1:{ports['grpc']}"
     config = programs.folder / "client.yaml"
-    config.write_text(f"admin:\n  endpoint: dns:///127.0.0.1:{ports['grpc']}\n  insecure: true\n")
+    config.write_text(f"admin:\n  endpoint: dns:///{address}\n  insecure: true\n")
     ran = subprocess.run(
         [str(Path(sys.executable).parent / "pyflyte"), "--config", str(config), "run", "--remote", "flows.py", "chain", "--n", "4"],
         cwd=FLOWS, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "300"},
     )
     assert ran.returncode == 0, f"{ran.stdout}\n{programs.log('flyteadmin')[-3000:]}"
-    execution = remote.fetch_execution(name=execution_name(ran.stdout))
-    execution = remote.wait(
-        execution, timeout=datetime.timedelta(seconds=120), poll_interval=datetime.timedelta(seconds=1)
-    )
-    error = execution.closure.error.message if execution.closure.error else ""
-    assert execution.closure.phase == WorkflowExecutionPhase.SUCCEEDED, f"{error}\n{programs.log('flytepropeller')[-3000:]}"
-    assert execution.outputs["o0"] == 11
+    execution = execution_identifier(execution_name(ran.stdout))
+    # Not FlyteRemote: a second one in this process would take the first one's place in fsspec.
+    with Api(address) as api:
+        ended = eventually(lambda: api.ended(execution), "the workflow ends", within=120)
+        assert ended.closure.phase == Phase.SUCCEEDED, f"{ended.closure.error}\n{programs.log('flytepropeller')[-3000:]}"
+        assert api.outputs(execution)["o0"].scalar.primitive.integer == 11
