@@ -45,7 +45,7 @@ def main(config, name):
         execution = remote.sync_execution(execution)
     if execution.error:
         raise SystemExit(execution.error.message)
-    for output, literal in execution.outputs.literals.items():
+    for output, literal in sorted(execution.outputs.literals.items()):
         blob = literal.scalar.blob if literal.scalar else None
         print(f"   {output} = {blob.uri if blob else execution.outputs.get(output)}")
 
