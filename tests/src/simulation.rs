@@ -30,7 +30,7 @@ use flyte_plugins::config::PluginsConfig;
 use flyte_propeller::{Dependencies, config::PropellerConfig};
 use futures::StreamExt as _;
 use k8s_openapi::{
-    api::core::v1::Namespace,
+    api::core::v1::{Namespace, Pod},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -72,6 +72,12 @@ pub struct Run {
     pub effects: u64,
     /// How often the engine was started again.
     pub restarts: u32,
+    /// Writes of the workflow resource.
+    pub status_writes: u64,
+    /// Calls of admin.
+    pub calls: u64,
+    /// From the creation of the resource to its end; virtual time unless measured.
+    pub elapsed: Duration,
 }
 
 /// What users can see of a run.
@@ -145,6 +151,11 @@ impl Simulation {
         runtime.block_on(self.drive())
     }
 
+    /// Runs to the end in real time on this runtime, for benches.
+    pub async fn measure(self) -> Run {
+        self.drive().await
+    }
+
     async fn drive(self) -> Run {
         let clock =
             Clock::simulated(jiff::Timestamp::from_second(1_767_225_600).unwrap_or_default());
@@ -184,6 +195,7 @@ impl Simulation {
             });
         }
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
+        let began = tokio::time::Instant::now();
         let created = api
             .create(&PostParams::default(), &self.workflow)
             .await
@@ -234,6 +246,8 @@ impl Simulation {
                 describe(&api, &name, &records).await
             );
         };
+        let elapsed = began.elapsed();
+        let (status_writes, calls) = faults.counts();
         tasks.shutdown().await;
         Run {
             phase,
@@ -241,6 +255,9 @@ impl Simulation {
             pods: faults.pods(),
             effects: faults.effects(),
             restarts,
+            status_writes,
+            calls,
+            elapsed,
         }
     }
 }
@@ -290,4 +307,52 @@ async fn end_of(api: &Api<FlyteWorkflow>, name: &str) -> WorkflowPhase {
             Some(Ok(_) | Err(_)) => {}
         }
     }
+}
+
+/// How long the cluster alone takes for `depth` rounds of `width` pods, each round begun when the one before has
+/// ended: what no engine can beat.
+pub async fn floor(width: usize, depth: usize) -> Duration {
+    let cluster = Cluster::new(NoStore, ClusterOptions::default())
+        .await
+        .expect("an empty cluster starts");
+    let client = cluster.client();
+    prepare(&client).await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(node::run(client.clone(), Arc::new(InMemory::new())));
+    let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
+    let mut events = watcher::watcher(api.clone(), watcher::Config::default())
+        .default_backoff()
+        .boxed();
+    let began = tokio::time::Instant::now();
+    for round in 0..depth {
+        let creations = (0..width).map(|index| {
+            let pod: Pod = serde_json::from_value(serde_json::json!({
+                "metadata": { "name": format!("pod-{round}-{index}") },
+                "spec": { "containers": [{ "name": "main", "image": "i", "args": ["ok", "x"] }] },
+            }))
+            .expect("a pod of one container is valid");
+            let api = api.clone();
+            async move { api.create(&PostParams::default(), &pod).await }
+        });
+        futures::future::try_join_all(creations)
+            .await
+            .expect("the names are new");
+        let mut ended = std::collections::BTreeSet::new();
+        let prefix = format!("pod-{round}-");
+        while ended.len() < width {
+            let event = events.next().await;
+            let Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) = event
+            else {
+                continue;
+            };
+            let name = pod.metadata.name.unwrap_or_default();
+            let phase = pod.status.and_then(|status| status.phase);
+            if name.starts_with(&prefix) && phase.as_deref() == Some("Succeeded") {
+                ended.insert(name);
+            }
+        }
+    }
+    let elapsed = began.elapsed();
+    tasks.shutdown().await;
+    elapsed
 }

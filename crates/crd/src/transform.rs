@@ -1,11 +1,10 @@
 //! From a compiled closure to the first version of the resource (spec 08 A15, 03 §4.1-4.6).
 
 mod node;
-mod strip;
 
 use std::collections::BTreeMap;
 
-use flyte_core::duration;
+use flyte_core::{duration, types};
 use flyte_idl::{
     core::{
         CompiledWorkflow, CompiledWorkflowClosure, LiteralMap, TaskTemplate,
@@ -97,7 +96,9 @@ pub fn graph(closure: &CompiledWorkflowClosure) -> Result<Graph, BuildError> {
             .template
             .clone()
             .ok_or_else(|| BuildError::required("root", "task template"))?;
-        strip::interface(template.interface.as_mut());
+        if let Some(interface) = &mut template.interface {
+            types::strip(interface);
+        }
         let key = template.id.as_ref().map(prototext).unwrap_or_default();
         tasks.insert(key, Proto(template));
     }
@@ -233,7 +234,9 @@ impl Builder<'_> {
             None => None,
         };
         let mut interface = template.interface.clone();
-        strip::interface(interface.as_mut());
+        if let Some(interface) = &mut interface {
+            types::strip(interface);
+        }
         let id = template.id.clone().unwrap_or_default();
         let lists = |edges: &BTreeMap<String, flyte_idl::core::connection_set::IdList>| {
             edges

@@ -21,14 +21,24 @@ pub fn main() -> ExitCode {
     if arguments.nth(1).is_some_and(|first| first == SUPERVISOR) {
         return flyte_local::supervisor::main(arguments);
     }
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == "admin")
-    {
-        let arguments = std::env::args_os().skip(2);
-        return flyte_admin::cli::main(std::iter::once("flyteadmin".into()).chain(arguments));
+    if let Some(code) = service() {
+        return code;
     }
     run(&command().get_matches())
+}
+
+/// Services whose command lines are their own; `flyte X …` is what the binary of X is.
+fn service() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next()?;
+    let with_name = |name: &str| std::iter::once(name.into()).chain(arguments);
+    Some(match first.to_str()? {
+        "admin" => flyte_admin::cli::main(with_name("flyteadmin")),
+        "datacatalog" => flyte_datacatalog::cli::main(with_name("datacatalog")),
+        "scheduler" => flyte_scheduler::cli::main(with_name("flytescheduler")),
+        "copilot" => flyte_copilot::cli::main(with_name("flyte-copilot")),
+        _ => return None,
+    })
 }
 
 fn run(matches: &ArgMatches) -> ExitCode {
@@ -39,6 +49,7 @@ fn run(matches: &ArgMatches) -> ExitCode {
         Some(("start", inner)) => asynchronously(standalone::start(inner.clone())),
         Some(("platform", inner)) => asynchronously(embedded::platform(options(inner))),
         Some(("propeller", inner)) => flyte_propeller::cli::run(inner),
+        Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
         Some(("config", inner)) => standalone::sections().run_config(inner),
         Some(("completion", inner)) => {
             if let Some(shell) = inner.get_one::<Shell>("shell") {
@@ -122,6 +133,10 @@ fn command() -> Command {
         .subcommand(platform)
         .subcommand(flyte_admin::cli::command().name("admin"))
         .subcommand(flyte_propeller::cli::command("propeller"))
+        .subcommand(flyte_datacatalog::cli::command().name("datacatalog"))
+        .subcommand(flyte_scheduler::cli::command().name("scheduler"))
+        .subcommand(flyte_copilot::cli::command().name("copilot"))
+        .subcommand(flyte_webhook::cli::command())
         .subcommand(completion)
 }
 

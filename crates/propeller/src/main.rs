@@ -3,5 +3,11 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    flyte_propeller::cli::run(&flyte_propeller::cli::command("flytepropeller").get_matches())
+    let command =
+        flyte_propeller::cli::command("flytepropeller").subcommand(flyte_webhook::cli::command());
+    let matches = command.get_matches();
+    match matches.subcommand() {
+        Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
+        _ => flyte_propeller::cli::run(&matches),
+    }
 }

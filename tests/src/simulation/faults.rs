@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use axum::{
@@ -78,6 +81,8 @@ struct Inner {
     effects: watch::Sender<u64>,
     crash: Notify,
     pods: Mutex<BTreeMap<String, u32>>,
+    status_writes: AtomicU64,
+    calls: AtomicU64,
 }
 
 /// What the seam does with one effect.
@@ -96,6 +101,8 @@ impl Faults {
             effects: watch::Sender::new(0),
             crash: Notify::new(),
             pods: Mutex::default(),
+            status_writes: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
         }))
     }
 
@@ -109,6 +116,14 @@ impl Faults {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Writes of workflow resources, and calls of admin.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (
+            self.0.status_writes.load(Ordering::Relaxed),
+            self.0.calls.load(Ordering::Relaxed),
+        )
     }
 
     /// Waits until so many effects have begun.
@@ -193,6 +208,9 @@ pub(super) fn over_cluster(
             if *request.method() == Method::GET {
                 return service.oneshot(request).await;
             }
+            if request.uri().path().contains("/flyteworkflows/") {
+                faults.0.status_writes.fetch_add(1, Ordering::Relaxed);
+            }
             let makes_pod =
                 *request.method() == Method::POST && request.uri().path().ends_with("/pods");
             let counted = faults.clone();
@@ -235,6 +253,7 @@ pub(super) async fn over_http(
     request: Request,
     next: Next,
 ) -> Response {
+    faults.0.calls.fetch_add(1, Ordering::Relaxed);
     faults
         .effect(next.run(request), || {
             tonic::Status::unavailable("a fault of the simulation")

@@ -138,6 +138,24 @@ pub fn chain() -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// `depth` layers of `width` tasks, each after all of the layer before.
+pub fn layers(width: usize, depth: usize) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    for layer in 0..depth {
+        let before: Vec<String> = match layer.checked_sub(1) {
+            None => vec!["start-node".into()],
+            Some(previous) => (0..width)
+                .map(|index| format!("n{previous}-{index}"))
+                .collect(),
+        };
+        let before: Vec<&str> = before.iter().map(String::as_str).collect();
+        for index in 0..width {
+            draft.task(&format!("n{layer}-{index}"), "ok", &before);
+        }
+    }
+    resource(draft.workflow())
+}
+
 /// Two tasks between one and one, one of which is tried three times.
 pub fn diamond_with_retries() -> FlyteWorkflow {
     let mut draft = Draft::default();
