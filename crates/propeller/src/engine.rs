@@ -410,12 +410,12 @@ impl Controller {
     }
 
     fn pod_changed(&mut self, pod: Pod) {
+        // First the cache, then its owner: an owner that looks before the cache knows the change sees it never.
+        let pod = self.pods.put(pod);
         let known = self.wake_owner(&pod);
         if !known && self.unsynced.is_none() {
             self.adopt_or_release(&pod);
         }
-        self.pods.put(pod);
-        // The cache must know the pod before its owner looks.
     }
 
     /// Wakes the workflow that owns a pod; false when it is not under way.

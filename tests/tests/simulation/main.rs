@@ -117,3 +117,24 @@ fn one_seed_gives_one_run() {
     assert_eq!(one.visible(), other.visible());
     assert_eq!((one.effects, one.restarts), (other.effects, other.restarts));
 }
+
+/// In real time on several threads: an actor that was woken before the pod cache knew why waited for ever.
+#[test]
+fn no_change_of_a_pod_is_lost_between_threads() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .expect("threads are to be had");
+    for _ in 0..5 {
+        let simulation = Simulation::new(graphs::layers(50, 1));
+        let run = runtime
+            .block_on(async {
+                tokio::time::timeout(std::time::Duration::from_secs(60), simulation.measure()).await
+            })
+            .expect("fifty pods that end at once take less than a minute");
+        check(&run, "fifty tasks");
+        assert_eq!(run.phase, WorkflowPhase::Success);
+        assert_eq!(run.pods.len(), 50);
+    }
+}

@@ -23,9 +23,11 @@ impl PodCache {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn put(&self, pod: Pod) {
-        let pod = trimmed(pod);
-        self.with(|pods| pods.insert(id(&pod), Arc::new(pod)));
+    /// Remembers the pod, cut down, and returns what it remembers.
+    pub(super) fn put(&self, pod: Pod) -> Arc<Pod> {
+        let pod = Arc::new(trimmed(pod));
+        self.with(|pods| pods.insert(id(&pod), pod.clone()));
+        pod
     }
 
     pub(super) fn remove(&self, pod: &Pod) {
