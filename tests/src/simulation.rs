@@ -57,6 +57,7 @@ pub struct Simulation {
     workflow: FlyteWorkflow,
     plan: Plan,
     delete_after: Option<u64>,
+    object_bytes: Option<usize>,
 }
 
 /// What a run left behind.
@@ -121,6 +122,7 @@ impl Simulation {
             workflow,
             plan: Plan::default(),
             delete_after: None,
+            object_bytes: None,
         }
     }
 
@@ -135,6 +137,14 @@ impl Simulation {
     #[must_use]
     pub fn deleted_after(mut self, effects: u64) -> Self {
         self.delete_after = Some(effects);
+        self
+    }
+
+    /// The API server takes no object that is larger than the workflow at its beginning by more than this.
+    #[must_use]
+    pub fn with_room_for(mut self, bytes: usize) -> Self {
+        let size = serde_json::to_vec(&self.workflow).map_or(0, |bytes| bytes.len());
+        self.object_bytes = Some(size + bytes);
         self
     }
 
@@ -165,6 +175,9 @@ impl Simulation {
             random: Arc::new(move || {
                 u128::from(counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) << 64
             }),
+            object_bytes: self
+                .object_bytes
+                .unwrap_or(ClusterOptions::default().object_bytes),
             ..ClusterOptions::default()
         };
         let cluster = Cluster::new(NoStore, options)

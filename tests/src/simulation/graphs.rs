@@ -236,6 +236,15 @@ pub fn endless() -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// `count` tasks side by side that never end by themselves.
+pub fn waiting(count: usize) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    for index in 0..count {
+        draft.task(&format!("n{index}"), "stay", &["start-node"]);
+    }
+    resource(draft.workflow())
+}
+
 /// Up to nine tasks with random edges, retries and failures; always the same for one seed.
 pub fn random(seed: u64) -> FlyteWorkflow {
     let mut random = StdRng::seed_from_u64(seed);

@@ -118,6 +118,27 @@ fn one_seed_gives_one_run() {
     assert_eq!((one.effects, one.restarts), (other.effects, other.restarts));
 }
 
+/// The reference tries for ever (flyteorg/flyte #4349).
+#[test]
+fn a_status_that_outgrows_the_api_server_fails_its_workflow() {
+    let run = Simulation::new(graphs::waiting(12))
+        .with_room_for(3_000)
+        .run();
+    check(&run, "no room");
+    assert_eq!(run.phase, WorkflowPhase::Failed);
+    let visible = run.visible();
+    assert_eq!(
+        visible.workflow,
+        ("FAILED".to_owned(), "WorkflowTooLarge".to_owned())
+    );
+    let open: Vec<_> = visible
+        .nodes
+        .iter()
+        .filter(|(_, phase)| phase.as_str() == "RUNNING")
+        .collect();
+    assert!(open.is_empty(), "{open:?}");
+}
+
 /// In real time on several threads: an actor that was woken before the pod cache knew why waited for ever.
 #[test]
 fn no_change_of_a_pod_is_lost_between_threads() {

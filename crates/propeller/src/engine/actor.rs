@@ -57,6 +57,8 @@ struct Seen {
     version: String,
     finalizers: Vec<String>,
     status: Value,
+    /// The status has outgrown the API server; only its end will be written.
+    unwritable: bool,
 }
 
 impl Actor {
@@ -98,7 +100,9 @@ impl Actor {
             };
             let end = match machine {
                 Ok(machine) => self.drive(machine, seen).await,
-                Err((execution, message)) => self.fail_unreadable(execution, message, seen).await,
+                Err((execution, message)) => {
+                    Box::pin(self.fail_unreadable(execution, message, seen)).await
+                }
             };
             match end {
                 End::Done => return,
@@ -210,21 +214,38 @@ impl Actor {
 
     /// Writes what changed, then deletes what is no longer needed. Some end when the workflow is over.
     async fn write(&self, machine: &mut Machine, seen: &mut Seen, now: Timestamp) -> Option<End> {
-        if let Some(patch) = machine.take_patch(&seen.finalizers, now) {
-            match self.patch(&patch, seen).await {
-                Written::Yes => {}
-                Written::Gone => return Some(End::Done),
-                Written::Foreign => return Some(End::StartOver),
+        let mut patch = machine.take_patch(&seen.finalizers, now)?;
+        if seen.unwritable {
+            if !patch.terminal {
+                return None;
             }
-            self.metrics.writes.inc();
-            for pod in machine.take_deletions() {
-                self.world.delete_pod(&self.key.namespace, &pod).await;
-            }
-            if patch.terminal {
-                return Some(End::Done);
+            // What is known of nodes does not fit; that the workflow has ended, and why, does.
+            if let Some(status) = patch.body.get_mut("status").and_then(Value::as_object_mut) {
+                status.remove("nodeStatus");
             }
         }
-        None
+        match self.patch(&patch, seen).await {
+            Written::Yes => {}
+            Written::Gone => return Some(End::Done),
+            Written::Foreign => return Some(End::StartOver),
+            Written::TooLarge => {
+                seen.unwritable = true;
+                machine.give_up(ExecutionError {
+                    code: "WorkflowTooLarge".into(),
+                    message: "the status of the workflow is larger than the API server takes; run fewer nodes in one \
+                              workflow, or move some into a launch plan"
+                        .into(),
+                    kind: ErrorKind::System.into(),
+                    ..ExecutionError::default()
+                });
+                return None;
+            }
+        }
+        self.metrics.writes.inc();
+        for pod in machine.take_deletions() {
+            self.world.delete_pod(&self.key.namespace, &pod).await;
+        }
+        patch.terminal.then_some(End::Done)
     }
 
     /// One merge patch with the resource version as precondition.
@@ -248,10 +269,14 @@ impl Actor {
                 .await
             {
                 Ok(object) => {
-                    *seen = Seen::of(&object);
+                    *seen = Seen {
+                        unwritable: seen.unwritable,
+                        ..Seen::of(&object)
+                    };
                     return Written::Yes;
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => return Written::Gone,
+                Err(kube::Error::Api(status)) if is_too_large(&status) => return Written::TooLarge,
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     self.metrics.conflicts.inc();
                     let Some(object) = self.read().await else {
@@ -262,7 +287,10 @@ impl Actor {
                         return Written::Foreign;
                     }
                     // Only metadata moved, by a label or the deletion that we are about to hear of.
-                    *seen = fresh;
+                    *seen = Seen {
+                        unwritable: seen.unwritable,
+                        ..fresh
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), ?wait, "cannot write status, trying again");
@@ -335,7 +363,7 @@ impl Actor {
             )
             .await
         {
-            Written::Yes | Written::Gone => End::Done,
+            Written::Yes | Written::Gone | Written::TooLarge => End::Done,
             Written::Foreign => End::StartOver,
         }
     }
@@ -345,6 +373,12 @@ enum Written {
     Yes,
     Gone,
     Foreign,
+    TooLarge,
+}
+
+/// The API server, or the etcd behind it, takes no object of this size (spec 04 §3.2).
+fn is_too_large(status: &kube::core::Status) -> bool {
+    status.code == 413 || status.message.contains("etcdserver: request is too large")
 }
 
 impl Seen {
@@ -353,6 +387,7 @@ impl Seen {
             version: object.resource_version().unwrap_or_default(),
             finalizers: object.finalizers().to_vec(),
             status: object.data.get("status").cloned().unwrap_or(Value::Null),
+            unwritable: false,
         }
     }
 }

@@ -912,6 +912,11 @@ impl Machine {
         }
     }
 
+    /// Ends the workflow as failed, whatever its nodes are doing: they are aborted.
+    pub fn give_up(&mut self, error: ExecutionError) {
+        self.fail_workflow(error);
+    }
+
     /// Nodes have ended, or the workflow could not even begin.
     fn fail_workflow(&mut self, error: ExecutionError) {
         if matches!(
