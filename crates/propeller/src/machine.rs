@@ -13,9 +13,11 @@
 //! overlap. When no job is left the machine is quiescent and [`Machine::take_patch`] has what is to be written.
 //! The cost of a wake-up is that of the nodes it marks, not of the graph.
 
+mod ends;
 mod graph;
 mod persist;
 mod run;
+mod workflow;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

@@ -271,7 +271,7 @@ impl Machine {
                 remaining += 1;
             }
             if matches!(node.status.phase, NodePhase::Failed | NodePhase::TimedOut) {
-                failure = Some(super::run::failure_of(node));
+                failure = Some(super::ends::failure_of(node));
             }
         }
         if let Some(graph) = self.graphs.get_mut(graph) {
