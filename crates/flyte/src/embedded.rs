@@ -116,7 +116,7 @@ pub(crate) async fn platform(options: Options) -> anyhow::Result<()> {
     ));
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("embedded platform", platform.run());
-    spawn_signals(&mut tasks, &stop);
+    cli::stop_on_signals(&mut tasks);
     Ok(tasks
         .run_until_stopped(GRACE + Duration::from_secs(5))
         .await?)
@@ -208,7 +208,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     )?;
     let (mut engine_ready, mut admin_ready) = (engine.readiness(), admin.readiness());
     tasks.spawn("engine", engine.run(stop.child_token()));
-    spawn_signals(&mut tasks, &stop);
+    cli::stop_on_signals(&mut tasks);
 
     let node = prepared.node_text();
     let kubeconfig = platform.kubeconfig().display().to_string();
@@ -286,15 +286,8 @@ impl Prepared {
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), surroundings.get(name)?.to_owned())))
         .collect();
-        environment.extend([
-            (
-                "FLYTE_PLATFORM_URL".to_owned(),
-                format!("localhost:{}", options.http_port),
-            ),
-            ("FLYTE_PLATFORM_INSECURE".to_owned(), "true".to_owned()),
-            // Logs are followed while a task runs.
-            ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
-        ]);
+        // Logs are followed while a task runs.
+        environment.push(("PYTHONUNBUFFERED".to_owned(), "1".to_owned()));
         let clock = Clock::system();
         let node = KubeletOptions {
             node_name: "flyte-local".into(),
@@ -448,19 +441,6 @@ fn plugins_config(base: &str, http_port: u16) -> PluginsConfig {
 /// False when the one who would say so is gone.
 async fn became_true(watched: &mut tokio::sync::watch::Receiver<bool>) -> bool {
     watched.wait_for(|ready| *ready).await.is_ok()
-}
-
-fn spawn_signals(tasks: &mut Tasks, stop: &CancellationToken) {
-    let asked = stop.clone();
-    tasks.spawn("signals", async move {
-        tokio::select! {
-            () = asked.cancelled() => Ok(()),
-            heard = cli::asked_to_stop() => {
-                asked.cancel();
-                heard
-            }
-        }
-    });
 }
 
 struct Announcement<'a> {

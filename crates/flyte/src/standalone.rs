@@ -215,12 +215,6 @@ pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
         );
         tasks.spawn("engine", engine.run(stop.child_token()));
     }
-    let asked = stop.clone();
-    tasks.spawn("signals", async move {
-        tokio::select! {
-            () = asked.cancelled() => Ok(()),
-            heard = cli::asked_to_stop() => { asked.cancel(); heard }
-        }
-    });
+    cli::stop_on_signals(&mut tasks);
     Ok(tasks.run_until_stopped(GRACE).await?)
 }

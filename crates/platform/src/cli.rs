@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCod
 use clap::{Arg, ArgMatches, Command};
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::Tasks;
 use crate::config::{self, Config, ConfigError, Shape, Sources};
 
 /// The sections that a service reads.
@@ -257,6 +258,20 @@ pub async fn asked_to_stop() -> std::io::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// Stops `tasks` when the process is asked to end.
+pub fn stop_on_signals(tasks: &mut Tasks) {
+    let stop = tasks.stop_token();
+    tasks.spawn("signals", async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            heard = asked_to_stop() => {
+                stop.cancel();
+                heard
+            }
+        }
+    });
 }
 
 #[cfg(test)]

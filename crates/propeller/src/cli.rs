@@ -151,12 +151,6 @@ async fn serve(matches: &ArgMatches) -> anyhow::Result<()> {
         server::serve(listener, None, router, stop.child_token(), GRACE),
     );
     tasks.spawn("engine", engine.run(stop.child_token()));
-    let asked = stop.clone();
-    tasks.spawn("signals", async move {
-        tokio::select! {
-            () = asked.cancelled() => Ok(()),
-            heard = cli::asked_to_stop() => { asked.cancel(); heard }
-        }
-    });
+    cli::stop_on_signals(&mut tasks);
     Ok(tasks.run_until_stopped(GRACE).await?)
 }

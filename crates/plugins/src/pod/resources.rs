@@ -95,22 +95,32 @@ pub(super) fn merge(container: &mut Container, context: &TaskContext<'_>, config
     for name in names(requests, limits, config) {
         let platform_request = platform(context, &name, Side::Request);
         let platform_limit = platform(context, &name, Side::Limit);
-        let mut request = get(requests, &name);
-        let mut limit = get(limits, &name);
-        if is_zero(request.as_ref()) {
-            request = if is_zero(limit.as_ref()) {
-                platform_request
-            } else {
-                limit.clone()
-            };
-        }
-        if is_zero(limit.as_ref()) {
-            limit.clone_from(&request);
-        }
-        range(&mut request, &mut limit, platform_limit.as_ref());
+        let (request, limit) = assigned(
+            (get(requests, &name), get(limits, &name)),
+            (platform_request, platform_limit.as_ref()),
+        );
         set(requests, &name, request);
         set(limits, &name, limit);
     }
+}
+
+/// Request and limit of the primary container: each stands in for the other, then the platform's for both.
+fn assigned(
+    (request, limit): (Option<Quantity>, Option<Quantity>),
+    (platform_request, platform_limit): (Option<Quantity>, Option<&Quantity>),
+) -> (Option<Quantity>, Option<Quantity>) {
+    let mut request = match request {
+        Some(request) if !request.is_zero() => Some(request),
+        _ if is_zero(limit.as_ref()) => platform_request,
+        _ => limit.clone(),
+    };
+    let mut limit = if is_zero(limit.as_ref()) {
+        request.clone()
+    } else {
+        limit
+    };
+    range(&mut request, &mut limit, platform_limit);
+    (request, limit)
 }
 
 /// Other containers: only kept within bounds.
@@ -213,19 +223,11 @@ mod tests {
             (40, 50, (20, 20)),
         ] {
             let quantity = |amount: i64| (amount != 0).then(|| Quantity::whole(amount));
-            let (mut got_request, mut got_limit) = (quantity(request), quantity(limit));
-            if is_zero(got_request.as_ref()) {
-                got_request = if is_zero(got_limit.as_ref()) {
-                    quantity(10)
-                } else {
-                    got_limit.clone()
-                };
-            }
-            if is_zero(got_limit.as_ref()) {
-                got_limit.clone_from(&got_request);
-            }
-            range(&mut got_request, &mut got_limit, quantity(20).as_ref());
-            let found = (got_request.unwrap().value(), got_limit.unwrap().value());
+            let (request_got, limit_got) = assigned(
+                (quantity(request), quantity(limit)),
+                (quantity(10), quantity(20).as_ref()),
+            );
+            let found = (request_got.unwrap().value(), limit_got.unwrap().value());
             assert_eq!(found, expected, "{request}, {limit}");
         }
     }
