@@ -1,5 +1,6 @@
 //! From an attempt to its pod (spec 05 §4.3, §6).
 
+mod base;
 mod environment;
 mod placement;
 mod resources;
@@ -13,11 +14,13 @@ use flyte_idl::{
     json::{self, Codec},
 };
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec},
+    api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::Deserialize;
 use serde_json::Value;
+
+pub use base::{TemplateName, template_name};
 
 use crate::{
     Plugin, TaskContext,
@@ -25,6 +28,7 @@ use crate::{
     secrets,
     template::{self, TemplateError},
 };
+use base::{Base, Role};
 
 /// Names the container whose end is the task's end.
 pub const PRIMARY_ANNOTATION: &str = "primary_container_name";
@@ -75,60 +79,67 @@ pub fn needs_task_template(context: &TaskContext<'_>) -> bool {
     }
 }
 
+/// What was read for a pod before it is built.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Supplies<'a> {
+    /// The task's inputs, where [`needs_inputs`] asks for them.
+    pub inputs: Option<&'a LiteralMap>,
+    /// The PodTemplate that [`template_name`] names.
+    pub template: Option<&'a PodTemplateSpec>,
+}
+
 /// The pod of one attempt.
 pub fn build(
     context: &TaskContext<'_>,
     plugin: Plugin,
-    inputs: Option<&LiteralMap>,
+    supplies: Supplies<'_>,
     config: &PluginsConfig,
 ) -> Result<Pod, BuildError> {
     let Raw {
         mut spec,
         primary,
         labels: own_labels,
-        annotations: mut own_annotations,
+        annotations: own_annotations,
     } = raw(context, plugin, config)?;
-    if !spec
-        .containers
-        .iter()
-        .any(|container| container.name == primary)
-    {
-        return Err(BuildError::BadTask(format!(
-            "primary container {primary:?} is not among the pod's containers"
-        )));
-    }
+    outputs_are_written_by_the_task(context)?;
+    let base = Base::new(supplies.template);
+    primary_of(&mut spec, &primary)?;
     for container in spec.init_containers.iter_mut().flatten() {
-        prepare(container, context, inputs, config)?;
-        resources::merge(container, context, config);
+        prepare(container, context, supplies.inputs, config)?;
+        let template = base.resources(&container.name, Role::Init);
+        resources::merge(container, template, context, config);
     }
     for container in &mut spec.containers {
-        prepare(container, context, inputs, config)?;
+        prepare(container, context, supplies.inputs, config)?;
         if container.name == primary {
-            resources::merge(container, context, config);
+            let template = base.resources(&container.name, Role::Primary);
+            resources::merge(container, template, context, config);
         } else {
-            resources::within_range(container, context);
+            let template = base.resources(&container.name, Role::Other);
+            resources::within_range(container, template, context);
         }
     }
     placement::apply(&mut spec, context, config);
-    if let Some(container) = spec
-        .containers
-        .iter_mut()
-        .find(|container| container.name == primary)
-    {
-        if container.security_context.is_none() {
-            container
-                .security_context
-                .clone_from(&config.k8s.default_security_context);
-        }
-        if !context.container_image.is_empty() {
-            container.image = Some(context.container_image.to_owned());
-        }
+    let container = primary_of(&mut spec, &primary)?;
+    if container.security_context.is_none() {
+        container
+            .security_context
+            .clone_from(&config.k8s.default_security_context);
     }
+    let mut spec = base.under(spec, &primary)?;
     placement::accelerators(&mut spec, context, config);
     placement::shared_memory(&mut spec, &primary, context)?;
+    if !context.container_image.is_empty() {
+        primary_of(&mut spec, &primary)?.image = Some(context.container_image.to_owned());
+    }
+    let template = base.metadata();
+    let mut labels = template.labels.unwrap_or_default();
+    labels.extend(own_labels);
+    let mut annotations = template.annotations.unwrap_or_default();
+    annotations.extend(own_annotations);
     let single = spec.containers.len() == 1 && context.template.r#type != "raw-container";
     if plugin == Plugin::Sidecar || single {
-        own_annotations.insert(PRIMARY_ANNOTATION.to_owned(), primary);
+        annotations.insert(PRIMARY_ANNOTATION.to_owned(), primary);
     }
     if spec
         .service_account_name
@@ -142,10 +153,50 @@ pub fn build(
             .filter(|account| !account.is_empty());
     }
     Ok(Pod {
-        metadata: metadata(context, own_labels, own_annotations, config),
+        metadata: metadata(context, labels, annotations, config),
         spec: Some(spec),
         status: None,
     })
+}
+
+/// Outputs that the data sidecar would collect from a folder (spec 05 §7) would never come.
+fn outputs_are_written_by_the_task(context: &TaskContext<'_>) -> Result<(), BuildError> {
+    let data = match &context.template.target {
+        Some(Target::Container(container)) => container.data_config.as_ref(),
+        Some(Target::K8sPod(pod)) => pod.data_config.as_ref(),
+        Some(Target::Sql(_)) | None => None,
+    };
+    let outputs = context
+        .template
+        .interface
+        .as_ref()
+        .and_then(|interface| interface.outputs.as_ref())
+        .map(|outputs| {
+            outputs
+                .variables
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+        })
+        .unwrap_or_default();
+    if data.is_some_and(|data| data.enabled) && !outputs.is_empty() {
+        return Err(BuildError::BadTask(format!(
+            "outputs {outputs:?} are files that flyte-copilot collects, and it is not built into this version; \
+             write them from the task, or declare none"
+        )));
+    }
+    Ok(())
+}
+
+fn primary_of<'a>(spec: &'a mut PodSpec, primary: &str) -> Result<&'a mut Container, BuildError> {
+    spec.containers
+        .iter_mut()
+        .find(|container| container.name == primary)
+        .ok_or_else(|| {
+            BuildError::BadTask(format!(
+                "primary container {primary:?} is not among the pod's containers"
+            ))
+        })
 }
 
 /// The pod's name and labels without building it, for finding and deleting it.

@@ -228,7 +228,7 @@ fn every_recorded_pod_of_a_plain_task_is_reproduced() {
         } else {
             Plugin::Container
         };
-        let built: Pod = pod::build(&context, plugin, None, &config())
+        let built: Pod = pod::build(&context, plugin, pod::Supplies::default(), &config())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut built = serde_json::to_value(&built).unwrap();
         built["apiVersion"] = "v1".into();

@@ -80,8 +80,13 @@ fn quantities(
     Ok(found)
 }
 
-/// The primary and init containers: overrides win, then missing values are assigned from the platform's.
-pub(super) fn merge(container: &mut Container, context: &TaskContext<'_>, config: &PluginsConfig) {
+/// The primary and init containers: overrides win, then missing values come from the PodTemplate, then from the platform.
+pub(super) fn merge(
+    container: &mut Container,
+    template: Option<&ResourceRequirements>,
+    context: &TaskContext<'_>,
+    config: &PluginsConfig,
+) {
     let resources = container.resources.get_or_insert_default();
     let requests = resources.requests.get_or_insert_default();
     let limits = resources.limits.get_or_insert_default();
@@ -92,6 +97,7 @@ pub(super) fn merge(container: &mut Container, context: &TaskContext<'_>, config
             list.insert(config.k8s.gpu_resource_name.clone(), gpus);
         }
     }
+    fill(requests, limits, template);
     for name in names(requests, limits, config) {
         let platform_request = platform(context, &name, Side::Request);
         let platform_limit = platform(context, &name, Side::Limit);
@@ -124,10 +130,15 @@ fn assigned(
 }
 
 /// Other containers: only kept within bounds.
-pub(super) fn within_range(container: &mut Container, context: &TaskContext<'_>) {
+pub(super) fn within_range(
+    container: &mut Container,
+    template: Option<&ResourceRequirements>,
+    context: &TaskContext<'_>,
+) {
     let resources = container.resources.get_or_insert_default();
     let requests = resources.requests.get_or_insert_default();
     let limits = resources.limits.get_or_insert_default();
+    fill(requests, limits, template);
     let mut present: Vec<String> = vec![CPU.into(), MEMORY.into()];
     for name in [EPHEMERAL_STORAGE, GPU] {
         if requests.contains_key(name) || limits.contains_key(name) {
@@ -144,6 +155,28 @@ pub(super) fn within_range(container: &mut Container, context: &TaskContext<'_>)
         );
         set(requests, &name, request);
         set(limits, &name, limit);
+    }
+}
+
+/// What the container leaves open, the template may say.
+fn fill(
+    requests: &mut Quantities,
+    limits: &mut Quantities,
+    template: Option<&ResourceRequirements>,
+) {
+    for (list, of_template) in [
+        (
+            requests,
+            template.and_then(|template| template.requests.as_ref()),
+        ),
+        (
+            limits,
+            template.and_then(|template| template.limits.as_ref()),
+        ),
+    ] {
+        for (name, quantity) in of_template.into_iter().flatten() {
+            list.entry(name.clone()).or_insert_with(|| quantity.clone());
+        }
     }
 }
 

@@ -38,7 +38,11 @@ impl World {
             .await?;
         }
         let plugins = &view.run.settings.plugins;
-        let built = match pod::build(&context, attempt.plugin, inputs.as_deref(), plugins) {
+        let supplies = pod::Supplies {
+            inputs: inputs.as_deref(),
+            template: None,
+        };
+        let built = match pod::build(&context, attempt.plugin, supplies, plugins) {
             Ok(built) => built,
             Err(error) => {
                 return Ok(PhaseInfo::permanent(
