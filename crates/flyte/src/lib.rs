@@ -1,7 +1,7 @@
 //! All Flyte services in one process, or any one of them by subcommand.
 
 pub mod cli;
-mod embedded;
+pub mod embedded;
 mod guard;
 mod lock;
 mod pages;
