@@ -134,95 +134,117 @@ pub(crate) enum Verdict {
     Waits(Turn, String),
 }
 
-struct Waiting {
-    request: Request,
-    told: Option<String>,
-}
-
 /// The machine's cores and memory, who holds them and who waits for them.
+///
+/// A decision costs what it admits and what is new, not how many wait.
 pub(crate) struct Scheduling {
     capacity: Amount,
+    free: Amount,
     held: HashMap<String, Amount>,
-    waiting: BTreeMap<Turn, Waiting>,
+    /// Who waits for room, in the order of admission.
+    waiting: BTreeMap<Turn, Amount>,
+    /// Who came since the last decision.
+    new: Vec<(Turn, Request)>,
+    /// By uid, all who wait, also those whom this machine is too small for.
+    turns: HashMap<String, Turn>,
 }
 
 impl Scheduling {
     pub(crate) fn new(capacity: Amount) -> Self {
         Self {
             capacity,
+            free: capacity,
             held: HashMap::new(),
             waiting: BTreeMap::new(),
+            new: Vec::new(),
+            turns: HashMap::new(),
         }
-    }
-
-    fn free(&self) -> Amount {
-        self.held
-            .values()
-            .fold(self.capacity, |free, held| free.minus(*held))
     }
 
     /// A pod that runs here already.
     pub(crate) fn hold(&mut self, uid: &str, request: &Request) {
-        self.held.insert(uid.to_owned(), request.amount);
+        self.unqueue(uid);
+        let before = self.held.insert(uid.to_owned(), request.amount);
+        self.free = self
+            .free
+            .plus(before.unwrap_or_default())
+            .minus(request.amount);
     }
 
     /// A pod that wants to run. Knowing it already changes nothing.
     pub(crate) fn enqueue(&mut self, turn: Turn, request: Request) {
-        if !self.held.contains_key(&turn.uid) {
-            self.waiting.entry(turn).or_insert(Waiting {
-                request,
-                told: None,
-            });
+        if !self.held.contains_key(&turn.uid) && !self.turns.contains_key(&turn.uid) {
+            self.turns.insert(turn.uid.clone(), turn.clone());
+            self.new.push((turn, request));
         }
     }
 
     /// A pod that is over or gone.
     pub(crate) fn release(&mut self, uid: &str) {
-        self.held.remove(uid);
-        self.waiting.retain(|turn, _| turn.uid != uid);
+        if let Some(amount) = self.held.remove(uid) {
+            self.free = self.free.plus(amount);
+        }
+        self.unqueue(uid);
     }
 
-    /// Admits all whose turn it is. A pod that waits is told so once, and again when the reason is another kind.
+    fn unqueue(&mut self, uid: &str) {
+        if let Some(turn) = self.turns.remove(uid) {
+            self.waiting.remove(&turn);
+            self.new.retain(|(new, _)| *new != turn);
+        }
+    }
+
+    /// Admits all whose turn it is. A pod that waits is told so once, when it comes.
     pub(crate) fn decide(&mut self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        let mut free = self.free();
-        let mut blocked = false;
-        let mut admitted = Vec::new();
-        for (turn, waiting) in &mut self.waiting {
-            let amount = waiting.request.amount;
-            let why = if !waiting.request.others.is_empty() {
-                format!(
-                    "0/1 nodes are available: this machine has no {}; requested {amount}.",
-                    waiting.request.others.join(", ")
-                )
-            } else if !amount.fits(self.capacity) {
-                format!(
-                    "0/1 nodes are available: the pod is larger than the machine: requested {amount}, available {}.",
-                    self.capacity
-                )
-            } else if blocked || !amount.fits(free) {
-                blocked = true;
-                format!(
-                    "0/1 nodes are available: waiting for other pods to end: requested {amount}, available {free} of {}.",
-                    self.capacity
-                )
-            } else {
-                free = free.minus(amount);
-                admitted.push(turn.clone());
-                continue;
-            };
-            if waiting.told.is_none() {
-                waiting.told = Some(why.clone());
-                verdicts.push(Verdict::Waits(turn.clone(), why));
+        let mut fresh = Vec::new();
+        for (turn, request) in std::mem::take(&mut self.new) {
+            match self.never_fits(&request) {
+                Some(why) => verdicts.push(Verdict::Waits(turn, why)),
+                None => {
+                    self.waiting.insert(turn.clone(), request.amount);
+                    fresh.push(turn);
+                }
             }
         }
-        for turn in admitted {
-            if let Some(waiting) = self.waiting.remove(&turn) {
-                self.held.insert(turn.uid.clone(), waiting.request.amount);
-                verdicts.push(Verdict::Admitted(turn));
+        while let Some(first) = self.waiting.first_entry() {
+            if !first.get().fits(self.free) {
+                break;
+            }
+            let (turn, amount) = first.remove_entry();
+            self.turns.remove(&turn.uid);
+            self.free = self.free.minus(amount);
+            self.held.insert(turn.uid.clone(), amount);
+            verdicts.push(Verdict::Admitted(turn));
+        }
+        for turn in fresh {
+            if let Some(amount) = self.waiting.get(&turn) {
+                let why = format!(
+                    "0/1 nodes are available: waiting for other pods to end: requested {amount}, available {} of {}.",
+                    self.free, self.capacity
+                );
+                verdicts.push(Verdict::Waits(turn, why));
             }
         }
         verdicts
+    }
+
+    /// Why this machine, even an idle one, is not enough; none when it is.
+    fn never_fits(&self, request: &Request) -> Option<String> {
+        let amount = request.amount;
+        if !request.others.is_empty() {
+            Some(format!(
+                "0/1 nodes are available: this machine has no {}; requested {amount}.",
+                request.others.join(", ")
+            ))
+        } else if !amount.fits(self.capacity) {
+            Some(format!(
+                "0/1 nodes are available: the pod is larger than the machine: requested {amount}, available {}.",
+                self.capacity
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -274,10 +296,15 @@ mod tests {
             ["p1"],
             "p2 does not fit, and p3 must not overtake it"
         );
-        let Some(Verdict::Waits(waits, why)) = first.first() else {
-            panic!("p2 is told that it waits")
+        let waits = |name: &str| {
+            let told = first.iter().find_map(|verdict| match verdict {
+                Verdict::Waits(turn, why) if turn.name == name => Some(why.as_str()),
+                Verdict::Waits(..) | Verdict::Admitted(_) => None,
+            });
+            told.unwrap_or_else(|| panic!("{name} is told that it waits"))
         };
-        assert_eq!(waits.name, "p2");
+        let why = waits("p2");
+        waits("p3");
         assert_eq!(
             why,
             "0/1 nodes are available: waiting for other pods to end: requested cpu 1 and memory 0, available cpu 500m and \
@@ -290,6 +317,25 @@ mod tests {
         );
         scheduling.release("p1");
         assert_eq!(admitted(&scheduling.decide()), ["p2", "p3"]);
+    }
+
+    #[test]
+    fn room_is_given_back_once_and_a_pod_that_is_gone_no_longer_waits() {
+        let mut scheduling = Scheduling::new(Amount {
+            cpu_millis: 1000,
+            memory: 100,
+        });
+        for second in [1, 2, 3] {
+            scheduling.enqueue(turn(second), cores(1000));
+        }
+        assert_eq!(admitted(&scheduling.decide()), ["p1"]);
+        scheduling.hold("p1", &cores(1000));
+        scheduling.release("p2");
+        assert_eq!(admitted(&scheduling.decide()), [""; 0]);
+        scheduling.release("p1");
+        scheduling.release("p1");
+        scheduling.enqueue(turn(4), cores(1000));
+        assert_eq!(admitted(&scheduling.decide()), ["p3"]);
     }
 
     #[test]
@@ -310,7 +356,7 @@ mod tests {
         let verdicts = scheduling.decide();
         assert_eq!(admitted(&verdicts), ["p3"]);
         let Some(Verdict::Waits(_, why)) = verdicts.first() else {
-            panic!("p1 waits")
+            panic!("p1 waits: {verdicts:?}")
         };
         assert_eq!(
             why,
