@@ -133,7 +133,7 @@ pub async fn list(
     let mut select = entities(resource, project, domain);
     query::restrict(&mut select, &NAMED_ENTITIES, &list.predicates, tx.dialect());
     if let Some(sort) = list.sort {
-        select.order_by(("entities", sort.column.name), query::order(sort.direction));
+        query::order_by(&mut select, ("entities", sort.column.name), sort.direction);
     }
     select.order_by(("entities", "name"), Order::Asc);
     query::page(&mut select, list);
@@ -159,7 +159,7 @@ pub async fn names(
         }
     }
     if let Some(sort) = list.sort {
-        select.order_by(sort.column.name, query::order(sort.direction));
+        query::order_by(&mut select, sort.column.name, sort.direction);
     }
     for column in ["project", "domain", "name"] {
         if list.sort.is_none_or(|sort| sort.column.name != column) {

@@ -92,7 +92,7 @@ pub async fn list(tx: &mut ReadTx, list: &ListQuery) -> Result<Vec<Project>, DbE
     let mut select = query::select("projects", &COLUMNS);
     query::restrict(&mut select, &PROJECTS, &list.predicates, tx.dialect());
     if let Some(sort) = list.sort {
-        select.order_by(("projects", sort.column.name), query::order(sort.direction));
+        query::order_by(&mut select, ("projects", sort.column.name), sort.direction);
     }
     select.order_by(("projects", "identifier"), Order::Asc);
     query::page(&mut select, list);

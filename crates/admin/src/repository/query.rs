@@ -2,8 +2,8 @@
 
 use flyte_platform::sql::Dialect;
 use sea_query::{
-    Cond, Condition, Expr, ExprTrait as _, Func, IntoColumnRef as _, JoinType, LikeExpr, Order,
-    Query, SelectStatement, Value,
+    Cond, Condition, Expr, ExprTrait as _, Func, IntoColumnRef, JoinType, LikeExpr, NullOrdering,
+    Order, Query, SelectStatement, Value,
 };
 
 use crate::domain::lists::{
@@ -34,7 +34,7 @@ pub(crate) fn apply(
     let mut by_id = false;
     if let Some(sort) = query.sort {
         by_id = sort.column.name == "id";
-        select.order_by((primary.table, sort.column.name), order(sort.direction));
+        order_by(select, (primary.table, sort.column.name), sort.direction);
     }
     if !by_id {
         select.order_by((primary.table, "id"), Order::Asc);
@@ -82,11 +82,17 @@ pub(crate) fn restrict(
     }
 }
 
-pub(crate) fn order(direction: Direction) -> Order {
-    match direction {
-        Direction::Descending => Order::Desc,
-        Direction::Ascending => Order::Asc,
-    }
+/// Sorts by a column; NULL is the largest value on both databases, as is PostgreSQL's default.
+pub(crate) fn order_by(
+    select: &mut SelectStatement,
+    column: impl IntoColumnRef,
+    direction: Direction,
+) {
+    let (order, nulls) = match direction {
+        Direction::Descending => (Order::Desc, NullOrdering::First),
+        Direction::Ascending => (Order::Asc, NullOrdering::Last),
+    };
+    select.order_by_with_nulls(column, order, nulls);
 }
 
 /// One tag row of the execution for which all conditions hold. The reference joins by name alone and
@@ -202,7 +208,7 @@ fn text(value: &Value) -> String {
 fn contains_bytes(subject: Expr, value: &Value, dialect: Dialect) -> Expr {
     let value = Expr::val(value.clone());
     match dialect {
-        Dialect::Sqlite => Expr::cust_with_exprs("instr($1, $2) > 0", [subject, value]),
+        Dialect::Sqlite => Expr::cust_with_exprs("instr(?, ?) > 0", [subject, value]),
         Dialect::Postgres => Expr::cust_with_exprs("position($1 in $2) > 0", [value, subject]),
     }
 }

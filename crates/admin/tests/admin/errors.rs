@@ -37,6 +37,28 @@ const DEVIATIONS: &[(&str, &str, &str)] = &[
     ("SetSignal", "wrong type", ""),
 ];
 
+/// RPCs that this version does not have, with the number of their recorded requests: one that is built
+/// without being taken from this list fails the replay.
+const NOT_BUILT: [(&str, usize); 12] = [
+    ("RecoverExecution", 3),
+    ("GetExecutionMetrics", 2),
+    ("ListMatchableAttributes", 1),
+    ("UpdateProjectDomainAttributes", 7),
+    ("GetProjectDomainAttributes", 1),
+    ("DeleteProjectDomainAttributes", 1),
+    ("UpdateProjectAttributes", 1),
+    ("GetProjectAttributes", 1),
+    ("DeleteProjectAttributes", 1),
+    ("UpdateWorkflowAttributes", 1),
+    ("GetWorkflowAttributes", 1),
+    ("DeleteWorkflowAttributes", 1),
+];
+
+fn is_built(rpc: &str) -> bool {
+    let method = rpc.rsplit('/').next().unwrap();
+    NOT_BUILT.iter().all(|(known, _)| *known != method)
+}
+
 fn deviation(rpc: &str, note: &str) -> Option<&'static str> {
     let method = rpc.rsplit('/').next().unwrap();
     DEVIATIONS
@@ -56,7 +78,12 @@ async fn bad_requests_are_answered_as_by_the_reference(store: Store) {
     let world = World::start(store).await;
     seed::all(&world).await;
     let mut wrong = Vec::new();
-    for case in recorded("errors.jsonl") {
+    let cases = recorded("errors.jsonl");
+    for (method, count) in NOT_BUILT {
+        let about = |case: &&serde_json::Value| text(case, "rpc").ends_with(&format!("/{method}"));
+        assert_eq!(cases.iter().filter(about).count(), count, "{method}");
+    }
+    for case in cases {
         let (rpc, note, code) = (text(&case, "rpc"), text(&case, "note"), text(&case, "code"));
         let answer = world.call(rpc, &case["request"]).await;
         let (ours, message, details) = match &answer {
@@ -68,6 +95,7 @@ async fn bad_requests_are_answered_as_by_the_reference(store: Store) {
             ),
         };
         let agrees = match deviation(rpc, note) {
+            _ if !is_built(rpc) => ours == "UNIMPLEMENTED",
             Some("") => true,
             Some(expected) => ours == "INVALID_ARGUMENT" && message == expected,
             None => {
@@ -81,7 +109,8 @@ async fn bad_requests_are_answered_as_by_the_reference(store: Store) {
             }
         };
         // The details of node and task events carry the stored phase, not the event's (spec 01 §24 no. 7).
-        let details_agree = text(&case, "details_hex").is_empty()
+        let details_agree = !is_built(rpc)
+            || text(&case, "details_hex").is_empty()
             || rpc.ends_with("NodeEvent")
             || rpc.ends_with("TaskEvent")
             || details == text(&case, "details_hex");
@@ -98,12 +127,9 @@ async fn bad_requests_are_answered_as_by_the_reference(store: Store) {
 
 async fn an_rpc_of_a_later_version_is_unimplemented(store: Store) {
     let world = World::start(store).await;
-    for rpc in [
-        "flyteidl.service.AdminService/RecoverExecution",
-        "flyteidl.service.AdminService/GetExecutionMetrics",
-        "flyteidl.service.AdminService/UpdateWorkflowAttributes",
-        "flyteidl.service.IdentityService/UserInfo",
-    ] {
+    let methods = NOT_BUILT.map(|(method, _)| format!("flyteidl.service.AdminService/{method}"));
+    let services = ["flyteidl.service.IdentityService/UserInfo".to_owned()];
+    for rpc in methods.iter().chain(&services) {
         let status = world.call(rpc, &serde_json::json!({})).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unimplemented, "{rpc}");
     }

@@ -14,6 +14,8 @@ mod harness;
 #[cfg(test)]
 mod launch_plans;
 #[cfg(test)]
+mod list_world;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod migrations;
