@@ -34,12 +34,14 @@ use crate::inotify::Inotify;
 mod environment;
 mod launch;
 mod logs;
+mod lost;
 mod node;
 mod pod;
 pub(crate) mod processes;
 mod quantity;
 pub(crate) mod record;
 mod scheduling;
+mod sources;
 mod status;
 
 pub use scheduling::Amount;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Binding, ConfigMap, ObjectReference, Pod, Secret};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -16,13 +16,11 @@ use tokio::sync::watch;
 use crate::cluster::time_text;
 use crate::files::{read_json, write_json};
 use crate::kubelet::Shared;
-use crate::kubelet::environment::Sources;
 use crate::kubelet::launch::{LaunchError, Maker, grace_seconds};
 use crate::kubelet::processes::Identity;
-use crate::kubelet::record::{
-    ContainerRecord, ContainerState, Ended, Outcome, Places, Record, Role, Stop,
-};
-use crate::kubelet::status::{Known, NODE_SHUTDOWN, status};
+use crate::kubelet::record::{ContainerState, Places, Record, Stop};
+use crate::kubelet::status::{Known, status};
+use crate::kubelet::{lost, sources};
 
 /// A pod as the kubelet last saw it.
 #[derive(Debug, Clone)]
@@ -234,7 +232,9 @@ impl PodRun {
         let have: Option<crate::kubelet::record::Launch> =
             read_json(&self.places.launch()).unwrap_or(None);
         if have.is_none() {
-            let sources = self.sources(pod).await.map_err(|error| error.to_string())?;
+            let sources = sources::read(&self.shared.client, pod)
+                .await
+                .map_err(|error| error.to_string())?;
             let maker = Maker {
                 options: &self.shared.options,
                 pod,
@@ -273,26 +273,6 @@ impl PodRun {
             .stdout(output)
             .stderr(second)
             .spawn()
-    }
-
-    /// The ConfigMaps and Secrets that the pod names.
-    async fn sources(&self, pod: &Pod) -> Result<Sources, kube::Error> {
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let (config_names, secret_names) = named_sources(pod);
-        let mut sources = Sources::default();
-        let maps: Api<ConfigMap> = Api::namespaced(self.shared.client.clone(), &namespace);
-        for name in config_names {
-            if let Some(map) = maps.get_opt(&name).await? {
-                sources.config_maps.insert(name, map);
-            }
-        }
-        let secrets: Api<Secret> = Api::namespaced(self.shared.client.clone(), &namespace);
-        for name in secret_names {
-            if let Some(secret) = secrets.get_opt(&name).await? {
-                sources.secrets.insert(name, secret);
-            }
-        }
-        Ok(sources)
     }
 
     fn reap(&self, mut child: tokio::process::Child) -> BoxFuture<'static, ()> {
@@ -340,69 +320,9 @@ impl PodRun {
 
     /// Gives a pod that lost its supervisor the record of its end, after ending what is left of it.
     fn write_lost(&self, record: Option<&Record>, why: &str) {
-        let pod = self.pod();
-        let spec = pod.spec.clone().unwrap_or_default();
-        let fresh = || ContainerState::Waiting {
-            reason: "ContainerCreating".to_owned(),
-            message: String::new(),
-        };
-        let inits = spec
-            .init_containers
-            .iter()
-            .flatten()
-            .map(|container| (container, Role::Init));
-        let mains = spec
-            .containers
-            .iter()
-            .map(|container| (container, Role::Main));
-        let containers = inits.chain(mains).map(|(container, role)| {
-            let known = record.and_then(|record| {
-                record
-                    .containers
-                    .iter()
-                    .find(|known| known.name == container.name)
-            });
-            let mut container = known.cloned().unwrap_or_else(|| ContainerRecord {
-                name: container.name.clone(),
-                role,
-                state: fresh(),
-                last: None,
-                restarts: 0,
-            });
-            if let ContainerState::Running {
-                process,
-                started_at,
-            } = &container.state
-            {
-                process.signal_group(Signal::KILL);
-                container.state = ContainerState::Ended(Ended {
-                    exit_code: 137,
-                    signal: None,
-                    reason: "ContainerStatusUnknown".to_owned(),
-                    message: "The container could not be located when the pod was terminated"
-                        .to_owned(),
-                    started_at: started_at.clone(),
-                    finished_at: time_text((self.shared.options.now)()),
-                });
-            }
-            container
-        });
-        let containers = containers.collect();
-        let lost = Identity {
-            pid: 0,
-            start_time: 0,
-            boot: String::new(),
-        };
-        let supervisor = record.map_or(lost, |record| record.supervisor.clone());
-        let outcome = Outcome::Failed(Some((NODE_SHUTDOWN.to_owned(), why.to_owned())));
-        if let Err(error) = write_json(
-            &self.places.record(),
-            &Record {
-                supervisor,
-                containers,
-                outcome,
-            },
-        ) {
+        let now = time_text((self.shared.options.now)());
+        let lost = lost::end(&self.pod(), record, why, &now);
+        if let Err(error) = write_json(&self.places.record(), &lost) {
             tracing::error!(%error, pod = self.name(), "the record of a lost pod cannot be written");
         }
         self.shared.records.refresh(&self.places, &self.uid);
@@ -537,72 +457,6 @@ pub(crate) fn known_uids(root: &std::path::Path) -> io::Result<Vec<String>> {
         uids.push(entry?.file_name().to_string_lossy().into_owned());
     }
     Ok(uids)
-}
-
-/// Names of the ConfigMaps and Secrets that environment and volumes of a pod read.
-fn named_sources(pod: &Pod) -> (Vec<String>, Vec<String>) {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let (mut maps, mut secrets) = (Vec::new(), Vec::new());
-    for container in spec
-        .init_containers
-        .iter()
-        .flatten()
-        .chain(&spec.containers)
-    {
-        for source in container.env_from.iter().flatten() {
-            maps.extend(
-                source
-                    .config_map_ref
-                    .iter()
-                    .map(|reference| reference.name.clone()),
-            );
-            secrets.extend(
-                source
-                    .secret_ref
-                    .iter()
-                    .map(|reference| reference.name.clone()),
-            );
-        }
-        for from in container
-            .env
-            .iter()
-            .flatten()
-            .filter_map(|variable| variable.value_from.as_ref())
-        {
-            maps.extend(
-                from.config_map_key_ref
-                    .iter()
-                    .map(|reference| reference.name.clone()),
-            );
-            secrets.extend(
-                from.secret_key_ref
-                    .iter()
-                    .map(|reference| reference.name.clone()),
-            );
-        }
-    }
-    for volume in spec.volumes.iter().flatten() {
-        maps.extend(volume.config_map.iter().map(|map| map.name.clone()));
-        secrets.extend(
-            volume
-                .secret
-                .iter()
-                .filter_map(|secret| secret.secret_name.clone()),
-        );
-        for source in volume
-            .projected
-            .iter()
-            .flat_map(|projected| projected.sources.iter().flatten())
-        {
-            maps.extend(source.config_map.iter().map(|map| map.name.clone()));
-            secrets.extend(source.secret.iter().map(|secret| secret.name.clone()));
-        }
-    }
-    for names in [&mut maps, &mut secrets] {
-        names.sort();
-        names.dedup();
-    }
-    (maps, secrets)
 }
 
 /// Waits between attempts of a call that must succeed in the end.
