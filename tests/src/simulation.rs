@@ -34,8 +34,8 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use object_store::memory::InMemory;
@@ -47,10 +47,10 @@ pub use faults::{Fault, Plan};
 
 /// Where the simulated workflow lives.
 pub const NAMESPACE: &str = "project-development";
-/// A run that needs more effects than this has lost its way.
-const MOST_EFFECTS: u64 = 5_000;
 /// Virtual time after which a run has lost its way.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// Virtual time that is left to the engine after the end, to delete what need not stay.
+const SETTLING: Duration = Duration::from_secs(120);
 
 /// One workflow to be run, with what goes wrong on the way.
 pub struct Simulation {
@@ -69,6 +69,8 @@ pub struct Run {
     pub records: Records,
     /// How often each pod was created.
     pub pods: BTreeMap<String, u32>,
+    /// Pods that had not ended when the engine had nothing left to do.
+    pub left: Vec<String>,
     /// How many effects there were.
     pub effects: u64,
     /// How often the engine was started again.
@@ -158,15 +160,15 @@ impl Simulation {
             .start_paused(true)
             .build()
             .expect("a single-threaded runtime needs nothing that can be missing");
-        runtime.block_on(self.drive())
+        runtime.block_on(self.drive(SETTLING))
     }
 
     /// Runs to the end in real time on this runtime, for benches.
     pub async fn measure(self) -> Run {
-        self.drive().await
+        self.drive(Duration::ZERO).await
     }
 
-    async fn drive(self) -> Run {
+    async fn drive(self, settling: Duration) -> Run {
         let clock =
             Clock::simulated(jiff::Timestamp::from_second(1_767_225_600).unwrap_or_default());
         let counter = std::sync::atomic::AtomicU64::new(1);
@@ -187,6 +189,7 @@ impl Simulation {
         prepare(&outside).await;
         let (admin, records) = admin::start();
         let objects = Arc::new(InMemory::new());
+        let most_effects = most_effects(&self.workflow, &self.plan);
         let faults = faults::Faults::new(self.plan);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -207,6 +210,7 @@ impl Simulation {
                 drop(api.delete(&name, &DeleteParams::background()).await);
             });
         }
+        let pods: Api<Pod> = Api::namespaced(outside.clone(), NAMESPACE);
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
         let began = tokio::time::Instant::now();
         let created = api
@@ -214,10 +218,15 @@ impl Simulation {
             .await
             .expect("the workflow is valid");
         let name = created.metadata.name.clone().unwrap_or_default();
-        let ended = end_of(&api, &name);
-        tokio::pin!(ended);
+        let end = async {
+            let phase = end_of(&api, &name).await;
+            let elapsed = began.elapsed();
+            tokio::time::sleep(settling).await;
+            (phase, elapsed)
+        };
+        tokio::pin!(end);
         let mut restarts = 0;
-        let phase = loop {
+        let (phase, elapsed) = loop {
             let kube = kube::Client::new(
                 faults::over_cluster(cluster.service(), faults.clone()),
                 NAMESPACE,
@@ -246,26 +255,26 @@ impl Simulation {
             .expect("the default configuration is consistent");
             tokio::select! {
                 biased;
-                phase = &mut ended => break phase,
+                end = &mut end => break end,
                 () = faults.crashed() => restarts += 1,
                 outcome = engine.run(stop.child_token()) => panic!("the engine stopped: {outcome:?}"),
+                () = faults.reached(most_effects) => panic!(
+                    "a live-lock: {most_effects} effects and no end: {}",
+                    describe(&api, &name, &records).await
+                ),
                 () = tokio::time::sleep(LONGEST) => {
                     panic!("not ended after {LONGEST:?}: {}", describe(&api, &name, &records).await)
                 }
             }
-            assert!(
-                faults.effects() < MOST_EFFECTS,
-                "lost: {}",
-                describe(&api, &name, &records).await
-            );
         };
-        let elapsed = began.elapsed();
+        let left = unfinished(&pods).await;
         let (status_writes, calls) = faults.counts();
         tasks.shutdown().await;
         Run {
             phase,
             records: records.snapshot(),
             pods: faults.pods(),
+            left,
             effects: faults.effects(),
             restarts,
             status_writes,
@@ -273,6 +282,39 @@ impl Simulation {
             elapsed,
         }
     }
+}
+
+/// Effects that a workflow can need: linear in its attempts, and some again for each fault. What needs more has lost
+/// its way.
+fn most_effects(workflow: &FlyteWorkflow, plan: &Plan) -> u64 {
+    /// Folders, events, pods and writes of status of one attempt, with room.
+    const OF_AN_ATTEMPT: u64 = 16;
+    /// Those of the workflow itself.
+    const OF_A_WORKFLOW: u64 = 32;
+    let graphs = workflow.spec.iter().chain(workflow.sub_workflows.values());
+    let attempts: u64 = graphs
+        .flat_map(|graph| graph.nodes.values().chain(graph.on_failure.as_deref()))
+        .map(|node| node.retry.map_or(1, |retry| u64::from(retry.min_attempts)))
+        .sum();
+    let one_run = OF_A_WORKFLOW + attempts * OF_AN_ATTEMPT;
+    one_run * (1 + plan.0.len() as u64)
+}
+
+/// Pods that have not ended.
+async fn unfinished(pods: &Api<Pod>) -> Vec<String> {
+    let listed = pods.list(&ListParams::default()).await;
+    listed
+        .expect("the cluster outside of the faults lists its pods")
+        .into_iter()
+        .filter(|pod| {
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref());
+            !matches!(phase, Some("Succeeded" | "Failed"))
+        })
+        .map(|pod| pod.name_any())
+        .collect()
 }
 
 async fn describe(api: &Api<FlyteWorkflow>, name: &str, records: &admin::Shared) -> String {

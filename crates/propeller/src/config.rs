@@ -76,11 +76,21 @@ impl Default for PropellerConfig {
 impl PropellerConfig {
     /// The label selector of the workflows that this engine runs (spec 04 §2.2, §2.6).
     pub fn selector(&self) -> String {
-        let mut terms = vec![format!(
+        let unfinished = format!(
             "{} notin ({})",
             flyte_crd::TERMINATION_LABEL,
             flyte_crd::TERMINATED
-        )];
+        );
+        self.with_shard(unfinished)
+    }
+
+    /// The label selector of their pods, which bear the labels of their workflow.
+    pub fn pod_selector(&self) -> String {
+        self.with_shard("execution-id,node-id".into())
+    }
+
+    fn with_shard(&self, first: String) -> String {
+        let mut terms = vec![first];
         for (label, operator, values) in [
             ("shard-key", "in", &self.include_shard_key_label),
             ("shard-key", "notin", &self.exclude_shard_key_label),
@@ -168,6 +178,10 @@ mod tests {
         assert_eq!(
             config.selector(),
             "termination-status notin (terminated),shard-key in (1,2),project notin (p)"
+        );
+        assert_eq!(
+            config.pod_selector(),
+            "execution-id,node-id,shard-key in (1,2),project notin (p)"
         );
     }
 }

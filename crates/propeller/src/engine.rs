@@ -11,9 +11,14 @@
 mod actor;
 mod garbage;
 mod inbox;
+mod orphans;
 mod pods;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use flyte_crd::FlyteWorkflow;
 use flyte_idl::service::admin_service_client::AdminServiceClient;
@@ -223,7 +228,7 @@ impl Engine {
         .boxed();
         let mut pod_events = watcher::watcher(
             pods,
-            watcher::Config::default().labels("execution-id,node-id"),
+            watcher::Config::default().labels(&self.settings.propeller.pod_selector()),
         )
         .default_backoff()
         .boxed();
@@ -259,6 +264,7 @@ impl Engine {
                 controller.start_waiting();
             }
             if synced == (true, true) && !*self.ready.borrow() {
+                controller.end_orphans();
                 self.ready.send_replace(true);
             }
         }
@@ -429,33 +435,26 @@ impl Controller {
         true
     }
 
-    /// A pod whose workflow has ended while nobody looked must not go on, nor keep our finalizer.
+    /// Looks at a pod whose workflow is not under way.
     fn adopt_or_release(&mut self, pod: &Pod) {
-        let finished = pods::is_finished(pod);
-        let held = pod
-            .finalizers()
-            .iter()
-            .any(|name| name == flyte_crd::PodFinalizer::NAME);
-        let Some(key) = owner(pod).filter(|_| !finished || held) else {
-            return;
-        };
-        let (world, name) = (self.world.clone(), pod.name_any());
-        self.chores.spawn(async move {
-            let api: Api<FlyteWorkflow> = Api::namespaced(world.kube.clone(), &key.namespace);
-            let over = match api.get_metadata_opt(&key.name).await {
-                Ok(Some(found)) => found.labels().contains_key(flyte_crd::TERMINATION_LABEL),
-                Ok(None) => true,
-                Err(error) => {
-                    tracing::debug!(%error, "cannot look up the workflow of a pod");
-                    false
-                }
-            };
-            if over && finished {
-                world.release_pod(&key.namespace, &name).await;
-            } else if over {
-                world.delete_pod(&key.namespace, &name).await;
+        if let Some(key) = owner(pod).filter(|_| orphans::concerns(pod)) {
+            let pods = BTreeMap::from([(key, vec![orphans::Orphan::of(pod)])]);
+            self.chores.spawn(orphans::end(self.world.clone(), pods));
+        }
+    }
+
+    /// Looks at all pods whose workflow is not under way, once at the start: the process that ended their workflows
+    /// may not have come to ending them, and nothing else may ever change them.
+    fn end_orphans(&mut self) {
+        let mut pods: BTreeMap<Key, Vec<orphans::Orphan>> = BTreeMap::new();
+        for pod in self.pods.all() {
+            if let Some(key) = owner(&pod).filter(|_| orphans::concerns(&pod))
+                && !self.inboxes.contains_key(&key)
+            {
+                pods.entry(key).or_default().push(orphans::Orphan::of(&pod));
             }
-        });
+        }
+        self.chores.spawn(orphans::end(self.world.clone(), pods));
     }
 
     fn collect_garbage(&mut self, workflows: &Api<PartialObjectMeta<FlyteWorkflow>>) {

@@ -4,7 +4,7 @@ use flyte_core::{identifiers::ExecutionId, unique_id::Parent};
 use flyte_crd::status::TaskPhase;
 use flyte_idl::{
     core::{
-        ExecutionError, Identifier, NodeExecutionIdentifier,
+        ExecutionError, Identifier, NodeExecutionIdentifier, TaskExecutionIdentifier,
         node_execution::Phase as NodeEventPhase, task_execution::Phase as TaskEventPhase,
         workflow_execution::Phase as WorkflowEventPhase,
     },
@@ -152,6 +152,16 @@ pub struct NodeIdentity<'a> {
     pub is_start: bool,
 }
 
+impl NodeIdentity<'_> {
+    /// Its id on the wire.
+    pub fn id(&self) -> NodeExecutionIdentifier {
+        NodeExecutionIdentifier {
+            node_id: self.unique_id.to_owned(),
+            execution_id: Some(self.execution.to_proto()),
+        }
+    }
+}
+
 /// What is particular to one node event.
 #[derive(Clone, Debug, Default)]
 pub struct NodeDetails {
@@ -178,10 +188,7 @@ pub fn node(
         (None, None) => None,
     };
     Event::Node(Box::new(NodeExecutionEvent {
-        id: Some(NodeExecutionIdentifier {
-            node_id: identity.unique_id.to_owned(),
-            execution_id: Some(identity.execution.to_proto()),
-        }),
+        id: Some(identity.id()),
         producer_id: identity.producer.to_owned(),
         phase: phase.into(),
         occurred_at: Some(proto_time(now)),
@@ -212,25 +219,42 @@ pub fn node(
     }))
 }
 
-/// The event of a node that was terminated; it carries less than others (spec 04 §11.6).
-pub fn node_aborted(identity: &NodeIdentity<'_>, reason: &str, now: Timestamp) -> Event {
+/// The event of a node that was terminated, by whom and why; it carries less than others (spec 04 §11.6).
+pub fn node_aborted(
+    id: NodeExecutionIdentifier,
+    target: Option<Identifier>,
+    (producer, reason): (&str, &str),
+    now: Timestamp,
+) -> Event {
     let error = ExecutionError {
         code: "NodeAborted".into(),
         message: reason.to_owned(),
         ..ExecutionError::default()
     };
     Event::Node(Box::new(NodeExecutionEvent {
-        id: Some(NodeExecutionIdentifier {
-            node_id: identity.unique_id.to_owned(),
-            execution_id: Some(identity.execution.to_proto()),
-        }),
-        producer_id: identity.producer.to_owned(),
+        id: Some(id),
+        producer_id: producer.to_owned(),
         phase: NodeEventPhase::Aborted.into(),
         occurred_at: Some(proto_time(now)),
         reported_at: Some(proto_time(now)),
         output_result: Some(node_execution_event::OutputResult::Error(cut(error))),
-        target_entity: identity.target.clone(),
+        target_entity: target,
         ..NodeExecutionEvent::default()
+    }))
+}
+
+/// The event of an attempt that is over because its node is.
+pub fn attempt_aborted(id: TaskExecutionIdentifier, producer: &str, now: Timestamp) -> Event {
+    Event::Task(Box::new(TaskExecutionEvent {
+        task_id: id.task_id,
+        parent_node_execution_id: id.node_execution_id,
+        retry_attempt: id.retry_attempt,
+        phase: TaskEventPhase::Aborted.into(),
+        producer_id: producer.to_owned(),
+        occurred_at: Some(proto_time(now)),
+        reported_at: Some(proto_time(now)),
+        event_version: EVENT_VERSION,
+        ..TaskExecutionEvent::default()
     }))
 }
 
@@ -300,10 +324,7 @@ pub fn task(
     #[expect(deprecated, reason = "older consoles read the single reason")]
     Event::Task(Box::new(TaskExecutionEvent {
         task_id: Some(identity.task.clone()),
-        parent_node_execution_id: Some(NodeExecutionIdentifier {
-            node_id: identity.node.unique_id.to_owned(),
-            execution_id: Some(identity.node.execution.to_proto()),
-        }),
+        parent_node_execution_id: Some(identity.node.id()),
         retry_attempt: identity.attempt,
         phase: phase.into(),
         phase_version: info.version,

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod node;
 pub mod patch;
 pub mod resolve;
+pub mod sweep;
 pub mod world;
 
 pub use engine::{Dependencies, Engine, EngineError, WireError, wire};

@@ -13,6 +13,7 @@
 //! overlap. When no job is left the machine is quiescent and [`Machine::take_patch`] has what is to be written.
 //! The cost of a wake-up is that of the nodes it marks, not of the graph.
 
+mod closing;
 mod ends;
 mod graph;
 mod persist;
@@ -39,6 +40,7 @@ use crate::{
     events::Event,
     node::{Change, Constants, NodeView, Observation, Places, Settings, TaskResult, Work},
     resolve::ResolveError,
+    sweep::{Remains, Search},
 };
 
 pub use persist::Patch;
@@ -108,6 +110,8 @@ pub enum JobTask {
     },
     /// Tell admin, in order.
     Send(Vec<Event>),
+    /// Look for what the workflow would leave behind.
+    Sweep(Search),
 }
 
 /// What became of a job.
@@ -128,7 +132,9 @@ pub enum Outcome {
     /// Whether there was something to copy.
     Copied(bool),
     /// Admin has all events, or refused one for good.
-    Sent(Result<(), Rejection>),
+    Sent(Result<Receipt, Rejection>),
+    /// What was found.
+    Swept(Remains),
     /// It cannot be done, and trying again does not help.
     Broken(ExecutionError),
 }
@@ -158,6 +164,15 @@ impl OwnedNode {
             pod_expected: false,
         }
     }
+}
+
+/// Admin has the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It had not heard of any before.
+    New,
+    /// It had: an earlier try, or an earlier process, came as far.
+    Repeated,
 }
 
 /// Admin refused an event for good.
@@ -200,8 +215,6 @@ struct Instance {
     pending: Option<Box<Change>>,
     inputs: Option<Arc<LiteralMap>>,
     pod_expected: bool,
-    /// Admin may know of it although its status says that it has not begun.
-    maybe_known: bool,
     abort: AbortState,
     timer: Option<Timestamp>,
 }
@@ -253,6 +266,10 @@ enum Stage {
     Failing,
     /// The resource is being deleted; active nodes are being aborted.
     Aborting,
+    /// What would be left behind to be found, before this end.
+    Sweeping(closing::Last),
+    /// Its end to be acknowledged, before this end.
+    Clearing(closing::Last),
     /// The last event to be acknowledged.
     Ending(WorkflowPhase),
     /// Nothing.
@@ -284,6 +301,8 @@ pub struct Machine {
     persist: persist::Persist,
     deletions: Vec<String>,
     retry_begin_at: Option<Timestamp>,
+    /// All that admin and the cluster know of this workflow is from this process.
+    is_first: bool,
     preparing_tasks: usize,
     /// How the top-level graph ended.
     finishing: Option<Result<(), ExecutionError>>,
@@ -377,6 +396,7 @@ impl Machine {
             persist,
             deletions: Vec::new(),
             retry_begin_at: None,
+            is_first: false,
             preparing_tasks: 0,
             finishing: None,
         };
@@ -465,7 +485,7 @@ impl Machine {
 
     /// The resource is being deleted: ends the workflow as aborted.
     pub fn abort(&mut self, reason: &str) {
-        if self.abort_reason.is_none() && !matches!(self.stage, Stage::Over | Stage::Ending(_)) {
+        if self.abort_reason.is_none() && !self.is_closing() {
             self.abort_reason = Some(reason.into());
         }
     }

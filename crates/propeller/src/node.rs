@@ -434,7 +434,13 @@ fn abort(view: &NodeView<'_>, reason: &str, pod_exists: bool, now: Timestamp) ->
     if view.spec.kind == NodeKind::Task {
         (events, delete_pod) = task::abort(view, pod_exists, now);
     }
-    events.push(events::node_aborted(&identity(view), reason, now));
+    let identity = identity(view);
+    events.push(events::node_aborted(
+        identity.id(),
+        identity.target.clone(),
+        (identity.producer, reason),
+        now,
+    ));
     Step::Change(Box::new(Change {
         events,
         status: view.status.clone(),

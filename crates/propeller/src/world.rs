@@ -6,6 +6,7 @@
 mod events;
 mod pods;
 mod results;
+mod sweep;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,12 +31,16 @@ use tonic::transport::Channel;
 
 use flyte_idl::service::admin_service_client::AdminServiceClient;
 
+pub(crate) use sweep::is_finished;
+
 use crate::{
     machine::{JobTask, Outcome, OwnedNode},
     node::{Source, Work},
     resolve::{self, Outputs},
 };
 
+/// Wait between the first two tries of an effect.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait between two tries of an effect.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Outputs larger than this are not kept in memory for later readers.
@@ -134,6 +139,7 @@ impl World {
                 );
             }
             JobTask::Send(events) => return Outcome::Sent(self.send(events).await),
+            JobTask::Sweep(search) => return Outcome::Swept(self.sweep(search).await),
             JobTask::Node {
                 work,
                 sources,
@@ -334,19 +340,24 @@ impl World {
     where
         F: Future<Output = Result<T, Trouble>>,
     {
-        let mut wait = Duration::from_millis(100);
+        let mut wait = FIRST_WAIT;
         loop {
             match attempt().await {
                 Ok(done) => return done,
                 Err(trouble) => {
                     tracing::warn!(error = %Chain(&trouble), ?wait, "cannot {what}, trying again");
-                    let spread = rand::rng().random_range(0.5..=1.0);
-                    tokio::time::sleep(wait.mul_f64(spread)).await;
-                    wait = (wait * 2).min(MAX_WAIT);
+                    wait = pause(wait).await;
                 }
             }
         }
     }
+}
+
+/// Waits about this long, and says how long to wait the next time.
+async fn pause(wait: Duration) -> Duration {
+    let spread = rand::rng().random_range(0.5..=1.0);
+    tokio::time::sleep(wait.mul_f64(spread)).await;
+    (wait * 2).min(MAX_WAIT)
 }
 
 /// What a node's work is done with.

@@ -38,6 +38,11 @@ impl PodCache {
         self.with(|pods| pods.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 
+    /// All that are known.
+    pub(super) fn all(&self) -> Vec<Arc<Pod>> {
+        self.with(|pods| pods.values().cloned().collect())
+    }
+
     /// Drops all others; returns what was dropped.
     pub(super) fn keep_only(&self, pods: &[Pod]) -> Vec<Arc<Pod>> {
         let kept: HashSet<Id> = pods.iter().map(id).collect();
@@ -50,15 +55,6 @@ impl PodCache {
             gone.iter().filter_map(|id| known.remove(id)).collect()
         })
     }
-}
-
-/// Whether all its containers have ended for good.
-pub(super) fn is_finished(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Arguments, variables and volumes are most of a pod, and no decision reads them.

@@ -104,7 +104,7 @@ impl Machine {
                 continue;
             };
             let working = node.busy && node.status.phase == NodePhase::NotYetStarted;
-            if (is_active(node) || working || node.maybe_known)
+            if (is_active(node) || working)
                 && node.abort == AbortState::None
                 && !node.status.phase.is_terminal()
             {

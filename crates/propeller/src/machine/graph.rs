@@ -60,7 +60,6 @@ impl Machine {
                 pending: None,
                 inputs: None,
                 pod_expected: false,
-                maybe_known: false,
                 abort: AbortState::None,
                 timer: None,
             });

@@ -20,18 +20,12 @@ use crate::{
 };
 
 /// Why active nodes end when another one has failed.
-const AUTO_ABORT: &str = "Some node execution failed, auto-abort.";
+pub(super) const AUTO_ABORT: &str = "Some node execution failed, auto-abort.";
 impl Machine {
     /// Marks what goes on after the resource was read.
     pub(super) fn resume(&mut self) {
         if matches!(self.stage, Stage::Running) {
             self.resume_graph(0);
-            // What was ready may have been begun by a run of ours that did not live to write it down.
-            for index in self.dirty.clone() {
-                if let Some(node) = self.nodes.get_mut(index) {
-                    node.maybe_known = node.status.phase == NodePhase::NotYetStarted;
-                }
-            }
             // The write that ended the last node may have been the last one.
             self.check_graph(0);
         }
@@ -99,9 +93,8 @@ impl Machine {
         }
         let observation = if node.abort == AbortState::Wanted {
             self.observations.remove(&index);
-            let unheard = node.status.phase == NodePhase::NotYetStarted && !node.maybe_known;
-            if unheard || node.status.phase.is_terminal() {
-                // Admin has never heard of it, or has heard its end.
+            if node.status.phase == NodePhase::NotYetStarted || node.status.phase.is_terminal() {
+                // Admin has not heard of it from this process, or has heard its end.
                 self.abort_done(index);
                 return;
             }
@@ -334,10 +327,10 @@ impl Machine {
                         .as_ref()
                         .is_some_and(|change| change.then == Then::Aborted);
                 match (result, node.pending.take()) {
-                    (Ok(()), Some(change)) => self.commit(index, *change, now),
+                    (Ok(_), Some(change)) => self.commit(index, *change, now),
                     (Err(_), Some(change)) if told => self.commit(index, *change, now),
                     (Err(rejection), _) => self.rejected(index, rejection, now),
-                    (Ok(()), None) => {}
+                    (Ok(_), None) => {}
                 }
                 return;
             }
@@ -345,7 +338,7 @@ impl Machine {
                 self.fail_node(index, error, now);
                 return;
             }
-            Outcome::Begun(_) => return,
+            Outcome::Begun(_) | Outcome::Swept(_) => return,
         };
         self.observations.insert(index, observation);
         self.dirty.insert(index);

@@ -1,12 +1,12 @@
-//! The workflow itself: begin, announce, fail, end (spec 04 §4.2).
+//! The workflow itself: begin, announce, fail (spec 04 §4.2).
 
-use flyte_core::layout::END_NODE;
 use flyte_crd::{Proto, Time, WorkflowPhase};
 use flyte_idl::core::{ExecutionError, workflow_execution::Phase as EventPhase};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    GraphState, Job, JobFor, JobTask, Machine, Outcome, Rejection, Stage, ends::Scope, system_error,
+    GraphState, Job, JobFor, JobTask, Machine, Outcome, Receipt, Rejection, Stage, closing::Last,
+    ends::Scope, system_error,
 };
 use crate::events::{self, WorkflowOutput};
 
@@ -18,8 +18,7 @@ impl Machine {
         if self.stage_busy || matches!(self.stage, Stage::Over) {
             return false;
         }
-        if self.abort_reason.is_some() && !matches!(self.stage, Stage::Aborting | Stage::Ending(_))
-        {
+        if self.must_begin_aborting() {
             return true;
         }
         match self.stage {
@@ -29,14 +28,15 @@ impl Machine {
             Stage::Announcing
             | Stage::Running
             | Stage::Failing
+            | Stage::Sweeping(_)
+            | Stage::Clearing(_)
             | Stage::Ending(_)
             | Stage::Over => false,
         }
     }
 
     pub(super) fn step_workflow(&mut self, now: Timestamp) {
-        if self.abort_reason.is_some() && !matches!(self.stage, Stage::Aborting | Stage::Ending(_))
-        {
+        if self.must_begin_aborting() {
             self.stage = Stage::Aborting;
             if let Some(graph) = self.graphs.first_mut() {
                 graph.state = GraphState::Ended;
@@ -65,16 +65,20 @@ impl Machine {
                 let output = WorkflowOutput::Error(error.clone());
                 self.send(vec![(EventPhase::Failing, Some(output))], now);
             }
-            Stage::Aborting => {
-                self.stage = Stage::Ending(WorkflowPhase::Aborted);
-                self.send(vec![(EventPhase::Aborted, None)], now);
-            }
+            Stage::Aborting => self.close(Last::Aborted, now),
             Stage::Announcing
             | Stage::Running
             | Stage::Failing
+            | Stage::Sweeping(_)
+            | Stage::Clearing(_)
             | Stage::Ending(_)
             | Stage::Over => {}
         }
+    }
+
+    /// The resource is being deleted and nothing has been done about it.
+    fn must_begin_aborting(&self) -> bool {
+        self.abort_reason.is_some() && self.stage != Stage::Aborting && !self.is_closing()
     }
 
     pub(super) fn workflow_job(&mut self, task: JobTask) {
@@ -114,7 +118,13 @@ impl Machine {
                 self.send(vec![(EventPhase::Running, None)], now);
             }
             (Outcome::Begun(Err(error)) | Outcome::Broken(error), _) => self.fail_workflow(error),
-            (Outcome::Sent(Ok(())), stage) => self.acknowledged(stage, now),
+            (Outcome::Swept(remains), Stage::Sweeping(last)) => self.swept(remains, last, now),
+            // Whatever admin says of them, they are over with the workflow.
+            (Outcome::Sent(_), Stage::Clearing(last)) => self.tell_end(last, now),
+            (Outcome::Sent(Ok(receipt)), stage) => {
+                self.is_first |= stage == Stage::Announcing && receipt == Receipt::New;
+                self.acknowledged(stage, now);
+            }
             (Outcome::Sent(Err(rejection)), stage) => self.workflow_rejected(stage, rejection, now),
             _ => {}
         }
@@ -144,7 +154,13 @@ impl Machine {
                 self.abort_graph(0, error);
             }
             Stage::Ending(phase) => self.end(phase, now),
-            Stage::Beginning | Stage::Running | Stage::Failing | Stage::Aborting | Stage::Over => {}
+            Stage::Beginning
+            | Stage::Running
+            | Stage::Failing
+            | Stage::Aborting
+            | Stage::Sweeping(_)
+            | Stage::Clearing(_)
+            | Stage::Over => {}
         }
     }
 
@@ -173,7 +189,7 @@ impl Machine {
                 self.status.message = format!(
                     "Workflow execution already in terminal state: state mismatch: {message}"
                 );
-                self.end(WorkflowPhase::Failed, now);
+                self.close(Last::EndedElsewhere, now);
             }
             (_, Rejection::IncompatibleCluster(message)) => {
                 self.fail_workflow(system_error("EventIncompatibleClusterError", message));
@@ -194,79 +210,16 @@ impl Machine {
 
     /// Nodes have ended, or the workflow could not even begin.
     pub(super) fn fail_workflow(&mut self, error: ExecutionError) {
-        if matches!(
+        let failing = matches!(
             self.stage,
-            Stage::AnnouncingFailure(_)
-                | Stage::Failing
-                | Stage::Aborting
-                | Stage::Ending(_)
-                | Stage::Over
-        ) {
+            Stage::AnnouncingFailure(_) | Stage::Failing | Stage::Aborting
+        );
+        if failing || self.is_closing() {
             return;
         }
         if let Some(graph) = self.graphs.first_mut() {
             graph.state = GraphState::Aborting(error.clone());
         }
         self.stage = Stage::AnnouncingFailure(error);
-    }
-
-    /// The top-level graph has ended.
-    pub(super) fn finish(&mut self, result: Result<(), ExecutionError>) {
-        self.finishing = Some(result);
-    }
-
-    /// Tells admin how the workflow ended, once all events of nodes are acknowledged.
-    pub(super) fn conclude(&mut self, now: Timestamp) -> bool {
-        if self.under_way > 0 || self.stage_busy || !self.jobs.is_empty() {
-            return false;
-        }
-        if matches!(self.stage, Stage::Aborting | Stage::Ending(_) | Stage::Over) {
-            return false;
-        }
-        let Some(result) = self.finishing.take() else {
-            return false;
-        };
-        match result {
-            Ok(()) => {
-                let end = self
-                    .graphs
-                    .first()
-                    .and_then(|graph| graph.ids.get(END_NODE));
-                self.status.output_ref = end
-                    .and_then(|index| self.nodes.get(*index))
-                    .map(|node| node.places.outputs())
-                    .unwrap_or_default();
-                let output = Some(WorkflowOutput::Uri(self.status.output_ref.clone()));
-                self.stage = Stage::Ending(WorkflowPhase::Success);
-                self.send(
-                    vec![
-                        (EventPhase::Succeeding, None),
-                        (EventPhase::Succeeded, output),
-                    ],
-                    now,
-                );
-            }
-            Err(error) => {
-                self.status.error = Some(Proto(error.clone()));
-                self.stage = Stage::Ending(WorkflowPhase::Failed);
-                self.send(
-                    vec![(EventPhase::Failed, Some(WorkflowOutput::Error(error)))],
-                    now,
-                );
-            }
-        }
-        true
-    }
-
-    pub(super) fn end(&mut self, phase: WorkflowPhase, now: Timestamp) {
-        let time = Some(Time::new(now));
-        self.stage = Stage::Over;
-        self.status.phase = phase;
-        self.status.stopped_at = self.status.stopped_at.or(time);
-        self.status.last_updated_at = time;
-        if phase == WorkflowPhase::Success {
-            self.status.message.clear();
-        }
-        self.note_workflow_change();
     }
 }

@@ -1,6 +1,6 @@
 //! Telling admin (spec 04 §11.3).
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use flyte_idl::{
     admin::{
@@ -13,34 +13,37 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::{Trouble, World};
-use crate::{events::Event, machine::Rejection};
+use crate::{
+    events::Event,
+    machine::{Receipt, Rejection},
+};
 
 /// Admin may commit the row of an execution a moment after creating its resource.
 const CREATION_RACE: Duration = Duration::from_secs(5);
 
 enum Answer {
-    Accepted,
+    Accepted(Receipt),
     Refused(Rejection),
     Later(String),
 }
 
 impl World {
     /// Sends events in order; each is acknowledged before the next. Throttling and outages are waited out.
-    pub(super) async fn send(&self, events: Vec<Event>) -> Result<(), Rejection> {
+    pub(super) async fn send(&self, events: Vec<Event>) -> Result<Receipt, Rejection> {
+        let mut receipt = Receipt::New;
         for event in events {
-            self.send_one(&event).await?;
+            if self.send_one(&event).await? == Receipt::Repeated {
+                receipt = Receipt::Repeated;
+            }
         }
-        Ok(())
+        Ok(receipt)
     }
 
-    async fn send_one(&self, event: &Event) -> Result<(), Rejection> {
+    async fn send_one(&self, event: &Event) -> Result<Receipt, Rejection> {
         let started = tokio::time::Instant::now();
         self.until_it_works("send an event", || async {
-            let result = tokio::time::timeout(self.retry.per_try, self.call(event))
-                .await
-                .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
-            match answer(event, result) {
-                Answer::Accepted => Ok(Ok(())),
+            match answer(event, self.in_time(self.call(event)).await) {
+                Answer::Accepted(receipt) => Ok(Ok(receipt)),
                 Answer::Refused(Rejection::NoExecution(message))
                     if started.elapsed() < CREATION_RACE =>
                 {
@@ -51,6 +54,16 @@ impl World {
             }
         })
         .await
+    }
+
+    /// A call of admin, given up after the configured time.
+    pub(super) async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        tokio::time::timeout(self.retry.per_try, call)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
     }
 
     async fn call(&self, event: &Event) -> Result<(), Status> {
@@ -85,7 +98,7 @@ impl World {
 
 fn answer(event: &Event, result: Result<(), Status>) -> Answer {
     let Err(status) = result else {
-        return Answer::Accepted;
+        return Answer::Accepted(Receipt::New);
     };
     let message = status.message().to_owned();
     match reason(&status) {
@@ -98,7 +111,7 @@ fn answer(event: &Event, result: Result<(), Status>) -> Answer {
                     message,
                 })
             } else {
-                Answer::Accepted
+                Answer::Accepted(Receipt::Repeated)
             };
         }
         Some(event_failure_reason::Reason::IncompatibleCluster(_)) => {
@@ -107,7 +120,7 @@ fn answer(event: &Event, result: Result<(), Status>) -> Answer {
         None => {}
     }
     match status.code() {
-        Code::Ok | Code::AlreadyExists => Answer::Accepted,
+        Code::Ok | Code::AlreadyExists => Answer::Accepted(Receipt::Repeated),
         Code::NotFound => Answer::Refused(Rejection::NoExecution(message)),
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
             Answer::Refused(Rejection::Invalid(message))

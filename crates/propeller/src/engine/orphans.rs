@@ -1,0 +1,67 @@
+//! Pods whose workflow has ended while nobody looked: they must not go on, nor keep our finalizer.
+
+use std::collections::BTreeMap;
+
+use flyte_crd::FlyteWorkflow;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt as _};
+
+use super::Key;
+use crate::world::{World, is_finished};
+
+/// How many workflows are looked up side by side.
+const LOOKED_UP_AT_ONCE: usize = 16;
+
+/// A pod without a workflow under way.
+pub(super) struct Orphan {
+    name: String,
+    finished: bool,
+}
+
+impl Orphan {
+    pub(super) fn of(pod: &Pod) -> Self {
+        Self {
+            name: pod.name_any(),
+            finished: is_finished(pod),
+        }
+    }
+}
+
+/// Whether something would have to be done about this pod if its workflow were over.
+pub(super) fn concerns(pod: &Pod) -> bool {
+    let held = pod
+        .finalizers()
+        .iter()
+        .any(|name| name == flyte_crd::PodFinalizer::NAME);
+    !is_finished(pod) || held
+}
+
+/// Ends the pods of those workflows that are over.
+pub(super) async fn end(world: World, pods: BTreeMap<Key, Vec<Orphan>>) {
+    futures::stream::iter(pods)
+        .for_each_concurrent(LOOKED_UP_AT_ONCE, |(key, pods)| end_of(&world, key, pods))
+        .await;
+}
+
+async fn end_of(world: &World, key: Key, pods: Vec<Orphan>) {
+    let api: Api<FlyteWorkflow> = Api::namespaced(world.kube.clone(), &key.namespace);
+    let over = match api.get_metadata_opt(&key.name).await {
+        Ok(Some(found)) => found.labels().contains_key(flyte_crd::TERMINATION_LABEL),
+        Ok(None) => true,
+        Err(error) => {
+            tracing::debug!(%error, "cannot look up the workflow of a pod");
+            false
+        }
+    };
+    if !over {
+        return;
+    }
+    for pod in pods {
+        if pod.finished {
+            world.release_pod(&key.namespace, &pod.name).await;
+        } else {
+            world.delete_pod(&key.namespace, &pod.name).await;
+        }
+    }
+}
