@@ -8,7 +8,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import FLOWS, PROJECT, binary, eventually, execution_name, free_ports
+import yaml
+from conftest import FLOWS, PROJECT, ROOT, binary, eventually, execution_name, free_ports
 from protocol import Api, Phase, execution_identifier
 
 
@@ -80,45 +81,20 @@ def postgres(programs, folder, port):
 
 
 def configuration(ports, kubeconfig, s3):
-    return f"""
-database:
-  postgres: {{host: 127.0.0.1, port: {ports["postgres"]}, dbname: flyte, username: postgres, password: postgres,
-              options: sslmode=disable}}
-server:
-  httpPort: {ports["http"]}
-  grpc: {{port: {ports["grpc"]}}}
-  kube-config: {kubeconfig}
-flyteadmin: {{profilerPort: {ports["admin profiler"]}}}
-cluster_resources: {{refreshInterval: 1s}}
-task_resources:
-  defaults: {{cpu: 250m, memory: 200Mi}}
-  limits: {{cpu: 0, memory: 0}}
-storage:
-  type: stow
-  container: my-s3-bucket
-  stow:
-    kind: s3
-    config:
-      auth_type: accesskey
-      access_key_id: minio
-      secret_key: miniostorage
-      disable_ssl: "true"
-      endpoint: {s3}
-      region: us-east-1
-admin: {{endpoint: "dns:///127.0.0.1:{ports["grpc"]}", insecure: true}}
-propeller:
-  kube-config: {kubeconfig}
-  create-flyteworkflow-crd: true
-  prof-port: {ports["propeller profiler"]}
-  rawoutput-prefix: s3://my-s3-bucket/data
-plugins:
-  k8s:
-    default-env-vars:
-      - FLYTE_AWS_ENDPOINT: {s3}
-      - FLYTE_AWS_ACCESS_KEY_ID: minio
-      - FLYTE_AWS_SECRET_ACCESS_KEY: miniostorage
-logger: {{level: 4}}
-"""
+    """The example of docs/services.md with this test's ports and files."""
+    config = yaml.safe_load((ROOT / "examples" / "services" / "flyte.yaml").read_text())
+    config["database"]["postgres"]["port"] = int(ports["postgres"])
+    config["server"] |= {
+        "httpPort": int(ports["http"]), "grpc": {"port": int(ports["grpc"])}, "kube-config": kubeconfig
+    }
+    config["flyteadmin"]["profilerPort"] = int(ports["admin profiler"])
+    config["task_resources"]["defaults"]["cpu"] = "250m"
+    config["storage"]["stow"]["config"]["endpoint"] = s3
+    config["admin"]["endpoint"] = f"dns:///127.0.0.1:{ports['grpc']}"
+    config["propeller"] |= {"kube-config": kubeconfig, "prof-port": int(ports["propeller profiler"])}
+    variables = config["plugins"]["k8s"]["default-env-vars"]
+    variables[0]["FLYTE_AWS_ENDPOINT"] = s3
+    return yaml.safe_dump(config)
 
 
 @pytest.fixture(scope="module")
