@@ -9,10 +9,11 @@
 mod codec;
 mod cors;
 mod fields;
+mod openapi;
 mod paths;
 mod routes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -46,6 +47,8 @@ const JSON_FACTOR: usize = 8;
 #[derive(Clone)]
 pub(crate) struct Gateway {
     routes: Arc<Routes>,
+    /// The description of the routes, made when it is first asked for.
+    openapi: Arc<OnceLock<Bytes>>,
     grpc: Router,
     cors: Option<Arc<Cors>>,
     body_bytes: usize,
@@ -56,6 +59,7 @@ impl Gateway {
     pub(crate) fn new(grpc: Router, cors: Option<Cors>, message_bytes: usize) -> Self {
         Self {
             routes: Arc::new(Routes::from_descriptors()),
+            openapi: Arc::default(),
             grpc,
             cors: cors.map(Arc::new),
             body_bytes: message_bytes.saturating_mul(JSON_FACTOR),
@@ -66,9 +70,18 @@ impl Gateway {
     pub(crate) fn into_router(self) -> Router {
         Router::new()
             .route("/healthcheck", any(|| async {}))
+            .route("/api/v1/openapi", any(openapi))
             .fallback(serve)
             .with_state(self)
     }
+}
+
+/// The reference names no content type, and its server takes the document for text.
+async fn openapi(State(gateway): State<Gateway>) -> Response {
+    let document = gateway
+        .openapi
+        .get_or_init(|| openapi::document(&gateway.routes).into());
+    plain(StatusCode::OK, document.clone())
 }
 
 async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
@@ -344,8 +357,8 @@ fn reply(status: StatusCode, codec: Codec, body: Vec<u8>) -> Response {
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = Response::new(Body::from(text));
+fn plain(status: StatusCode, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,

@@ -31,7 +31,7 @@ fn message(description: Description) -> admin::DescriptionEntity {
         id: Some(description.id),
         short_description: description.short,
         long_description: description.long,
-        source_code: (!description.link.is_empty()).then_some(admin::SourceCode {
+        source_code: Some(admin::SourceCode {
             link: description.link,
         }),
         ..Default::default()

@@ -15,7 +15,7 @@ enum Segment {
 /// An HTTP method and path, and the RPC that it is.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    method: Method,
+    pub(super) method: Method,
     segments: Vec<Segment>,
     /// Whether the body is the whole request message; else fields come from the query.
     pub(super) whole_body: bool,
@@ -25,6 +25,33 @@ pub(super) struct Route {
     pub(super) input: MessageDescriptor,
     /// The answer message.
     pub(super) output: MessageDescriptor,
+}
+
+impl Route {
+    /// The path as the annotation has it.
+    pub(super) fn template(&self) -> String {
+        let mut template = String::new();
+        for segment in &self.segments {
+            template.push('/');
+            match segment {
+                Segment::Literal(literal) => template.push_str(literal),
+                Segment::Variable(field) => {
+                    template.push('{');
+                    template.push_str(field);
+                    template.push('}');
+                }
+            }
+        }
+        template
+    }
+
+    /// Dotted paths of the fields that the path sets.
+    pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Variable(field) => Some(field.as_str()),
+            Segment::Literal(_) => None,
+        })
+    }
 }
 
 /// Fields of the request message and their text in the path.
@@ -69,6 +96,13 @@ impl Routes {
                 .count()
         });
         Self(routes)
+    }
+
+    /// The routes of one service's RPCs.
+    pub(super) fn of_service<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Route> {
+        self.0.iter().filter(move |route| {
+            route.rpc.trim_start_matches('/').split('/').next() == Some(service)
+        })
     }
 
     /// The route of a request. A form that is posted to a path that can only be got is got.

@@ -1,7 +1,9 @@
 //! The REST gateway: raw requests and their recorded answers.
 
 use axum::body::Body;
+use flyte_idl::{descriptors, json};
 use http::Request;
+use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,12 +28,12 @@ const DEVIATIONS: &[(&str, &str)] = &[
     ("expires 10s", "the store of the tests cannot sign"),
     ("depth bad", "answered before the RPC is found missing"),
     ("PUT id mismatch in launch plan", "a wrong type is refused"),
-    ("openapi POST", "the document comes with the console"),
     ("GetTask with resource type", "a wrong type is refused"),
 ];
 
-fn is_built(path: &str) -> bool {
-    !path.contains("attributes") && !path.contains("/metrics/") && !path.contains("/openapi")
+/// Paths of RPCs that this version does not have.
+fn is_missing(path: &str) -> bool {
+    path.contains("attributes") || path.contains("/metrics/")
 }
 
 fn request(case: &Value) -> Request<Body> {
@@ -65,7 +67,7 @@ async fn raw_requests_are_answered_as_by_the_reference(store: Store) {
         let path = text(&case, "path");
         // http refuses to write this one down; a socket test would be needed.
         if note == "bad percent in path"
-            || !is_built(path)
+            || is_missing(path)
             || DEVIATIONS.iter().any(|(known, _)| *known == note)
         {
             continue;
@@ -109,6 +111,17 @@ async fn raw_requests_are_answered_as_by_the_reference(store: Store) {
         if expected >= 400 && !theirs.is_empty() && !about_json && body != theirs {
             problems.push(format!("body {theirs:?} not {body:?}"));
         }
+        // A body that was cut is no JSON; a list of names was filtered after its page was taken.
+        if expected == 200
+            && let Ok(theirs) = serde_json::from_str(theirs)
+            && !path.contains("/named_entities/")
+        {
+            let theirs: Value = redacted(path, theirs);
+            let ours = serde_json::from_str(&body).map(|value| redacted(path, value));
+            if ours.as_ref().ok() != Some(&theirs) {
+                problems.push(format!("body {theirs} not {body}"));
+            }
+        }
         if !problems.is_empty() {
             wrong.push(format!(
                 "{note} {} {path}: {}",
@@ -120,78 +133,140 @@ async fn raw_requests_are_answered_as_by_the_reference(store: Store) {
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Paths whose answers depend on seeded entities alone.
-const SAME: [&str; 8] = [
-    "/api/v1/domains",
-    "/api/v1/workflows/flytesnacks/development/recwf.bindings/rec1",
-    "/api/v1/workflows/flytesnacks/development/recwf.branches/rec1",
-    "/api/v1/workflows/flytesnacks/development/recwf.gates/rec1",
-    "/api/v1/tasks/flytesnacks/development/recwf.square/rec1",
-    "/api/v1/launch_plans/flytesnacks/development/rec_child_lp/rec1",
-    "/api/v1/node_executions/flytesnacks/development/rec-nested?limit=50&unique_parent_id=the-sub",
-    "/api/v1/active_launch_plans/flytesnacks/development?limit=2",
-];
+/// The message of an answer, by what follows `/api/v1/` and the number of further segments.
+fn message_of(path: &str) -> &'static str {
+    let path = path
+        .split('?')
+        .next()
+        .unwrap()
+        .trim_start_matches("/api/v1/");
+    let (kind, count) = match path.split_once('/') {
+        Some((kind, rest)) => (kind, rest.split('/').count()),
+        None => (path, 0),
+    };
+    match (kind, count) {
+        ("version", _) => "flyteidl.admin.GetVersionResponse",
+        ("projects", _) => "flyteidl.admin.Projects",
+        ("domains", _) => "flyteidl.admin.GetDomainsResponse",
+        ("task_ids" | "workflow_ids", _) => "flyteidl.admin.NamedEntityIdentifierList",
+        ("tasks", 4) => "flyteidl.admin.Task",
+        ("tasks", _) => "flyteidl.admin.TaskList",
+        ("workflows", 4) => "flyteidl.admin.Workflow",
+        ("workflows", _) => "flyteidl.admin.WorkflowList",
+        ("launch_plans", 4) => "flyteidl.admin.LaunchPlan",
+        ("launch_plans" | "active_launch_plans", _) => "flyteidl.admin.LaunchPlanList",
+        ("executions", _) => "flyteidl.admin.Execution",
+        ("node_executions", 4) => "flyteidl.admin.NodeExecution",
+        ("node_executions", _) => "flyteidl.admin.NodeExecutionList",
+        ("task_executions", _) => "flyteidl.admin.TaskExecutionList",
+        ("data", 4) => "flyteidl.admin.WorkflowExecutionGetDataResponse",
+        ("data", _) => "flyteidl.admin.NodeExecutionGetDataResponse",
+        ("named_entities", 4) => "flyteidl.admin.NamedEntity",
+        ("named_entities", _) => "flyteidl.admin.NamedEntityList",
+        ("description_entities", _) => "flyteidl.admin.DescriptionEntity",
+        _ => panic!("no message is known for {path}"),
+    }
+}
+
+/// An answer as a value that can be compared.
+fn read(world: &World, path: &str, status: u64, codec: &str, body: &[u8]) -> Value {
+    if body.is_empty() || path == "/api/v1/openapi" {
+        return Value::Null;
+    }
+    let value = if codec == "proto" {
+        let name = match status {
+            200 => message_of(path),
+            _ => "google.rpc.Status",
+        };
+        let message = descriptors::pool().get_message_by_name(name).unwrap();
+        let message = DynamicMessage::decode(message, body).unwrap();
+        json::dynamic_to_value(json::Codec::ProtoNames, &message).unwrap()
+    } else {
+        serde_json::from_slice(body).unwrap()
+    };
+    let text = redacted(path, value).to_string();
+    serde_json::from_str(&text.replace(&world.blobs.base(), seed::BUCKET)).unwrap()
+}
 
 async fn the_three_codecs_write_what_the_reference_writes(store: Store) {
     let world = World::start(store).await;
     seed::all(&world).await;
+    let mut wrong = Vec::new();
     for case in recorded("rest.jsonl") {
         let path = text(&case, "path");
-        if !SAME.contains(&path) {
-            continue;
-        }
-        for (codec, accept) in [("json", Some("application/json")), ("camel", None)] {
+        for (codec, accept) in [
+            ("json", Some("application/json")),
+            ("camel", None),
+            ("proto", Some("application/octet-stream")),
+        ] {
+            let expected = &case[codec];
             let mut request = Request::get(path);
             if let Some(accept) = accept {
                 request = request.header("accept", accept);
             }
             let response = world.http(request.body(Body::empty()).unwrap()).await;
-            let ours: Value = serde_json::from_slice(response.body()).unwrap();
-            let theirs: Value = serde_json::from_str(text(&case[codec], "body")).unwrap();
-            assert_eq!(
-                without_times(ours),
-                without_times(theirs),
-                "{path} in {codec}"
-            );
-        }
-        let request = Request::get(path)
-            .header("accept", "application/octet-stream")
-            .body(Body::empty())
-            .unwrap();
-        let response = world.http(request).await;
-        assert_eq!(
-            response.headers()["content-type"],
-            "application/octet-stream"
-        );
-    }
-}
-
-/// Times of registration differ from run to run, and so does the description that clients send.
-fn without_times(mut value: Value) -> Value {
-    match &mut value {
-        Value::Object(members) => {
-            for name in [
-                "created_at",
-                "createdAt",
-                "updated_at",
-                "updatedAt",
-                "short_description",
-                "shortDescription",
-            ] {
-                if let Some(member) = members.get_mut(name) {
-                    *member = json!("redacted");
+            let status = u64::from(response.status().as_u16());
+            if is_missing(path) {
+                assert_eq!(status, 501, "{path} has been built");
+                continue;
+            }
+            let mut problems = Vec::new();
+            if status != expected["status"] {
+                problems.push(format!("status {}, not {status}", expected["status"]));
+            }
+            let content_type = response.headers().get("content-type");
+            let content_type = content_type.map(|value| value.to_str().unwrap());
+            if content_type != expected["content_type"].as_str() {
+                problems.push(format!(
+                    "{}, not {content_type:?}",
+                    expected["content_type"]
+                ));
+            }
+            // Five bodies held paths of the recording's machine.
+            if let Some(body) = expected["body"].as_str() {
+                let bytes = match codec {
+                    "proto" if status == 200 && path != "/api/v1/openapi" => seed::decode(body),
+                    _ => body.as_bytes().to_vec(),
+                };
+                let theirs = read(&world, path, status, codec, &bytes);
+                let ours = read(&world, path, status, codec, response.body());
+                if ours != theirs {
+                    problems.push(format!("{theirs}\n    not\n{ours}"));
                 }
             }
-            for (_, member) in members.iter_mut() {
-                *member = without_times(member.take());
+            if !problems.is_empty() {
+                wrong.push(format!("{path} in {codec}: {}", problems.join("; ")));
             }
         }
-        Value::Array(items) => {
-            for item in items {
-                *item = without_times(item.take());
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Without what differs from run to run: times of registration and what is told of the build.
+fn redacted(path: &str, mut value: Value) -> Value {
+    let names: &[&str] = match path.split('/').nth(3).unwrap_or_default() {
+        "tasks" | "workflows" | "launch_plans" => {
+            &["created_at", "createdAt", "updated_at", "updatedAt"]
+        }
+        "version" => &["Build", "Version", "BuildTime"],
+        _ => &[],
+    };
+    redact(&mut value, names);
+    value
+}
+
+fn redact(value: &mut Value, names: &[&str]) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members.iter_mut() {
+                if names.contains(&name.as_str()) {
+                    *member = json!("redacted");
+                } else {
+                    redact(member, names);
+                }
             }
         }
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, names)),
         _ => {}
     }
-    value
 }
