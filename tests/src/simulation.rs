@@ -73,6 +73,8 @@ pub struct Run {
     pub left: Vec<String>,
     /// How many effects there were.
     pub effects: u64,
+    /// The effects in order: requests of the cluster and of admin, and blobs.
+    pub trace: Vec<String>,
     /// How often the engine was started again.
     pub restarts: u32,
     /// Writes of the workflow resource.
@@ -276,6 +278,7 @@ impl Simulation {
             pods: faults.pods(),
             left,
             effects: faults.effects(),
+            trace: faults.trace(),
             restarts,
             status_writes,
             calls,

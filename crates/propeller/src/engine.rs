@@ -44,7 +44,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::{config::PropellerConfig, node::Settings, world::World};
+use crate::{
+    config::PropellerConfig,
+    node::Settings,
+    world::{Jitter, World},
+};
 
 use self::{inbox::Inbox, pods::PodCache};
 
@@ -170,6 +174,7 @@ pub fn wire(
         retry,
         clock: dependencies.clock,
         permits: Arc::new(Semaphore::new(EFFECTS_AT_ONCE)),
+        jitter: Jitter::of(""),
     };
     Ok(Engine {
         world,
@@ -356,8 +361,10 @@ impl Controller {
             inbox.deleting();
         }
         let actor = actor::Actor {
+            world: self
+                .world
+                .for_workflow(&format!("{}/{}", key.namespace, key.name)),
             key: key.clone(),
-            world: self.world.clone(),
             settings: self.settings.clone(),
             pods: self.pods.clone(),
             inbox: inbox.clone(),

@@ -11,6 +11,7 @@ mod sweep;
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    hash::Hasher as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use flyte_platform::{
     client::RetryPolicy,
 };
 use prost::Message as _;
-use rand::RngExt as _;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tonic::transport::Channel;
 
 use flyte_idl::service::admin_service_client::AdminServiceClient;
@@ -63,6 +64,27 @@ pub struct World {
     pub clock: Clock,
     /// Bounds how many effects are under way at once, over all workflows.
     pub permits: Arc<tokio::sync::Semaphore>,
+    /// Spreads tries apart.
+    pub jitter: Jitter,
+}
+
+/// What spreads the tries of different workflows apart, the same for one workflow in every run.
+#[derive(Clone, Debug)]
+pub struct Jitter(Arc<Mutex<StdRng>>);
+
+impl Jitter {
+    /// That of whatever has this name.
+    pub fn of(name: &str) -> Self {
+        let mut hasher = fnv::FnvHasher::default();
+        hasher.write(name.as_bytes());
+        Self(Arc::new(Mutex::new(StdRng::seed_from_u64(hasher.finish()))))
+    }
+
+    /// Between half of the wait and all of it.
+    fn spread(&self, wait: Duration) -> Duration {
+        let mut random = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wait.mul_f64(random.random_range(0.5..=1.0))
+    }
 }
 
 /// Outputs that one workflow has read or written, by URI. Outputs never change once written.
@@ -116,6 +138,15 @@ enum Trouble {
 }
 
 impl World {
+    /// The same clients, for the effects of one workflow.
+    #[must_use]
+    pub fn for_workflow(&self, name: &str) -> Self {
+        Self {
+            jitter: Jitter::of(name),
+            ..self.clone()
+        }
+    }
+
     /// Does what the job says. `node` is none for jobs of the workflow itself.
     pub async fn perform(
         &self,
@@ -346,18 +377,17 @@ impl World {
                 Ok(done) => return done,
                 Err(trouble) => {
                     tracing::warn!(error = %Chain(&trouble), ?wait, "cannot {what}, trying again");
-                    wait = pause(wait).await;
+                    wait = self.pause(wait).await;
                 }
             }
         }
     }
-}
 
-/// Waits about this long, and says how long to wait the next time.
-async fn pause(wait: Duration) -> Duration {
-    let spread = rand::rng().random_range(0.5..=1.0);
-    tokio::time::sleep(wait.mul_f64(spread)).await;
-    (wait * 2).min(MAX_WAIT)
+    /// Waits about this long, and says how long to wait the next time.
+    async fn pause(&self, wait: Duration) -> Duration {
+        tokio::time::sleep(self.jitter.spread(wait)).await;
+        (wait * 2).min(MAX_WAIT)
+    }
 }
 
 /// What a node's work is done with.

@@ -42,13 +42,15 @@ impl ObjectStore for FaultyStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.faults
-            .effect(self.inner.put_opts(location, payload, options), || {
-                Err(object_store::Error::Generic {
-                    store: "simulation",
-                    source: "a fault of the simulation".into(),
-                })
+        let write = self.inner.put_opts(location, payload, options);
+        let refusal = || {
+            Err(object_store::Error::Generic {
+                store: "simulation",
+                source: "a fault of the simulation".into(),
             })
+        };
+        self.faults
+            .effect(format!("write {location}"), write, refusal)
             .await
     }
 

@@ -81,6 +81,7 @@ struct Inner {
     effects: watch::Sender<u64>,
     crash: Notify,
     pods: Mutex<BTreeMap<String, u32>>,
+    trace: Mutex<Vec<String>>,
     status_writes: AtomicU64,
     calls: AtomicU64,
 }
@@ -101,6 +102,7 @@ impl Faults {
             effects: watch::Sender::new(0),
             crash: Notify::new(),
             pods: Mutex::default(),
+            trace: Mutex::default(),
             status_writes: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         }))
@@ -113,6 +115,15 @@ impl Faults {
     pub(super) fn pods(&self) -> BTreeMap<String, u32> {
         self.0
             .pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// All effects in the order in which they began.
+    pub(super) fn trace(&self) -> Vec<String> {
+        self.0
+            .trace
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -137,7 +148,12 @@ impl Faults {
         self.0.crash.notified().await;
     }
 
-    fn next(&self) -> Verdict {
+    fn next(&self, what: String) -> Verdict {
+        self.0
+            .trace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(what);
         let mut number = 0;
         self.0.effects.send_modify(|count| {
             *count += 1;
@@ -156,10 +172,11 @@ impl Faults {
     /// no more.
     pub(super) async fn effect<T>(
         &self,
+        what: String,
         perform: impl Future<Output = T>,
         refusal: impl FnOnce() -> T,
     ) -> T {
-        match self.next() {
+        match self.next(what) {
             Verdict::Perform => perform.await,
             Verdict::Refuse => refusal(),
             Verdict::PerformAndLose => {
@@ -213,6 +230,7 @@ pub(super) fn over_cluster(
             }
             let makes_pod =
                 *request.method() == Method::POST && request.uri().path().ends_with("/pods");
+            let what = format!("{} {}", request.method(), request.uri().path());
             let counted = faults.clone();
             let perform = async move {
                 let response = service.oneshot(request).await?;
@@ -242,7 +260,7 @@ pub(super) fn over_cluster(
                 *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 Ok(response)
             };
-            faults.effect(perform, refusal).await
+            faults.effect(what, perform, refusal).await
         }
     })
 }
@@ -255,7 +273,7 @@ pub(super) async fn over_http(
 ) -> Response {
     faults.0.calls.fetch_add(1, Ordering::Relaxed);
     faults
-        .effect(next.run(request), || {
+        .effect(request.uri().path().to_owned(), next.run(request), || {
             tonic::Status::unavailable("a fault of the simulation")
                 .into_http::<Body>()
                 .into_response()

@@ -87,7 +87,7 @@ impl World {
                     }
                     Err(status) => {
                         tracing::warn!(%status, ?wait, "cannot list what is open, trying again");
-                        wait = super::pause(wait).await;
+                        wait = self.pause(wait).await;
                     }
                 }
             };
