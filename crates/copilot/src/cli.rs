@@ -2,10 +2,10 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, Command};
 use flyte_platform::{
     blob::StorageConfig,
-    cli::{Sections, complain},
+    cli::{Program, Sections},
     telemetry::{LoggerConfig, OtelConfig},
 };
 
@@ -21,17 +21,16 @@ pub fn sections() -> Sections {
         .with::<OtelConfig>("otel")
 }
 
-/// The commands with their help.
-pub fn command() -> Command {
-    let command = Command::new("flyte-copilot")
-        .about("Brings a raw container its inputs as files, and takes its outputs away")
-        .version(env!("CARGO_PKG_VERSION"))
-        .after_help(
-            "Every configuration key is also a flag; --help lists them, -h leaves them out.",
-        )
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .arg(
+/// Its command line.
+pub fn program() -> Program {
+    Program::new(
+        "flyte-copilot",
+        "Brings a raw container its inputs as files, and takes its outputs away",
+        sections(),
+    )
+    .commands([download(), sidecar()])
+    .with(|command| {
+        command.arg(
             Arg::new("err-output-name")
                 .long("err-output-name")
                 .value_name("NAME")
@@ -39,9 +38,7 @@ pub fn command() -> Command {
                 .global(true)
                 .default_value("errors.pb"),
         )
-        .subcommand(download())
-        .subcommand(sidecar());
-    sections().extend(command)
+    })
 }
 
 fn download() -> Command {
@@ -174,29 +171,9 @@ fn timeout() -> Arg {
     .default_value("1h")
 }
 
-/// Runs the command line `arguments`, program name included.
+/// Runs the command line `arguments`, program name included; `flyte copilot` calls this too.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match command().try_get_matches_from(arguments) {
-        Ok(matches) => dispatch(&matches),
-        Err(error) => {
-            // Asking for help is no mistake.
-            let printed = error.print().is_ok();
-            if printed && !error.use_stderr() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
-/// Runs what was asked for; `flyte flyte-copilot` calls this too.
-pub fn dispatch(matches: &ArgMatches) -> ExitCode {
-    if let Some(("config", inner)) = matches.subcommand() {
-        return sections().run_config(inner);
-    }
-    complain(MISSING);
-    ExitCode::FAILURE
+    program().unbuilt(arguments, MISSING)
 }
 
 #[cfg(test)]
@@ -215,7 +192,8 @@ mod tests {
              --storage.connection.endpoint=http://minio:9000 download --from-remote s3://b/i \
              --to-output-prefix s3://b/o --to-local-dir /var/flyte/inputs --format YAML --input-interface CgA=",
         ] {
-            let matches = command().try_get_matches_from(line.split_whitespace());
+            let command = program().command().clone();
+            let matches = command.try_get_matches_from(line.split_whitespace());
             assert!(matches.is_ok(), "{line}: {}", matches.unwrap_err());
         }
     }

@@ -2,10 +2,10 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{ArgMatches, Command};
+use clap::Command;
 use flyte_platform::{
     blob::StorageConfig,
-    cli::{Sections, complain},
+    cli::{Program, Sections},
     sql::DatabaseConfig,
     telemetry::{LoggerConfig, OtelConfig},
 };
@@ -27,56 +27,27 @@ pub fn sections() -> Sections {
         .with::<OtelConfig>("otel")
 }
 
-/// The commands with their help.
-pub fn command() -> Command {
-    let command = Command::new("datacatalog")
-        .about("Remembers which outputs a cached task already has")
-        .version(env!("CARGO_PKG_VERSION"))
-        .after_help(
-            "Every configuration key is also a flag; --help lists them, -h leaves them out.",
-        )
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(
-            Command::new("serve").about("Serves gRPC, health and metrics until it is stopped"),
-        )
-        .subcommand(
-            Command::new("serve-dummy")
-                .about("Serves the same API with nothing behind it, for tests"),
-        )
-        .subcommand(
-            Command::new("migrate")
-                .about("Changes the database")
-                .subcommand_required(true)
-                .arg_required_else_help(true)
-                .subcommand(
-                    Command::new("run").about("Creates the database and applies what is missing"),
-                ),
-        );
-    sections().extend(command)
+/// Its command line.
+pub fn program() -> Program {
+    Program::new(
+        "datacatalog",
+        "Remembers which outputs a cached task already has",
+        sections(),
+    )
+    .commands([
+        Command::new("serve").about("Serves gRPC, health and metrics until it is stopped"),
+        Command::new("serve-dummy").about("Serves the same API with nothing behind it, for tests"),
+        Command::new("migrate")
+            .about("Changes the database")
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommand(
+                Command::new("run").about("Creates the database and applies what is missing"),
+            ),
+    ])
 }
 
-/// Runs the command line `arguments`, program name included.
+/// Runs the command line `arguments`, program name included; `flyte datacatalog` calls this too.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match command().try_get_matches_from(arguments) {
-        Ok(matches) => dispatch(&matches),
-        Err(error) => {
-            // Asking for help is no mistake.
-            let printed = error.print().is_ok();
-            if printed && !error.use_stderr() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
-/// Runs what was asked for; `flyte datacatalog` calls this too.
-pub fn dispatch(matches: &ArgMatches) -> ExitCode {
-    if let Some(("config", inner)) = matches.subcommand() {
-        return sections().run_config(inner);
-    }
-    complain(MISSING);
-    ExitCode::FAILURE
+    program().unbuilt(arguments, MISSING)
 }

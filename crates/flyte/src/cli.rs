@@ -3,8 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use clap_complete::Shell;
-use flyte_platform::{Chain, cli};
+use flyte_platform::cli;
 
 use crate::{
     embedded::{self, Options},
@@ -24,7 +23,10 @@ pub fn main() -> ExitCode {
     if let Some(code) = service() {
         return code;
     }
-    run(&command().get_matches())
+    match cli::parse(command(), std::env::args_os()) {
+        Ok(matches) => run(&matches),
+        Err(code) => code,
+    }
 }
 
 /// Services whose command lines are their own; `flyte X …` is what the binary of X is.
@@ -44,19 +46,14 @@ fn service() -> Option<ExitCode> {
 fn run(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("start", inner)) if config_files(inner).is_empty() => {
-            asynchronously(embedded::start(options(inner)))
+            cli::run(embedded::start(options(inner)))
         }
-        Some(("start", inner)) => asynchronously(standalone::start(inner.clone())),
-        Some(("platform", inner)) => asynchronously(embedded::platform(options(inner))),
+        Some(("start", inner)) => cli::run(standalone::start(inner.clone())),
+        Some(("platform", inner)) => cli::run(embedded::platform(options(inner))),
         Some(("propeller", inner)) => flyte_propeller::cli::run(inner),
         Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
         Some(("config", inner)) => standalone::sections().run_config(inner),
-        Some(("completion", inner)) => {
-            if let Some(shell) = inner.get_one::<Shell>("shell") {
-                clap_complete::generate(*shell, &mut command(), "flyte", &mut anstream::stdout());
-            }
-            ExitCode::SUCCESS
-        }
+        Some(("completion", inner)) => cli::complete(command(), inner),
         _ => ExitCode::FAILURE,
     }
 }
@@ -68,24 +65,6 @@ fn config_files(matches: &ArgMatches) -> String {
         .flatten()
         .cloned()
         .unwrap_or_default()
-}
-
-fn asynchronously(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let done = cli::runtime()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            let done = runtime.block_on(work);
-            // Blocking reads of files that nobody waits for any more must not hold up the end.
-            runtime.shutdown_background();
-            done
-        });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            cli::complain(&Chain(error.as_ref()).to_string());
-            ExitCode::FAILURE
-        }
-    }
 }
 
 fn command() -> Command {
@@ -114,13 +93,6 @@ fn command() -> Command {
              and flytepropeller can run beside it with ordinary configuration.",
         ),
     );
-    let completion = Command::new("completion")
-        .about("Prints the completion script of a shell")
-        .arg(
-            Arg::new("shell")
-                .required(true)
-                .value_parser(value_parser!(Shell)),
-        );
     standalone::sections()
         .extend(
             Command::new("flyte")
@@ -133,11 +105,26 @@ fn command() -> Command {
         .subcommand(platform)
         .subcommand(flyte_admin::cli::command().name("admin"))
         .subcommand(flyte_propeller::cli::command("propeller"))
-        .subcommand(flyte_datacatalog::cli::command().name("datacatalog"))
-        .subcommand(flyte_scheduler::cli::command().name("scheduler"))
-        .subcommand(flyte_copilot::cli::command().name("copilot"))
+        .subcommand(
+            flyte_datacatalog::cli::program()
+                .command()
+                .clone()
+                .name("datacatalog"),
+        )
+        .subcommand(
+            flyte_scheduler::cli::program()
+                .command()
+                .clone()
+                .name("scheduler"),
+        )
+        .subcommand(
+            flyte_copilot::cli::program()
+                .command()
+                .clone()
+                .name("copilot"),
+        )
         .subcommand(flyte_webhook::cli::command())
-        .subcommand(completion)
+        .subcommand(cli::completion())
 }
 
 fn platform_arguments(command: Command) -> Command {

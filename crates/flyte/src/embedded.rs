@@ -105,10 +105,12 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
 
     let mut tasks = Tasks::new(stop.clone());
     services.spawn(&mut tasks);
-    let router = services.router().layer(axum::middleware::from_fn_with_state(
-        AllowedHosts::new(&options.host),
-        guard::guard,
-    ));
+    let router = services
+        .router()
+        .layer(axum::middleware::from_fn_with_state(
+            AllowedHosts::new(&options.host),
+            guard::guard,
+        ));
     let (channel, in_process) = server::in_process(router.clone(), stop.child_token());
     tasks.spawn_infallible("in-process API", in_process);
     tasks.spawn_infallible(

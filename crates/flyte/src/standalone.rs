@@ -97,17 +97,21 @@ pub(crate) fn sections() -> Sections {
         .with::<RemoteDataConfig>("remoteData")
         .with::<ClusterResourcesConfig>("cluster_resources")
         .with::<DatabaseConfig>("database")
+        .and(flyte_datacatalog::cli::sections())
+        .and(flyte_scheduler::cli::sections())
+        .and(flyte_webhook::cli::sections())
 }
 
 /// Starts what the configuration describes, until asked to stop.
 pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
-    let mut loaded = sections().load(&matches)?;
+    let sections = sections();
+    let mut loaded = sections.load(&matches)?;
     let flyte: FlyteConfig = loaded.section("flyte");
     let engine_config = EngineConfig::read(&mut loaded);
     let admin_config = AdminConfig::read(&mut loaded);
     let home = loaded.variable("HOME").map(str::to_owned);
     let warnings = loaded.finish()?;
-    let _telemetry = telemetry::install(&engine_config.logger, &engine_config.otel, "flyte")?;
+    let telemetry = telemetry::install(&engine_config.logger, &engine_config.otel, "flyte")?;
     for warning in warnings {
         tracing::warn!(key = warning.key, "{}", warning.message);
     }
@@ -127,6 +131,9 @@ pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
     }
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
+    let mut reload = sections.reload(&matches)?;
+    telemetry.follow(&mut reload);
+    tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let metrics = Scope::new("");
     let expand = |name: &str| home.clone().filter(|_| name == "HOME");
     let kube_config = if admin_config.server.kube_config.is_empty() {

@@ -14,6 +14,7 @@ mod files;
 mod flags;
 mod map;
 mod merge;
+mod reload;
 mod secret;
 mod shape;
 
@@ -29,8 +30,10 @@ pub use duration::Duration;
 pub use files::discover;
 pub use flags::{arguments, given};
 pub use map::{FromLoose, KeyedList, StringMap};
+pub use reload::{Decode, Reload, decoded};
 pub use secret::Secret;
 pub use shape::Shape;
+pub(crate) use shape::environment_names;
 
 /// Environment variables and flags, as values, so that tests need neither.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +76,7 @@ pub struct Problem {
 pub struct ConfigError(pub Vec<Problem>);
 
 /// The merged tree, before sections are decoded from it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
@@ -103,7 +106,17 @@ impl Config {
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
-        let (tree, warnings) = merge::merge(&documents);
+        let (tree, mut warnings) = merge::merge(&documents);
+        if !sources.pattern.is_empty() && !files::matches(&sources.pattern) {
+            let instead = match files.as_slice() {
+                [] => "defaults, environment and flags are all there is".to_owned(),
+                files => format!("{} is read instead", files::listed(files)),
+            };
+            warnings.push(Problem {
+                key: "--config".into(),
+                message: format!("no file matches {:?}; {instead}", sources.pattern),
+            });
+        }
         Ok(Self {
             files,
             tree,
@@ -202,6 +215,7 @@ impl Config {
         }
     }
 
+    /// What the files say about the section `name`.
     fn lookup(&self, name: &str) -> Option<Value> {
         let mut at = &self.tree;
         for part in name.to_lowercase().split('.') {

@@ -12,8 +12,10 @@ use opentelemetry_sdk::{
 };
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
+
+use crate::config::Reload;
 
 pub use format::JsonLines;
 
@@ -157,11 +159,51 @@ pub enum TelemetryError {
 
 /// Keeps the exporter alive; dropping it flushes what is pending.
 #[must_use]
-pub struct Telemetry(Option<SdkTracerProvider>);
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+    log: Log,
+}
+
+/// The log of this process, which can be set anew while it is written.
+#[derive(Clone)]
+pub struct Log {
+    lines: reload::Handle<Lines, Registry>,
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+/// None writes nothing.
+type Lines = Option<Box<dyn Layer<Registry> + Send + Sync>>;
+
+impl Log {
+    /// Writes from now on as `logger` says.
+    pub fn set(&self, logger: &LoggerConfig) {
+        let set = self
+            .lines
+            .reload(lines(logger))
+            .and_then(|()| self.filter.reload(filter(logger.level)));
+        if let Err(error) = set {
+            // The subscriber is gone, as at the end of the process.
+            tracing::debug!(%error, "the log cannot be set anew");
+        }
+    }
+}
+
+impl Telemetry {
+    /// The log, for who changes how it is written.
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// Lets the log follow section `logger` (spec 07 §1.9).
+    pub fn follow(&self, reload: &mut Reload) {
+        let log = self.log();
+        reload.on_change("logger", move |logger: LoggerConfig| log.set(&logger));
+    }
+}
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Some(provider) = self.0.take()
+        if let Some(provider) = self.provider.take()
             && let Err(error) = provider.shutdown()
         {
             tracing::warn!(%error, "pending spans were lost");
@@ -185,27 +227,37 @@ pub fn install(
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer().with_tracer(provider.tracer(service.to_owned()))
     });
-    let lines: Option<Box<dyn Layer<Registry> + Send + Sync>> = if logger.mute {
-        None
-    } else {
-        Some(match logger.formatter.kind {
-            Format::Json => Box::new(JsonLines::flyte(logger.show_source)),
-            Format::Gcp => Box::new(JsonLines::gcp(logger.show_source)),
-            Format::Text => Box::new(
-                tracing_subscriber::fmt::layer()
-                    .with_writer(std::io::stderr)
-                    .with_ansi(std::io::stderr().is_terminal())
-                    .with_file(logger.show_source)
-                    .with_line_number(logger.show_source),
-            ),
-        })
-    };
+    let (lines, lines_handle) = reload::Layer::new(lines(logger));
+    let (filter, filter_handle) = reload::Layer::new(filter(logger.level));
     tracing_subscriber::registry()
-        .with(lines.map(|layer| layer.with_filter(filter(logger.level))))
+        .with(lines.with_filter(filter))
         .with(traces)
         .try_init()
         .map_err(TelemetryError::AlreadySet)?;
-    Ok(Telemetry(provider))
+    Ok(Telemetry {
+        provider,
+        log: Log {
+            lines: lines_handle,
+            filter: filter_handle,
+        },
+    })
+}
+
+fn lines(logger: &LoggerConfig) -> Lines {
+    if logger.mute {
+        return None;
+    }
+    Some(match logger.formatter.kind {
+        Format::Json => Box::new(JsonLines::flyte(logger.show_source)),
+        Format::Gcp => Box::new(JsonLines::gcp(logger.show_source)),
+        Format::Text => Box::new(
+            tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_file(logger.show_source)
+                .with_line_number(logger.show_source),
+        ),
+    })
 }
 
 fn filter(level: i64) -> EnvFilter {

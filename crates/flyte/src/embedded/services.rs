@@ -92,8 +92,7 @@ impl Services {
 
     /// gRPC, REST and pages behind the common layers.
     pub fn router(&self) -> Router {
-        let pages =
-            pages::routes(self.ground.cluster.clone()).fallback_service(self.admin.http());
+        let pages = pages::routes(self.ground.cluster.clone()).fallback_service(self.admin.http());
         server::combine(self.admin.grpc(), pages, self.calls.clone())
     }
 

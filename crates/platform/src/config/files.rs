@@ -25,6 +25,20 @@ pub fn discover(pattern: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Whether `pattern` itself names a file, so that no default place is needed.
+pub(super) fn matches(pattern: &str) -> bool {
+    glob(pattern).iter().any(|path| path.is_file())
+}
+
+/// The files, for people.
+pub(super) fn listed(files: &[PathBuf]) -> String {
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    names.join(", ")
+}
+
 fn glob(pattern: &str) -> Vec<PathBuf> {
     let rooted = pattern.starts_with('/');
     let mut found = vec![PathBuf::from(if rooted { "/" } else { "" })];

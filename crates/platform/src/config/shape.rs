@@ -100,7 +100,7 @@ impl Shape {
 }
 
 /// Names under which the leaf at `path` is looked for in the environment (spec 07 §1.5).
-pub(super) fn environment_names(path: &str) -> [String; 3] {
+pub(crate) fn environment_names(path: &str) -> [String; 3] {
     let upper = path.to_uppercase();
     [
         upper.replace('-', "_"),
@@ -108,6 +108,17 @@ pub(super) fn environment_names(path: &str) -> [String; 3] {
         // A form that a POSIX shell can set.
         format!("FLYTE__{}", upper.replace('-', "_").replace('.', "__")),
     ]
+}
+
+/// The name that somebody who wrote `key` probably meant: the nearest one, if it is near.
+fn similar<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+    let written = plain(key);
+    names
+        .map(|name| (strsim::damerau_levenshtein(&written, &plain(name)), name))
+        .filter(|(distance, name)| *distance * 3 <= name.len().max(3))
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Turns what files hold into what serde can decode, remembering what did not fit.
@@ -162,7 +173,7 @@ impl Decoder {
                         None if value.is_object() && path.len() == 2 => {}
                         None => self.warnings.push(Problem {
                             key: path.join("."),
-                            message: format!("unknown key; {} has no such field", self.section),
+                            message: self.unknown(&key, fields),
                         }),
                     }
                     path.pop();
@@ -197,6 +208,17 @@ impl Decoder {
                 Value::Array(vec![value])
             }
             (_, raw) => raw,
+        }
+    }
+
+    fn unknown(&self, key: &str, fields: &[(String, Shape)]) -> String {
+        let names = fields.iter().map(|(name, _)| name.as_str());
+        match similar(key, names) {
+            Some(name) => format!("unknown key, nothing reads it; is {name:?} meant?"),
+            None => format!(
+                "unknown key, nothing reads it; `config docs` lists those of {:?}",
+                self.section
+            ),
         }
     }
 
