@@ -1,140 +1,236 @@
-//! The engine's numbers: the same shapes as were measured with Go Flyte, on the embedded cluster in memory with a node
-//! that ends pods at once (Pending, Running and Succeeded in writes of their own), admin in memory.
+//! The numbers of the embedded backend, beside those of Go Flyte and beside what no engine can beat.
 //!
-//! `make bench` prints wall time, its ratio to the floor (the cluster alone doing the same pods, measured in the same
-//! run), writes of the workflow resource, calls of admin, and CPU and memory of the whole process.
+//! ```text
+//! clients ──TCP──▶ flyteadmin (SQLite or PostgreSQL) ──▶ embedded Kubernetes API (SQLite) ◀── node that ends pods at once
+//!                      ▲                                          ▲                                    ▲
+//!                      └────────────── flytepropeller ────────────┘            floor: the same pods ───┘
+//! ```
+//!
+//! All of it is what `flyte start` runs, wired by the same lines, except for the node.
 
-use std::{fs, time::Duration};
+mod alone;
+mod backend;
+mod floor;
+mod measure;
+mod node;
+mod observe;
+mod postgres;
+mod process;
+mod report;
+mod shapes;
 
-use flyte_platform::cli;
-use flyte_tests::simulation::{self, Simulation, graphs};
+use std::{path::PathBuf, process::ExitCode};
 
-/// Each shape is run this often; the median is printed.
-const REPETITIONS: usize = 9;
+use clap::{
+    CommandFactory as _, FromArgMatches as _, Parser, ValueEnum, builder::PossibleValuesParser,
+};
+use flyte_platform::{
+    cli,
+    sql::DatabaseConfig,
+    telemetry::{self, Format, FormatterConfig, LoggerConfig, OtelConfig},
+};
 
-struct Shape {
-    name: &'static str,
-    width: usize,
-    depth: usize,
-    go: &'static str,
+use backend::Engine;
+use measure::{Load, MemoryResult, Work};
+use postgres::Postgres;
+use report::Report;
+use shapes::{ONE, SHAPES, Shape};
+
+/// Measures Flyte embedded: API, engine, storage and Kubernetes API in this process, as
+/// `flyte start` runs them, with a node that ends every pod at once (Pending, Running and Succeeded
+/// in status writes of their own).
+///
+/// All of these are measured unless --part chooses:
+///
+///   shapes  executions one at a time: the wall time from the CreateExecution call until admin has
+///           recorded SUCCEEDED, beside the floor: the same pods created and run on the same
+///           cluster without any engine
+///   load    one-task executions by many clients at once, from creation to success
+///   create  CreateExecution by many clients at once while no engine runs, on SQLite and, where it
+///           is installed, on PostgreSQL
+///   alone   the engine with everything else in memory
+///
+/// Numbers count only from a release build on a quiet machine: `make bench`.
+#[derive(Parser)]
+#[command(name = "flyte-benches", version, verbatim_doc_comment)]
+struct Arguments {
+    /// Measures only this; may be repeated
+    #[arg(long, value_name = "PART")]
+    part: Vec<Part>,
+    /// Measures only this shape of workflow; may be repeated. Alone it means --part shapes
+    #[arg(long, value_name = "SHAPE", value_parser = PossibleValuesParser::new(SHAPES.map(|shape| shape.name)))]
+    shape: Vec<String>,
+    /// How often each shape is run; the first run before these is not counted
+    #[arg(long, value_name = "NUMBER", default_value_t = 11)]
+    repetitions: usize,
+    /// How many executions the clients create or run together
+    #[arg(long, value_name = "NUMBER", default_value_t = 400)]
+    executions: usize,
+    /// How many clients there are under load, each with a connection of its own
+    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
+    clients: usize,
+    /// Where databases and blobs are kept while it runs; the disk under it counts [default: a folder below TMPDIR]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Prints one JSON document instead of tables
+    #[arg(long)]
+    json: bool,
 }
 
-const SHAPES: [Shape; 7] = [
-    Shape {
-        name: "one task",
-        width: 1,
-        depth: 1,
-        go: "263 ms, 10 writes",
-    },
-    Shape {
-        name: "chain of 10",
-        width: 1,
-        depth: 10,
-        go: "1.27 s, 50 writes",
-    },
-    Shape {
-        name: "50 parallel",
-        width: 50,
-        depth: 1,
-        go: "4.2 s",
-    },
-    Shape {
-        name: "5x5 layers",
-        width: 5,
-        depth: 5,
-        go: "3.1 s",
-    },
-    Shape {
-        name: "6 layers of 3",
-        width: 3,
-        depth: 6,
-        go: "2.2 s",
-    },
-    Shape {
-        name: "9 layers of 3",
-        width: 3,
-        depth: 9,
-        go: "6.8 s",
-    },
-    Shape {
-        name: "12 layers of 3",
-        width: 3,
-        depth: 12,
-        go: "106 s",
-    },
-];
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Executions one at a time, and memory
+    Shapes,
+    /// CreateExecution by many clients
+    Create,
+    /// One-task executions by many clients, and memory
+    Load,
+    /// The engine with everything else in memory
+    Alone,
+}
 
-fn main() -> std::io::Result<()> {
-    let runtime = cli::runtime()?;
-    cli::print(
-        "shape             median      floor  ratio  writes  calls   cpu/run   Go, measured with a real API server\n",
-    );
-    for shape in SHAPES {
-        let before = cpu();
-        let mut runs: Vec<_> = (0..REPETITIONS)
-            .map(|_| {
-                runtime
-                    .block_on(Simulation::new(graphs::layers(shape.width, shape.depth)).measure())
-            })
-            .collect();
-        let spent = cpu().saturating_sub(before) / u32::try_from(REPETITIONS).unwrap_or(1);
-        let mut floors: Vec<_> = (0..REPETITIONS)
-            .map(|_| runtime.block_on(simulation::floor(shape.width, shape.depth)))
-            .collect();
-        runs.sort_by_key(|run| run.elapsed);
-        floors.sort();
-        let (Some(run), Some(floor)) = (runs.get(REPETITIONS / 2), floors.get(REPETITIONS / 2))
-        else {
-            continue;
-        };
-        cli::print(&format!(
-            "{:<15} {:>8.1} ms {:>7.1} ms {:>6.1} {:>7} {:>6} {:>7.1} ms   {}\n",
-            shape.name,
-            milliseconds(run.elapsed),
-            milliseconds(*floor),
-            run.elapsed.as_secs_f64() / floor.as_secs_f64(),
-            run.status_writes,
-            run.calls,
-            milliseconds(spent),
-            shape.go,
-        ));
+impl Arguments {
+    fn wants(&self, part: Part) -> bool {
+        match (self.part.is_empty(), self.shape.is_empty()) {
+            (true, true) => true,
+            (true, false) => part == Part::Shapes,
+            (false, _) => self.part.contains(&part),
+        }
     }
-    cli::print(&format!(
-        "peak memory of this process: {} MiB\n",
-        peak_memory_mib()
+
+    fn shapes(&self) -> Vec<Shape> {
+        SHAPES
+            .into_iter()
+            .filter(|shape| {
+                self.shape.is_empty() || self.shape.iter().any(|name| name == shape.name)
+            })
+            .collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let matches = match cli::parse(Arguments::command(), std::env::args_os()) {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
+    cli::run(async move { measure(&Arguments::from_arg_matches(&matches)?).await })
+}
+
+async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
+    let logger = LoggerConfig {
+        formatter: FormatterConfig { kind: Format::Text },
+        ..LoggerConfig::default()
+    };
+    let _telemetry = telemetry::install(&logger, &OtelConfig::default(), "flyte-benches")?;
+    let folder = match &arguments.folder {
+        Some(folder) => {
+            std::fs::create_dir_all(folder)?;
+            tempfile::tempdir_in(folder)?
+        }
+        None => tempfile::tempdir()?,
+    };
+    // PostgreSQL's own user must be able to reach its folder.
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), readable)?;
+    let mut report = Report {
+        profile: if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        },
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        ..Report::default()
+    };
+    let show = |text: &str| {
+        if !arguments.json {
+            report::show(text);
+        }
+    };
+    show(&format!(
+        "Flyte embedded, {} build, {} cores, data in {}\n",
+        report.profile,
+        report.cores,
+        folder.path().display()
     ));
+    let sqlite = |name: &str| DatabaseConfig::sqlite(folder.path().join(name).join("admin.db"));
+    if arguments.wants(Part::Shapes) || arguments.wants(Part::Load) {
+        let place = folder.path().join("whole");
+        let mut shapes = arguments.shapes();
+        if !shapes.iter().any(|shape| shape.name == ONE.name) {
+            shapes.push(ONE);
+        }
+        let (database, on) = (sqlite("whole"), Engine::On);
+        let backend = measure::backend(&place, database, on, &[]).await?;
+        let mut memory = MemoryResult {
+            idle: process::memory(),
+            shapes: None,
+            load: None,
+        };
+        shapes::register(backend.connect().await?, &shapes).await?;
+        process::forget_peak();
+        if arguments.wants(Part::Shapes) {
+            show(&report::shapes_header());
+            for shape in arguments.shapes() {
+                let row = measure::shape(&backend, &shape, arguments.repetitions).await?;
+                show(&report::shape(&row));
+                report.shapes.push(row);
+            }
+            memory.shapes = Some(process::peak_memory());
+        }
+        if arguments.wants(Part::Load) {
+            process::forget_peak();
+            let load = Load {
+                clients: arguments.clients,
+                executions: arguments.executions,
+                work: Work::Execute,
+            };
+            let title = "one task from creation to success, SQLite".to_owned();
+            let row = measure::load(&backend, load, title, "").await?;
+            memory.load = Some(process::peak_memory());
+            show(&report::load_header());
+            show(&report::load(&row));
+            report.load.push(row);
+        }
+        backend.stop().await?;
+        show(&report::memory(&memory));
+        report.memory = Some(memory);
+    }
+    if arguments.wants(Part::Create) {
+        show(&report::load_header());
+        let postgres = Postgres::start(&folder.path().join("postgres"))?;
+        let mut databases = vec![("SQLite", sqlite("create-SQLite"))];
+        match &postgres {
+            Some(postgres) => databases.push(("PostgreSQL", postgres.database("bench"))),
+            None => show(
+                "PostgreSQL is not installed here and is left out (Debian: apt-get install postgresql)\n",
+            ),
+        }
+        for (name, database) in databases {
+            let place = folder.path().join(format!("create-{name}"));
+            let backend = measure::backend(&place, database, Engine::Off, &[ONE]).await?;
+            let load = Load {
+                clients: arguments.clients,
+                executions: arguments.executions,
+                work: Work::Create,
+            };
+            let title = format!("CreateExecution, no engine, {name}");
+            let row = measure::load(&backend, load, title, "33/s, p50 232 ms").await?;
+            show(&report::load(&row));
+            report.load.push(row);
+            backend.stop().await?;
+        }
+    }
+    if arguments.wants(Part::Alone) {
+        show(&report::alone_header());
+        for shape in arguments.shapes() {
+            let row = alone::shape(&shape, arguments.repetitions).await;
+            show(&report::alone(&row));
+            report.engine_alone.push(row);
+        }
+    }
+    if arguments.json {
+        report::show(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+    }
     Ok(())
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
-}
-
-/// User and system time of this process so far, from /proc (proc(5), fields 14 and 15; 100 ticks a second).
-fn cpu() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks: u64 = stat
-        .rsplit_once(')')
-        .map(|(_, rest)| {
-            rest.split_whitespace()
-                .skip(11)
-                .take(2)
-                .filter_map(|field| field.parse::<u64>().ok())
-                .sum()
-        })
-        .unwrap_or_default();
-    Duration::from_millis(ticks * 10)
-}
-
-fn peak_memory_mib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap_or_default();
-    line.split_whitespace()
-        .next()
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .unwrap_or_default()
-        / 1024
 }
