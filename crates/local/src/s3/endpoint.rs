@@ -31,6 +31,57 @@ use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, ListRequest, Par
 /// Bytes that are hashed and written, or read, at once.
 const CHUNK: usize = 1 << 20;
 
+/// What a request says about the object that it makes. The inputs share members, not a type.
+macro_rules! attributes_of {
+    ($input:expr) => {
+        Attributes {
+            content_type: $input.content_type.take(),
+            content_encoding: own_encoding($input.content_encoding.take()),
+            content_disposition: $input.content_disposition.take(),
+            content_language: $input.content_language.take(),
+            cache_control: $input.cache_control.take(),
+            metadata: metadata($input.metadata.take()),
+        }
+    };
+}
+
+/// An output with the checksums of an object, if they are `$told`.
+macro_rules! with_checksums {
+    ($output:ident, $info:expr, $told:expr, { $($member:tt)* }) => {{
+        let checksum = |name: &str| $info.checksums.get(name).filter(|_| $told).cloned();
+        $output {
+            checksum_crc32: checksum("crc32"),
+            checksum_crc32c: checksum("crc32c"),
+            checksum_crc64nvme: checksum("crc64nvme"),
+            checksum_sha1: checksum("sha1"),
+            checksum_sha256: checksum("sha256"),
+            $($member)*
+            ..$output::default()
+        }
+    }};
+}
+
+/// An output that describes an object.
+macro_rules! described {
+    ($output:ident, $info:expr, $told:expr, { $($member:tt)* }) => {{
+        let attributes = $info.attributes.clone();
+        with_checksums!($output, $info, $told, {
+            accept_ranges: Some("bytes".to_owned()),
+            e_tag: Some(etag($info)),
+            last_modified: Some(time($info.modified)),
+            content_type: attributes
+                .content_type
+                .or_else(|| Some("binary/octet-stream".to_owned())),
+            content_encoding: attributes.content_encoding,
+            content_disposition: attributes.content_disposition,
+            content_language: attributes.content_language,
+            cache_control: attributes.cache_control,
+            metadata: Some(attributes.metadata.into_iter().collect()),
+            $($member)*
+        })
+    }};
+}
+
 /// The operations of S3.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -183,27 +234,15 @@ impl S3 for Endpoint {
         let input = &mut request.input;
         let place = (input.bucket.clone(), input.key.clone());
         let condition = write_if(input.if_match.take(), input.if_none_match.as_ref())?;
-        let attributes = Attributes {
-            content_type: input.content_type.take(),
-            content_encoding: own_encoding(input.content_encoding.take()),
-            content_disposition: input.content_disposition.take(),
-            content_language: input.content_language.take(),
-            cache_control: input.cache_control.take(),
-            metadata: metadata(input.metadata.take()),
-        };
+        let attributes = attributes_of!(input);
         let info = self
             .put(&mut request, body, place, (attributes, condition))
             .await?;
-        let checksum = |name: &str| info.checksums.get(name).cloned();
-        Ok(S3Response::new(PutObjectOutput {
-            e_tag: Some(etag(&info)),
-            checksum_crc32: checksum("crc32"),
-            checksum_crc32c: checksum("crc32c"),
-            checksum_crc64nvme: checksum("crc64nvme"),
-            checksum_sha1: checksum("sha1"),
-            checksum_sha256: checksum("sha256"),
-            ..PutObjectOutput::default()
-        }))
+        Ok(S3Response::new(
+            with_checksums!(PutObjectOutput, &info, true, {
+                e_tag: Some(etag(&info)),
+            }),
+        ))
     }
 
     async fn get_object(
@@ -237,30 +276,11 @@ impl S3 for Endpoint {
         };
         // A checksum is that of the whole object.
         let told = input.checksum_mode.is_some() && content_range.is_none();
-        let checksum = |name: &str| info.checksums.get(name).filter(|_| told).cloned();
-        let attributes = info.attributes.clone();
-        let output = GetObjectOutput {
+        let output = described!(GetObjectOutput, &info, told, {
             content_length: i64::try_from(range.end - range.start).ok(),
             content_range,
-            accept_ranges: Some("bytes".to_owned()),
-            e_tag: Some(etag(&info)),
-            last_modified: Some(time(info.modified)),
-            checksum_crc32: checksum("crc32"),
-            checksum_crc32c: checksum("crc32c"),
-            checksum_crc64nvme: checksum("crc64nvme"),
-            checksum_sha1: checksum("sha1"),
-            checksum_sha256: checksum("sha256"),
-            content_type: attributes
-                .content_type
-                .or_else(|| Some("binary/octet-stream".to_owned())),
-            content_encoding: attributes.content_encoding,
-            content_disposition: attributes.content_disposition,
-            content_language: attributes.content_language,
-            cache_control: attributes.cache_control,
-            metadata: Some(attributes.metadata.into_iter().collect()),
             body: Some(body_of(file, range)),
-            ..GetObjectOutput::default()
-        };
+        });
         Ok(S3Response::new(output))
     }
 
@@ -281,28 +301,9 @@ impl S3 for Endpoint {
         };
         condition.check(&info)?;
         let told = input.checksum_mode.is_some();
-        let checksum = |name: &str| info.checksums.get(name).filter(|_| told).cloned();
-        let attributes = info.attributes.clone();
-        Ok(S3Response::new(HeadObjectOutput {
+        Ok(S3Response::new(described!(HeadObjectOutput, &info, told, {
             content_length: i64::try_from(info.size).ok(),
-            accept_ranges: Some("bytes".to_owned()),
-            e_tag: Some(etag(&info)),
-            last_modified: Some(time(info.modified)),
-            checksum_crc32: checksum("crc32"),
-            checksum_crc32c: checksum("crc32c"),
-            checksum_crc64nvme: checksum("crc64nvme"),
-            checksum_sha1: checksum("sha1"),
-            checksum_sha256: checksum("sha256"),
-            content_type: attributes
-                .content_type
-                .or_else(|| Some("binary/octet-stream".to_owned())),
-            content_encoding: attributes.content_encoding,
-            content_disposition: attributes.content_disposition,
-            content_language: attributes.content_language,
-            cache_control: attributes.cache_control,
-            metadata: Some(attributes.metadata.into_iter().collect()),
-            ..HeadObjectOutput::default()
-        }))
+        })))
     }
 
     async fn delete_object(
@@ -363,7 +364,7 @@ impl S3 for Endpoint {
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
-        let input = request.input;
+        let mut input = request.input;
         let (from_bucket, from_key) = source(&input.copy_source)?;
         let replace = input
             .metadata_directive
@@ -390,14 +391,7 @@ impl S3 for Endpoint {
             }
             other => other?,
         }
-        let attributes = replace.then(|| Attributes {
-            content_type: input.content_type,
-            content_encoding: own_encoding(input.content_encoding),
-            content_disposition: input.content_disposition,
-            content_language: input.content_language,
-            cache_control: input.cache_control,
-            metadata: metadata(input.metadata),
-        });
+        let attributes = replace.then(|| attributes_of!(input));
         let (bucket, key) = (input.bucket, input.key);
         let copied = self
             .blocking(move |folder| {
@@ -508,15 +502,8 @@ impl S3 for Endpoint {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        let input = request.input;
-        let attributes = Attributes {
-            content_type: input.content_type,
-            content_encoding: own_encoding(input.content_encoding),
-            content_disposition: input.content_disposition,
-            content_language: input.content_language,
-            cache_control: input.cache_control,
-            metadata: metadata(input.metadata),
-        };
+        let mut input = request.input;
+        let attributes = attributes_of!(input);
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
         let id = self
             .blocking(move |folder| folder.begin_upload(&bucket, &key, attributes))
@@ -541,16 +528,11 @@ impl S3 for Endpoint {
         let info = self
             .blocking(move |folder| folder.commit_part(draft, (&bucket, &key), &id, number))
             .await?;
-        let checksum = |name: &str| info.checksums.get(name).cloned();
-        Ok(S3Response::new(UploadPartOutput {
-            e_tag: Some(etag(&info)),
-            checksum_crc32: checksum("crc32"),
-            checksum_crc32c: checksum("crc32c"),
-            checksum_crc64nvme: checksum("crc64nvme"),
-            checksum_sha1: checksum("sha1"),
-            checksum_sha256: checksum("sha256"),
-            ..UploadPartOutput::default()
-        }))
+        Ok(S3Response::new(
+            with_checksums!(UploadPartOutput, &info, true, {
+                e_tag: Some(etag(&info)),
+            }),
+        ))
     }
 
     async fn upload_part_copy(
