@@ -1,17 +1,12 @@
-"""Stock kubectl, boto3 and s3fs against the embedded platform."""
+"""Stock kubectl against the embedded Kubernetes API."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import pytest
-import s3fs
-from botocore.exceptions import ClientError
 from conftest import NAMESPACE, eventually
-
-KEYS = {"aws_access_key_id": "minio", "aws_secret_access_key": "miniostorage", "region_name": "us-east-1"}
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +56,62 @@ def test_kubectl_runs_describes_logs_and_deletes_a_pod(kubectl):
     assert "by-hand" not in kubectl("get", "pods", "--namespace", NAMESPACE, "--output", "name")
 
 
+def test_kubectl_follows_a_log_to_its_end(backend, kubectl, tmp_path):
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"] |= {"name": "talks", "labels": {"made": "to-talk"}}
+    script = f"echo first; until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo second"
+    pod["spec"]["containers"][0]["command"] = ["/bin/sh", "-c", script]
+    kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+    kubectl("wait", "--namespace", NAMESPACE, "--for=jsonpath={.status.phase}=Running", "--timeout=30s", "pod/talks")
+    follow = subprocess.Popen(
+        [str(Path(sys.executable).parent / "kubectl"), "--kubeconfig", backend.kubeconfig, "logs", "--follow", "talks",
+         "--namespace", NAMESPACE],
+        stdout=subprocess.PIPE, text=True,
+    )
+    try:
+        assert follow.stdout.readline() == "first\n"
+        (tmp_path / "go").touch()
+        assert follow.stdout.read() == "second\n"
+        assert follow.wait(timeout=30) == 0
+    finally:
+        follow.kill()
+        follow.wait()
+        follow.stdout.close()
+    kubectl("delete", "pod", "talks", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
+
+
+def test_kubectl_shows_the_log_of_the_container_before(kubectl):
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"] |= {"name": "again", "labels": {"made": "again"}}
+    pod["spec"]["restartPolicy"] = "OnFailure"
+    script = "if [ -e once ]; then echo second; else touch once; echo first; exit 3; fi"
+    pod["spec"]["containers"][0]["command"] = ["/bin/sh", "-c", script]
+    kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+    kubectl("wait", "--namespace", NAMESPACE, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", "pod/again")
+    assert kubectl("logs", "again", "--namespace", NAMESPACE) == "second\n"
+    assert kubectl("logs", "--previous", "again", "--namespace", NAMESPACE) == "first\n"
+    kubectl("delete", "pod", "again", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "expected"),
+    [
+        ("merge", {"data": {"b": "c"}}, {"a": "b", "b": "c"}),
+        ("json", [{"op": "remove", "path": "/data/a"}], None),
+        ("strategic", {"data": {"a": "d"}}, {"a": "d"}),
+    ],
+)
+def test_kubectl_patches(kubectl, kind, patch, expected):
+    name = f"patched-{kind}"
+    changed = json.loads(json.dumps(WATCHED))
+    changed["metadata"]["name"] = name
+    kubectl("apply", "--server-side", "--filename", "-", text_in=json.dumps(changed))
+    kubectl("patch", "configmap", name, "--namespace", NAMESPACE, "--type", kind, "--patch", json.dumps(patch))
+    found = json.loads(kubectl("get", "configmap", name, "--namespace", NAMESPACE, "--output", "json"))
+    assert found.get("data") in (expected, expected or {})
+    kubectl("delete", "configmap", name, "--namespace", NAMESPACE)
+
+
 def test_kubectl_watches(backend, kubectl):
     watch = subprocess.Popen(
         [str(Path(sys.executable).parent / "kubectl"), "--kubeconfig", backend.kubeconfig, "get", "configmaps",
@@ -82,34 +133,3 @@ def test_kubectl_lists_workflows(kubectl, launch, finish):
     name = finish(launch("chain")).id.name
     listed = eventually(lambda: kubectl("get", "flyteworkflows", "--namespace", NAMESPACE, "--output", "name"), "a list")
     assert f"flyteworkflow.flyte.lyft.com/{name}" in listed
-
-
-def test_boto3_works_with_the_bucket(backend):
-    client = boto3.client("s3", endpoint_url=backend.s3, **KEYS)
-    client.put_object(Bucket="my-s3-bucket", Key="boto/a b", Body=b"x" * 1000, Metadata={"k": "v"}, ContentType="text/plain")
-    head = client.head_object(Bucket="my-s3-bucket", Key="boto/a b")
-    assert (head["ContentLength"], head["Metadata"], head["ContentType"]) == (1000, {"k": "v"}, "text/plain")
-    assert client.get_object(Bucket="my-s3-bucket", Key="boto/a b", Range="bytes=10-19")["Body"].read() == b"x" * 10
-    listed = client.list_objects_v2(Bucket="my-s3-bucket", Prefix="boto/")
-    assert [entry["Key"] for entry in listed["Contents"]] == ["boto/a b"]
-    client.delete_object(Bucket="my-s3-bucket", Key="boto/a b")
-    wrong = boto3.client("s3", endpoint_url=backend.s3, **{**KEYS, "aws_secret_access_key": "wrong"})
-    with pytest.raises(ClientError) as refused:
-        wrong.list_objects_v2(Bucket="my-s3-bucket")
-    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
-
-
-def test_s3fs_lists_trees(backend):
-    files = s3fs.S3FileSystem(
-        key="minio", secret="miniostorage", endpoint_url=backend.s3, client_kwargs={"region_name": "us-east-1"},
-        skip_instance_cache=True, use_listings_cache=False,
-    )
-    for name in ("tree/a", "tree/a/b", "tree/c/d/e"):
-        with files.open(f"my-s3-bucket/{name}", "wb") as target:
-            target.write(name.encode())
-    assert sorted(files.find("my-s3-bucket/tree/")) == [
-        "my-s3-bucket/tree/a", "my-s3-bucket/tree/a/b", "my-s3-bucket/tree/c/d/e",
-    ]
-    assert files.cat("my-s3-bucket/tree/a/b") == b"tree/a/b"
-    files.rm("my-s3-bucket/tree", recursive=True)
-    assert files.find("my-s3-bucket/tree/") == []

@@ -47,6 +47,15 @@ pub struct PlatformOptions {
     pub node: KubeletOptions,
 }
 
+/// Ports that are taken already, for who wants them taken before anything else is done.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Of the Kubernetes API.
+    pub kubernetes: TcpListener,
+    /// Of the S3 endpoint.
+    pub s3: TcpListener,
+}
+
 /// The embedded platform cannot start, or a part of it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {
@@ -116,9 +125,25 @@ impl LocalPlatform {
         options: PlatformOptions,
         stop: CancellationToken,
     ) -> Result<Self, PlatformError> {
-        let (kubernetes_listener, kubernetes) =
-            listen("the Kubernetes API", &options.host, options.kubernetes_port).await?;
-        let (s3_listener, s3) = listen("the S3 endpoint", &options.host, options.s3_port).await?;
+        let host = &options.host;
+        let listeners = Listeners {
+            kubernetes: listen("the Kubernetes API", host, options.kubernetes_port).await?,
+            s3: listen("the S3 endpoint", host, options.s3_port).await?,
+        };
+        Self::start_on(listeners, options, stop).await
+    }
+
+    /// As [`LocalPlatform::start`], on ports that are taken already; those of the options are not looked at.
+    ///
+    /// # Errors
+    /// The folder or what it holds cannot be used.
+    pub async fn start_on(
+        listeners: Listeners,
+        options: PlatformOptions,
+        stop: CancellationToken,
+    ) -> Result<Self, PlatformError> {
+        let kubernetes = address_of("the Kubernetes API", &listeners.kubernetes)?;
+        let s3 = address_of("the S3 endpoint", &listeners.s3)?;
         let data = options.data_dir;
         make_private(&data).map_err(|source| PlatformError::Folder {
             folder: data.clone(),
@@ -150,13 +175,13 @@ impl LocalPlatform {
         let mut servers = JoinSet::new();
         let api = Authenticated::new(cluster.service(), &access.token);
         servers.spawn(serve(
-            kubernetes_listener,
+            listeners.kubernetes,
             Some(tls),
             api,
             stop_servers.clone(),
         ));
         let endpoint = S3Endpoint::new(blobs.clone(), &options.credentials);
-        servers.spawn(serve(s3_listener, None, endpoint, stop_servers.clone()));
+        servers.spawn(serve(listeners.s3, None, endpoint, stop_servers.clone()));
         let mut kubelets = JoinSet::new();
         kubelets.spawn(kubelet.run(stop.child_token()));
         tokio::select! {
@@ -247,19 +272,24 @@ impl LocalPlatform {
     }
 }
 
-async fn listen(
-    what: &'static str,
-    host: &str,
-    port: u16,
-) -> Result<(TcpListener, SocketAddr), PlatformError> {
-    let failed = |source| PlatformError::Listen {
-        what,
-        address: format!("{host}:{port}"),
-        source,
-    };
-    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
+async fn listen(what: &'static str, host: &str, port: u16) -> Result<TcpListener, PlatformError> {
+    TcpListener::bind((host, port))
+        .await
+        .map_err(|source| PlatformError::Listen {
+            what,
+            address: format!("{host}:{port}"),
+            source,
+        })
+}
+
+fn address_of(what: &'static str, listener: &TcpListener) -> Result<SocketAddr, PlatformError> {
+    listener
+        .local_addr()
+        .map_err(|source| PlatformError::Listen {
+            what,
+            address: "its port".to_owned(),
+            source,
+        })
 }
 
 /// Makes the folder and shuts others out of it.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use crate::s3::BlobFolder;
 use crate::s3::endpoint::Endpoint;
@@ -29,8 +30,25 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// Knows one key. Of any other, S3 says that it does not exist.
+struct OneKey(Credentials);
+
+#[async_trait::async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key == self.0.access_key {
+            Ok(SecretKey::from(self.0.secret_key.as_str()))
+        } else {
+            Err(S3Error::with_message(
+                S3ErrorCode::InvalidAccessKeyId,
+                "The AWS Access Key Id you provided does not exist in our records.",
+            ))
+        }
+    }
+}
+
 /// S3 over a [`BlobFolder`], as a tower service. Path-style requests; signature version 4 in headers, in presigned URLs and
-/// chunk by chunk.
+/// chunk by chunk, and version 2, which boto3 still takes for presigned URLs.
 #[derive(Debug, Clone)]
 pub struct S3Endpoint {
     service: S3Service,
@@ -41,10 +59,7 @@ impl S3Endpoint {
     #[must_use]
     pub fn new(folder: Arc<BlobFolder>, credentials: &Credentials) -> Self {
         let mut builder = S3ServiceBuilder::new(Endpoint { folder });
-        builder.set_auth(SimpleAuth::from_single(
-            &*credentials.access_key,
-            &*credentials.secret_key,
-        ));
+        builder.set_auth(OneKey(credentials.clone()));
         Self {
             service: builder.build(),
         }
