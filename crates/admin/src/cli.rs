@@ -7,8 +7,9 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use flyte_platform::{
     Chain, Clock,
-    blob::BlobStore,
-    config::{self, Config, Shape, Sources},
+    blob::{BlobStore, StorageConfig},
+    cli::{self, Program, Sections},
+    config::{Config, KeyedList, Reload},
     sql::{Database, DatabaseConfig},
     telemetry::{LoggerConfig, OtelConfig},
 };
@@ -16,45 +17,119 @@ use flyte_platform::{
 use crate::{
     Admin, Dependencies,
     config::{
-        AdminConfig, ClusterResourcesConfig, FlyteAdminConfig, NamespaceMappingConfig,
-        RegistrationConfig, RemoteDataConfig, ServerConfig, TaskResourcesConfig,
+        AdminConfig, ClusterPoolsConfig, ClusterResourcesConfig, DomainsConfig, FlyteAdminConfig,
+        NamespaceMappingConfig, RegistrationConfig, RemoteDataConfig, ServerConfig,
+        TaskResourcesConfig, WhitelistScopes,
     },
     repository::migrations,
     targets::ExecutionTargets,
     wire,
 };
 
-/// Threads need room for messages of a thousand levels, which decode recursively once they are counted.
-const STACK: usize = 16 * 1024 * 1024;
-
-/// Runs the command line `arguments`, program name included.
+/// Runs the command line `arguments`, program name included; `flyte admin` calls this too.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = match command().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => {
-            // Help goes to stdout and is a success, a mistake to stderr and is not.
-            let failed = error.use_stderr();
-            if error.print().is_err() || failed {
-                return ExitCode::FAILURE;
-            }
-            return ExitCode::SUCCESS;
-        }
+    program().main(arguments, |matches| {
+        let matches = matches.clone();
+        cli::run(async move { run(&matches).await })
+    })
+}
+
+/// The sections that flyteadmin reads.
+pub fn sections() -> Sections {
+    Sections::new()
+        .with::<ServerConfig>("server")
+        .with::<FlyteAdminConfig>("flyteadmin")
+        .with::<DomainsConfig>("domains")
+        .with::<RegistrationConfig>("registration")
+        .with::<NamespaceMappingConfig>("namespace_mapping")
+        .with::<TaskResourcesConfig>("task_resources")
+        .with::<KeyedList<WhitelistScopes>>("task_type_whitelist")
+        .with::<RemoteDataConfig>("remoteData")
+        .with::<ClusterPoolsConfig>("clusterPools")
+        .with::<ClusterResourcesConfig>("cluster_resources")
+        .with::<DatabaseConfig>("database")
+        .with::<StorageConfig>("storage")
+        .with::<LoggerConfig>("logger")
+        .with::<OtelConfig>("otel")
+}
+
+/// Its command line.
+pub fn program() -> Program {
+    let leaf = |name: &'static str, about: &'static str| Command::new(name).about(about);
+    let group = |name: &'static str, about: &'static str| {
+        leaf(name, about)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_stack_size(STACK)
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(&matches)),
-        Err(error) => Err(error.into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("Error: {}", Chain(error.as_ref())));
-            ExitCode::FAILURE
-        }
-    }
+    Program::new(
+        "flyteadmin",
+        "The API of the Flyte control plane",
+        sections(),
+    )
+    .with(|command| {
+        command.arg(
+            Arg::new("master")
+                .long("master")
+                .value_name("URL")
+                .help("Address of the Kubernetes API; overrides the kubeconfig's")
+                .global(true)
+                .default_value(""),
+        )
+    })
+    .commands([
+        leaf("serve", "Serves gRPC, REST and the profiler port"),
+        group("migrate", "Changes the database")
+            .subcommand(leaf("run", "Applies migrations that are missing"))
+            .subcommand(leaf("rollback", "Undoes the last migration"))
+            .subcommand(
+                leaf("seed-projects", "Inserts projects that do not exist").arg(
+                    Arg::new("names")
+                        .value_name("PROJECT")
+                        .help("Identifiers of the projects")
+                        .required(true)
+                        .num_args(1..)
+                        .action(ArgAction::Append),
+                ),
+            ),
+        group("clusterresource", "Creates what projects need on clusters")
+            .subcommand(leaf("run", "Does so at the configured interval"))
+            .subcommand(leaf("sync", "Does so once")),
+        group("secret", "Makes and uploads the keys of authentication")
+            .visible_alias("secrets")
+            .subcommand(
+                leaf("init", "Generates keys into a folder").arg(
+                    Arg::new("localPath")
+                        .long("localPath")
+                        .short('p')
+                        .value_name("FOLDER")
+                        .help("The folder; made if it is missing [default: the current one]"),
+                ),
+            )
+            .subcommand(
+                leaf("create", "Uploads keys as a Kubernetes Secret")
+                    .arg(
+                        Arg::new("name")
+                            .long("name")
+                            .value_name("NAME")
+                            .help("Name of the Secret")
+                            .default_value("flyte-admin-auth"),
+                    )
+                    .arg(
+                        Arg::new("fromPath")
+                            .long("fromPath")
+                            .value_name("FOLDER")
+                            .help("Where the keys are")
+                            .default_value("/etc/secrets"),
+                    )
+                    .arg(
+                        Arg::new("force")
+                            .long("force")
+                            .short('f')
+                            .help("Replaces a Secret that exists")
+                            .action(ArgAction::SetTrue),
+                    ),
+            ),
+    ])
 }
 
 /// A line for the operator; there may be no log yet.
@@ -64,115 +139,6 @@ fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap_or_default();
 }
 
-/// Sections whose keys are flags too, with the shape of their defaults.
-fn sections() -> Vec<(&'static str, Shape)> {
-    vec![
-        ("server", Shape::of(&ServerConfig::default())),
-        ("flyteadmin", Shape::of(&FlyteAdminConfig::default())),
-        ("registration", Shape::of(&RegistrationConfig::default())),
-        (
-            "namespace_mapping",
-            Shape::of(&NamespaceMappingConfig::default()),
-        ),
-        ("task_resources", Shape::of(&TaskResourcesConfig::default())),
-        ("remoteData", Shape::of(&RemoteDataConfig::default())),
-        (
-            "cluster_resources",
-            Shape::of(&ClusterResourcesConfig::default()),
-        ),
-        ("database", Shape::of(&DatabaseConfig::default())),
-        (
-            "storage",
-            Shape::of(&flyte_platform::blob::StorageConfig::default()),
-        ),
-        ("logger", Shape::of(&LoggerConfig::default())),
-        ("otel", Shape::of(&OtelConfig::default())),
-    ]
-}
-
-/// The commands, without what runs them.
-pub fn command() -> Command {
-    let leaf = |name: &'static str, about: &'static str| Command::new(name).about(about);
-    let group = |name: &'static str, about: &'static str| {
-        Command::new(name)
-            .about(about)
-            .subcommand_required(true)
-            .arg_required_else_help(true)
-    };
-    let mut command = group("flyteadmin", "The API of the Flyte control plane.")
-        .version(env!("CARGO_PKG_VERSION"))
-        .arg(
-            Arg::new("config")
-                .long("config")
-                .help("A configuration file or a glob of several, merged in order")
-                .global(true)
-                .default_value(""),
-        )
-        .arg(
-            Arg::new("master")
-                .long("master")
-                .help("Address of the Kubernetes API; overrides the kubeconfig's")
-                .global(true)
-                .default_value(""),
-        )
-        .subcommand(leaf("serve", "Serve gRPC, REST and the profiler port"))
-        .subcommand(
-            group("migrate", "Change the database")
-                .subcommand(leaf("run", "Apply migrations that are missing"))
-                .subcommand(leaf("rollback", "Undo the last migration"))
-                .subcommand(
-                    leaf("seed-projects", "Insert projects that do not exist").arg(
-                        Arg::new("names")
-                            .required(true)
-                            .num_args(1..)
-                            .action(ArgAction::Append),
-                    ),
-                ),
-        )
-        .subcommand(
-            group("clusterresource", "Create what projects need on clusters")
-                .subcommand(leaf("run", "Do so at the configured interval"))
-                .subcommand(leaf("sync", "Do so once")),
-        )
-        .subcommand(
-            group("secret", "Make and upload the keys of authentication")
-                .visible_alias("secrets")
-                .subcommand(
-                    leaf("init", "Generate keys into a folder")
-                        .arg(Arg::new("localPath").long("localPath").short('p')),
-                )
-                .subcommand(
-                    leaf("create", "Upload keys as a Kubernetes Secret")
-                        .arg(Arg::new("name").long("name"))
-                        .arg(Arg::new("fromPath").long("fromPath"))
-                        .arg(
-                            Arg::new("force")
-                                .long("force")
-                                .short('f')
-                                .action(ArgAction::SetTrue),
-                        ),
-                ),
-        )
-        .subcommand(
-            group("config", "Look at the configuration")
-                .subcommand(
-                    leaf("validate", "Read the configuration and report problems").arg(
-                        Arg::new("strict")
-                            .long("strict")
-                            .action(ArgAction::SetTrue)
-                            .help("Refuse keys that nothing reads"),
-                    ),
-                )
-                .subcommand(leaf("discover", "Print the files that are read")),
-        );
-    for (section, shape) in sections() {
-        for argument in config::arguments(section, &shape) {
-            command = command.arg(argument);
-        }
-    }
-    command
-}
-
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Everything that the configuration says.
@@ -180,46 +146,27 @@ pub(crate) struct Loaded {
     pub(crate) admin: AdminConfig,
     pub(crate) logger: LoggerConfig,
     pub(crate) otel: OtelConfig,
+    /// Follows the files it was read from.
+    pub(crate) reload: Reload,
 }
 
-/// The merged files, with flags on top.
-fn merged(matches: &ArgMatches) -> Outcome<Config> {
-    let names: Vec<String> = sections()
-        .into_iter()
-        .flat_map(|(section, shape)| {
-            shape
-                .leaves()
-                .into_iter()
-                .map(move |leaf| format!("{section}.{leaf}"))
-        })
-        .collect();
-    let mut flags = config::given(matches, names.iter().map(String::as_str));
+fn load(matches: &ArgMatches) -> Outcome<Loaded> {
+    let sections = sections();
+    let mut config: Config = sections.load(matches)?;
+    let mut loaded = Loaded {
+        admin: AdminConfig::read(&mut config),
+        logger: config.section("logger"),
+        otel: config.section("otel"),
+        reload: sections.reload(matches)?,
+    };
+    for warning in config.finish()? {
+        say(&format!("Warning: {}: {}", warning.key, warning.message));
+    }
     if let Some(master) = matches
         .get_one::<String>("master")
         .filter(|text| !text.is_empty())
     {
-        flags.insert("server.master".to_owned(), master.clone());
-    }
-    let pattern = matches
-        .get_one::<String>("config")
-        .cloned()
-        .unwrap_or_default();
-    Ok(Config::load(Sources::of_process(pattern, flags))?)
-}
-
-fn read(config: &mut Config) -> Loaded {
-    Loaded {
-        admin: AdminConfig::read(config),
-        logger: config.section("logger"),
-        otel: config.section("otel"),
-    }
-}
-
-fn load(matches: &ArgMatches) -> Outcome<Loaded> {
-    let mut config = merged(matches)?;
-    let loaded = read(&mut config);
-    for warning in config.finish()? {
-        say(&format!("Warning: {}: {}", warning.key, warning.message));
+        loaded.admin.server.master.clone_from(master);
     }
     Ok(loaded)
 }
@@ -232,17 +179,6 @@ async fn run(matches: &ArgMatches) -> Outcome {
         return Ok(());
     };
     match names.as_slice() {
-        ["config", "discover"] => {
-            for file in config::discover(
-                innermost
-                    .get_one::<String>("config")
-                    .map_or("", String::as_str),
-            ) {
-                say(&file.display().to_string());
-            }
-            Ok(())
-        }
-        ["config", "validate"] => validate(innermost),
         ["migrate", "run"] => {
             let database = Database::open(&load(innermost)?.admin.database).await?;
             let count = migrations::run(&database)
@@ -287,24 +223,6 @@ async fn run(matches: &ArgMatches) -> Outcome {
     }
 }
 
-fn validate(matches: &ArgMatches) -> Outcome {
-    let mut config = merged(matches)?;
-    let files = config.files.clone();
-    read(&mut config);
-    if matches.get_flag("strict") {
-        config.finish_strict()?;
-    } else {
-        for warning in config.finish()? {
-            say(&format!("Warning: {}: {}", warning.key, warning.message));
-        }
-    }
-    for file in files {
-        say(&format!("Using config file: {}", file.display()));
-    }
-    say("Validated config file successfully.");
-    Ok(())
-}
-
 /// An admin that needs no cluster.
 async fn offline(config: AdminConfig) -> Outcome<Admin> {
     let dependencies = Dependencies {
@@ -322,7 +240,8 @@ mod tests {
 
     #[test]
     fn the_spellings_of_the_charts_are_understood() {
-        command().debug_assert();
+        let command = program().command().clone();
+        command.clone().debug_assert();
         for arguments in [
             "flyteadmin --config /etc/flyte/config/*.yaml serve",
             "flyteadmin --config c migrate run",
@@ -333,7 +252,7 @@ mod tests {
             "flyteadmin config validate --strict",
             "flyteadmin --config c secrets init --localPath /etc/scratch/secrets",
         ] {
-            let matches = command().try_get_matches_from(arguments.split(' '));
+            let matches = command.clone().try_get_matches_from(arguments.split(' '));
             assert!(matches.is_ok(), "{arguments}: {:?}", matches.err());
         }
     }

@@ -20,7 +20,6 @@ mod api;
 mod cluster_resources;
 mod flights;
 mod gateway;
-mod health;
 mod limits;
 mod reconciler;
 mod service;

@@ -18,7 +18,7 @@ use flyte_idl::{
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
-    server::DEFAULT_MESSAGE_BYTES,
+    server::{DEFAULT_MESSAGE_BYTES, Health},
     sql::{Database, MigrationError},
 };
 use tokio::sync::{Notify, watch};
@@ -57,6 +57,7 @@ pub struct Dependencies {
 pub struct Admin {
     service: Arc<Service>,
     ready: Arc<watch::Sender<bool>>,
+    health: Health,
 }
 
 /// Wires flyteadmin. Nothing runs or is read before [`Admin::migrate`] and [`Admin::spawn`].
@@ -72,6 +73,11 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Admin {
         version: format!("v{}", env!("CARGO_PKG_VERSION")),
         build_time: clock.now().to_string(),
     };
+    let ready = Arc::new(watch::Sender::new(false));
+    let health = Health::new();
+    for name in ["", "flyteadmin"] {
+        health.report(name, ready.subscribe());
+    }
     Admin {
         service: Arc::new(Service {
             config,
@@ -84,7 +90,8 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Admin {
             flights: Flights::default(),
             projects_changed: Notify::new(),
         }),
-        ready: Arc::new(watch::Sender::new(false)),
+        ready,
+        health,
     }
 }
 
@@ -165,7 +172,7 @@ impl Admin {
                 .max_decoding_message_size(usize::MAX)
                 .max_encoding_message_size(answers),
         )
-        .add_service(self.health());
+        .add_service(self.health.service());
         let grpc = &self.service.config.server.grpc;
         if grpc.server_reflection || self.service.config.server.grpc_server_reflection {
             let builder = || {
@@ -201,14 +208,9 @@ impl Admin {
         Routes::from(router)
     }
 
-    /// Health: `""` and `flyteadmin` are serving; this server answers only while it does.
-    fn health(
-        &self,
-    ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>
-    {
-        tonic_health::pb::health_server::HealthServer::new(crate::health::Health {
-            ready: self.ready.subscribe(),
-        })
+    /// Health: `""` and `flyteadmin` serve while this is ready. Who runs other services behind the same port adds them.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Everything that is not gRPC: the REST gateway and `/healthcheck`.

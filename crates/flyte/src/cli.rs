@@ -36,6 +36,7 @@ fn service() -> Option<ExitCode> {
     let with_name = |name: &str| std::iter::once(name.into()).chain(arguments);
     Some(match first.to_str()? {
         "admin" => flyte_admin::cli::main(with_name("flyteadmin")),
+        "propeller" => flyte_propeller::cli::main(with_name("flytepropeller")),
         "datacatalog" => flyte_datacatalog::cli::main(with_name("datacatalog")),
         "scheduler" => flyte_scheduler::cli::main(with_name("flytescheduler")),
         "copilot" => flyte_copilot::cli::main(with_name("flyte-copilot")),
@@ -50,7 +51,6 @@ fn run(matches: &ArgMatches) -> ExitCode {
         }
         Some(("start", inner)) => cli::run(standalone::start(inner.clone())),
         Some(("platform", inner)) => cli::run(embedded::platform(options(inner))),
-        Some(("propeller", inner)) => flyte_propeller::cli::run(inner),
         Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
         Some(("config", inner)) => standalone::sections().run_config(inner),
         Some(("completion", inner)) => cli::complete(command(), inner),
@@ -103,8 +103,13 @@ fn command() -> Command {
         )
         .subcommand(start)
         .subcommand(platform)
-        .subcommand(flyte_admin::cli::command().name("admin"))
-        .subcommand(flyte_propeller::cli::command("propeller"))
+        .subcommand(flyte_admin::cli::program().command().clone().name("admin"))
+        .subcommand(
+            flyte_propeller::cli::program()
+                .command()
+                .clone()
+                .name("propeller"),
+        )
         .subcommand(
             flyte_datacatalog::cli::program()
                 .command()

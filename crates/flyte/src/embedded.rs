@@ -5,13 +5,12 @@ pub mod services;
 
 use std::{
     io::Write as _,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use flyte_local::LocalPlatform;
+use flyte_local::{LocalPlatform, platform::Listeners};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
@@ -21,6 +20,7 @@ use flyte_platform::{
     sql::DatabaseConfig,
     telemetry::{self, Format, FormatterConfig, LoggerConfig, OtelConfig},
 };
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use prepare::Options;
@@ -40,8 +40,10 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) async fn platform(options: Options) -> anyhow::Result<()> {
     let started = Instant::now();
     let stop = CancellationToken::new();
+    let listeners = platform_listeners(&options).await?;
     let prepared = Prepared::new(&options).await?;
-    let platform = LocalPlatform::start(prepared.platform.clone(), stop.clone()).await?;
+    let platform =
+        LocalPlatform::start_on(listeners, prepared.platform.clone(), stop.clone()).await?;
     define_workflows(platform.cluster().client()).await?;
     cli::print(&format!(
         "Embedded platform ready in {:.2} s (pid {})\n  Kubernetes   {} (kubeconfig {})\n  Storage      storage.stow.kind=s3 \
@@ -64,17 +66,8 @@ pub(crate) async fn platform(options: Options) -> anyhow::Result<()> {
 /// `flyte start`: everything, until asked to stop.
 pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     let started = Instant::now();
-    let address: SocketAddr = tokio::net::lookup_host((options.host.as_str(), options.http_port))
-        .await
-        .with_context(|| {
-            format!(
-                "host {:?} is no address of this machine; see --host",
-                options.host
-            )
-        })?
-        .next()
-        .with_context(|| format!("host {:?} has no address; see --host", options.host))?;
-    let listener = server::bind(address, "HTTP and gRPC", "--http-port").await?;
+    let listener = listen(&options, options.http_port, "HTTP and gRPC", "--http-port").await?;
+    let listeners = platform_listeners(&options).await?;
     let http_port = listener.local_addr()?.port();
     let prepared = Prepared::new(&options).await?;
     let _telemetry =
@@ -82,7 +75,9 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     // The platform goes last, so that pods end while API and engine still listen.
     let stop_platform = CancellationToken::new();
-    let platform = LocalPlatform::start(prepared.platform.clone(), stop_platform.clone()).await?;
+    let platform =
+        LocalPlatform::start_on(listeners, prepared.platform.clone(), stop_platform.clone())
+            .await?;
     let base = format!("http://localhost:{http_port}");
     let services = Services::open(Ground {
         cluster: platform.cluster().client(),
@@ -160,6 +155,37 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     outcome?;
     ended.context("the embedded platform did not stop in time")??;
     Ok(())
+}
+
+/// Takes the platform's ports before anything is written.
+async fn platform_listeners(options: &Options) -> anyhow::Result<Listeners> {
+    let (kubernetes, s3) = (options.kubernetes_port, options.s3_port);
+    Ok(Listeners {
+        kubernetes: listen(
+            options,
+            kubernetes,
+            "the Kubernetes API",
+            "--kubernetes-port",
+        )
+        .await?,
+        s3: listen(options, s3, "the S3 endpoint", "--s3-port").await?,
+    })
+}
+
+async fn listen(
+    options: &Options,
+    port: u16,
+    purpose: &str,
+    flag: &str,
+) -> anyhow::Result<TcpListener> {
+    let host = &options.host;
+    let mut addresses = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .with_context(|| format!("host {host:?} has no address; see --host"))?;
+    let address = addresses
+        .next()
+        .with_context(|| format!("host {host:?} has no address; see --host"))?;
+    Ok(server::bind(address, purpose, flag).await?)
 }
 
 fn logger(verbosity: u8) -> LoggerConfig {

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod embedded;
 mod guard;
+mod health;
 mod lock;
 mod pages;
 mod python;

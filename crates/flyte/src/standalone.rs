@@ -4,13 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::ArgMatches;
-use flyte_admin::{
-    config::{
-        AdminConfig, ClusterResourcesConfig, FlyteAdminConfig, NamespaceMappingConfig,
-        RegistrationConfig, RemoteDataConfig, ServerConfig, TaskResourcesConfig,
-    },
-    targets::ExecutionTargets,
-};
+use flyte_admin::{config::AdminConfig, targets::ExecutionTargets};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
@@ -19,12 +13,14 @@ use flyte_platform::{
     kubernetes,
     metrics::Scope,
     server::{self, BuildInformation, CallMetrics},
-    sql::{Database, DatabaseConfig},
+    sql::Database,
     telemetry,
 };
 use flyte_propeller::cli::EngineConfig;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+use crate::health;
 
 /// How long open calls may take when the process is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -89,14 +85,7 @@ pub(crate) fn sections() -> Sections {
     Sections::new()
         .with::<FlyteConfig>("flyte")
         .and(flyte_propeller::cli::sections())
-        .with::<ServerConfig>("server")
-        .with::<FlyteAdminConfig>("flyteadmin")
-        .with::<RegistrationConfig>("registration")
-        .with::<NamespaceMappingConfig>("namespace_mapping")
-        .with::<TaskResourcesConfig>("task_resources")
-        .with::<RemoteDataConfig>("remoteData")
-        .with::<ClusterResourcesConfig>("cluster_resources")
-        .with::<DatabaseConfig>("database")
+        .and(flyte_admin::cli::sections())
         .and(flyte_datacatalog::cli::sections())
         .and(flyte_scheduler::cli::sections())
         .and(flyte_webhook::cli::sections())
@@ -106,6 +95,10 @@ pub(crate) fn sections() -> Sections {
 pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
     let sections = sections();
     let mut loaded = sections.load(&matches)?;
+    anyhow::ensure!(
+        !loaded.files.is_empty(),
+        "--config names no file; name one that is there, or leave --config out to start Flyte embedded"
+    );
     let flyte: FlyteConfig = loaded.section("flyte");
     let engine_config = EngineConfig::read(&mut loaded);
     let admin_config = AdminConfig::read(&mut loaded);
@@ -115,18 +108,22 @@ pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!(key = warning.key, "{}", warning.message);
     }
-    let not_built = [
+    let admin_runs = !flyte.admin.disabled;
+    let missing: Vec<&str> = [
         (
-            "the scheduler",
-            flyte.admin.disabled || flyte.admin.disable_scheduler,
+            health::SCHEDULER,
+            admin_runs && !flyte.admin.disable_scheduler,
         ),
         (
-            "the pod webhook",
-            flyte.propeller.disabled || flyte.propeller.disable_webhook,
+            health::WEBHOOK,
+            !flyte.propeller.disabled && !flyte.propeller.disable_webhook,
         ),
-        ("datacatalog", flyte.data_catalog.disabled),
-    ];
-    for (part, _) in not_built.into_iter().filter(|(_, disabled)| !disabled) {
+        (health::DATACATALOG, !flyte.data_catalog.disabled),
+    ]
+    .into_iter()
+    .filter_map(|(part, wanted)| wanted.then_some(part))
+    .collect();
+    for part in &missing {
         tracing::warn!("{part} is not part of this version yet and does not run");
     }
     let stop = CancellationToken::new();
@@ -144,6 +141,7 @@ pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
     let kube = kubernetes::client(kube_config, expand).await?;
     let blobs = BlobStore::open(&engine_config.storage)?;
     let clock = Clock::system();
+    let mut served = None;
     let channel = if flyte.admin.disabled {
         client::channel(&engine_config.admin.endpoint, engine_config.admin.insecure)?
     } else {
@@ -172,6 +170,10 @@ pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
         admin.migrate().await?;
         admin.seed_projects(&seeds).await?;
         admin.spawn(&mut tasks);
+        for part in missing {
+            admin.health().missing(part);
+        }
+        served = Some(admin.health().clone());
         let router = server::combine(
             admin.grpc(),
             admin.http(),
@@ -210,6 +212,9 @@ pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
             engine_config.plugins,
             retry,
         )?;
+        if let Some(served) = served {
+            served.report(health::PROPELLER, engine.readiness());
+        }
         let build = BuildInformation {
             version: env!("CARGO_PKG_VERSION"),
             build: "unknown",

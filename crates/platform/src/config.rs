@@ -181,7 +181,16 @@ impl Config {
     ///
     /// # Errors
     /// All problems of all sections.
-    pub fn finish(self) -> Result<Vec<Problem>, ConfigError> {
+    pub fn finish(mut self) -> Result<Vec<Problem>, ConfigError> {
+        let misspelt = self.unread().filter_map(|name| {
+            let meant = shape::similar(name, self.known.iter().map(String::as_str))?;
+            Some(Problem {
+                key: name.clone(),
+                message: format!("no section of this program; is {meant:?} meant?"),
+            })
+        });
+        let misspelt: Vec<_> = misspelt.collect();
+        self.warnings.extend(misspelt);
         if self.problems.is_empty() {
             Ok(self.warnings)
         } else {
@@ -194,25 +203,34 @@ impl Config {
     /// # Errors
     /// All problems, and every key that nothing reads.
     pub fn finish_strict(mut self) -> Result<(), ConfigError> {
-        if let Value::Object(sections) = &self.tree {
-            let unknown = sections.keys().filter(|key| {
-                let nested = format!("{key}.");
-                !self
-                    .known
-                    .iter()
-                    .any(|known| known == *key || known.starts_with(&nested))
-            });
-            self.problems.extend(unknown.map(|key| Problem {
-                key: key.clone(),
-                message: "strict mode is on but received a key that no section reads".into(),
-            }));
-        }
+        let unread = self.unread().map(|key| Problem {
+            key: key.clone(),
+            message: "strict mode is on but received a key that no section reads".into(),
+        });
+        let unread: Vec<_> = unread.collect();
+        self.problems.extend(unread);
         self.problems.append(&mut self.warnings);
         if self.problems.is_empty() {
             Ok(())
         } else {
             Err(ConfigError(self.problems))
         }
+    }
+
+    /// Top-level keys that no section of this process reads.
+    fn unread(&self) -> impl Iterator<Item = &String> {
+        let keys = self
+            .tree
+            .as_object()
+            .into_iter()
+            .flat_map(|tree| tree.keys());
+        keys.filter(|key| {
+            let nested = format!("{key}.");
+            !self
+                .known
+                .iter()
+                .any(|known| known == *key || known.starts_with(&nested))
+        })
     }
 
     /// What the files say about the section `name`.

@@ -19,8 +19,11 @@ pub enum KubernetesError {
         source: Box<kube::config::KubeconfigError>,
     },
     /// Neither a service account nor a kubeconfig was found.
-    #[error("no Kubernetes API server is configured: set kube-config, or run inside a cluster")]
-    NotFound(#[source] Box<kube::config::InferConfigError>),
+    #[error(
+        "no Kubernetes API server is configured: name a kubeconfig in server.kube-config (flyteadmin) or \
+         propeller.kube-config, or in the variable KUBECONFIG, or run inside a cluster"
+    )]
+    NotFound,
     /// The client cannot be built.
     #[error("the client of the Kubernetes API cannot be built")]
     Client(#[source] Box<kube::Error>),
@@ -34,9 +37,11 @@ pub async fn client(
 ) -> Result<Client, KubernetesError> {
     crate::tls::install_crypto_provider();
     let config = if kube_config.is_empty() {
-        Config::infer()
-            .await
-            .map_err(|error| KubernetesError::NotFound(Box::new(error)))?
+        Config::infer().await.map_err(|error| {
+            // It says twice for each place that there is nothing.
+            tracing::debug!(%error, "no cluster");
+            KubernetesError::NotFound
+        })?
     } else {
         let path = expand(kube_config, variables);
         let wrong = |error| KubernetesError::Kubeconfig {

@@ -5,6 +5,7 @@
 //! reachable. The layers are the same for gRPC, REST and in-process calls.
 
 mod guard;
+mod health;
 mod in_process;
 mod operations;
 
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 pub use guard::{CallMetrics, RequestId};
+pub use health::Health;
 pub use in_process::in_process;
 pub use operations::{BuildInformation, operations};
 
@@ -37,9 +39,7 @@ pub const DEFAULT_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Somebody else has the port, or the address is not ours.
-    #[error(
-        "cannot listen on {address} for {purpose}; is another server running there? choose another port with {flag}"
-    )]
+    #[error("cannot listen on {address} for {purpose}; {}", remedy(source, flag))]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -50,6 +50,21 @@ pub enum ServeError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+fn remedy(error: &std::io::Error, flag: &str) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("is another server running there? choose another port with {flag}")
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "listen on an address that this machine has".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need privileges; choose another port with {flag}")
+        }
+        _ => format!("choose another port with {flag}"),
+    }
 }
 
 /// Binds a port, naming purpose and remedy when it is taken.

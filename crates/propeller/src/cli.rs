@@ -1,12 +1,12 @@
 //! The command line of `flytepropeller` (spec 07 §5.4).
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 
-use clap::{ArgMatches, Command};
+use clap::ArgMatches;
 use flyte_platform::{
-    Chain, Clock, Tasks,
+    Clock, Tasks,
     blob::{BlobStore, StorageConfig},
-    cli::{self, Sections},
+    cli::{self, Program, Sections},
     client::{self, AdminClientConfig, RetryPolicy},
     config::Config,
     kubernetes,
@@ -77,50 +77,49 @@ pub fn sections() -> Sections {
         .with::<StorageConfig>("storage")
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
+        .and(flyte_webhook::cli::sections())
 }
 
-/// The command, for `flytepropeller` itself and as a subcommand of `flyte`.
-pub fn command(name: &'static str) -> Command {
-    sections().extend(
-        Command::new(name)
-            .version(env!("CARGO_PKG_VERSION"))
-            .about("Runs workflows: watches FlyteWorkflow resources, drives their nodes, tells flyteadmin")
-            .long_about(
-                "Runs workflows: watches FlyteWorkflow resources, turns their tasks into pods, follows them and \
-                 tells flyteadmin.\n\nWithout a subcommand it runs the engine until it is told to stop. Every key of \
-                 the configuration is also a flag: see --help for all, or `config docs`.",
-            ),
+/// Its command line.
+pub fn program() -> Program {
+    Program::new(
+        "flytepropeller",
+        "Runs workflows: watches FlyteWorkflow resources, drives their nodes, tells flyteadmin",
+        sections(),
     )
+    .with(|command| {
+        command
+            .long_about(
+                "Runs workflows: watches FlyteWorkflow resources, turns their tasks into pods, follows them and tells \
+                 flyteadmin.\n\nWithout a subcommand it runs the engine until it is told to stop.",
+            )
+            .subcommand(flyte_webhook::cli::command())
+    })
 }
 
-/// Runs what `matches` of [`command`] say.
-pub fn run(matches: &ArgMatches) -> ExitCode {
-    if let Some(("config", inner)) = matches.subcommand() {
-        return sections().run_config(inner);
-    }
-    let served = cli::runtime()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(serve(matches)));
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            cli::complain(&Chain(error.as_ref()).to_string());
-            ExitCode::FAILURE
-        }
-    }
+/// Runs the command line `arguments`, program name included; `flyte propeller` calls this too.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    program().main(arguments, |matches| match matches.subcommand() {
+        Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
+        _ => cli::run(serve(matches.clone())),
+    })
 }
 
-async fn serve(matches: &ArgMatches) -> anyhow::Result<()> {
-    let mut loaded = sections().load(matches)?;
+async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
+    let sections = sections();
+    let mut loaded = sections.load(&matches)?;
     let config = EngineConfig::read(&mut loaded);
     let home = loaded.variable("HOME").map(str::to_owned);
     let warnings = loaded.finish()?;
-    let _telemetry = telemetry::install(&config.logger, &config.otel, "flytepropeller")?;
+    let telemetry = telemetry::install(&config.logger, &config.otel, "flytepropeller")?;
     for warning in warnings {
         tracing::warn!(key = warning.key, "{}", warning.message);
     }
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
+    let mut reload = sections.reload(&matches)?;
+    telemetry.follow(&mut reload);
+    tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let kube = kubernetes::client(&config.propeller.kube_config, |name| {
         home.clone().filter(|_| name == "HOME")
     })

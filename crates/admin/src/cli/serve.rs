@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
+    cli,
     metrics::Scope,
     server::{self, BuildInformation, CallMetrics},
     sql::Database,
@@ -12,7 +13,6 @@ use flyte_platform::{
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::{TlsAcceptor, rustls};
 use tokio_util::sync::CancellationToken;
 
@@ -65,11 +65,14 @@ async fn kubernetes(server: &ServerConfig) -> Outcome<kube::Client> {
 /// Runs until SIGTERM or SIGINT, then ends within the configured grace.
 pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     require_built(&loaded.admin)?;
-    let _telemetry = telemetry::install(&loaded.logger, &loaded.otel, "flyteadmin")?;
+    let telemetry = telemetry::install(&loaded.logger, &loaded.otel, "flyteadmin")?;
+    let mut reload = loaded.reload;
+    telemetry.follow(&mut reload);
     let config = loaded.admin;
     let grace = Duration::from_secs(u64::from(config.server.graceful_shutdown_timeout_seconds));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
+    tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let metrics = Scope::new(&config.flyteadmin.metrics_scope);
     let calls = Arc::new(CallMetrics::register(&metrics)?);
     let build = BuildInformation {
@@ -106,19 +109,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
             server::serve(listener, tls, router, stop.child_token(), grace),
         );
     }
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    let stopping = stop.clone();
-    tasks.spawn_infallible("signals", async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = stopping.cancelled() => {}
-        }
-        stopping.cancel();
-    });
+    cli::stop_on_signals(&mut tasks);
     Ok(tasks.run_until_stopped(grace).await?)
 }
 

@@ -22,7 +22,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, api::PostParams};
 use tonic::transport::Channel;
 
-use crate::pages;
+use crate::{
+    health::{NOT_BUILT, PROPELLER},
+    pages,
+};
 
 /// The bucket of an embedded backend, the one of Flyte's sandbox.
 pub const BUCKET: &str = "my-s3-bucket";
@@ -77,6 +80,9 @@ impl Services {
         admin
             .seed_projects(&[("flytesnacks".into(), "Default project setup.".into())])
             .await?;
+        for part in NOT_BUILT {
+            admin.health().missing(part);
+        }
         let calls = Arc::new(CallMetrics::register(&ground.metrics)?);
         Ok(Self {
             ground,
@@ -106,7 +112,7 @@ impl Services {
     /// # Errors
     /// Metrics that are registered already.
     pub fn engine(&self, channel: Channel, port: u16) -> anyhow::Result<Engine> {
-        Ok(flyte_propeller::wire(
+        let engine = flyte_propeller::wire(
             flyte_propeller::Dependencies {
                 kube: self.ground.cluster.clone(),
                 blobs: self.ground.blobs.clone(),
@@ -117,7 +123,9 @@ impl Services {
             propeller_config(),
             plugins_config(port),
             RetryPolicy::from(&AdminClientConfig::default()),
-        )?)
+        )?;
+        self.admin.health().report(PROPELLER, engine.readiness());
+        Ok(engine)
     }
 }
 

@@ -23,6 +23,19 @@ struct Section {
     decode: config::Decode,
 }
 
+impl Section {
+    /// Keys with their paths below the section; a section that is a list or a map is its own and only key.
+    fn keys(&self) -> Vec<(String, String)> {
+        match self.shape.leaves() {
+            leaves if leaves.is_empty() => vec![(self.name.clone(), String::new())],
+            leaves => leaves
+                .into_iter()
+                .map(|leaf| (format!("{}.{leaf}", self.name), leaf))
+                .collect(),
+        }
+    }
+}
+
 impl Sections {
     /// None yet.
     pub fn new() -> Self {
@@ -61,7 +74,8 @@ impl Sections {
                     .value_name("FILES")
                     .help("Configuration file, or a glob such as /etc/flyte/config/*.yaml")
                     .global(true)
-                    .default_value(""),
+                    .default_value("")
+                    .hide_default_value(true),
             )
             .subcommand(Self::config_command());
         for section in &self.known {
@@ -222,8 +236,7 @@ impl Sections {
     /// All keys with their defaults and environment variables, and the struct that each section is decoded into.
     pub fn reference_json(&self) -> Value {
         let sections = self.known.iter().map(|section| {
-            let keys = section.shape.leaves().into_iter().map(|leaf| {
-                let key = format!("{}.{leaf}", section.name);
+            let keys = section.keys().into_iter().map(|(key, leaf)| {
                 let environment = config::environment_names(&key);
                 json!({ "path": leaf, "default": section.shape.default_text(&leaf), "environment": environment, "key": key })
             });
@@ -238,12 +251,9 @@ impl Sections {
         for section in &self.known {
             let title = format!("Section: {}", section.name);
             text.push_str(&format!("{title}\n{}\n\n", "=".repeat(title.len())));
-            for leaf in section.shape.leaves() {
+            for (key, leaf) in section.keys() {
                 let default = section.shape.default_text(&leaf);
-                text.push_str(&format!(
-                    "``{}.{leaf}``\n    default: ``{default}``\n\n",
-                    section.name
-                ));
+                text.push_str(&format!("``{key}``\n    default: ``{default}``\n\n"));
             }
         }
         text

@@ -38,10 +38,12 @@ impl Shape {
         default.serialize(Recorder).unwrap_or(Self::Absent)
     }
 
-    /// Dotted paths of all leaves.
+    /// Dotted paths of all leaves; none if this is no struct but, as section `domains`, a list or a map.
     pub fn leaves(&self) -> Vec<String> {
         let mut found = Vec::new();
-        self.collect("", &mut found);
+        if matches!(self, Self::Struct(_)) {
+            self.collect("", &mut found);
+        }
         found
     }
 
@@ -71,10 +73,10 @@ impl Shape {
         }
     }
 
-    /// The shape at `path`.
+    /// The shape at `path`; an empty one is the section itself.
     pub fn at(&self, path: &str) -> Option<&Self> {
         let mut at = self;
-        for part in path.split('.') {
+        for part in path.split('.').filter(|_| !path.is_empty()) {
             let Self::Struct(fields) = at else {
                 return None;
             };
@@ -111,7 +113,7 @@ pub(crate) fn environment_names(path: &str) -> [String; 3] {
 }
 
 /// The name that somebody who wrote `key` probably meant: the nearest one, if it is near.
-fn similar<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn similar<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
     let written = plain(key);
     names

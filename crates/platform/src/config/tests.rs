@@ -168,6 +168,56 @@ fn unknown_keys_warn_and_fail_only_in_strict_mode() {
 }
 
 #[test]
+fn a_misspelt_key_or_section_names_the_one_that_is_meant() {
+    for (yaml, key, message) in [
+        (
+            "component: {limt: 3}",
+            "component.limt",
+            "is \"limit\" meant?",
+        ),
+        (
+            "component: {durationValue: 3s}",
+            "component.durationvalue",
+            "is \"duration-value\" meant?",
+        ),
+        (
+            "componnet: {limit: 3}",
+            "componnet",
+            "is \"component\" meant?",
+        ),
+        (
+            "component: {colour: red}",
+            "component.colour",
+            "`config docs` lists those of \"component\"",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = load(folder.path(), &[("a.yaml", yaml)], &[], &[]);
+        drop(config.section::<Component>("component"));
+        let warnings = config.finish().unwrap();
+        assert_eq!(warnings.len(), 1, "{yaml}: {warnings:?}");
+        assert_eq!(warnings[0].key, key);
+        assert!(
+            warnings[0].message.ends_with(message),
+            "{yaml}: {warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn files_that_are_not_there_are_told() {
+    let config = Config::load(Sources {
+        pattern: "/nowhere/*.yaml".into(),
+        ..Sources::default()
+    });
+    let warnings = config.unwrap().finish().unwrap();
+    assert!(
+        warnings[0].message.contains("/nowhere/*.yaml"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn every_problem_is_reported_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = load(
