@@ -8,10 +8,11 @@ mod signals;
 use std::sync::Arc;
 
 use flyte_idl::{admin as wire, service::admin_service_server::AdminService};
+use prost::{Message, Name};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    caller::{Action, accept},
+    caller::{Action, accept, accept_stored},
     domain::{
         data, descriptions, executions, intake, launch_plans,
         named_entities::{self, IdList},
@@ -19,6 +20,7 @@ use crate::{
     },
     error::Result,
     service::Service,
+    unknown::Answer,
 };
 
 pub(crate) type Reply<T> = std::result::Result<Response<T>, Status>;
@@ -27,8 +29,13 @@ pub(crate) type Reply<T> = std::result::Result<Response<T>, Status>;
 #[derive(Clone)]
 pub(crate) struct Api(pub(crate) Arc<Service>);
 
-pub(crate) fn reply<T>(result: Result<T>) -> Reply<T> {
-    result.map(Response::new).map_err(Status::from)
+pub(crate) fn reply<T: Message + Name>(result: Result<impl Into<Answer<T>>>) -> Reply<T> {
+    let (message, replacement) = result.map_err(Status::from)?.into().into_parts();
+    let mut response = Response::new(message);
+    if let Some(replacement) = replacement {
+        response.extensions_mut().insert(replacement);
+    }
+    Ok(response)
 }
 
 /// An RPC that is one call of a domain function.
@@ -40,12 +47,26 @@ macro_rules! rpc {
 }
 pub(crate) use rpc;
 
+/// As [`rpc`], for a message of which unknown fields are stored too.
+macro_rules! storing {
+    ($self:ident, $request:ident => $($function:ident)::+) => {{
+        let (caller, message, unknown) = accept_stored($request);
+        reply($($function)::+(&$self.0, &caller, message, &unknown).await)
+    }};
+}
+
 /// As [`rpc`], for a call of several steps that must not end between them.
 macro_rules! uninterrupted {
     ($self:ident, $request:ident => $($function:ident)::+) => {{
         let (caller, message) = accept($request);
         let service = $self.0.clone();
         let work = async move { $($function)::+(&service, &caller, message).await };
+        reply($self.0.flights.finish(work).await)
+    }};
+    ($self:ident, $request:ident => storing $($function:ident)::+) => {{
+        let (caller, message, unknown) = accept_stored($request);
+        let service = $self.0.clone();
+        let work = async move { $($function)::+(&service, &caller, message, &unknown).await };
         reply($self.0.flights.finish(work).await)
     }};
 }
@@ -56,7 +77,7 @@ impl AdminService for Api {
         &self,
         request: Request<wire::TaskCreateRequest>,
     ) -> Reply<wire::TaskCreateResponse> {
-        rpc!(self, request => tasks::create)
+        storing!(self, request => tasks::create)
     }
 
     async fn get_task(&self, request: Request<wire::ObjectGetRequest>) -> Reply<wire::Task> {
@@ -81,7 +102,7 @@ impl AdminService for Api {
         &self,
         request: Request<wire::WorkflowCreateRequest>,
     ) -> Reply<wire::WorkflowCreateResponse> {
-        uninterrupted!(self, request => workflows::create)
+        uninterrupted!(self, request => storing workflows::create)
     }
 
     async fn get_workflow(
@@ -109,7 +130,7 @@ impl AdminService for Api {
         &self,
         request: Request<wire::LaunchPlanCreateRequest>,
     ) -> Reply<wire::LaunchPlanCreateResponse> {
-        rpc!(self, request => launch_plans::create)
+        storing!(self, request => launch_plans::create)
     }
 
     async fn get_launch_plan(
@@ -158,7 +179,7 @@ impl AdminService for Api {
         &self,
         request: Request<wire::ExecutionCreateRequest>,
     ) -> Reply<wire::ExecutionCreateResponse> {
-        uninterrupted!(self, request => executions::create::create)
+        uninterrupted!(self, request => storing executions::create::create)
     }
 
     async fn relaunch_execution(
@@ -275,21 +296,21 @@ impl AdminService for Api {
         &self,
         request: Request<wire::WorkflowExecutionEventRequest>,
     ) -> Reply<wire::WorkflowExecutionEventResponse> {
-        rpc!(self, request => intake::workflow)
+        storing!(self, request => intake::workflow)
     }
 
     async fn create_node_event(
         &self,
         request: Request<wire::NodeExecutionEventRequest>,
     ) -> Reply<wire::NodeExecutionEventResponse> {
-        rpc!(self, request => intake::node)
+        storing!(self, request => intake::node)
     }
 
     async fn create_task_event(
         &self,
         request: Request<wire::TaskExecutionEventRequest>,
     ) -> Reply<wire::TaskExecutionEventResponse> {
-        rpc!(self, request => intake::task)
+        storing!(self, request => intake::task)
     }
 
     async fn get_task_execution(

@@ -5,7 +5,7 @@
 
 use tonic::{Extensions, Request};
 
-use crate::error::Result;
+use crate::{error::Result, unknown::Unknown};
 
 /// Who makes a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,4 +77,10 @@ impl Policy {
 pub(crate) fn accept<T>(request: Request<T>) -> (Caller, T) {
     let (_metadata, extensions, message) = request.into_parts();
     (Caller::of(&extensions), message)
+}
+
+/// Takes a request apart whose message is stored.
+pub(crate) fn accept_stored<T>(request: Request<T>) -> (Caller, T, Unknown) {
+    let (_metadata, extensions, message) = request.into_parts();
+    (Caller::of(&extensions), message, Unknown::of(&extensions))
 }

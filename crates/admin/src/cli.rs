@@ -30,7 +30,7 @@ use crate::{
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     program().main(arguments, |matches| {
         let matches = matches.clone();
-        cli::run(async move { run(&matches).await })
+        cli::run(async move { Box::pin(run(&matches)).await })
     })
 }
 

@@ -23,6 +23,7 @@ mod gateway;
 mod limits;
 mod reconciler;
 mod service;
+mod unknown;
 mod wire;
 
 pub use wire::{Admin, Dependencies, wire};

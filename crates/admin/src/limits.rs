@@ -14,9 +14,11 @@ use axum::{
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
 use flyte_idl::{descriptors, nesting};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status};
+
+use crate::unknown::{Replacement, Unknown};
 
 /// Flag byte and length of a gRPC message.
 const PREFIX: usize = 5;
@@ -41,8 +43,8 @@ pub(crate) async fn enforce(
     if path.starts_with("/grpc.") {
         return next.run(request).await;
     }
-    match checked(&limits, &path, request).await {
-        Err(status) => status.into_http(),
+    let response = match checked(&limits, &path, request).await {
+        Err(status) => return status.into_http(),
         Ok(request) => match deadline(&request) {
             None => next.run(request).await,
             Some(deadline) => {
@@ -50,11 +52,26 @@ pub(crate) async fn enforce(
                 match tokio::time::timeout(deadline, next.run(request)).await {
                     // Timers count milliseconds, deadlines nanoseconds.
                     Ok(response) if start.elapsed() <= deadline => response,
-                    _ => Status::deadline_exceeded("context deadline exceeded").into_http(),
+                    _ => return Status::deadline_exceeded("context deadline exceeded").into_http(),
                 }
             }
         },
-    }
+    };
+    replaced(response).await
+}
+
+/// The response, with the message that a handler wants sent instead of the generated one.
+async fn replaced(mut response: Response) -> Response {
+    let Some(Replacement(message)) = response.extensions_mut().remove::<Replacement>() else {
+        return response;
+    };
+    let (parts, body) = response.into_parts();
+    let trailers = match body.collect().await {
+        Ok(collected) => collected.trailers().cloned().unwrap_or_default(),
+        Err(error) => return Status::internal(error.to_string()).into_http(),
+    };
+    let body = Full::new(framed(&message)).with_trailers(std::future::ready(Some(Ok(trailers))));
+    Response::from_parts(parts, Body::new(body))
 }
 
 async fn checked(limits: &Limits, path: &str, request: Request) -> Result<Request, Status> {
@@ -62,12 +79,15 @@ async fn checked(limits: &Limits, path: &str, request: Request) -> Result<Reques
     let (mut parts, body) = request.into_parts();
     let frame = read(body, limits.message_bytes).await?;
     let message = uncompressed(&frame, limits.message_bytes)?;
-    nesting::scan(&input, &message).map_err(|error| match error {
+    let scan = nesting::scan(&input, &message).map_err(|error| match error {
         nesting::NestingError::TooDeep => Status::invalid_argument(error.to_string()),
         nesting::NestingError::Malformed => {
             Status::internal(format!("grpc: error unmarshalling request: {error}"))
         }
     })?;
+    if scan.has_unknown {
+        parts.extensions.insert(Unknown::read(input, &message));
+    }
     parts.headers.remove("grpc-encoding");
     Ok(Request::from_parts(parts, Body::from(framed(&message))))
 }

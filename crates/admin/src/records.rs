@@ -27,7 +27,7 @@ pub struct Task {
     /// Its id.
     pub id: EntityId,
     /// The compiled task.
-    pub closure: admin::TaskClosure,
+    pub closure: Stored<admin::TaskClosure>,
     /// Decides whether another registration is the same (spec 01 §9).
     pub digest: Vec<u8>,
     /// `template.type`.
@@ -46,7 +46,7 @@ pub struct Workflow {
     /// Its id.
     pub id: EntityId,
     /// The interface as the client sent it; absent and empty differ (spec 01 §10.1).
-    pub interface: Option<core::TypedInterface>,
+    pub interface: Option<Stored<core::TypedInterface>>,
     /// Where the `admin.WorkflowClosure` is.
     pub closure_uri: String,
     /// Decides whether another registration is the same (spec 01 §9).
@@ -65,11 +65,11 @@ pub struct LaunchPlan {
     /// Its id.
     pub id: EntityId,
     /// The spec whose default inputs are the expected ones.
-    pub spec: admin::LaunchPlanSpec,
+    pub spec: Stored<admin::LaunchPlanSpec>,
     /// Row number of the workflow.
     pub workflow_row: i64,
     /// Expected inputs and outputs; state and times are columns.
-    pub closure: admin::LaunchPlanClosure,
+    pub closure: Stored<admin::LaunchPlanClosure>,
     /// Number of `admin.LaunchPlanState`.
     pub state: i32,
     /// Decides whether another registration is the same (spec 01 §9).

@@ -1,5 +1,6 @@
 //! What every domain function works with.
 
+use flyte_idl::stored::Stored;
 use flyte_platform::{Clock, blob::BlobStore, sql::Database};
 use tokio::sync::Notify;
 
@@ -46,6 +47,14 @@ impl Service {
     where
         M: prost::Message + prost::Name + Default,
     {
+        self.read_stored(uri, what).await.map(Stored::into_inner)
+    }
+
+    /// As [`Service::read_blob`], with the fields that this version does not know.
+    pub(crate) async fn read_stored<M>(&self, uri: &str, what: &str) -> Result<Stored<M>>
+    where
+        M: prost::Message + prost::Name + Default,
+    {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Blob {
             context: format!("Unable to read {what} from location {uri}"),
             source,
@@ -55,9 +64,7 @@ impl Service {
             .get(uri)
             .await
             .map_err(|error| failed(error.into()))?;
-        let stored = flyte_idl::stored::Stored::<M>::decode(bytes.into())
-            .map_err(|error| failed(error.into()))?;
-        Ok(stored.into_inner())
+        Stored::decode(bytes.into()).map_err(|error| failed(error.into()))
     }
 
     /// Encodes and writes a message to the blob store.
@@ -67,9 +74,13 @@ impl Service {
         message: &M,
         what: &str,
     ) -> Result<()> {
-        let bytes = message.encode_to_vec().into();
+        self.write_bytes(uri, message.encode_to_vec(), what).await
+    }
+
+    /// Writes an encoded message to the blob store.
+    pub(crate) async fn write_bytes(&self, uri: &str, bytes: Vec<u8>, what: &str) -> Result<()> {
         self.blobs
-            .put(uri, bytes)
+            .put(uri, bytes.into())
             .await
             .map_err(|error| Error::Blob {
                 context: format!("Failed to write {what} to location {uri}"),

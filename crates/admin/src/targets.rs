@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flyte_crd::FlyteWorkflow;
+use http::{HeaderValue, header};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Resource as _,
@@ -11,6 +12,10 @@ use kube::{
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
+
+/// The media type of an object's metadata alone, with the object as the second choice.
+const METADATA_OF_ONE: &str =
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /// One cluster.
 #[derive(Clone)]
@@ -89,17 +94,26 @@ impl ExecutionTargets {
 }
 
 impl ExecutionTarget {
-    /// Requests about resources of a namespace. Answers are not decoded: a resource that a newer engine has
-    /// written must not make a deletion look failed.
+    /// Requests about resources of a namespace.
     fn workflows(namespace: &str) -> Request {
         Request::new(FlyteWorkflow::url_path(&(), Some(namespace)))
+    }
+
+    /// Sends a request whose answer matters only by its status. The metadata is asked for, because a resource
+    /// can be large; whatever comes is not decoded, because it can be of a newer engine, or nest deeper than
+    /// kube's reader goes, and neither must make a success look failed.
+    async fn send(&self, mut request: http::Request<Vec<u8>>) -> Result<(), kube::Error> {
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, HeaderValue::from_static(METADATA_OF_ONE));
+        self.client.request::<IgnoredAny>(request).await.map(drop)
     }
 
     async fn post(&self, namespace: &str, body: &[u8]) -> Result<(), kube::Error> {
         let request = Self::workflows(namespace)
             .create(&PostParams::default(), body.to_vec())
             .map_err(kube::Error::BuildRequest)?;
-        self.client.request::<IgnoredAny>(request).await.map(drop)
+        self.send(request).await
     }
 
     /// Creates the resource; one that exists already under this name is the one of an earlier try.
@@ -155,8 +169,8 @@ impl ExecutionTarget {
         let request = Self::workflows(namespace)
             .delete(name, &DeleteParams::background())
             .map_err(kube::Error::BuildRequest)?;
-        match self.client.request::<IgnoredAny>(request).await {
-            Ok(_) => Ok(Deletion::Accepted),
+        match self.send(request).await {
+            Ok(()) => Ok(Deletion::Accepted),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Deletion::Absent),
             Err(error) => Err(error),
         }

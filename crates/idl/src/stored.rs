@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, MapKey, MessageDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{
+    DynamicMessage, MapKey, MessageDescriptor, ReflectMessage as _, UnknownField, Value,
+};
 
 use crate::{
     descriptors,
@@ -57,13 +59,35 @@ impl<M: Message + Name + Default> Stored<M> {
         &self.bytes
     }
 
+    /// As [`Stored::bytes`], giving up the message.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Whether there are fields that we do not know.
     pub fn has_unknown(&self) -> bool {
         self.has_unknown
     }
 
+    /// The message with its unknown fields; none if it has none.
+    pub fn unknown(&self) -> Option<DynamicMessage> {
+        if !self.has_unknown {
+            return None;
+        }
+        DynamicMessage::decode(descriptors::message::<M>(), self.bytes.as_slice()).ok()
+    }
+
+    /// Takes over the unknown fields of `source`, a message of the same type, for every part that both have.
+    pub fn keep(&mut self, source: &DynamicMessage) {
+        if let Some(bytes) = merged(&descriptors::message::<M>(), source, &self.bytes) {
+            self.has_unknown |= bytes != self.bytes;
+            self.bytes = bytes;
+        }
+    }
+
     /// Changes the message. Unknown fields of every part that is still there afterwards are kept: parts are
-    /// the same when they are at the same field, list index or map key.
+    /// the same when they are at the same field, map key, or place in a list; in a list of things with ids, when
+    /// they have the same id.
     pub fn update(&mut self, change: impl FnOnce(&mut M)) {
         change(&mut self.message);
         let bytes = self.message.encode_to_vec();
@@ -78,8 +102,13 @@ impl<M: Message + Name + Default> Stored<M> {
 /// The message `new` with the unknown fields of `old`. `None` when either does not decode.
 pub fn merge_unknown(descriptor: &MessageDescriptor, old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     let old = DynamicMessage::decode(descriptor.clone(), old).ok()?;
+    merged(descriptor, &old, new)
+}
+
+/// As [`merge_unknown`], for an old message that has been decoded.
+pub fn merged(descriptor: &MessageDescriptor, old: &DynamicMessage, new: &[u8]) -> Option<Vec<u8>> {
     let new = DynamicMessage::decode(descriptor.clone(), new).ok()?;
-    Some(write(new, &old))
+    Some(write(new, old))
 }
 
 /// Encodes `new`, giving it and each sub-message the unknown fields of its counterpart in `old`.
@@ -90,17 +119,45 @@ fn write(mut new: DynamicMessage, old: &DynamicMessage) -> Vec<u8> {
         }
     }
     let mut out = new.encode_to_vec();
-    old.unknown_fields()
-        .for_each(|field| field.encode(&mut out));
+    let known: Vec<Vec<u8>> = new.unknown_fields().map(encoded).collect();
+    for field in old.unknown_fields().map(encoded) {
+        if !known.contains(&field) {
+            out.extend(field);
+        }
+    }
     out
+}
+
+fn encoded(field: &UnknownField) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    field.encode(&mut bytes);
+    bytes
+}
+
+/// What tells an element of a list from others: its own id, that of its template, or the name of a binding.
+fn identity(value: &Value) -> Option<Value> {
+    let message = value.as_message()?;
+    if let Some(template) = message.get_field_by_name("template") {
+        return identity(&template);
+    }
+    let id = ["id", "var"]
+        .into_iter()
+        .find_map(|name| message.get_field_by_name(name))?;
+    Some(id.into_owned())
 }
 
 fn merge_value(new: &mut Value, old: &Value) {
     match (new, old) {
         (Value::Message(new), Value::Message(old)) => merge_message(new, old),
         (Value::List(new), Value::List(old)) => {
-            for (new, old) in new.iter_mut().zip(old) {
-                merge_value(new, old);
+            for (place, new) in new.iter_mut().enumerate() {
+                let counterpart = match identity(new) {
+                    Some(id) => old.iter().find(|old| identity(old).as_ref() == Some(&id)),
+                    None => old.get(place),
+                };
+                if let Some(old) = counterpart {
+                    merge_value(new, old);
+                }
             }
         }
         (Value::Map(new), Value::Map(old)) => merge_map(new, old),
@@ -159,6 +216,41 @@ mod tests {
         assert!(again.has_unknown());
         assert_eq!(again.get(), stored.get());
         assert_eq!(again.get().id.as_ref().unwrap().version, "v2");
+    }
+
+    #[test]
+    fn things_with_ids_keep_their_fields_when_a_list_is_rearranged() {
+        use crate::core::{Node, WorkflowTemplate};
+        let mut node = Node {
+            id: "n0".into(),
+            ..Default::default()
+        }
+        .encode_to_vec();
+        prost::encoding::string::encode(900, &"of n0".to_owned(), &mut node);
+        let mut source = Vec::new();
+        prost::encoding::bytes::encode(4, &node, &mut source);
+        let descriptor = descriptors::message::<WorkflowTemplate>();
+        let source = DynamicMessage::decode(descriptor, source.as_slice()).unwrap();
+        let nodes = ["start-node", "n0"].map(|id| Node {
+            id: id.into(),
+            ..Default::default()
+        });
+        let mut stored = Stored::new(WorkflowTemplate {
+            nodes: nodes.to_vec(),
+            ..Default::default()
+        });
+        stored.keep(&source);
+        stored.keep(&source);
+        assert!(stored.has_unknown());
+        let nodes = stored.unknown().unwrap();
+        let nodes = nodes.get_field_by_name("nodes").unwrap();
+        let counts: Vec<usize> = nodes
+            .as_list()
+            .unwrap()
+            .iter()
+            .map(|node| node.as_message().unwrap().unknown_fields().count())
+            .collect();
+        assert_eq!(counts, [0, 1]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::{
     repository::executions,
     service::Service,
     targets::Deletion,
+    unknown::{Answer, Unknown},
 };
 
 /// How much of an error's message a list shows, in bytes.
@@ -46,7 +47,7 @@ pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::WorkflowExecutionGetRequest,
-) -> Result<admin::Execution> {
+) -> Result<Answer<admin::Execution>> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
     service.allow(
         caller,
@@ -58,18 +59,26 @@ pub(crate) async fn get(
         .config
         .namespace_mapping
         .namespace(id.project.as_str(), id.domain.as_str());
-    let mut message = message(execution);
-    let system = message
-        .spec
-        .get_or_insert_default()
-        .metadata
-        .get_or_insert_default()
-        .system_metadata
-        .get_or_insert_default();
-    if system.namespace.is_empty() {
-        system.namespace = namespace;
-    }
-    Ok(message)
+    Ok(answer(execution).map(|message| {
+        let system = message
+            .spec
+            .get_or_insert_default()
+            .metadata
+            .get_or_insert_default()
+            .system_metadata
+            .get_or_insert_default();
+        if system.namespace.is_empty() {
+            system.namespace = namespace;
+        }
+    }))
+}
+
+fn answer(execution: Execution) -> Answer<admin::Execution> {
+    let unknown = [
+        ("spec", Unknown::of_stored(&execution.spec)),
+        ("closure", Unknown::of_stored(&execution.closure)),
+    ];
+    Answer::made_from(message(execution), unknown)
 }
 
 /// The wire form of an execution, with what old rows lack filled in (spec 01 §12.10).
@@ -101,7 +110,7 @@ pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<admin::ExecutionList> {
+) -> Result<Answer<admin::ExecutionList>> {
     let names = super::entities::require_names(request.id.as_ref())?;
     service.allow(caller, Action::Read, (names.0, names.1))?;
     let page = super::entities::page(&request, "ListExecutions");
@@ -116,10 +125,11 @@ pub(crate) async fn list(
     }
     let mut tx = service.database.read_lagging().await?;
     let list = executions::list(&mut tx, names, &query).await?;
-    Ok(admin::ExecutionList {
-        token: query.next_token(list.len()),
-        executions: list.into_iter().map(listed).collect(),
-    })
+    let token = query.next_token(list.len());
+    let executions = list.into_iter().map(listed).collect();
+    Ok(Answer::list(executions, "executions", |executions| {
+        admin::ExecutionList { executions, token }
+    }))
 }
 
 fn active() -> Option<Predicate> {
@@ -133,18 +143,18 @@ fn active() -> Option<Predicate> {
     })
 }
 
-fn listed(execution: Execution) -> admin::Execution {
-    let mut message = message(execution);
-    if let Some(spec) = &mut message.spec {
-        spec.inputs = None;
-    }
-    if let Some(closure) = &mut message.closure {
-        closure.computed_inputs = None;
-        if let Some(OutputResult::Error(error)) = &mut closure.output_result {
-            trim_error(error);
+fn listed(execution: Execution) -> Answer<admin::Execution> {
+    answer(execution).map(|message| {
+        if let Some(spec) = &mut message.spec {
+            spec.inputs = None;
         }
-    }
-    message
+        if let Some(closure) = &mut message.closure {
+            closure.computed_inputs = None;
+            if let Some(OutputResult::Error(error)) = &mut closure.output_result {
+                trim_error(error);
+            }
+        }
+    })
 }
 
 /// Cuts an error's message to what lists show.

@@ -16,11 +16,12 @@ use flyte_idl::{
         NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent, node_execution_event,
         task_execution_event, workflow_execution_event,
     },
+    stored::Stored,
     text,
 };
 use flyte_platform::sql::{DbError, ReadTx};
 use jiff::Timestamp;
-use prost::Message as _;
+use prost::{Message as _, Name};
 
 use super::{
     events::{self, check_cluster},
@@ -34,6 +35,7 @@ use crate::{
         executions as execution_rows, node_executions, task_executions,
     },
     service::Service,
+    unknown::Unknown,
 };
 
 fn require_size(service: &Service, data: &LiteralMap) -> Result<()> {
@@ -49,6 +51,11 @@ fn require_size(service: &Service, data: &LiteralMap) -> Result<()> {
 
 fn location(uri: Result<String, InvalidReference>) -> Result<String> {
     uri.map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// What the closure took over from the event as it was, it takes over with what this version does not know.
+fn keep<M: prost::Message + Name + Default>(event: &Unknown, closure: &mut Stored<M>) {
+    event.of_same_fields::<M>().keep_in(closure);
 }
 
 fn event_row(
@@ -67,6 +74,7 @@ pub(crate) async fn workflow(
     service: &Service,
     caller: &Caller,
     request: admin::WorkflowExecutionEventRequest,
+    unknown: &Unknown,
 ) -> Result<admin::WorkflowExecutionEventResponse> {
     let mut event = request
         .event
@@ -95,12 +103,14 @@ pub(crate) async fn workflow(
     let now = service.clock.now();
     service
         .database
-        .write((id, event, row, now), |(id, event, row, now), tx| {
+        .write((id, event, row, now, unknown.part("event")), |order, tx| {
+            let (id, event, row, now, unknown) = order;
             Box::pin(async move {
                 let mut execution = execution_rows::lock(tx, id)
                     .await?
                     .ok_or_else(|| executions::missing(id))?;
                 events::workflow::apply(&mut execution, event)?;
+                keep(unknown, &mut execution.closure);
                 execution_rows::update(tx, &execution, *now).await?;
                 insert_execution(tx, id, row, *now).await?;
                 Ok::<_, Error>(())
@@ -158,6 +168,7 @@ pub(crate) async fn node(
     service: &Service,
     caller: &Caller,
     request: admin::NodeExecutionEventRequest,
+    unknown: &Unknown,
 ) -> Result<admin::NodeExecutionEventResponse> {
     let mut event = request.event.ok_or_else(|| Error::missing("event"))?;
     let id = NodeExecutionId::from_proto(event.id.as_ref())?;
@@ -174,6 +185,7 @@ pub(crate) async fn node(
         row,
         dynamic_closure_uri,
         now: service.clock.now(),
+        unknown: unknown.part("event"),
     };
     let order = std::sync::Arc::new(order);
     let write = || {
@@ -195,6 +207,8 @@ struct NodeOrder {
     row: EventRow,
     dynamic_closure_uri: String,
     now: Timestamp,
+    /// Of the event.
+    unknown: Unknown,
 }
 
 async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) -> Result<()> {
@@ -204,6 +218,7 @@ async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) ->
         row,
         dynamic_closure_uri,
         now,
+        unknown,
     } = order;
     require_cluster(tx, &id.execution, &event.producer_id, existing_execution).await?;
     let mut context = events::node::Context {
@@ -214,10 +229,12 @@ async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) ->
         events::node::check(&node, event)?;
         require_child(tx, event).await?;
         events::node::apply(&mut node, event, &context)?;
+        keep(unknown, &mut node.closure);
         node_executions::update(tx, &node, *now).await?;
     } else {
         (context.parent_row, context.parent_task_row) = parents(tx, id, event).await?;
-        let node = events::node::create(id.clone(), event, &context)?;
+        let mut node = events::node::create(id.clone(), event, &context)?;
+        keep(unknown, &mut node.closure);
         node_executions::insert(tx, &node, *now).await?;
     }
     insert_node(tx, id, row, *now).await?;
@@ -327,6 +344,7 @@ pub(crate) async fn task(
     service: &Service,
     caller: &Caller,
     request: admin::TaskExecutionEventRequest,
+    unknown: &Unknown,
 ) -> Result<admin::TaskExecutionEventResponse> {
     let mut event = request.event.ok_or_else(|| Error::missing("event"))?;
     if event.occurred_at.is_none() {
@@ -342,12 +360,12 @@ pub(crate) async fn task(
     }))?;
     service.allow(caller, Action::Report, nodes::scope(&id.node))?;
     offload_task(service, &id, &mut event).await?;
-    let order = std::sync::Arc::new((id, event, service.clock.now()));
+    let order = std::sync::Arc::new((id, event, service.clock.now(), unknown.part("event")));
     let write = || {
         service.database.write(order.clone(), |order, tx| {
             Box::pin(async move {
-                let (id, event, now) = order.as_ref();
-                write_task(tx, id, event, *now).await
+                let (id, event, now, unknown) = order.as_ref();
+                write_task(tx, id, (event, unknown), *now).await
             })
         })
     };
@@ -361,7 +379,7 @@ pub(crate) async fn task(
 async fn write_task(
     tx: &mut flyte_platform::sql::WriteTx,
     id: &TaskExecutionId,
-    event: &TaskExecutionEvent,
+    (event, unknown): (&TaskExecutionEvent, &Unknown),
     now: Timestamp,
 ) -> Result<()> {
     require_cluster(
@@ -373,6 +391,7 @@ async fn write_task(
     .await?;
     if let Some(mut task) = task_executions::lock(tx, id).await? {
         events::task::apply(&mut task, event)?;
+        keep(unknown, &mut task.closure);
         return Ok(task_executions::update(tx, &task, now).await?);
     }
     if node_executions::row(tx, &id.node).await?.is_none() {
@@ -381,7 +400,8 @@ async fn write_task(
             text::prototext(&id.node.to_proto())
         )));
     }
-    let task = events::task::create(id.clone(), event)?;
+    let mut task = events::task::create(id.clone(), event)?;
+    keep(unknown, &mut task.closure);
     Ok(task_executions::insert(tx, &task, now).await?)
 }
 

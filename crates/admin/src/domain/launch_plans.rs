@@ -7,7 +7,9 @@ use flyte_core::{
 };
 use flyte_idl::{
     admin::{self, schedule::ScheduleExpression},
-    core, text,
+    core,
+    stored::Stored,
+    text,
 };
 use flyte_platform::sql::{DbError, WriteTx};
 use jiff::Timestamp;
@@ -25,6 +27,7 @@ use crate::{
     records::{LaunchPlan, Schedule},
     repository::{self, launch_plans::Touch},
     service::Service,
+    unknown::{Answer, Kept, Unknown},
 };
 
 const ACTIVE: i32 = admin::LaunchPlanState::Active as i32;
@@ -34,6 +37,7 @@ pub(crate) async fn create(
     service: &Service,
     caller: &Caller,
     request: admin::LaunchPlanCreateRequest,
+    unknown: &Unknown,
 ) -> Result<admin::LaunchPlanCreateResponse> {
     let spec = request.spec.unwrap_or_default();
     let workflow = EntityId::expect(spec.workflow_id.as_ref(), ResourceType::Workflow)?;
@@ -48,7 +52,11 @@ pub(crate) async fn create(
     if let Some(labels) = &spec.labels {
         names::labels(&labels.values)?;
     }
-    let interface = workflow.interface.unwrap_or_default();
+    let outputs = workflow.interface.as_ref().map(Unknown::of_stored);
+    let interface = workflow
+        .interface
+        .map(Stored::into_inner)
+        .unwrap_or_default();
     let expected = launch_plan_rules::expected_inputs(&spec, &interface)?;
     launch_plan_rules::notifications(
         spec.entity_metadata
@@ -56,7 +64,17 @@ pub(crate) async fn create(
             .map_or(&[], |metadata| metadata.notifications.as_slice()),
     )?;
     launch_plan_rules::launch_conditions(&spec)?;
-    let plan = assemble(id, spec, expected, interface.outputs, workflow.row)?;
+    let mut plan = assemble(id, spec, expected, interface.outputs, workflow.row)?;
+    let spec = unknown.part("spec");
+    let closure = [
+        ("expected_inputs", Kept::One(spec.part("default_inputs"))),
+        (
+            "expected_outputs",
+            Kept::One(outputs.unwrap_or_default().part("outputs")),
+        ),
+    ];
+    spec.keep_in(&mut plan.spec);
+    Unknown::gathered("flyteidl.admin.LaunchPlanClosure", closure).keep_in(&mut plan.closure);
     register(service, plan).await?;
     Ok(admin::LaunchPlanCreateResponse {})
 }
@@ -94,9 +112,9 @@ pub(crate) fn assemble(
     Ok(LaunchPlan {
         row: 0,
         id,
-        spec,
+        spec: Stored::new(spec),
         workflow_row,
-        closure,
+        closure: Stored::new(closure),
         state: INACTIVE,
         digest: digest.0.to_vec(),
         schedule_type,
@@ -144,8 +162,8 @@ fn exists(stored: &LaunchPlan, new: &LaunchPlan) -> Error {
     }
     let hashed = |plan: &LaunchPlan| admin::LaunchPlan {
         id: Some(plan.id.to_proto()),
-        spec: Some(plan.spec.clone()),
-        closure: Some(plan.closure.clone()),
+        spec: Some(plan.spec.get().clone()),
+        closure: Some(plan.closure.get().clone()),
     };
     Error::Invalid(format!(
         "{} launch plan with different structure already exists. (Please register a new version of the launch plan):\n{}",
@@ -154,23 +172,28 @@ fn exists(stored: &LaunchPlan, new: &LaunchPlan) -> Error {
     ))
 }
 
-fn message(plan: LaunchPlan) -> admin::LaunchPlan {
-    let mut closure = plan.closure;
+fn message(plan: LaunchPlan) -> Answer<admin::LaunchPlan> {
+    let unknown = [
+        ("spec", Unknown::of_stored(&plan.spec)),
+        ("closure", Unknown::of_stored(&plan.closure)),
+    ];
+    let mut closure = plan.closure.into_inner();
     closure.state = plan.state;
     closure.created_at = plan.created_at.map(time::to_wire);
     closure.updated_at = plan.updated_at.map(time::to_wire);
-    admin::LaunchPlan {
+    let message = admin::LaunchPlan {
         id: Some(plan.id.to_proto()),
-        spec: Some(plan.spec),
+        spec: Some(plan.spec.into_inner()),
         closure: Some(closure),
-    }
+    };
+    Answer::made_from(message, unknown)
 }
 
 pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<admin::LaunchPlan> {
+) -> Result<Answer<admin::LaunchPlan>> {
     let id = entities::require(request.id, ResourceType::LaunchPlan)?;
     service.allow(caller, Action::Read, scope(&id))?;
     let plan = find(service, &id).await?.ok_or_else(|| missing(&id))?;
@@ -181,7 +204,7 @@ pub(crate) async fn get_active(
     service: &Service,
     caller: &Caller,
     request: admin::ActiveLaunchPlanRequest,
-) -> Result<admin::LaunchPlan> {
+) -> Result<Answer<admin::LaunchPlan>> {
     let id = request.id.unwrap_or_default();
     for (field, value) in [
         ("project", &id.project),
@@ -208,7 +231,7 @@ pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<admin::LaunchPlanList> {
+) -> Result<Answer<admin::LaunchPlanList>> {
     let names = entities::require_names(request.id.as_ref())?;
     service.allow(caller, Action::Read, (names.0, names.1))?;
     let page = entities::page(&request, "ListLaunchPlans");
@@ -216,9 +239,17 @@ pub(crate) async fn list(
     let query = page.parse(&LAUNCH_PLANS, service.clock.now())?;
     let mut tx = service.database.read_lagging().await?;
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
-    Ok(admin::LaunchPlanList {
-        token: query.next_token(plans.len()),
-        launch_plans: plans.into_iter().map(message).collect(),
+    let token = query.next_token(plans.len());
+    Ok(answered(plans, token))
+}
+
+fn answered(plans: Vec<LaunchPlan>, token: String) -> Answer<admin::LaunchPlanList> {
+    let plans = plans.into_iter().map(message).collect();
+    Answer::list(plans, "launch_plans", |launch_plans| {
+        admin::LaunchPlanList {
+            launch_plans,
+            token,
+        }
     })
 }
 
@@ -226,7 +257,7 @@ pub(crate) async fn list_active(
     service: &Service,
     caller: &Caller,
     request: admin::ActiveLaunchPlanListRequest,
-) -> Result<admin::LaunchPlanList> {
+) -> Result<Answer<admin::LaunchPlanList>> {
     for (field, value) in [("project", &request.project), ("domain", &request.domain)] {
         if value.is_empty() {
             return Err(Error::missing(field));
@@ -252,10 +283,8 @@ pub(crate) async fn list_active(
     let mut tx = service.database.read().await?;
     let names = (request.project.as_str(), request.domain.as_str(), "");
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
-    Ok(admin::LaunchPlanList {
-        token: query.next_token(plans.len()),
-        launch_plans: plans.into_iter().map(message).collect(),
-    })
+    let token = query.next_token(plans.len());
+    Ok(answered(plans, token))
 }
 
 pub(crate) async fn update(
@@ -297,7 +326,7 @@ async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Res
     let plan = repository::launch_plans::get(tx, id)
         .await?
         .ok_or_else(|| missing(id))?;
-    if launch_plan_rules::schedule_expression(&plan.spec).is_some() {
+    if launch_plan_rules::schedule_expression(plan.spec.get()).is_some() {
         repository::schedules::deactivate(tx, id, now).await?;
     }
     repository::launch_plans::set_state(tx, plan.row, INACTIVE, Touch::At(now)).await?;
@@ -313,7 +342,7 @@ async fn activate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Resul
         .await?
         .ok_or_else(|| missing(id))?;
     for other in active.iter().filter(|other| other.row != plan.row) {
-        if launch_plan_rules::schedule_expression(&other.spec).is_some() {
+        if launch_plan_rules::schedule_expression(other.spec.get()).is_some() {
             repository::schedules::deactivate(tx, &other.id, now).await?;
         }
         repository::launch_plans::set_state(tx, other.row, INACTIVE, Touch::Silent).await?;
@@ -327,7 +356,7 @@ async fn activate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Resul
 
 /// The schedule row of a plan, if it has a schedule.
 fn schedule(plan: &LaunchPlan) -> Result<Option<Schedule>> {
-    let Some(expression) = launch_plan_rules::schedule_expression(&plan.spec) else {
+    let Some(expression) = launch_plan_rules::schedule_expression(plan.spec.get()) else {
         return Ok(None);
     };
     let mut row = Schedule {
@@ -337,6 +366,7 @@ fn schedule(plan: &LaunchPlan) -> Result<Option<Schedule>> {
         rate_unit: 0,
         kickoff_input: plan
             .spec
+            .get()
             .entity_metadata
             .as_ref()
             .and_then(|metadata| metadata.schedule.as_ref())

@@ -19,6 +19,7 @@ use crate::{
     records::NodeExecution,
     repository::node_executions::{self, Level},
     service::Service,
+    unknown::{Answer, Unknown},
 };
 
 /// NOT_FOUND for a node execution.
@@ -37,61 +38,66 @@ pub(crate) fn scope(id: &NodeExecutionId) -> (&str, &str) {
     (id.execution.project.as_str(), id.execution.domain.as_str())
 }
 
-fn message(node: NodeExecution) -> admin::NodeExecution {
-    admin::NodeExecution {
+fn answer(node: NodeExecution) -> Answer<admin::NodeExecution> {
+    let unknown = [
+        ("closure", Unknown::of_stored(&node.closure)),
+        ("metadata", Unknown::of_stored(&node.metadata)),
+    ];
+    let message = admin::NodeExecution {
         id: Some(node.id.to_proto()),
         input_uri: node.input_uri,
         closure: Some(node.closure.into_inner()),
         metadata: Some(node.metadata.into_inner()),
-    }
+    };
+    Answer::made_from(message, unknown)
 }
 
 pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::NodeExecutionGetRequest,
-) -> Result<admin::NodeExecution> {
+) -> Result<Answer<admin::NodeExecution>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
     service.allow(caller, Action::Read, scope(&id))?;
     let node = load(service, &id).await?;
     if node.event_version != 0 {
-        return Ok(message(node));
+        return Ok(answer(node));
     }
     // Rows of old propellers do not say what they are.
     let mut tx = service.database.read().await?;
     let parents = node_executions::with_children(&mut tx, &[node.row]).await?;
     let is_parent = parents.contains(&node.row);
     let is_dynamic = is_parent && !node.dynamic_closure_uri.is_empty();
-    let mut message = message(node);
-    let metadata = message.metadata.get_or_insert_default();
-    metadata.is_parent_node = is_parent;
-    metadata.is_dynamic = is_dynamic;
-    Ok(message)
+    Ok(answer(node).map(|message| {
+        let metadata = message.metadata.get_or_insert_default();
+        metadata.is_parent_node = is_parent;
+        metadata.is_dynamic = is_dynamic;
+    }))
 }
 
 /// In a list a node with children is a parent, whatever its row says: the console unfolds branches by it.
-fn listed(node: NodeExecution, parents: &BTreeSet<i64>) -> admin::NodeExecution {
+fn listed(node: NodeExecution, parents: &BTreeSet<i64>) -> Answer<admin::NodeExecution> {
     let has_children = parents.contains(&node.row);
     let dynamic_closure = !node.dynamic_closure_uri.is_empty();
-    let mut message = message(node);
-    let metadata = message.metadata.get_or_insert_default();
-    if has_children && !metadata.is_parent_node && !metadata.is_dynamic {
-        metadata.is_parent_node = true;
-        metadata.is_dynamic = dynamic_closure;
-    }
-    if let Some(closure) = &mut message.closure
-        && let Some(OutputResult::Error(error)) = &mut closure.output_result
-    {
-        trim_error(error);
-    }
-    message
+    answer(node).map(|message| {
+        let metadata = message.metadata.get_or_insert_default();
+        if has_children && !metadata.is_parent_node && !metadata.is_dynamic {
+            metadata.is_parent_node = true;
+            metadata.is_dynamic = dynamic_closure;
+        }
+        if let Some(closure) = &mut message.closure
+            && let Some(OutputResult::Error(error)) = &mut closure.output_result
+        {
+            trim_error(error);
+        }
+    })
 }
 
 pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::NodeExecutionListRequest,
-) -> Result<admin::NodeExecutionList> {
+) -> Result<Answer<admin::NodeExecutionList>> {
     let execution = require_execution(request.workflow_execution_id.as_ref())?;
     service.allow(
         caller,
@@ -136,26 +142,30 @@ async fn select(
     execution: &flyte_core::identifiers::ExecutionId,
     level: Level,
     page: Page<'_>,
-) -> Result<admin::NodeExecutionList> {
+) -> Result<Answer<admin::NodeExecutionList>> {
     let query = page.parse(&NODE_EXECUTIONS, service.clock.now())?;
     let mut tx = service.database.read().await?;
     let nodes = node_executions::list(&mut tx, execution, level, &query).await?;
     let rows: Vec<i64> = nodes.iter().map(|node| node.row).collect();
     let parents = node_executions::with_children(&mut tx, &rows).await?;
-    Ok(admin::NodeExecutionList {
-        token: query.next_token(nodes.len()),
-        node_executions: nodes
-            .into_iter()
-            .map(|node| listed(node, &parents))
-            .collect(),
-    })
+    let token = query.next_token(nodes.len());
+    let nodes = nodes
+        .into_iter()
+        .map(|node| listed(node, &parents))
+        .collect();
+    Ok(Answer::list(nodes, "node_executions", |node_executions| {
+        admin::NodeExecutionList {
+            node_executions,
+            token,
+        }
+    }))
 }
 
 pub(crate) async fn list_for_task(
     service: &Service,
     caller: &Caller,
     request: admin::NodeExecutionForTaskListRequest,
-) -> Result<admin::NodeExecutionList> {
+) -> Result<Answer<admin::NodeExecutionList>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.task_execution_id).as_ref())?;
     service.allow(caller, Action::Read, scope(&id.node))?;
     let page = Page {

@@ -15,6 +15,7 @@ use crate::{
     records::TaskExecution,
     repository::{node_executions, task_executions},
     service::Service,
+    unknown::{Answer, Unknown},
 };
 
 /// NOT_FOUND for a task execution; the text leaves resource type and attempt out.
@@ -47,20 +48,22 @@ pub(crate) async fn load(service: &Service, id: &TaskExecutionId) -> Result<Task
         .ok_or_else(|| missing(id))
 }
 
-fn message(task: TaskExecution, parents: &BTreeSet<i64>) -> admin::TaskExecution {
-    admin::TaskExecution {
+fn message(task: TaskExecution, parents: &BTreeSet<i64>) -> Answer<admin::TaskExecution> {
+    let unknown = Unknown::of_stored(&task.closure);
+    let message = admin::TaskExecution {
         id: Some(task.id.to_proto()),
         input_uri: task.input_uri,
         is_parent: parents.contains(&task.row),
         closure: Some(task.closure.into_inner()),
-    }
+    };
+    Answer::made_from(message, [("closure", unknown)])
 }
 
 pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::TaskExecutionGetRequest,
-) -> Result<admin::TaskExecution> {
+) -> Result<Answer<admin::TaskExecution>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.id).as_ref())?;
     service.allow(caller, Action::Read, nodes::scope(&id.node))?;
     let task = load(service, &id).await?;
@@ -73,7 +76,7 @@ pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::TaskExecutionListRequest,
-) -> Result<admin::TaskExecutionList> {
+) -> Result<Answer<admin::TaskExecutionList>> {
     let node = NodeExecutionId::from_proto(request.node_execution_id.as_ref())?;
     service.allow(caller, Action::Read, nodes::scope(&node))?;
     let page = Page {
@@ -89,11 +92,15 @@ pub(crate) async fn list(
     let tasks = task_executions::list(&mut tx, &node, &query).await?;
     let rows: Vec<i64> = tasks.iter().map(|task| task.row).collect();
     let parents = node_executions::made_by_tasks(&mut tx, &rows).await?;
-    Ok(admin::TaskExecutionList {
-        token: query.next_token(tasks.len()),
-        task_executions: tasks
-            .into_iter()
-            .map(|task| message(task, &parents))
-            .collect(),
-    })
+    let token = query.next_token(tasks.len());
+    let tasks = tasks
+        .into_iter()
+        .map(|task| message(task, &parents))
+        .collect();
+    Ok(Answer::list(tasks, "task_executions", |task_executions| {
+        admin::TaskExecutionList {
+            task_executions,
+            token,
+        }
+    }))
 }

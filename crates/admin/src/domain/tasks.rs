@@ -21,12 +21,14 @@ use crate::{
     records::{Description, Task},
     repository,
     service::Service,
+    unknown::{Answer, Unknown},
 };
 
 pub(crate) async fn create(
     service: &Service,
     caller: &Caller,
     request: admin::TaskCreateRequest,
+    unknown: &Unknown,
 ) -> Result<admin::TaskCreateResponse> {
     let id = EntityId::expect(request.id.as_ref(), ResourceType::Task)?;
     service.allow(caller, Action::Register, scope(&id))?;
@@ -49,13 +51,18 @@ pub(crate) async fn create(
         ))
     })?;
     let now = service.clock.now();
+    let kept = unknown
+        .part("spec")
+        .part("template")
+        .within("flyteidl.core.CompiledTask", "template")
+        .within("flyteidl.admin.TaskClosure", "compiled_task");
     let task = Task {
         row: 0,
         id: id.clone(),
-        closure: admin::TaskClosure {
+        closure: kept.store(admin::TaskClosure {
             compiled_task: Some(compiled),
             created_at: Some(time::to_wire(now)),
-        },
+        }),
         digest: digest.0.to_vec(),
         task_type,
         short_description,
@@ -115,8 +122,8 @@ async fn exists(service: &Service, task: &Task, identical: bool) -> Error {
     };
     match stored {
         Ok(stored) => {
-            let old = stored.and_then(|task| task.closure.compiled_task);
-            let new = task.closure.compiled_task.clone();
+            let old = stored.and_then(|task| task.closure.into_inner().compiled_task);
+            let new = task.closure.get().compiled_task.clone();
             Error::Invalid(format!(
                 "{} task with different structure already exists. (Please register a new version of the task):\n{}",
                 task.id.name,
@@ -157,14 +164,16 @@ fn validate(service: &Service, id: &EntityId, template: &core::TaskTemplate) -> 
     task_resources::validate(template, &platform)
 }
 
-fn message(task: Task) -> admin::Task {
-    let mut closure = task.closure;
+fn message(task: Task) -> Answer<admin::Task> {
+    let unknown = Unknown::of_stored(&task.closure);
+    let mut closure = task.closure.into_inner();
     closure.created_at = task.created_at.map(time::to_wire);
-    admin::Task {
+    let message = admin::Task {
         id: Some(task.id.to_proto()),
         closure: Some(closure),
         short_description: task.short_description,
-    }
+    };
+    Answer::made_from(message, [("closure", unknown)])
 }
 
 pub(crate) async fn load(service: &Service, id: &EntityId) -> Result<Task> {
@@ -178,7 +187,7 @@ pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<admin::Task> {
+) -> Result<Answer<admin::Task>> {
     let id = entities::require(request.id, ResourceType::Task)?;
     service.allow(caller, Action::Read, scope(&id))?;
     Ok(message(load(service, &id).await?))
@@ -188,7 +197,7 @@ pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<admin::TaskList> {
+) -> Result<Answer<admin::TaskList>> {
     let names = entities::require_names(request.id.as_ref())?;
     service.allow(caller, Action::Read, (names.0, names.1))?;
     let page = entities::page(&request, "ListTasks");
@@ -196,8 +205,10 @@ pub(crate) async fn list(
     let query = page.parse(&TASKS, service.clock.now())?;
     let mut tx = service.database.read_lagging().await?;
     let tasks = repository::tasks::list(&mut tx, names, &query).await?;
-    Ok(admin::TaskList {
-        token: query.next_token(tasks.len()),
-        tasks: tasks.into_iter().map(message).collect(),
-    })
+    let token = query.next_token(tasks.len());
+    let tasks = tasks.into_iter().map(message).collect();
+    Ok(Answer::list(tasks, "tasks", |tasks| admin::TaskList {
+        tasks,
+        token,
+    }))
 }

@@ -12,7 +12,7 @@ use flyte_core::{
     quantity::Quantity,
     reference,
 };
-use flyte_idl::{admin, core, text};
+use flyte_idl::{admin, core, stored::Stored, text};
 use flyte_platform::sql::DbError;
 use prost::Message as _;
 
@@ -28,12 +28,14 @@ use crate::{
     records::{Description, Workflow},
     repository,
     service::Service,
+    unknown::{Answer, Kept, Unknown},
 };
 
 pub(crate) async fn create(
     service: &Service,
     caller: &Caller,
     request: admin::WorkflowCreateRequest,
+    unknown: &Unknown,
 ) -> Result<admin::WorkflowCreateResponse> {
     let id = EntityId::expect(request.id.as_ref(), ResourceType::Workflow)?;
     service.allow(caller, Action::Register, scope(&id))?;
@@ -42,12 +44,17 @@ pub(crate) async fn create(
     let spec = request.spec.ok_or_else(|| Error::missing("spec"))?;
     let mut template = spec.template.ok_or_else(|| Error::missing("spec"))?;
     template.id = Some(id.to_proto());
-    let interface = template.interface.clone();
+    let unknown = unknown.part("spec");
+    let of_interface = unknown.part("template").part("interface");
+    let interface = template
+        .interface
+        .clone()
+        .map(|interface| of_interface.store(interface));
     let description = spec
         .description
         .as_ref()
         .map(|description| descriptions::record(&id.to_proto(), description));
-    let compiled = compile(service, &id, template, spec.sub_workflows).await?;
+    let compiled = compile(service, (&id, &unknown), template, spec.sub_workflows).await?;
     register(
         service,
         Registration {
@@ -78,23 +85,23 @@ fn require_own_blob(id: &EntityId) -> Result<()> {
 pub(crate) struct Registration {
     pub(crate) id: EntityId,
     /// As the client sent it.
-    pub(crate) interface: Option<core::TypedInterface>,
-    pub(crate) compiled: core::CompiledWorkflowClosure,
+    pub(crate) interface: Option<Stored<core::TypedInterface>>,
+    pub(crate) compiled: Stored<core::CompiledWorkflowClosure>,
     pub(crate) description: Option<Description>,
 }
 
-/// Collects what a workflow refers to, and compiles it.
+/// Collects what a workflow refers to, and compiles it. `unknown` belongs to the spec.
 pub(crate) async fn compile(
     service: &Service,
-    id: &EntityId,
+    (id, unknown): (&EntityId, &Unknown),
     template: core::WorkflowTemplate,
     sub_workflows: Vec<core::WorkflowTemplate>,
-) -> Result<core::CompiledWorkflowClosure> {
+) -> Result<Stored<core::CompiledWorkflowClosure>> {
     let id = id.to_proto();
     let failed = |cause: &str| Error::Invalid(compiler::workflow_failure(&id, cause));
     let needed = compiler::requirements(&template, &sub_workflows)
         .map_err(|errors| failed(&compiler::requirements_failure(&errors)))?;
-    let (tasks, plans) =
+    let (tasks, of_tasks, plans) =
         load_requirements(service, &needed)
             .await
             .map_err(|error| match error {
@@ -105,10 +112,28 @@ pub(crate) async fn compile(
         compiler::compile_workflow(template, sub_workflows, tasks, &plans, Rules::Reference)
             .map_err(|errors| failed(&errors.to_string()))?;
     require_limits(service, &id, &compiled)?;
-    Ok(compiled)
+    let compiled_from =
+        |template: Unknown| template.within("flyteidl.core.CompiledWorkflow", "template");
+    let sub_workflows = unknown.parts("sub_workflows");
+    let parts = [
+        (
+            "primary",
+            Kept::One(compiled_from(unknown.part("template"))),
+        ),
+        (
+            "sub_workflows",
+            Kept::Many(sub_workflows.into_iter().map(compiled_from).collect()),
+        ),
+        ("tasks", Kept::Many(of_tasks)),
+    ];
+    Ok(Unknown::gathered("flyteidl.core.CompiledWorkflowClosure", parts).store(compiled))
 }
 
-type Required = (Vec<core::CompiledTask>, Vec<LaunchPlanInterface>);
+type Required = (
+    Vec<core::CompiledTask>,
+    Vec<Unknown>,
+    Vec<LaunchPlanInterface>,
+);
 
 /// One query per kind; the first of the sorted ids that is missing is the answer.
 async fn load_requirements(service: &Service, needed: &compiler::Requirements) -> Result<Required> {
@@ -116,12 +141,14 @@ async fn load_requirements(service: &Service, needed: &compiler::Requirements) -
     let ids = complete(&needed.tasks, ResourceType::Task)?;
     let found = repository::tasks::get_many(&mut tx, &ids).await?;
     let mut tasks = Vec::with_capacity(ids.len());
+    let mut of_tasks = Vec::new();
     for id in &ids {
         let task = found
             .iter()
             .find(|task| task.id == *id)
             .ok_or_else(|| missing(id))?;
-        tasks.push(task.closure.compiled_task.clone().unwrap_or_default());
+        tasks.push(task.closure.get().compiled_task.clone().unwrap_or_default());
+        of_tasks.push(Unknown::of_stored(&task.closure).part("compiled_task"));
     }
     let ids = complete(&needed.launch_plans, ResourceType::LaunchPlan)?;
     let found = repository::launch_plans::get_many(&mut tx, &ids).await?;
@@ -133,11 +160,11 @@ async fn load_requirements(service: &Service, needed: &compiler::Requirements) -
             .ok_or_else(|| missing(id))?;
         plans.push(LaunchPlanInterface {
             id: id.to_proto(),
-            expected_inputs: plan.closure.expected_inputs.clone(),
-            expected_outputs: plan.closure.expected_outputs.clone(),
+            expected_inputs: plan.closure.get().expected_inputs.clone(),
+            expected_outputs: plan.closure.get().expected_outputs.clone(),
         });
     }
-    Ok((tasks, plans))
+    Ok((tasks, of_tasks, plans))
 }
 
 /// The ids of the right kind; of those of another kind the compiler will say that they do not exist. An
@@ -203,7 +230,7 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
         compiled,
         description,
     } = registration;
-    let digest = digest::of_message(&compiled).map_err(|error| {
+    let digest = digest::of_message(compiled.get()).map_err(|error| {
         Error::Invalid(format!(
             "failed to hash workflow [{id}] to digest with err {error}"
         ))
@@ -215,10 +242,12 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
         &id.to_proto(),
     )
     .map_err(|error| Error::Invalid(error.to_string()))?;
-    let closure = admin::WorkflowClosure {
-        compiled_workflow: Some(compiled),
-        created_at: Some(time::to_wire(now)),
-    };
+    let closure = Unknown::of_stored(&compiled)
+        .within("flyteidl.admin.WorkflowClosure", "compiled_workflow")
+        .store(admin::WorkflowClosure {
+            compiled_workflow: Some(compiled.into_inner()),
+            created_at: Some(time::to_wire(now)),
+        });
     let workflow = Workflow {
         row: 0,
         id,
@@ -245,7 +274,11 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
         Err(error) => return Err(error),
     }
     service
-        .write_blob(&workflow.closure_uri, &closure, "WorkflowClosure")
+        .write_bytes(
+            &workflow.closure_uri,
+            closure.bytes().to_vec(),
+            "WorkflowClosure",
+        )
         .await?;
     find(service, &workflow.id)
         .await?
@@ -285,7 +318,7 @@ async fn exists(
     service: &Service,
     stored: &Workflow,
     new: &Workflow,
-    closure: &admin::WorkflowClosure,
+    closure: &Stored<admin::WorkflowClosure>,
 ) -> Result<Error> {
     let id = Box::new(new.id.to_proto());
     if stored.digest == new.digest {
@@ -299,7 +332,11 @@ async fn exists(
             })?;
         if !there {
             service
-                .write_blob(&stored.closure_uri, closure, "WorkflowClosure")
+                .write_bytes(
+                    &stored.closure_uri,
+                    closure.bytes().to_vec(),
+                    "WorkflowClosure",
+                )
                 .await?;
         }
         return Ok(Error::WorkflowExists {
@@ -314,7 +351,7 @@ async fn exists(
         .ok()
         .and_then(|closure| closure.compiled_workflow)
         .unwrap_or_default();
-    let compiled = closure.compiled_workflow.clone().unwrap_or_default();
+    let compiled = closure.get().compiled_workflow.clone().unwrap_or_default();
     Ok(Error::WorkflowExists {
         message: format!(
             "{} workflow with different structure already exists. (Please register a new version of the workflow):\n{}",
@@ -340,30 +377,45 @@ pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<admin::Workflow> {
+) -> Result<Answer<admin::Workflow>> {
     let id = entities::require(request.id, ResourceType::Workflow)?;
     service.allow(caller, Action::Read, scope(&id))?;
     let workflow = find(service, &id).await?.ok_or_else(|| missing(&id))?;
-    let mut closure = closure(service, &workflow).await?;
+    let closure: Stored<admin::WorkflowClosure> = service
+        .read_stored(&workflow.closure_uri, "WorkflowClosure")
+        .await?;
+    let unknown = Unknown::of_stored(&closure);
+    let mut closure = closure.into_inner();
     closure.created_at = workflow.created_at.map(time::to_wire);
-    Ok(admin::Workflow {
+    let message = admin::Workflow {
         id: Some(id.to_proto()),
         closure: Some(closure),
         short_description: workflow.short_description,
-    })
+    };
+    Ok(Answer::made_from(message, [("closure", unknown)]))
 }
 
 /// A workflow in a list: its interface, without the closure's blob.
-fn listed(workflow: Workflow) -> admin::Workflow {
+fn listed(workflow: Workflow) -> Answer<admin::Workflow> {
+    let unknown = workflow
+        .interface
+        .as_ref()
+        .map(Unknown::of_stored)
+        .unwrap_or_default()
+        .within("flyteidl.core.WorkflowTemplate", "interface")
+        .within("flyteidl.core.CompiledWorkflow", "template")
+        .within("flyteidl.core.CompiledWorkflowClosure", "primary")
+        .within("flyteidl.admin.WorkflowClosure", "compiled_workflow");
+    let interface = workflow.interface.map(Stored::into_inner);
     let template = core::WorkflowTemplate {
-        interface: Some(workflow.interface.unwrap_or_default()),
+        interface: Some(interface.unwrap_or_default()),
         ..Default::default()
     };
     let primary = core::CompiledWorkflow {
         template: Some(template),
         ..Default::default()
     };
-    admin::Workflow {
+    let message = admin::Workflow {
         id: Some(workflow.id.to_proto()),
         closure: Some(admin::WorkflowClosure {
             compiled_workflow: Some(core::CompiledWorkflowClosure {
@@ -373,14 +425,15 @@ fn listed(workflow: Workflow) -> admin::Workflow {
             created_at: workflow.created_at.map(time::to_wire),
         }),
         short_description: workflow.short_description,
-    }
+    };
+    Answer::made_from(message, [("closure", unknown)])
 }
 
 pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<admin::WorkflowList> {
+) -> Result<Answer<admin::WorkflowList>> {
     let names = entities::require_names(request.id.as_ref())?;
     service.allow(caller, Action::Read, (names.0, names.1))?;
     let page = entities::page(&request, "ListWorkflows");
@@ -388,8 +441,9 @@ pub(crate) async fn list(
     let query = page.parse(&WORKFLOWS, service.clock.now())?;
     let mut tx = service.database.read_lagging().await?;
     let workflows = repository::workflows::list(&mut tx, names, &query).await?;
-    Ok(admin::WorkflowList {
-        token: query.next_token(workflows.len()),
-        workflows: workflows.into_iter().map(listed).collect(),
-    })
+    let token = query.next_token(workflows.len());
+    let workflows = workflows.into_iter().map(listed).collect();
+    Ok(Answer::list(workflows, "workflows", |workflows| {
+        admin::WorkflowList { workflows, token }
+    }))
 }

@@ -42,9 +42,10 @@ fn operation(route: &Route, template: &str, definitions: &mut Definitions) -> Va
     let mut parameters: Vec<Value> = variables
         .iter()
         .map(|path| {
-            let mut parameter = field_at(&route.input, path)
-                .map(|field| single(&field, definitions))
-                .unwrap_or_else(|| json!({"type": "string"}));
+            let mut parameter = field_at(&route.input, path).map_or_else(
+                || json!({"type": "string"}),
+                |field| single(&field, definitions),
+            );
             describe(&mut parameter, path, "path", true);
             parameter
         })

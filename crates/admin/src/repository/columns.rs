@@ -96,9 +96,17 @@ pub(crate) fn optional_message<M: Message + Name + Default>(
     row: &Row,
     column: &str,
 ) -> Result<Option<M>, DbError> {
+    Ok(optional_stored(row, column)?.map(Stored::into_inner))
+}
+
+/// A message from a column, with its unknown fields; NULL is none, zero bytes are the empty message.
+pub(crate) fn optional_stored<M: Message + Name + Default>(
+    row: &Row,
+    column: &str,
+) -> Result<Option<Stored<M>>, DbError> {
     // Nesting is checked before decoding, which recurses: another writer may not have checked it.
     row.optional_bytes(column)?
-        .map(|bytes| Stored::decode(bytes).map(Stored::into_inner))
+        .map(Stored::decode)
         .transpose()
         .map_err(|error| corrupt(column, error))
 }

@@ -3,13 +3,12 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use prost::Message as _;
 use sea_query::{
     Cond, Condition, Expr, ExprTrait as _, JoinType, LockType, Query, SelectStatement,
 };
 
 use super::{
-    columns::{NewRow, entity_id, is_entity, message},
+    columns::{NewRow, entity_id, is_entity, stored},
     query,
 };
 use crate::{
@@ -42,9 +41,9 @@ fn read(row: &Row) -> Result<LaunchPlan, DbError> {
     Ok(LaunchPlan {
         row: row.integer("id")?,
         id: entity_id(row, ResourceType::LaunchPlan)?,
-        spec: message(row, "spec")?,
+        spec: stored(row, "spec")?,
         workflow_row: row.integer("workflow_id")?,
-        closure: message(row, "closure")?,
+        closure: stored(row, "closure")?,
         state: row.number("state")?,
         digest: row.bytes("digest")?,
         schedule_type: match row.text("schedule_type")?.as_str() {
@@ -62,9 +61,9 @@ pub async fn insert(tx: &mut WriteTx, plan: &LaunchPlan, now: Timestamp) -> Resu
     let scheduled = plan.schedule_type != "NONE";
     let mut row = NewRow::at(now);
     row.entity(&plan.id)
-        .set("spec", plan.spec.encode_to_vec())
+        .set("spec", plan.spec.bytes().to_vec())
         .set("workflow_id", plan.workflow_row)
-        .set("closure", plan.closure.encode_to_vec())
+        .set("closure", plan.closure.bytes().to_vec())
         .set("state", plan.state)
         .set("digest", plan.digest.clone())
         .set("schedule_type", plan.schedule_type)

@@ -3,11 +3,10 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use prost::Message as _;
 use sea_query::{Cond, Expr, ExprTrait as _};
 
 use super::{
-    columns::{NewRow, entity_id, is_entity, message},
+    columns::{NewRow, entity_id, is_entity, stored},
     query,
 };
 use crate::{
@@ -34,7 +33,7 @@ fn read(row: &Row) -> Result<Task, DbError> {
     Ok(Task {
         row: row.integer("id")?,
         id: entity_id(row, ResourceType::Task)?,
-        closure: message(row, "closure")?,
+        closure: stored(row, "closure")?,
         digest: row.bytes("digest")?,
         task_type: row.text("type")?,
         short_description: row.text("short_description")?,
@@ -46,7 +45,7 @@ fn read(row: &Row) -> Result<Task, DbError> {
 pub async fn insert(tx: &mut WriteTx, task: &Task, now: Timestamp) -> Result<(), DbError> {
     let mut row = NewRow::at(now);
     row.entity(&task.id)
-        .set("closure", task.closure.encode_to_vec())
+        .set("closure", task.closure.bytes().to_vec())
         .set("digest", task.digest.clone())
         .set("type", task.task_type.as_str())
         .set("short_description", task.short_description.as_str());

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sea_query::{Condition, Expr, ExprTrait as _};
 
 use super::{
-    columns::{NewRow, entity_id, is_entity, optional_message},
+    columns::{NewRow, entity_id, is_entity, optional_stored},
     query,
 };
 use crate::{
@@ -33,7 +33,7 @@ fn read(row: &Row) -> Result<Workflow, DbError> {
     Ok(Workflow {
         row: row.integer("id")?,
         id: entity_id(row, ResourceType::Workflow)?,
-        interface: optional_message(row, "typed_interface")?,
+        interface: optional_stored(row, "typed_interface")?,
         closure_uri: row.text("remote_closure_identifier")?,
         digest: row.bytes("digest")?,
         short_description: row.text("short_description")?,
@@ -50,7 +50,7 @@ pub async fn insert(tx: &mut WriteTx, workflow: &Workflow, now: Timestamp) -> Re
             workflow
                 .interface
                 .as_ref()
-                .map(prost::Message::encode_to_vec),
+                .map(|interface| interface.bytes().to_vec()),
         )
         .set("remote_closure_identifier", workflow.closure_uri.as_str())
         .set("digest", workflow.digest.clone())

@@ -29,7 +29,7 @@ use flyte_platform::{
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use prost::{Message, Name};
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::{Code, Status};
@@ -129,18 +129,17 @@ impl World {
 
     /// Calls `package.Service/Method` with a request in JSON.
     pub(crate) async fn call(&self, rpc: &str, request: &Value) -> Result<DynamicMessage, Status> {
-        let (service, method) = rpc.split_once('/').unwrap();
-        let method = descriptors::pool()
-            .get_service_by_name(service)
-            .unwrap()
-            .methods()
-            .find(|known| known.name() == method)
-            .unwrap();
-        let text = request.to_string();
-        let message =
-            json::dynamic_from_slice(Unknown::Refuse, &method.input(), text.as_bytes()).unwrap();
-        let answer = self.call_bytes(rpc, message.encode_to_vec()).await?;
-        Ok(DynamicMessage::decode(method.output(), answer.as_slice()).unwrap())
+        self.send(rpc, &message(rpc, request)).await
+    }
+
+    /// Calls `package.Service/Method`.
+    pub(crate) async fn send(
+        &self,
+        rpc: &str,
+        request: &DynamicMessage,
+    ) -> Result<DynamicMessage, Status> {
+        let answer = self.call_bytes(rpc, request.encode_to_vec()).await?;
+        Ok(DynamicMessage::decode(method(rpc).output(), answer.as_slice()).unwrap())
     }
 
     /// Calls an RPC of AdminService with a generated message.
@@ -199,6 +198,22 @@ impl World {
         let body = body.collect().await.unwrap().to_bytes();
         Response::from_parts(parts, body)
     }
+}
+
+fn method(rpc: &str) -> MethodDescriptor {
+    let (service, method) = rpc.split_once('/').unwrap();
+    descriptors::pool()
+        .get_service_by_name(service)
+        .unwrap()
+        .methods()
+        .find(|known| known.name() == method)
+        .unwrap()
+}
+
+/// The request message of an RPC.
+pub(crate) fn message(rpc: &str, request: &Value) -> DynamicMessage {
+    let text = request.to_string();
+    json::dynamic_from_slice(Unknown::Refuse, &method(rpc).input(), text.as_bytes()).unwrap()
 }
 
 /// The golden data of a file, a line a value.

@@ -27,6 +27,8 @@ mod resources;
 mod rest;
 #[cfg(test)]
 mod seed;
+#[cfg(test)]
+mod unknown;
 
 /// Each test once per database.
 macro_rules! on_both_databases {

@@ -72,6 +72,10 @@ async fn projects(world: &World) {
 
 /// Tasks and launch plans through the API, workflows as rows with their closures; digests must be Go's.
 pub(crate) async fn entities(world: &World) {
+    Box::pin(register(world)).await;
+}
+
+async fn register(world: &World) {
     let mut entities = recorded("entities.jsonl");
     // Two answers are in order of registration.
     entities.sort_by_key(|entity| match text(entity, "name") {
@@ -212,7 +216,7 @@ async fn insert_workflow(world: &World, workflow: admin::Workflow, digest: Vec<u
     let record = Workflow {
         row: 0,
         id: id.clone(),
-        interface: compiled.template.unwrap().interface,
+        interface: compiled.template.unwrap().interface.map(Stored::new),
         closure_uri,
         digest,
         short_description: workflow.short_description.clone(),

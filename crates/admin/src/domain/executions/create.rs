@@ -13,6 +13,7 @@ use flyte_core::{
 use flyte_idl::{
     admin::{self, ExecutionSpec, execution_metadata::ExecutionMode, execution_spec},
     core::LiteralMap,
+    stored::Stored,
     text,
 };
 
@@ -28,6 +29,7 @@ use crate::{
     records::{Execution, LaunchPlan, Project, Workflow},
     repository,
     service::Service,
+    unknown::{Kept, Unknown},
 };
 
 /// Letters and digits of generated names: no vowels, so no words.
@@ -51,8 +53,9 @@ pub(crate) async fn create(
     service: &Service,
     caller: &Caller,
     request: admin::ExecutionCreateRequest,
+    unknown: &Unknown,
 ) -> Result<admin::ExecutionCreateResponse> {
-    Box::pin(start(service, caller, request, 0)).await
+    Box::pin(start(service, caller, request, (0, unknown))).await
 }
 
 pub(crate) async fn relaunch(
@@ -64,6 +67,11 @@ pub(crate) async fn relaunch(
     let original = load(service, &id).await?;
     let mut spec = original.spec.get().clone();
     let inputs = user_inputs(service, &original, &mut spec).await?;
+    let unknown = [
+        ("spec", Kept::One(Unknown::of_stored(&original.spec))),
+        ("inputs", Kept::One(Unknown::of_stored(&inputs))),
+    ];
+    let unknown = Unknown::gathered("flyteidl.admin.ExecutionCreateRequest", unknown);
     let metadata = spec.metadata.get_or_insert_default();
     metadata.mode = ExecutionMode::Relaunch as i32;
     metadata.reference_execution = Some(id.to_proto());
@@ -73,10 +81,10 @@ pub(crate) async fn relaunch(
         domain: id.domain.to_string(),
         name: request.name,
         spec: Some(spec),
-        inputs: Some(inputs),
+        inputs: Some(inputs.into_inner()),
         org: String::new(),
     };
-    Box::pin(start(service, caller, create, original.row)).await
+    Box::pin(start(service, caller, create, (original.row, &unknown))).await
 }
 
 /// The inputs that the user gave; old rows have them in the spec.
@@ -84,12 +92,12 @@ async fn user_inputs(
     service: &Service,
     execution: &Execution,
     spec: &mut ExecutionSpec,
-) -> Result<LiteralMap> {
+) -> Result<Stored<LiteralMap>> {
     if execution.user_inputs_uri.is_empty() {
-        return Ok(spec.inputs.take().unwrap_or_default());
+        return Ok(Stored::new(spec.inputs.take().unwrap_or_default()));
     }
     service
-        .read_blob(&execution.user_inputs_uri, "user inputs")
+        .read_stored(&execution.user_inputs_uri, "user inputs")
         .await
 }
 
@@ -103,7 +111,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn plan_spec(&self) -> Option<&admin::LaunchPlanSpec> {
-        self.task_row.is_none().then_some(&self.plan.spec)
+        self.task_row.is_none().then_some(self.plan.spec.get())
     }
 }
 
@@ -112,7 +120,7 @@ async fn start(
     service: &Service,
     caller: &Caller,
     mut request: admin::ExecutionCreateRequest,
-    source_row: i64,
+    (source_row, unknown): (i64, &Unknown),
 ) -> Result<admin::ExecutionCreateResponse> {
     let accepted_at = service.clock.now();
     let project = validate(service, caller, &mut request).await?;
@@ -123,8 +131,8 @@ async fn start(
     let subject = subject(service, &spec).await?;
     let full = inputs::execution_inputs(
         Some(&given),
-        subject.plan.spec.fixed_inputs.as_ref(),
-        subject.plan.closure.expected_inputs.as_ref(),
+        subject.plan.spec.get().fixed_inputs.as_ref(),
+        subject.plan.closure.get().expected_inputs.as_ref(),
     )?;
     let closure = workflows::closure(service, &subject.workflow).await?;
     let family = inherit(service, caller, &mut spec, source_row).await?;
@@ -151,6 +159,7 @@ async fn start(
         subject: &subject,
         family,
         accepted_at,
+        unknown: unknown.part("spec"),
     };
     let execution = reserve::reserve(service, order).await?;
     let materials = Materials {
@@ -160,10 +169,27 @@ async fn start(
         plan: subject.plan_spec().cloned(),
         project_labels: projects::labels(&project),
     };
-    launch::run(service, &execution, materials, Some(&given)).await?;
+    let given = given_inputs(given, unknown);
+    let mut full = Unknown::of_stored(&given).store(materials.inputs.clone());
+    Unknown::of_stored(&subject.plan.spec)
+        .part("fixed_inputs")
+        .keep_in(&mut full);
+    let files = launch::Files {
+        inputs: full.into_bytes(),
+        user_inputs: given.into_bytes(),
+    };
+    launch::run(service, &execution, materials, Some(files)).await?;
     Ok(admin::ExecutionCreateResponse {
         id: Some(execution.id.to_proto()),
     })
+}
+
+/// What the user gave, with what this version does not know of it; old clients put it into the spec.
+fn given_inputs(given: LiteralMap, unknown: &Unknown) -> Stored<LiteralMap> {
+    let mut given = Stored::new(given);
+    unknown.part("spec").part("inputs").keep_in(&mut given);
+    unknown.part("inputs").keep_in(&mut given);
+    given
 }
 
 /// Checks the request by itself (spec 01 §12.1) and moves inputs of old clients to where they belong.
@@ -239,7 +265,7 @@ async fn subject(service: &Service, spec: &ExecutionSpec) -> Result<Subject> {
     let mut tx = service.database.read().await?;
     let workflow = repository::workflows::get_by_row(&mut tx, plan.workflow_row).await?;
     let workflow = workflow.ok_or_else(|| {
-        let id = plan.spec.workflow_id.clone().unwrap_or_default();
+        let id = plan.spec.get().workflow_id.clone().unwrap_or_default();
         Error::missing_entity("WORKFLOW", &text::prototext(&id))
     })?;
     Ok(Subject {

@@ -47,6 +47,14 @@ pub(crate) fn target<'a>(
     service.targets.choose(label)
 }
 
+/// The encoded literal maps of a new execution.
+pub(crate) struct Files {
+    /// Defaults and fixed inputs included.
+    pub(crate) inputs: Vec<u8>,
+    /// As the user gave them.
+    pub(crate) user_inputs: Vec<u8>,
+}
+
 /// Writes the inputs and creates the resource of a reserved execution.
 ///
 /// # Errors
@@ -55,12 +63,12 @@ pub(crate) async fn run(
     service: &Service,
     execution: &Execution,
     materials: Materials,
-    user_inputs: Option<&LiteralMap>,
+    files: Option<Files>,
 ) -> Result<()> {
-    if let Some(given) = user_inputs {
+    if let Some(files) = files {
         let written = futures::future::try_join(
-            service.write_blob(&execution.inputs_uri, &materials.inputs, "inputs"),
-            service.write_blob(&execution.user_inputs_uri, given, "user inputs"),
+            service.write_bytes(&execution.inputs_uri, files.inputs, "inputs"),
+            service.write_bytes(&execution.user_inputs_uri, files.user_inputs, "user inputs"),
         )
         .await;
         if let Err(error) = written {
@@ -211,7 +219,7 @@ async fn materials(service: &Service, execution: &Execution) -> Result<Materials
     } else {
         repository::launch_plans::get_by_row(&mut tx, execution.launch_plan_row)
             .await?
-            .map(|plan| plan.spec)
+            .map(|plan| plan.spec.into_inner())
     };
     let project = repository::projects::get(&mut tx, execution.id.project.as_str()).await?;
     drop(tx);

@@ -21,6 +21,7 @@ use crate::{
     records::{Execution, LaunchPlan},
     repository::executions,
     service::Service,
+    unknown::Unknown,
 };
 
 /// Generated names collide about never; a handful of tries is plenty.
@@ -32,6 +33,8 @@ pub(super) struct Order<'a> {
     pub(super) subject: &'a Subject,
     pub(super) family: Family,
     pub(super) accepted_at: Timestamp,
+    /// Of the request's spec.
+    pub(super) unknown: Unknown,
 }
 
 /// Inserts the row and its tags. From here on the name is taken.
@@ -132,6 +135,7 @@ fn notifications(spec: &ExecutionSpec, plan: &LaunchPlan) -> Vec<admin::Notifica
     use execution_spec::NotificationOverrides;
     let of_plan = || {
         plan.spec
+            .get()
             .entity_metadata
             .as_ref()
             .map(|metadata| metadata.notifications.clone())
@@ -194,7 +198,7 @@ fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Executio
             .as_str_name()
             .to_owned(),
         closure: Stored::new(closure),
-        spec: Stored::new(spec.clone()),
+        spec: order.unknown.store(spec.clone()),
         started_at: None,
         created_at: Some(now),
         updated_at: Some(now),

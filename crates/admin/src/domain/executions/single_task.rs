@@ -4,6 +4,7 @@ use flyte_core::{
     identifiers::{EntityId, ResourceType},
     single_task,
 };
+use flyte_idl::stored::Stored;
 use flyte_platform::sql::DbError;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     records::{LaunchPlan, NamedEntity, Task, Workflow},
     repository::{self, named_entities::NamedResource},
     service::Service,
+    unknown::Unknown,
 };
 
 /// `NamedEntityState.SYSTEM_GENERATED`.
@@ -43,14 +45,16 @@ async fn workflow(service: &Service, task: &Task) -> Result<Workflow> {
     drop(tx);
     let template = task
         .closure
+        .get()
         .compiled_task
         .as_ref()
         .and_then(|compiled| compiled.template.clone())
         .unwrap_or_default();
     let template = single_task::workflow(&task.id.to_proto(), &template);
     let registration = Registration {
-        interface: template.interface.clone(),
-        compiled: workflows::compile(service, &id, template, Vec::new()).await?,
+        interface: template.interface.clone().map(Stored::new),
+        compiled: workflows::compile(service, (&id, &Unknown::default()), template, Vec::new())
+            .await?,
         id: id.clone(),
         description: None,
     };
@@ -71,7 +75,8 @@ async fn launch_plan(service: &Service, task: &Task, workflow: &Workflow) -> Res
         return Ok(found);
     }
     let spec = single_task::launch_plan(&task.id.to_proto());
-    let interface = workflow.interface.clone().unwrap_or_default();
+    let interface = workflow.interface.clone();
+    let interface = interface.map(Stored::into_inner).unwrap_or_default();
     let expected = launch_plan_rules::expected_inputs(&spec, &interface)?;
     let plan = launch_plans::assemble(id.clone(), spec, expected, interface.outputs, workflow.row)?;
     match launch_plans::insert(service, &plan).await {
