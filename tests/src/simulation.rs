@@ -34,8 +34,9 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, PostParams},
+    Api, Resource as _, ResourceExt as _,
+    api::{DeleteParams, GetParams, ListParams, PostParams},
+    core::{PartialObjectMeta, Request},
     runtime::{WatchStreamExt as _, watcher},
 };
 use object_store::memory::InMemory;
@@ -58,6 +59,7 @@ pub struct Simulation {
     plan: Plan,
     delete_after: Option<u64>,
     object_bytes: Option<usize>,
+    max_resource_bytes: usize,
 }
 
 /// What a run left behind.
@@ -127,6 +129,7 @@ impl Simulation {
             plan: Plan::default(),
             delete_after: None,
             object_bytes: None,
+            max_resource_bytes: PropellerConfig::default().max_resource_bytes,
         }
     }
 
@@ -147,8 +150,22 @@ impl Simulation {
     /// The API server takes no object that is larger than the workflow at its beginning by more than this.
     #[must_use]
     pub fn with_room_for(mut self, bytes: usize) -> Self {
-        let size = serde_json::to_vec(&self.workflow).map_or(0, |bytes| bytes.len());
-        self.object_bytes = Some(size + bytes);
+        self.object_bytes = Some(encoded_bytes(&self.workflow) + bytes);
+        self
+    }
+
+    /// The engine keeps node statuses in a blob when the resource is larger than the workflow at its beginning by more
+    /// than this.
+    #[must_use]
+    pub fn spilling_beyond(mut self, bytes: usize) -> Self {
+        self.max_resource_bytes = encoded_bytes(&self.workflow) + bytes;
+        self
+    }
+
+    /// The engine never keeps node statuses in a blob.
+    #[must_use]
+    pub fn never_spilling(mut self) -> Self {
+        self.max_resource_bytes = 0;
         self
     }
 
@@ -182,6 +199,8 @@ impl Simulation {
             object_bytes: self
                 .object_bytes
                 .unwrap_or(ClusterOptions::default().object_bytes),
+            // As `flyte start` sets it: a thousand levels of types and literals take several thousand in JSON.
+            json_depth: 5_100,
             ..ClusterOptions::default()
         };
         let cluster = Cluster::new(NoStore, options)
@@ -215,11 +234,8 @@ impl Simulation {
         let pods: Api<Pod> = Api::namespaced(outside.clone(), NAMESPACE);
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
         let began = tokio::time::Instant::now();
-        let created = api
-            .create(&PostParams::default(), &self.workflow)
-            .await
-            .expect("the workflow is valid");
-        let name = created.metadata.name.clone().unwrap_or_default();
+        let name = self.workflow.metadata.name.clone().unwrap_or_default();
+        create(api.clone().into_client(), &self.workflow).await;
         let end = async {
             let phase = end_of(&api, &name).await;
             let elapsed = began.elapsed();
@@ -244,6 +260,7 @@ impl Simulation {
                 },
                 PropellerConfig {
                     rawoutput_prefix: "mem://bucket/raw".into(),
+                    max_resource_bytes: self.max_resource_bytes,
                     ..PropellerConfig::default()
                 },
                 PluginsConfig::default(),
@@ -321,11 +338,37 @@ async fn unfinished(pods: &Api<Pod>) -> Vec<String> {
 }
 
 async fn describe(api: &Api<FlyteWorkflow>, name: &str, records: &admin::Shared) -> String {
-    let status = match api.get_opt(name).await {
-        Ok(Some(found)) => serde_json::to_string(&found.status).unwrap_or_default(),
-        other => format!("{other:?}"),
-    };
-    format!("status {status}\nrecords {:?}", records.snapshot())
+    let resource = read(api, name).await.unwrap_or_default();
+    format!(
+        "status {}\nrecords {:?}",
+        resource["status"],
+        records.snapshot()
+    )
+}
+
+fn encoded_bytes(workflow: &FlyteWorkflow) -> usize {
+    serde_json::to_vec(workflow).map_or(0, |bytes| bytes.len())
+}
+
+/// Creates the workflow; kube cannot read answers that are nested deeply.
+async fn create(client: kube::Client, workflow: &FlyteWorkflow) {
+    let body = serde_json::to_vec(workflow).expect("resources can be written");
+    let request = Request::new(FlyteWorkflow::url_path(&(), Some(NAMESPACE)))
+        .create(&PostParams::default(), body)
+        .expect("the request is well-formed");
+    client
+        .request_text(request)
+        .await
+        .expect("the workflow is valid");
+}
+
+/// The workflow; none when it is gone.
+async fn read(api: &Api<FlyteWorkflow>, name: &str) -> Option<serde_json::Value> {
+    let request = Request::new(FlyteWorkflow::url_path(&(), Some(NAMESPACE)))
+        .get(name, &GetParams::default())
+        .expect("the request is well-formed");
+    let text = api.clone().into_client().request_text(request).await.ok()?;
+    flyte_idl::json::parse(text.as_bytes()).ok()
 }
 
 async fn prepare(client: &kube::Client) {
@@ -350,15 +393,18 @@ async fn prepare(client: &kube::Client) {
 /// that ends it, so its end is ABORTED.
 async fn end_of(api: &Api<FlyteWorkflow>, name: &str) -> WorkflowPhase {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher::watcher(api.clone(), config)
-        .default_backoff()
-        .boxed();
+    let metadata: Api<PartialObjectMeta<FlyteWorkflow>> =
+        Api::namespaced(api.clone().into_client(), NAMESPACE);
+    let mut events = watcher::watcher(metadata, config).default_backoff().boxed();
     loop {
         match events.next().await {
             Some(Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found))) => {
-                let finished = found.metadata.finalizers.unwrap_or_default().is_empty();
-                if found.status.phase.is_terminal() && finished {
-                    return found.status.phase;
+                let terminated = found.labels().contains_key(flyte_crd::TERMINATION_LABEL);
+                if terminated && found.finalizers().is_empty() {
+                    let resource = read(api, name).await.unwrap_or_default();
+                    return resource["status"]["phase"]
+                        .as_i64()
+                        .map_or(WorkflowPhase::Aborted, WorkflowPhase::from);
                 }
             }
             Some(Ok(watcher::Event::Delete(_))) | None => return WorkflowPhase::Aborted,

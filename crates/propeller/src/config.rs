@@ -25,6 +25,9 @@ pub struct PropellerConfig {
     pub max_ttl_hours: u32,
     /// How often finished resources are looked for.
     pub gc_interval: Duration,
+    /// Size of a workflow resource, in bytes, from which on the statuses of its nodes are kept in the blob store,
+    /// because the API server refuses larger objects; 0 never does so. Since 0.1, not in Go.
+    pub max_resource_bytes: usize,
     /// Identifies this engine to admin.
     pub cluster_id: String,
     /// Creates the FlyteWorkflow definition at start.
@@ -59,6 +62,7 @@ impl Default for PropellerConfig {
             max_workflow_retries: 10,
             max_ttl_hours: 23,
             gc_interval: Duration::minutes(30),
+            max_resource_bytes: 1024 * 1024,
             cluster_id: "propeller".into(),
             create_flyteworkflow_crd: false,
             node_config: NodeConfig::default(),

@@ -13,6 +13,7 @@ mod garbage;
 mod inbox;
 mod orphans;
 mod pods;
+mod resource;
 
 use std::{
     collections::{BTreeMap, HashMap},

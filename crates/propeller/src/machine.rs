@@ -43,7 +43,7 @@ use crate::{
     sweep::{Remains, Search},
 };
 
-pub use persist::Patch;
+pub use persist::{Author, Origin, Patch, Spill};
 
 /// Index of a node in the arena.
 pub type NodeIndex = usize;
@@ -309,11 +309,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The workflow as its resource says, at whatever point it was left by us or by Go.
+    /// The workflow as its resource says, at whatever point it was left by us or by Go. Node statuses from a blob
+    /// have taken their place in it.
     ///
     /// # Errors
     /// When the resource cannot be run at all; it fails, and only it.
-    pub fn load(resource: &FlyteWorkflow, settings: Arc<Settings>) -> Result<Self, Unreadable> {
+    pub fn load(
+        resource: &FlyteWorkflow,
+        origin: Origin,
+        settings: Arc<Settings>,
+    ) -> Result<Self, Unreadable> {
         let execution = ExecutionId::from_proto(Some(&resource.execution_id.0))?;
         let data_dir = if resource.status.data_dir.is_empty() {
             layout::workflow(&settings.metadata_root, &execution)?
@@ -366,7 +371,7 @@ impl Machine {
         });
         let mut status = resource.status.clone();
         let node_status = std::mem::take(&mut status.node_status);
-        let persist = persist::Persist::new(&status, &node_status);
+        let persist = persist::Persist::new(&status, &node_status, origin);
         let stage = match status.phase {
             WorkflowPhase::Ready => Stage::Beginning,
             WorkflowPhase::Running | WorkflowPhase::Succeeding | WorkflowPhase::Unknown(_) => {

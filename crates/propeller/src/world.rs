@@ -6,6 +6,7 @@
 mod events;
 mod pods;
 mod results;
+mod statuses;
 mod sweep;
 
 use std::{
@@ -17,9 +18,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use flyte_idl::core::{
-    Error as ErrorLiteral, ExecutionError, Literal, LiteralMap, LiteralType, Scalar, SimpleType,
-    TypeStructure, Union, execution_error::ErrorKind, literal, literal_type, scalar,
+use flyte_idl::{
+    core::{
+        Error as ErrorLiteral, ExecutionError, Literal, LiteralMap, LiteralType, Scalar,
+        SimpleType, TypeStructure, Union, execution_error::ErrorKind, literal, literal_type,
+        scalar,
+    },
+    descriptors, nesting,
 };
 use flyte_platform::{
     Chain, Clock,
@@ -306,13 +311,17 @@ impl World {
                 format!("failed to read [{uri}]: it does not exist"),
             )
         })?;
-        let literals = LiteralMap::decode(bytes).map_err(|error| {
+        let unusable = |error: &dyn std::fmt::Display| {
             Hopeless::new(
                 ErrorKind::System,
                 "CausedByError",
                 format!("[{uri}] does not hold literals: {error}"),
             )
-        })?;
+        };
+        // Tasks write what they like, and decoding recurses.
+        nesting::scan(&descriptors::message::<LiteralMap>(), &bytes)
+            .map_err(|error| unusable(&error))?;
+        let literals = LiteralMap::decode(bytes).map_err(|error| unusable(&error))?;
         let literals = Arc::new(literals);
         remembered.put(uri, &literals);
         Ok(literals)

@@ -41,16 +41,15 @@ impl Draft {
         let key = format!(
             "resource_type:TASK project:\"project\" domain:\"development\" name:\"{name}\" version:\"v\""
         );
-        self.tasks.insert(
-            key.clone(),
+        self.tasks.entry(key.clone()).or_insert_with(|| {
             json!({
                 "id": { "resourceType": "TASK", "project": "project", "domain": "development", "name": name, "version": "v" },
                 "type": "container",
                 "metadata": { "retries": {} },
                 "interface": { "outputs": { "variables": { "o0": { "type": { "simple": "INTEGER" } } } } },
                 "container": { "image": "i", "args": [behaviour, "{{.outputPrefix}}"], "resources": {} },
-            }),
-        );
+            })
+        });
         key
     }
 
@@ -126,6 +125,28 @@ impl Draft {
 
 fn resource(value: Value) -> FlyteWorkflow {
     serde_json::from_value(value).expect("the drafts are valid resources")
+}
+
+/// One task whose input, as a type and as a literal, is a list of lists of lists, so many levels deep.
+pub fn nested(levels: usize) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    let key = draft.template("ok");
+    let (mut kind, mut literal) = (
+        json!({ "simple": "INTEGER" }),
+        json!({ "scalar": { "primitive": { "integer": "1" } } }),
+    );
+    for _ in 0..levels {
+        kind = json!({ "collectionType": kind });
+        literal = json!({ "collection": { "literals": [literal] } });
+    }
+    let inputs = json!({ "variables": { "n": { "type": kind } } });
+    if let Some(template) = draft.tasks.get_mut(&key) {
+        template["interface"]["inputs"] = inputs;
+    }
+    draft.task("n0", "ok", &["start-node"]);
+    let mut workflow = draft.workflow();
+    workflow["inputs"]["literals"]["n"] = literal;
+    resource(workflow)
 }
 
 /// Three tasks, one after the other.
@@ -233,6 +254,18 @@ pub fn endless() -> FlyteWorkflow {
     draft
         .task("n0", "stay", &["start-node"])
         .task("n1", "ok", &["start-node"]);
+    resource(draft.workflow())
+}
+
+/// `count` tasks side by side that take two minutes, and one after them.
+pub fn slow(count: usize) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    let names: Vec<_> = (0..count).map(|index| format!("n{index}")).collect();
+    for name in &names {
+        draft.task(name, "slow", &["start-node"]);
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    draft.task("last", "ok", &names);
     resource(draft.workflow())
 }
 

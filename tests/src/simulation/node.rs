@@ -1,7 +1,7 @@
 //! A node that runs pods in no time: a pod ends as the first argument of its container says.
 //!
 //! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts; `error` and `recoverable` write an
-//! error document, `slow-error` after two minutes; `stay` runs until it is deleted.
+//! error document; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted.
 
 use std::sync::Arc;
 
@@ -105,12 +105,12 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         .and_then(|count| count.parse().ok())
         .unwrap_or(0);
     let exit_code = i32::from(attempt < failing_attempts);
+    if behaviour.starts_with("slow") {
+        tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    }
     match behaviour {
         "stay" => return,
         "error" | "slow-error" | "recoverable" => {
-            if behaviour == "slow-error" {
-                tokio::time::sleep(std::time::Duration::from_secs(120)).await;
-            }
             let kind = if behaviour == "recoverable" {
                 container_error::Kind::Recoverable
             } else {

@@ -15,24 +15,41 @@ fn check(run: &Run, what: &str) {
     assert_eq!(run.records.open(), [] as [String; 0], "{what}: still open");
 }
 
-/// Every fault at every effect of a graph.
+/// Every fault at every effect of a graph, with node statuses in the resource, and in a blob as soon as there are any.
 fn survives_every_single_fault(make: fn() -> FlyteWorkflow, phase: WorkflowPhase) {
-    let plain = Simulation::new(make()).run();
-    check(&plain, "without faults");
-    assert_eq!(plain.phase, phase, "{plain:?}");
-    for effect in 1..=plain.effects {
-        for fault in Fault::ALL {
-            let what = format!("{fault:?} at effect {effect}");
-            let run = Simulation::new(make()).with(Plan::one(effect, fault)).run();
-            check(&run, &what);
-            assert_eq!(run.visible(), plain.visible(), "{what}");
-            assert_eq!(run.phase, plain.phase, "{what}");
-            let crashes = matches!(fault, Fault::CrashBefore | Fault::CrashAfter);
-            assert_eq!(
-                run.restarts,
-                u32::from(crashes),
-                "{what}: the fault did not happen"
-            );
+    let expected = Simulation::new(make()).run();
+    let lost_answers = [Fault::Repeat, Fault::CrashAfter];
+    for (spilling, faults) in [(false, &Fault::ALL[..]), (true, &lost_answers[..])] {
+        let simulate = || {
+            if spilling {
+                Simulation::new(make()).spilling_beyond(0)
+            } else {
+                Simulation::new(make())
+            }
+        };
+        let plain = simulate().run();
+        check(&plain, "without faults");
+        let blobs = plain
+            .trace
+            .iter()
+            .filter(|what| what.contains("/node-status/"));
+        assert_eq!(blobs.count() > 0, spilling);
+        assert_eq!(plain.phase, phase, "{plain:?}");
+        assert_eq!(plain.visible(), expected.visible());
+        for effect in 1..=plain.effects {
+            for fault in faults.iter().copied() {
+                let what = format!("{fault:?} at effect {effect}");
+                let run = simulate().with(Plan::one(effect, fault)).run();
+                check(&run, &what);
+                assert_eq!(run.visible(), plain.visible(), "{what}");
+                assert_eq!(run.phase, plain.phase, "{what}");
+                let crashes = matches!(fault, Fault::CrashBefore | Fault::CrashAfter);
+                assert_eq!(
+                    run.restarts,
+                    u32::from(crashes),
+                    "{what}: the fault did not happen"
+                );
+            }
         }
     }
 }
@@ -154,6 +171,7 @@ fn one_seed_gives_one_run() {
 #[test]
 fn a_status_that_outgrows_the_api_server_fails_its_workflow() {
     let run = Simulation::new(graphs::waiting(12))
+        .never_spilling()
         .with_room_for(3_000)
         .run();
     check(&run, "no room");
@@ -169,6 +187,49 @@ fn a_status_that_outgrows_the_api_server_fails_its_workflow() {
         .filter(|(_, phase)| phase.as_str() == "RUNNING")
         .collect();
     assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn node_statuses_go_to_a_blob_when_the_resource_would_be_too_large() {
+    for (case, simulation) in [
+        ("by its size", simulation_of_many().spilling_beyond(3_000)),
+        (
+            "because the API server refuses it",
+            simulation_of_many().with_room_for(3_000),
+        ),
+    ] {
+        let run = simulation.run();
+        check(&run, case);
+        assert_eq!(run.phase, WorkflowPhase::Success, "{case}");
+        assert!(
+            run.trace
+                .iter()
+                .any(|effect| effect.contains("/node-status/")),
+            "{case}: {run:?}"
+        );
+        assert_eq!(
+            run.visible(),
+            simulation_of_many().run().visible(),
+            "{case}"
+        );
+    }
+}
+
+fn simulation_of_many() -> Simulation {
+    Simulation::new(graphs::slow(12))
+}
+
+#[test]
+fn a_workflow_nested_a_thousand_levels_deep_is_run() {
+    // Types and literals are walked by recursion; services give it the same room (platform::cli::runtime).
+    let run = std::thread::Builder::new()
+        .stack_size(16 * 1024 * 1024)
+        .spawn(|| Simulation::new(graphs::nested(1_000)).run())
+        .expect("a thread is to be had")
+        .join()
+        .expect("the workflow ends");
+    check(&run, "nested");
+    assert_eq!(run.phase, WorkflowPhase::Success, "{:?}", run.visible());
 }
 
 /// In real time on several threads: an actor that was woken before the pod cache knew why waited for ever.

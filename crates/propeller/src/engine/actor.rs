@@ -1,29 +1,29 @@
 //! One workflow: read it, run its machine, write its status.
 
-use std::{sync::Arc, time::Duration};
+mod write;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flyte_core::identifiers::ExecutionId;
-use flyte_crd::{
-    COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, TERMINATED, TERMINATION_LABEL, WorkflowPhase,
-};
-use flyte_idl::core::{
-    ExecutionError, execution_error::ErrorKind, workflow_execution::Phase as EventPhase,
-};
+use flyte_crd::{FINALIZER, FlyteWorkflow, NodeStatus, TERMINATION_LABEL};
+use flyte_idl::json;
 use flyte_platform::Chain;
 use jiff::Timestamp;
-use kube::{
-    Api, ResourceExt as _,
-    api::{ApiResource, DynamicObject, Patch as KubePatch, PatchParams},
-};
-use serde_json::{Value, json};
+use kube::ResourceExt as _;
+use serde::Deserialize as _;
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{EngineMetrics, Key, inbox::Inbox, pods::PodCache};
+use super::{
+    EngineMetrics, Key,
+    inbox::Inbox,
+    pods::PodCache,
+    resource::{self, Found},
+};
 use crate::{
-    events::{self, WorkflowOutput},
-    machine::{JobFor, JobTask, Machine, Outcome, Patch},
+    machine::{JobFor, Machine, Origin, Outcome, Spill},
     node::Settings,
     world::{Remembered, World},
 };
@@ -52,11 +52,21 @@ enum End {
     StartOver,
 }
 
+/// What a resource is made into.
+enum Loaded {
+    Machine(Box<Machine>),
+    /// It is over and needs nothing.
+    Finished,
+    /// Its node statuses were somewhere else by now.
+    Moved,
+    /// It cannot be run, for this reason.
+    Unreadable(Option<ExecutionId>, String),
+}
+
 /// The resource as it was last seen.
 struct Seen {
     version: String,
     finalizers: Vec<String>,
-    status: Value,
     /// The status has outgrown the API server; only its end will be written.
     unwritable: bool,
 }
@@ -74,33 +84,17 @@ impl Actor {
     }
 
     async fn until_over(&self) {
+        let mut missing = None;
         loop {
-            let Some(object) = self.read().await else {
+            let Some(found) = self.read().await else {
                 return;
             };
-            let seen = Seen::of(&object);
-            let parsed: Result<FlyteWorkflow, _> =
-                serde_json::to_value(&object).and_then(serde_json::from_value);
-            let machine = match parsed {
-                Ok(resource) => {
-                    if resource.status.phase.is_terminal()
-                        && resource.labels().contains_key(TERMINATION_LABEL)
-                        && !seen.finalizers.iter().any(|name| name == FINALIZER)
-                    {
-                        return;
-                    }
-                    Machine::load(&resource, self.settings.clone()).map_err(|error| {
-                        (
-                            ExecutionId::from_proto(Some(&resource.execution_id.0)).ok(),
-                            Chain(&error).to_string(),
-                        )
-                    })
-                }
-                Err(error) => Err((execution_of(&object), error.to_string())),
-            };
-            let end = match machine {
-                Ok(machine) => self.drive(machine, seen).await,
-                Err((execution, message)) => {
+            let seen = Seen::of(&found.value);
+            let end = match self.load(found, &mut missing).await {
+                Loaded::Finished => return,
+                Loaded::Moved => continue,
+                Loaded::Machine(machine) => self.drive(*machine, seen).await,
+                Loaded::Unreadable(execution, message) => {
                     Box::pin(self.fail_unreadable(execution, message, seen)).await
                 }
             };
@@ -113,28 +107,87 @@ impl Actor {
         }
     }
 
-    fn api(&self) -> Api<DynamicObject> {
-        Api::namespaced_with(
-            self.world.kube.clone(),
-            &self.key.namespace,
-            &ApiResource::erase::<FlyteWorkflow>(&()),
-        )
-    }
-
     /// The whole resource; none when it is gone.
-    async fn read(&self) -> Option<DynamicObject> {
-        let api = self.api();
+    async fn read(&self) -> Option<Found> {
         let mut wait = Duration::from_millis(100);
         loop {
-            match api.get_opt(&self.key.name).await {
+            let key = &self.key;
+            match resource::read(&self.world.kube, &key.namespace, &key.name).await {
                 Ok(found) => return found,
                 Err(error) => {
-                    tracing::warn!(%error, ?wait, "cannot read the workflow, trying again");
+                    tracing::warn!(error = %Chain(&error), ?wait, "cannot read the workflow, trying again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(MAX_WAIT);
                 }
             }
         }
+    }
+
+    /// The machine of a resource. `missing` is the blob of node statuses that was not there the last time.
+    async fn load(&self, found: Found, missing: &mut Option<Spill>) -> Loaded {
+        let execution = execution_of(&found.value);
+        let mut resource: FlyteWorkflow = match serde_json::from_value(found.value) {
+            Ok(resource) => resource,
+            Err(error) => return Loaded::Unreadable(execution, error.to_string()),
+        };
+        if resource.status.phase.is_terminal()
+            && resource.labels().contains_key(TERMINATION_LABEL)
+            && !resource.finalizers().iter().any(|name| name == FINALIZER)
+        {
+            return Loaded::Finished;
+        }
+        let spill = Spill::of(&resource);
+        if let Some(spill) = spill
+            .as_ref()
+            .filter(|_| !resource.status.phase.is_terminal())
+        {
+            match self.node_statuses(spill).await {
+                Ok(Some(statuses)) => resource.status.node_status = statuses,
+                // It goes when the next one is named: look at the resource once more.
+                Ok(None) if missing.as_ref() != Some(spill) => {
+                    *missing = Some(spill.clone());
+                    return Loaded::Moved;
+                }
+                Ok(None) => {
+                    let message = format!("the node statuses at [{}] are gone", spill.uri);
+                    return Loaded::Unreadable(execution, message);
+                }
+                Err(message) => return Loaded::Unreadable(execution, message),
+            }
+        }
+        let origin = Origin {
+            bytes: found.bytes,
+            spill,
+        };
+        match Machine::load(&resource, origin, self.settings.clone()) {
+            Ok(machine) => Loaded::Machine(Box::new(machine)),
+            Err(error) => Loaded::Unreadable(execution, Chain(&error).to_string()),
+        }
+    }
+
+    /// Node statuses from their blob; none when there is none.
+    async fn node_statuses(
+        &self,
+        spill: &Spill,
+    ) -> Result<Option<BTreeMap<String, NodeStatus>>, String> {
+        let unusable = |error: &dyn std::fmt::Display| {
+            format!(
+                "the node statuses at [{}] are not usable: {error}",
+                spill.uri
+            )
+        };
+        let Some(bytes) = self
+            .world
+            .read_statuses(&spill.uri)
+            .await
+            .map_err(|error| unusable(&Chain(&error)))?
+        else {
+            return Ok(None);
+        };
+        let value = json::parse(&bytes).map_err(|error| unusable(&error))?;
+        BTreeMap::deserialize(value)
+            .map(Some)
+            .map_err(|error| unusable(&error))
     }
 
     /// Runs the machine until the workflow is over.
@@ -169,7 +222,10 @@ impl Actor {
             }
             if machine.must_write() {
                 let since = *unwritten_since.get_or_insert_with(tokio::time::Instant::now);
-                if machine.is_quiescent() || since.elapsed() >= LONGEST_UNWRITTEN {
+                // A write that takes all node statuses along is not made for each of them.
+                let at_once =
+                    machine.is_quiescent() && (machine.is_over() || !machine.is_spilled());
+                if at_once || since.elapsed() >= LONGEST_UNWRITTEN {
                     unwritten_since = None;
                     if let Some(end) = self.write(&mut machine, &mut seen, now).await {
                         return end;
@@ -211,189 +267,30 @@ impl Actor {
             }
         }
     }
-
-    /// Writes what changed, then deletes what is no longer needed. Some end when the workflow is over.
-    async fn write(&self, machine: &mut Machine, seen: &mut Seen, now: Timestamp) -> Option<End> {
-        let mut patch = machine.take_patch(&seen.finalizers, now)?;
-        if seen.unwritable {
-            if !patch.terminal {
-                return None;
-            }
-            // What is known of nodes does not fit; that the workflow has ended, and why, does.
-            if let Some(status) = patch.body.get_mut("status").and_then(Value::as_object_mut) {
-                status.remove("nodeStatus");
-            }
-        }
-        match self.patch(&patch, seen).await {
-            Written::Yes => {}
-            Written::Gone => return Some(End::Done),
-            Written::Foreign => return Some(End::StartOver),
-            Written::TooLarge => {
-                seen.unwritable = true;
-                machine.give_up(ExecutionError {
-                    code: "WorkflowTooLarge".into(),
-                    message: "the status of the workflow is larger than the API server takes; run fewer nodes in one \
-                              workflow, or move some into a launch plan"
-                        .into(),
-                    kind: ErrorKind::System.into(),
-                    ..ExecutionError::default()
-                });
-                return None;
-            }
-        }
-        self.metrics.writes.inc();
-        for pod in machine.take_deletions() {
-            self.world.delete_pod(&self.key.namespace, &pod).await;
-        }
-        patch.terminal.then_some(End::Done)
-    }
-
-    /// One merge patch with the resource version as precondition.
-    async fn patch(&self, patch: &Patch, seen: &mut Seen) -> Written {
-        let api = self.api();
-        let mut wait = Duration::from_millis(100);
-        loop {
-            let mut body = patch.body.clone();
-            if let Some(members) = body.as_object_mut() {
-                let metadata = members.entry("metadata").or_insert_with(|| json!({}));
-                if let Some(metadata) = metadata.as_object_mut() {
-                    metadata.insert("resourceVersion".into(), seen.version.clone().into());
-                }
-            }
-            match api
-                .patch(
-                    &self.key.name,
-                    &PatchParams::default(),
-                    &KubePatch::Merge(&body),
-                )
-                .await
-            {
-                Ok(object) => {
-                    *seen = Seen {
-                        unwritable: seen.unwritable,
-                        ..Seen::of(&object)
-                    };
-                    return Written::Yes;
-                }
-                Err(kube::Error::Api(status)) if status.code == 404 => return Written::Gone,
-                Err(kube::Error::Api(status)) if is_too_large(&status) => return Written::TooLarge,
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    self.metrics.conflicts.inc();
-                    let Some(object) = self.read().await else {
-                        return Written::Gone;
-                    };
-                    let fresh = Seen::of(&object);
-                    if fresh.status != seen.status {
-                        return Written::Foreign;
-                    }
-                    // Only metadata moved, by a label or the deletion that we are about to hear of.
-                    *seen = Seen {
-                        unwritable: seen.unwritable,
-                        ..fresh
-                    };
-                }
-                Err(error) => {
-                    tracing::warn!(error = %Chain(&error), ?wait, "cannot write status, trying again");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(MAX_WAIT);
-                }
-            }
-        }
-    }
-
-    /// A resource that cannot be run fails, and only it.
-    async fn fail_unreadable(
-        &self,
-        execution: Option<ExecutionId>,
-        message: String,
-        mut seen: Seen,
-    ) -> End {
-        tracing::warn!(message, "a workflow resource cannot be run");
-        let now = self.world.clock.now();
-        let error = ExecutionError {
-            code: "BadSpecificationError".into(),
-            message: format!(
-                "workflow resource [{}/{}] cannot be run: {message}",
-                self.key.namespace, self.key.name
-            ),
-            kind: ErrorKind::System.into(),
-            ..ExecutionError::default()
-        };
-        if let Some(execution) = execution {
-            let producer = &self.settings.propeller.cluster_id;
-            let event = events::workflow(
-                &execution,
-                producer,
-                EventPhase::Failed,
-                now,
-                Some(WorkflowOutput::Error(error.clone())),
-            );
-            let sent = self
-                .world
-                .perform(JobTask::Send(vec![event]), None, Remembered::default())
-                .await;
-            tracing::debug!(?sent, "told admin");
-        }
-        let finalizers: Vec<_> = seen
-            .finalizers
-            .iter()
-            .filter(|name| *name != FINALIZER)
-            .collect();
-        let body = json!({
-            "metadata": {
-                "labels": {
-                    TERMINATION_LABEL: TERMINATED,
-                    COMPLETED_TIME_LABEL: now.strftime("%Y-%m-%d.%H").to_string(),
-                },
-                "finalizers": finalizers,
-            },
-            "status": {
-                "phase": WorkflowPhase::Failed.number(),
-                "message": error.message,
-                "error": { "code": error.code, "message": error.message, "kind": "SYSTEM" },
-            },
-        });
-        match self
-            .patch(
-                &Patch {
-                    body,
-                    terminal: true,
-                },
-                &mut seen,
-            )
-            .await
-        {
-            Written::Yes | Written::Gone | Written::TooLarge => End::Done,
-            Written::Foreign => End::StartOver,
-        }
-    }
-}
-
-enum Written {
-    Yes,
-    Gone,
-    Foreign,
-    TooLarge,
-}
-
-/// The API server, or the etcd behind it, takes no object of this size (spec 04 §3.2).
-fn is_too_large(status: &kube::core::Status) -> bool {
-    status.code == 413 || status.message.contains("etcdserver: request is too large")
 }
 
 impl Seen {
-    fn of(object: &DynamicObject) -> Self {
+    fn of(object: &Value) -> Self {
+        let metadata = object.get("metadata");
+        let member = |name: &str| metadata.and_then(|metadata| metadata.get(name));
+        let finalizers = member("finalizers").and_then(Value::as_array);
         Self {
-            version: object.resource_version().unwrap_or_default(),
-            finalizers: object.finalizers().to_vec(),
-            status: object.data.get("status").cloned().unwrap_or(Value::Null),
+            version: member("resourceVersion")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            finalizers: finalizers
+                .into_iter()
+                .flatten()
+                .filter_map(|name| name.as_str().map(str::to_owned))
+                .collect(),
             unwritable: false,
         }
     }
 }
 
-fn execution_of(object: &DynamicObject) -> Option<ExecutionId> {
-    let id = object.data.get("executionId")?;
+fn execution_of(object: &Value) -> Option<ExecutionId> {
+    let id = object.get("executionId")?;
     let part = |name: &str| id.get(name).and_then(Value::as_str);
     ExecutionId::new(part("project")?, part("domain")?, part("name")?).ok()
 }

@@ -3,11 +3,9 @@
 use flyte_crd::{COMPLETED_TIME_LABEL, FlyteWorkflow, TERMINATED, TERMINATION_LABEL};
 use futures::StreamExt as _;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams},
-    core::PartialObjectMeta,
-};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+
+use super::resource;
 
 /// How many resources are deleted side by side.
 const DELETIONS_AT_ONCE: usize = 16;
@@ -38,11 +36,11 @@ pub(super) async fn collect(
     });
     futures::stream::iter(old)
         .for_each_concurrent(DELETIONS_AT_ONCE, |found| {
-            let api: Api<FlyteWorkflow> =
-                Api::namespaced(client.clone(), found.namespace().as_deref().unwrap_or_default());
+            let client = client.clone();
             async move {
-                if let Err(error) = api.delete(&found.name_any(), &DeleteParams::background()).await {
-                    tracing::debug!(%error, exec_id = found.name_any(), "cannot delete a finished workflow");
+                let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
+                if let Err(error) = resource::delete(&client, &namespace, &name).await {
+                    tracing::debug!(%error, exec_id = name, "cannot delete a finished workflow");
                 }
             }
         })

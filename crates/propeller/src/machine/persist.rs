@@ -1,26 +1,92 @@
-//! What of the status is not written yet.
+//! What of the status is not written yet, and where it is written: in the resource, or node statuses in a blob.
+//!
+//! ```text
+//! status ── fits ──▶ resource: workflow and nodes
+//!        └─ too large ──▶ blob: nodes;  resource: workflow, and a start node that names the blob
+//! ```
+//!
+//! The API server refuses resources that are too large, so node statuses leave before it does. A blob never changes
+//! once a resource names it (its name holds a hash of its content), and the one before goes when the new one is
+//! named durably.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use flyte_core::layout::START_NODE;
 use flyte_crd::{
-    COMPLETED_TIME_LABEL, FINALIZER, NodeStatus, TERMINATED, TERMINATION_LABEL, WorkflowStatus,
+    COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, NodePhase, NodeStatus, TERMINATED,
+    TERMINATION_LABEL, WorkflowStatus,
 };
 use jiff::Timestamp;
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::{Machine, NodeIndex};
-use crate::patch::difference;
+use crate::patch::{encoded_length, growth, members, merge};
+
+/// Phase of the start node of a workflow whose node statuses are in a blob. Go knows no such phase and fails the
+/// workflow; were there no entry, it would run all nodes again (docs/adr/008).
+const ELSEWHERE: i64 = 100;
+/// Node statuses come back into the resource when it would be smaller than this part of the limit, in quarters.
+const ROOM_TO_RETURN: i64 = 3;
+/// Members of the status.
+const NODES: &str = "nodeStatus";
+const INNER_NODES: &str = "subNodeStatus";
+
+/// How a resource was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Encoded size without its status, in bytes.
+    pub bytes: i64,
+    /// Where its node statuses were, when they were not in it.
+    pub spill: Option<Spill>,
+}
+
+/// Where the node statuses of a workflow are that does not fit into its resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spill {
+    /// The blob.
+    pub uri: String,
+}
+
+impl Spill {
+    /// Where the resource says that its node statuses are; none when they are in it.
+    pub fn of(resource: &FlyteWorkflow) -> Option<Self> {
+        let start = resource.status.node_status.get(START_NODE)?;
+        (start.phase == NodePhase::Unknown(ELSEWHERE)).then(|| Self {
+            uri: start.message.clone(),
+        })
+    }
+
+    /// The number in its name.
+    fn version(&self) -> u64 {
+        self.uri
+            .rsplit('/')
+            .next()
+            .and_then(|name| name.split('-').next()?.parse().ok())
+            .unwrap_or(0)
+    }
+
+    fn placeholder(&self) -> Value {
+        json!({ START_NODE: { "phase": ELSEWHERE, "message": self.uri } })
+    }
+}
 
 /// The written status, and what has changed since.
 #[derive(Debug)]
 pub(super) struct Persist {
-    head: Value,
-    nodes: BTreeMap<String, Value>,
-    /// Top-level nodes that changed, themselves or inside.
+    /// The status in the resource, as we would write it.
+    written: Value,
+    /// Its encoded size.
+    size: i64,
+    origin: Origin,
+    /// The API server refused what we thought would fit.
+    must_spill: bool,
+    /// Nodes that changed.
     changed: BTreeSet<NodeIndex>,
     head_changed: bool,
     /// Something changed that a crash must not lose.
-    pub(super) urgent: bool,
+    urgent: bool,
 }
 
 /// A merge patch for the resource.
@@ -30,6 +96,41 @@ pub struct Patch {
     pub body: Value,
     /// Whether the workflow ends with it.
     pub terminal: bool,
+    /// Node statuses, to be written before.
+    pub blob: Option<(Spill, Bytes)>,
+    place: Place,
+}
+
+impl Patch {
+    /// The last patch of a resource that cannot be run.
+    pub(crate) fn last(body: Value) -> Self {
+        Self {
+            body,
+            terminal: true,
+            blob: None,
+            place: Place::Blob,
+        }
+    }
+}
+
+/// Where node statuses are once a patch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the resource, whose status has this size then.
+    Resource(i64),
+    /// In the blob that comes with the patch, or else where they were.
+    Blob,
+}
+
+/// Whose status was found where ours was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// Ours of before the patch.
+    UsBefore,
+    /// Ours with the patch: its answer was lost.
+    UsAfter,
+    /// Somebody else's.
+    Other,
 }
 
 fn to_value<T: serde::Serialize>(value: &T) -> Value {
@@ -38,33 +139,41 @@ fn to_value<T: serde::Serialize>(value: &T) -> Value {
 }
 
 impl Persist {
-    pub(super) fn new(head: &WorkflowStatus, nodes: &BTreeMap<String, NodeStatus>) -> Self {
+    pub(super) fn new(
+        head: &WorkflowStatus,
+        nodes: &BTreeMap<String, NodeStatus>,
+        origin: Origin,
+    ) -> Self {
+        let mut written = to_value(head);
+        let nodes = match &origin.spill {
+            Some(spill) => spill.placeholder(),
+            None => to_value(nodes),
+        };
+        if let (Value::Object(status), Value::Object(nodes)) = (&mut written, nodes)
+            && !nodes.is_empty()
+        {
+            status.insert(NODES.into(), Value::Object(nodes));
+        }
         Self {
-            head: to_value(head),
-            nodes: nodes
-                .iter()
-                .map(|(id, status)| (id.clone(), to_value(status)))
-                .collect(),
+            size: encoded_length(&written),
+            written,
+            origin,
+            must_spill: false,
             changed: BTreeSet::new(),
             head_changed: false,
             urgent: false,
         }
+    }
+
+    fn nodes(&self) -> Option<&Map<String, Value>> {
+        self.written.get(NODES)?.as_object()
     }
 }
 
 impl Machine {
     /// Notes that a node changed, wherever it is.
     pub(super) fn note_change(&mut self, index: NodeIndex, derivable: bool) {
-        let mut top = index;
-        while let Some(owner) = self
-            .nodes
-            .get(top)
-            .and_then(|node| self.graphs.get(node.graph))
-            .and_then(|graph| graph.owner)
-        {
-            top = owner;
-        }
-        self.persist.changed.insert(top);
+        self.persist.changed.insert(index);
         self.persist.urgent |= !derivable;
     }
 
@@ -79,62 +188,42 @@ impl Machine {
         self.persist.urgent
     }
 
-    /// Everything that changed since the last write, as one merge patch with labels and finalizers.
-    pub fn take_patch(&mut self, finalizers: &[String], now: Timestamp) -> Option<Patch> {
-        let mut status = Map::new();
-        if self.persist.head_changed {
-            let head = to_value(&self.status);
-            if let Some(Value::Object(members)) = difference(&self.persist.head, &head) {
-                status.extend(members);
-            }
-            self.persist.head = head;
+    /// Whether each write costs as much as the whole workflow does, because node statuses are in a blob.
+    pub fn is_spilled(&self) -> bool {
+        self.persist.origin.spill.is_some()
+    }
+
+    /// The API server finds the resource too large: node statuses go to a blob from now on. False when they did
+    /// already.
+    pub fn must_spill(&mut self) -> bool {
+        let never = self.run.settings.propeller.max_resource_bytes == 0;
+        if never || self.is_spilled() {
+            return false;
         }
-        let mut nodes = Map::new();
-        for index in std::mem::take(&mut self.persist.changed) {
-            let Some(id) = self.nodes.get(index).map(|node| node.spec.id.clone()) else {
-                continue;
-            };
-            let new = to_value(&self.whole_status(index));
-            match self.persist.nodes.get(&id) {
-                None => {
-                    nodes.insert(id.clone(), new.clone());
-                }
-                Some(old) => {
-                    if let Some(patch) = difference(old, &new) {
-                        nodes.insert(id.clone(), patch);
-                    }
-                }
-            }
-            self.persist.nodes.insert(id, new);
-        }
-        if !nodes.is_empty() {
-            status.insert("nodeStatus".into(), Value::Object(nodes));
-        }
-        self.persist.head_changed = false;
+        !std::mem::replace(&mut self.persist.must_spill, true)
+    }
+
+    /// What changed cannot be written for now.
+    pub fn postpone_write(&mut self) {
         self.persist.urgent = false;
+    }
+
+    /// Everything that changed since the last write, as one merge patch with labels and finalizers; none when nothing
+    /// did. It changes nothing here until it is [`Machine::written`].
+    pub fn patch(&mut self, finalizers: &[String], now: Timestamp) -> Option<Patch> {
+        let mut status = Map::new();
+        if self.persist.head_changed
+            && let (Value::Object(old), Value::Object(new)) =
+                (&self.persist.written, to_value(&self.status))
+        {
+            status = members(old, &new, Some(NODES));
+        }
+        let (place, blob) = self.place_nodes(&mut status);
         let terminal = self.status.phase.is_terminal();
         let mut body = Map::new();
-        let mut metadata = Map::new();
-        if terminal {
-            let hour = now.strftime("%Y-%m-%d.%H").to_string();
-            metadata.insert(
-                "labels".into(),
-                json!({ TERMINATION_LABEL: TERMINATED, COMPLETED_TIME_LABEL: hour }),
-            );
-            let rest: Vec<_> = finalizers
-                .iter()
-                .filter(|name| *name != FINALIZER)
-                .collect();
-            metadata.insert("finalizers".into(), json!(rest));
-        } else if !status.is_empty() && !finalizers.iter().any(|name| name == FINALIZER) {
-            let with: Vec<_> = finalizers
-                .iter()
-                .map(String::as_str)
-                .chain([FINALIZER])
-                .collect();
-            metadata.insert("finalizers".into(), json!(with));
-        }
+        let metadata = metadata(finalizers, terminal, status.is_empty(), now);
         if status.is_empty() && metadata.is_empty() {
+            self.settle();
             return None;
         }
         if !metadata.is_empty() {
@@ -146,29 +235,242 @@ impl Machine {
         Some(Patch {
             body: Value::Object(body),
             terminal,
+            blob,
+            place,
         })
     }
 
-    /// The status of a node with those inside it.
-    fn whole_status(&self, index: NodeIndex) -> NodeStatus {
-        let Some(node) = self.nodes.get(index) else {
-            return NodeStatus::default();
-        };
-        let mut status = node.status.clone();
-        if !status.phase.is_terminal()
-            && let Some(graph) = node.inner.and_then(|inner| self.graphs.get(inner))
-        {
-            status.sub_node_status = graph
-                .ids
-                .iter()
-                .filter(|(_, inner)| {
-                    self.nodes
-                        .get(**inner)
-                        .is_some_and(|node| node.status != NodeStatus::default())
-                })
-                .map(|(id, inner)| (id.clone(), self.whole_status(*inner)))
-                .collect();
+    /// A patch is durable. Answers with the blob that nothing names any more.
+    pub fn written(&mut self, patch: &Patch) -> Option<Spill> {
+        if let Some(status) = patch.body.get("status") {
+            merge(&mut self.persist.written, status);
         }
-        status
+        self.settle();
+        match (patch.place, &patch.blob) {
+            (Place::Resource(size), _) => {
+                self.persist.size = size;
+                self.persist.origin.spill.take()
+            }
+            (Place::Blob, Some((spill, _))) => self
+                .persist
+                .origin
+                .spill
+                .replace(spill.clone())
+                .filter(|old| old != spill),
+            (Place::Blob, None) => None,
+        }
     }
+
+    /// Whose this status is, which the resource has although it has not the version that we know.
+    pub fn author(&self, status: &Value, patch: &Patch) -> Author {
+        // Members that we do not know are nobody's business.
+        let Ok(found) = WorkflowStatus::deserialize(status).map(|status| to_value(&status)) else {
+            return Author::Other;
+        };
+        if found == self.persist.written {
+            return Author::UsBefore;
+        }
+        let mut after = self.persist.written.clone();
+        if let Some(status) = patch.body.get("status") {
+            merge(&mut after, status);
+        }
+        if found == after {
+            Author::UsAfter
+        } else {
+            Author::Other
+        }
+    }
+
+    fn settle(&mut self) {
+        self.persist.changed.clear();
+        self.persist.head_changed = false;
+        self.persist.urgent = false;
+    }
+
+    /// Adds what changed of nodes to a patch of the status, or makes a blob of all of them.
+    fn place_nodes(&self, status: &mut Map<String, Value>) -> (Place, Option<(Spill, Bytes)>) {
+        let persist = &self.persist;
+        let limit = i64::try_from(self.run.settings.propeller.max_resource_bytes).unwrap_or(0);
+        let spilled = persist.origin.spill.as_ref();
+        if spilled.is_none() {
+            let nodes = self.node_patch();
+            let mut inline = status.clone();
+            if !nodes.is_empty() {
+                inline.insert(NODES.into(), Value::Object(nodes));
+            }
+            let inline = Value::Object(inline);
+            let size = persist.size + growth(&persist.written, &inline);
+            let fits = limit == 0 || persist.origin.bytes + size <= limit;
+            if fits && !persist.must_spill {
+                if let Value::Object(inline) = inline {
+                    *status = inline;
+                }
+                return (Place::Resource(size), None);
+            }
+        } else if persist.changed.is_empty() {
+            return (Place::Blob, None);
+        }
+        let whole = Value::Object(self.whole_graph(0));
+        let mut head = to_value(&self.status);
+        merge(&mut head, &json!({ NODES: whole }));
+        let size = encoded_length(&head);
+        let returns = limit == 0 || (persist.origin.bytes + size) * 4 <= limit * ROOM_TO_RETURN;
+        let nothing = Map::new();
+        let known = persist.nodes().unwrap_or(&nothing);
+        if spilled.is_some() && returns && !persist.must_spill {
+            let nodes = members(known, whole.as_object().unwrap_or(&nothing), None);
+            status.insert(NODES.into(), Value::Object(nodes));
+            return (Place::Resource(size), None);
+        }
+        let bytes = whole.to_string();
+        let spill = self.next_spill(bytes.as_bytes());
+        let placeholder = spill.placeholder();
+        let nodes = members(known, placeholder.as_object().unwrap_or(&nothing), None);
+        if !nodes.is_empty() {
+            status.insert(NODES.into(), Value::Object(nodes));
+        }
+        (Place::Blob, Some((spill, Bytes::from(bytes))))
+    }
+
+    /// The blob for this content: numbered, and named by its content, so that two engines that both believe to own
+    /// the workflow for a moment never write different things into one.
+    fn next_spill(&self, content: &[u8]) -> Spill {
+        use std::hash::Hasher as _;
+        let mut hash = fnv::FnvHasher::default();
+        hash.write(content);
+        let version = self
+            .persist
+            .origin
+            .spill
+            .as_ref()
+            .map_or(0, Spill::version)
+            .saturating_add(1);
+        let folder = self.run.data_dir.trim_end_matches('/');
+        Spill {
+            uri: format!("{folder}/node-status/{version}-{:016x}.json", hash.finish()),
+        }
+    }
+
+    /// What changed of nodes, as a patch of the map of nodes.
+    fn node_patch(&self) -> Map<String, Value> {
+        let mut patch = Map::new();
+        for index in &self.persist.changed {
+            self.add_change(*index, &mut patch);
+        }
+        patch
+    }
+
+    fn add_change(&self, index: NodeIndex, patch: &mut Map<String, Value>) {
+        let Some(node) = self.nodes.get(index) else {
+            return;
+        };
+        let Some(path) = self.path(index) else { return };
+        let Value::Object(new) = to_value(&node.status) else {
+            return;
+        };
+        let nothing = Map::new();
+        let mut known = self.persist.nodes();
+        for id in path.iter().skip(1).rev() {
+            known = known
+                .and_then(|nodes| nodes.get(*id)?.get(INNER_NODES))
+                .and_then(Value::as_object);
+        }
+        let old = known
+            .and_then(|nodes| nodes.get(node.spec.id.as_str()))
+            .and_then(Value::as_object);
+        // Nodes inside are told apart by their own changes, until this node ends and they go.
+        let has_inner = node.inner.is_some() && !node.status.phase.is_terminal();
+        let difference = members(
+            old.unwrap_or(&nothing),
+            &new,
+            has_inner.then_some(INNER_NODES),
+        );
+        if difference.is_empty() && old.is_some() {
+            return;
+        }
+        let mut at = patch;
+        for id in path.iter().skip(1).rev() {
+            let Some(inner) = object(at, id).and_then(|around| object(around, INNER_NODES)) else {
+                return;
+            };
+            at = inner;
+        }
+        if let Some(members) = object(at, &node.spec.id) {
+            members.extend(difference);
+        }
+    }
+
+    /// Ids from a node outwards; none when a node around it has ended, so that nothing inside is kept.
+    fn path(&self, index: NodeIndex) -> Option<Vec<&str>> {
+        let mut path = Vec::new();
+        let mut at = Some(index);
+        while let Some(node) = at.and_then(|index| self.nodes.get(index)) {
+            if at != Some(index) && node.status.phase.is_terminal() {
+                return None;
+            }
+            path.push(node.spec.id.as_str());
+            at = self.graphs.get(node.graph).and_then(|graph| graph.owner);
+        }
+        Some(path)
+    }
+
+    /// All statuses of a graph that say anything, with those inside.
+    fn whole_graph(&self, graph: super::GraphIndex) -> Map<String, Value> {
+        let Some(graph) = self.graphs.get(graph) else {
+            return Map::new();
+        };
+        let mut ids: Vec<_> = graph.ids.iter().collect();
+        ids.sort();
+        ids.into_iter()
+            .filter_map(|(id, index)| {
+                let node = self.nodes.get(*index)?;
+                if node.status == NodeStatus::default() {
+                    return None;
+                }
+                let mut status = to_value(&node.status);
+                if let (Some(inner), false) = (node.inner, node.status.phase.is_terminal()) {
+                    let inner = self.whole_graph(inner);
+                    if let (Value::Object(members), false) = (&mut status, inner.is_empty()) {
+                        members.insert(INNER_NODES.into(), Value::Object(inner));
+                    }
+                }
+                Some((id.clone(), status))
+            })
+            .collect()
+    }
+}
+
+/// The object that is or becomes a member.
+fn object<'a>(
+    members: &'a mut Map<String, Value>,
+    key: &str,
+) -> Option<&'a mut Map<String, Value>> {
+    members
+        .entry(key)
+        .or_insert_with(|| Value::Object(Map::new()))
+        .as_object_mut()
+}
+
+/// Labels and finalizers that go with a write of status.
+fn metadata(
+    finalizers: &[String],
+    terminal: bool,
+    unchanged: bool,
+    now: Timestamp,
+) -> Map<String, Value> {
+    let mut metadata = Map::new();
+    let names = finalizers.iter().map(String::as_str);
+    if terminal {
+        let hour = now.strftime("%Y-%m-%d.%H").to_string();
+        metadata.insert(
+            "labels".into(),
+            json!({ TERMINATION_LABEL: TERMINATED, COMPLETED_TIME_LABEL: hour }),
+        );
+        let rest: Vec<_> = names.filter(|name| *name != FINALIZER).collect();
+        metadata.insert("finalizers".into(), json!(rest));
+    } else if !unchanged && !finalizers.iter().any(|name| name == FINALIZER) {
+        let with: Vec<_> = names.chain([FINALIZER]).collect();
+        metadata.insert("finalizers".into(), json!(with));
+    }
+    metadata
 }

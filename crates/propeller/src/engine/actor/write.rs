@@ -1,0 +1,235 @@
+//! Writing: status in one patch, and what must come before and after it.
+
+use std::time::Duration;
+
+use flyte_core::identifiers::ExecutionId;
+use flyte_crd::{
+    COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, TERMINATED, TERMINATION_LABEL, WorkflowPhase,
+};
+use flyte_idl::core::{
+    ExecutionError, execution_error::ErrorKind, workflow_execution::Phase as EventPhase,
+};
+use flyte_platform::Chain;
+use jiff::Timestamp;
+use kube::{
+    Api,
+    api::{Patch as KubePatch, PatchParams},
+    core::PartialObjectMeta,
+};
+use serde_json::{Value, json};
+
+use super::{Actor, End, MAX_WAIT, Seen};
+use crate::{
+    events::{self, WorkflowOutput},
+    machine::{Author, JobTask, Machine, Patch},
+    world::Remembered,
+};
+
+/// What became of a write.
+enum Written {
+    Yes,
+    /// Only metadata had moved, by a label or the deletion that we are about to hear of.
+    Again,
+    Gone,
+    Foreign,
+    TooLarge,
+}
+
+impl Actor {
+    /// Writes what changed, then deletes what is no longer needed. Some end when the workflow is over.
+    pub(super) async fn write(
+        &self,
+        machine: &mut Machine,
+        seen: &mut Seen,
+        now: Timestamp,
+    ) -> Option<End> {
+        loop {
+            let mut patch = machine.patch(&seen.finalizers, now)?;
+            if seen.unwritable {
+                if !patch.terminal {
+                    machine.postpone_write();
+                    return None;
+                }
+                // What is known of nodes does not fit; that the workflow has ended, and why, does.
+                patch.blob = None;
+                if let Some(status) = patch.body.get_mut("status").and_then(Value::as_object_mut) {
+                    status.remove("nodeStatus");
+                }
+            }
+            match self.put(&patch, machine, seen).await {
+                Written::Yes => {}
+                Written::Again => continue,
+                Written::Gone => return Some(End::Done),
+                Written::Foreign => return Some(End::StartOver),
+                Written::TooLarge if machine.must_spill() => continue,
+                Written::TooLarge if seen.unwritable => {
+                    tracing::error!("the API server takes not even the workflow's end");
+                    return Some(End::Done);
+                }
+                Written::TooLarge => {
+                    seen.unwritable = true;
+                    machine.postpone_write();
+                    machine.give_up(too_large());
+                    return None;
+                }
+            }
+            self.metrics.writes.inc();
+            if let Some(obsolete) = machine.written(&patch) {
+                self.world.delete_statuses(&obsolete.uri).await;
+            }
+            for pod in machine.take_deletions() {
+                self.world.delete_pod(&self.key.namespace, &pod).await;
+            }
+            return patch.terminal.then_some(End::Done);
+        }
+    }
+
+    /// Node statuses that do not fit into the resource, and then the patch that names them.
+    async fn put(&self, patch: &Patch, machine: &Machine, seen: &mut Seen) -> Written {
+        if let Some((spill, bytes)) = &patch.blob
+            && let Err(error) = self.world.write_statuses(&spill.uri, bytes.clone()).await
+        {
+            tracing::error!(error = %Chain(&error), uri = spill.uri, "node statuses cannot be kept in a blob");
+            return Written::TooLarge;
+        }
+        self.patch(patch, seen, |status| machine.author(status, patch))
+            .await
+    }
+
+    /// One merge patch with the resource version as precondition. Its answer is metadata only, so that a write costs
+    /// what it changes.
+    async fn patch(
+        &self,
+        patch: &Patch,
+        seen: &mut Seen,
+        author: impl Fn(&Value) -> Author,
+    ) -> Written {
+        let api: Api<FlyteWorkflow> = Api::namespaced(self.world.kube.clone(), &self.key.namespace);
+        let mut body = patch.body.clone();
+        if let Some(members) = body.as_object_mut() {
+            let metadata = members.entry("metadata").or_insert_with(|| json!({}));
+            if let Some(metadata) = metadata.as_object_mut() {
+                metadata.insert("resourceVersion".into(), seen.version.clone().into());
+            }
+        }
+        let body = KubePatch::Merge(&body);
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let patched = api
+                .patch_metadata(&self.key.name, &PatchParams::default(), &body)
+                .await;
+            match patched {
+                Ok(found) => {
+                    seen.have(found);
+                    return Written::Yes;
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => return Written::Gone,
+                Err(kube::Error::Api(status)) if is_too_large(&status) => return Written::TooLarge,
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    self.metrics.conflicts.inc();
+                    let Some(found) = self.read().await else {
+                        return Written::Gone;
+                    };
+                    let unwritable = seen.unwritable;
+                    *seen = Seen {
+                        unwritable,
+                        ..Seen::of(&found.value)
+                    };
+                    let status = found.value.get("status").unwrap_or(&Value::Null);
+                    return match author(status) {
+                        Author::UsBefore => Written::Again,
+                        Author::UsAfter => Written::Yes,
+                        Author::Other => Written::Foreign,
+                    };
+                }
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), ?wait, "cannot write status, trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(MAX_WAIT);
+                }
+            }
+        }
+    }
+
+    /// A resource that cannot be run fails, and only it.
+    pub(super) async fn fail_unreadable(
+        &self,
+        execution: Option<ExecutionId>,
+        message: String,
+        mut seen: Seen,
+    ) -> End {
+        tracing::warn!(message, "a workflow resource cannot be run");
+        let now = self.world.clock.now();
+        let error = ExecutionError {
+            code: "BadSpecificationError".into(),
+            message: format!(
+                "workflow resource [{}/{}] cannot be run: {message}",
+                self.key.namespace, self.key.name
+            ),
+            kind: ErrorKind::System.into(),
+            ..ExecutionError::default()
+        };
+        if let Some(execution) = execution {
+            let producer = &self.settings.propeller.cluster_id;
+            let event = events::workflow(
+                &execution,
+                producer,
+                EventPhase::Failed,
+                now,
+                Some(WorkflowOutput::Error(error.clone())),
+            );
+            let sent = self
+                .world
+                .perform(JobTask::Send(vec![event]), None, Remembered::default())
+                .await;
+            tracing::debug!(?sent, "told admin");
+        }
+        let finalizers: Vec<_> = seen
+            .finalizers
+            .iter()
+            .filter(|name| *name != FINALIZER)
+            .collect();
+        let body = json!({
+            "metadata": {
+                "labels": {
+                    TERMINATION_LABEL: TERMINATED,
+                    COMPLETED_TIME_LABEL: now.strftime("%Y-%m-%d.%H").to_string(),
+                },
+                "finalizers": finalizers,
+            },
+            "status": {
+                "phase": WorkflowPhase::Failed.number(),
+                "message": error.message,
+                "error": { "code": error.code, "message": error.message, "kind": "SYSTEM" },
+            },
+        });
+        let patch = Patch::last(body);
+        match self.patch(&patch, &mut seen, |_| Author::Other).await {
+            Written::Yes | Written::Gone | Written::TooLarge => End::Done,
+            Written::Again | Written::Foreign => End::StartOver,
+        }
+    }
+}
+
+impl Seen {
+    fn have(&mut self, found: PartialObjectMeta<FlyteWorkflow>) {
+        self.version = found.metadata.resource_version.unwrap_or_default();
+        self.finalizers = found.metadata.finalizers.unwrap_or_default();
+    }
+}
+
+fn too_large() -> ExecutionError {
+    ExecutionError {
+        code: "WorkflowTooLarge".into(),
+        message: "the status of the workflow is larger than the API server takes; run fewer nodes in one \
+                  workflow, or move some into a launch plan"
+            .into(),
+        kind: ErrorKind::System.into(),
+        ..ExecutionError::default()
+    }
+}
+
+/// The API server, or the etcd behind it, takes no object of this size (spec 04 §3.2).
+fn is_too_large(status: &kube::core::Status) -> bool {
+    status.code == 413 || status.message.contains("etcdserver: request is too large")
+}

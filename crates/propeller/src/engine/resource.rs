@@ -1,0 +1,65 @@
+//! Reading whole workflow resources.
+//!
+//! kube reads bodies with `serde_json`, which stops at 128 levels; types and literals may be nested a thousand levels
+//! deep, each of which is several in JSON. So bodies are taken as text and read by our own parser.
+
+use flyte_crd::FlyteWorkflow;
+use flyte_idl::json::{self, JsonError};
+use kube::{
+    Client, Resource as _,
+    api::{DeleteParams, GetParams},
+    core::Request,
+};
+use serde_json::Value;
+
+/// A resource cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error("Kubernetes API")]
+    Kubernetes(#[from] kube::Error),
+    #[error("the API server's answer is not JSON")]
+    Json(#[from] JsonError),
+}
+
+/// A resource as the API server has it.
+pub(super) struct Found {
+    pub(super) value: Value,
+    /// Encoded size without its status.
+    pub(super) bytes: i64,
+}
+
+fn request(namespace: &str) -> Request {
+    Request::new(FlyteWorkflow::url_path(&(), Some(namespace)))
+}
+
+/// The resource; none when it is gone.
+pub(super) async fn read(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Found>, ReadError> {
+    let request = request(namespace)
+        .get(name, &GetParams::default())
+        .map_err(kube::Error::BuildRequest)?;
+    let text = match client.request_text(request).await {
+        Ok(text) => text,
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let value = json::parse(text.as_bytes())?;
+    let status = value.get("status").map_or(0, crate::patch::encoded_length);
+    let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX) - status;
+    Ok(Some(Found { value, bytes }))
+}
+
+/// Deletes the resource and then what it owns. The answer is the resource and is not read.
+pub(super) async fn delete(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<(), kube::Error> {
+    let request = request(namespace)
+        .delete(name, &DeleteParams::background())
+        .map_err(kube::Error::BuildRequest)?;
+    client.request_text(request).await.map(drop)
+}
