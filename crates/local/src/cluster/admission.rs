@@ -6,7 +6,13 @@ use crate::cluster::object::{metadata_mut, read_meta, set_metadata, text_at};
 use crate::cluster::refusal::{Cause, Refusal};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
 
+mod names;
 mod pods;
+
+use names::{
+    DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, LABEL_VALUE_RULE, QUALIFIED_NAME_RULE, is_dns_label,
+    is_dns_subdomain, is_label_value, is_qualified_name,
+};
 
 /// Whether versions of the object are counted in `metadata.generation`.
 fn counts_generations(resource: &Resource) -> bool {
@@ -29,6 +35,7 @@ pub(crate) fn admit_new(
     ] {
         metadata.shift_remove(member);
     }
+    drop_empty(metadata);
     let uid = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
     metadata.insert("uid".to_owned(), uid.to_string().into());
     metadata.insert("creationTimestamp".to_owned(), now.into());
@@ -69,6 +76,20 @@ pub(crate) fn admit_new(
         }
     }
     validate(resource, value)
+}
+
+/// Lists and maps of metadata without entries are not served (`omitempty` of ObjectMeta).
+fn drop_empty(metadata: &mut Map<String, Value>) {
+    for member in ["annotations", "finalizers", "labels", "ownerReferences"] {
+        let empty = match metadata.get(member) {
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(members)) => members.is_empty(),
+            _ => false,
+        };
+        if empty {
+            metadata.shift_remove(member);
+        }
+    }
 }
 
 /// The parts of an object that a write may change.
@@ -127,6 +148,9 @@ pub(crate) fn admit_change(
             .cloned()
             .unwrap_or(Value::Null);
         set_metadata(&mut next, member, kept);
+    }
+    if let Some(metadata) = metadata_mut(&mut next) {
+        drop_empty(metadata);
     }
     if let Some(object) = next.as_object_mut() {
         if part == Part::Main && resource.status {
@@ -426,86 +450,5 @@ fn validate_definition(value: &Value, causes: &mut Vec<Cause>) {
             &storage.to_string(),
             "must have exactly one version marked as storage version",
         ));
-    }
-}
-
-const DNS_LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and \
-     must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-     '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const DNS_SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
-     or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const QUALIFIED_NAME_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and \
-     end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
-     '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used \
-     for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-
-fn is_dns_label(text: &str) -> bool {
-    let inner = |character: char| {
-        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
-    };
-    !text.is_empty()
-        && text.len() <= 63
-        && text.chars().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-fn is_dns_subdomain(text: &str) -> bool {
-    let label = |part: &str| {
-        let inner = |character: char| {
-            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
-        };
-        !part.is_empty()
-            && part.chars().all(inner)
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
-}
-
-fn is_label_value(text: &str) -> bool {
-    let inner = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    let edge = |character: Option<char>| {
-        character.is_none_or(|character| character.is_ascii_alphanumeric())
-    };
-    text.len() <= 63
-        && text.chars().all(inner)
-        && edge(text.chars().next())
-        && edge(text.chars().next_back())
-}
-
-fn is_qualified_name(text: &str) -> bool {
-    match text.split_once('/') {
-        Some((prefix, name)) => {
-            is_dns_subdomain(prefix) && !name.is_empty() && is_label_value(name)
-        }
-        None => !text.is_empty() && is_label_value(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_follow_the_rules_of_kubernetes() {
-        for (text, label, subdomain, value, qualified) in [
-            ("a", true, true, true, true),
-            ("a.b", false, true, true, true),
-            ("A", false, false, true, true),
-            ("-a", false, false, false, false),
-            ("", false, false, true, false),
-            ("a_b", false, false, true, true),
-            ("x.io/a", false, false, false, true),
-        ] {
-            assert_eq!(is_dns_label(text), label, "label {text:?}");
-            assert_eq!(is_dns_subdomain(text), subdomain, "subdomain {text:?}");
-            assert_eq!(is_label_value(text), value, "value {text:?}");
-            assert_eq!(is_qualified_name(text), qualified, "qualified {text:?}");
-        }
-        assert!(!is_dns_label(&"a".repeat(64)));
     }
 }

@@ -286,6 +286,27 @@ async fn a_write_based_on_an_old_version_conflicts() {
 }
 
 #[tokio::test]
+async fn metadata_without_entries_is_not_served() {
+    let client = cluster().await;
+    let maps: Api<DynamicObject> = Api::namespaced_with(
+        client.clone(),
+        "default",
+        &ApiResource::erase::<ConfigMap>(&()),
+    );
+    let made = object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+        "name": "m", "labels": {}, "annotations": {}, "ownerReferences": [], "finalizers": ["a/b"]}}));
+    maps.create(&PostParams::default(), &made).await.unwrap();
+    let patch = json!({"metadata": {"finalizers": []}});
+    maps.patch("m", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    let (_, served) = raw(&client, "GET", "/api/v1/namespaces/default/configmaps/m", "").await;
+    for member in ["labels", "annotations", "ownerReferences", "finalizers"] {
+        assert_eq!(served["metadata"].get(member), None, "{member}");
+    }
+}
+
+#[tokio::test]
 async fn a_write_that_changes_nothing_makes_no_version() {
     let client = cluster().await;
     let maps: Api<ConfigMap> = Api::namespaced(client, "default");

@@ -1,0 +1,82 @@
+//! The rules of names and labels (Kubernetes, `Object Names and IDs`, `Labels and Selectors`), and what is said of those that break them.
+
+pub(super) const DNS_LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and \
+     must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+     '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+pub(super) const DNS_SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' \
+     or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+pub(super) const QUALIFIED_NAME_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and \
+     end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+pub(super) const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
+     '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used \
+     for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+pub(super) fn is_dns_label(text: &str) -> bool {
+    let inner = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+    };
+    !text.is_empty()
+        && text.len() <= 63
+        && text.chars().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+pub(super) fn is_dns_subdomain(text: &str) -> bool {
+    let label = |part: &str| {
+        let inner = |character: char| {
+            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+        };
+        !part.is_empty()
+            && part.chars().all(inner)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+pub(super) fn is_label_value(text: &str) -> bool {
+    let inner = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    let edge = |character: Option<char>| {
+        character.is_none_or(|character| character.is_ascii_alphanumeric())
+    };
+    text.len() <= 63
+        && text.chars().all(inner)
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+}
+
+pub(super) fn is_qualified_name(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((prefix, name)) => {
+            is_dns_subdomain(prefix) && !name.is_empty() && is_label_value(name)
+        }
+        None => !text.is_empty() && is_label_value(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_kubernetes() {
+        for (text, label, subdomain, value, qualified) in [
+            ("a", true, true, true, true),
+            ("a.b", false, true, true, true),
+            ("A", false, false, true, true),
+            ("-a", false, false, false, false),
+            ("", false, false, true, false),
+            ("a_b", false, false, true, true),
+            ("x.io/a", false, false, false, true),
+        ] {
+            assert_eq!(is_dns_label(text), label, "label {text:?}");
+            assert_eq!(is_dns_subdomain(text), subdomain, "subdomain {text:?}");
+            assert_eq!(is_label_value(text), value, "value {text:?}");
+            assert_eq!(is_qualified_name(text), qualified, "qualified {text:?}");
+        }
+        assert!(!is_dns_label(&"a".repeat(64)));
+    }
+}
