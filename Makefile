@@ -19,17 +19,19 @@ test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 an
 	.venv/bin/python -m pytest tests/python
 
 .PHONY: lint
-lint: ## what CI checks before the tests: fmt, clippy, deny, orphans
+lint: ## what CI checks before the tests: fmt, clippy, deny, orphans, reference
 	@scripts/prepare deny
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	target/tools/cargo-deny/bin/cargo-deny --workspace check bans licenses sources
 	cargo xtask orphans
+	cargo xtask reference --check
 
 .PHONY: bench
-bench: ## measure engine, admin and memory on the embedded platform
-	cargo run --release --package flyte-benches
+bench: ## measure the whole embedded backend, release build; ARGUMENTS="--shape one" for less, "--help" for more
+	cargo run --release --package flyte-benches -- $(ARGUMENTS)
 
 .PHONY: docs
-docs: ## API documentation of every crate, under target/doc
+docs: ## the reference pages in docs/reference, and API documentation of every crate under target/doc
+	cargo xtask reference
 	cargo doc --workspace --no-deps

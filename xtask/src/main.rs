@@ -1,10 +1,12 @@
-//! Chores of the workspace that need code: `cargo xtask orphans`.
+//! Chores of the workspace that need code: `cargo xtask orphans`, `cargo xtask reference`.
 
 use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 mod orphans;
+mod reference;
+mod workspace;
 
 /// Chores of the workspace that need code.
 #[derive(Parser)]
@@ -18,23 +20,32 @@ struct Arguments {
 enum Chore {
     /// Fail when there is a .rs file that no build reads (a forgotten `mod` line hides its tests).
     Orphans,
+    /// Write docs/reference/configuration.md and docs/reference/cli.md from doc comments and built programs.
+    Reference {
+        /// Write nothing; print the difference and fail if there is one.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
-    let Chore::Orphans = Arguments::parse().chore;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("."));
-    match orphans::find(root) {
-        Ok(orphans) if orphans.is_empty() => ExitCode::SUCCESS,
-        Ok(orphans) => {
-            for orphan in orphans {
+    let done = match Arguments::parse().chore {
+        Chore::Orphans => orphans::find(root).map(|orphans| {
+            for orphan in &orphans {
                 anstream::eprintln!("{}: no build reads this file", orphan.display());
             }
-            ExitCode::FAILURE
-        }
+            orphans.is_empty()
+        }),
+        Chore::Reference { check } => reference::run(root, check),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            anstream::eprintln!("orphans: {error:#}");
+            anstream::eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -8,50 +8,24 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
+
+use crate::workspace::Workspace;
 
 /// All orphans below the packages of the workspace at `root`, sorted.
 ///
 /// # Errors
 /// When `cargo metadata` fails, or a file cannot be read.
 pub(crate) fn find(root: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("cargo")
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .current_dir(root)
-        .output()
-        .context("cargo metadata cannot be started")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let mut roots = Vec::new();
-    let mut folders = Vec::new();
-    for package in array(&metadata, "packages") {
-        let manifest = Path::new(text(package, "manifest_path"));
-        folders.extend(manifest.parent().map(Path::to_owned));
-        roots.extend(
-            array(package, "targets").map(|target| PathBuf::from(text(target, "src_path"))),
-        );
-    }
-    orphans(roots, &folders)
-}
-
-fn array<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
-    value
-        .get(name)
-        .and_then(Value::as_array)
+    let workspace = Workspace::at(root)?;
+    let roots = workspace
+        .targets()
         .into_iter()
-        .flatten()
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
+        .map(|target| target.source)
+        .collect();
+    orphans(roots, &workspace.folders())
 }
 
 fn orphans(roots: Vec<PathBuf>, folders: &[PathBuf]) -> Result<Vec<PathBuf>> {

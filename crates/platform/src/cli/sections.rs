@@ -162,7 +162,7 @@ impl Sections {
                     .arg(
                         Arg::new("json")
                             .long("json")
-                            .help("As JSON, with types and environment variables")
+                            .help("As JSON, with environment variables")
                             .action(clap::ArgAction::SetTrue),
                     ),
             )
