@@ -165,6 +165,41 @@ pub struct Execution {
     pub row_created_at: Option<Timestamp>,
 }
 
+impl Execution {
+    /// An execution of which nothing has been reported yet, and which refers to nothing.
+    pub fn new(id: ExecutionId) -> Self {
+        Self {
+            row: 0,
+            id,
+            launch_plan_row: 0,
+            workflow_row: 0,
+            task_row: 0,
+            phase: core::workflow_execution::Phase::Undefined
+                .as_str_name()
+                .to_owned(),
+            closure: Stored::new(admin::ExecutionClosure::default()),
+            spec: Stored::new(admin::ExecutionSpec::default()),
+            started_at: None,
+            created_at: None,
+            updated_at: None,
+            duration: 0,
+            abort_cause: String::new(),
+            mode: 0,
+            source_execution_row: 0,
+            parent_node_row: 0,
+            cluster: String::new(),
+            inputs_uri: String::new(),
+            user_inputs_uri: String::new(),
+            error_kind: None,
+            error_code: None,
+            user: String::new(),
+            state: admin::ExecutionState::ExecutionActive as i32,
+            launch_entity: String::new(),
+            row_created_at: None,
+        }
+    }
+}
+
 /// A node execution.
 #[derive(Clone, Debug)]
 pub struct NodeExecution {

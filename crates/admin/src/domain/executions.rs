@@ -15,6 +15,7 @@ use flyte_idl::{
 };
 
 use super::{
+    events::absent,
     lists::{Comparison, EXECUTIONS, Predicate, Test},
     phases, time,
 };
@@ -31,16 +32,11 @@ use crate::{
 /// How much of an error's message a list shows, in bytes.
 const LISTED_ERROR_BYTES: usize = 100;
 
-/// NOT_FOUND for an execution.
-pub(crate) fn missing(id: &ExecutionId) -> Error {
-    Error::missing_entity("execution", &text::prototext(&id.to_proto()))
-}
-
 pub(crate) async fn load(service: &Service, id: &ExecutionId) -> Result<Execution> {
     let mut tx = service.database.read().await?;
     executions::get(&mut tx, id)
         .await?
-        .ok_or_else(|| missing(id))
+        .ok_or_else(|| absent::execution(id))
 }
 
 pub(crate) async fn get(
@@ -187,7 +183,9 @@ pub(crate) async fn update(
         .database
         .write((id, details, now), |(id, details, now), tx| {
             Box::pin(async move {
-                let mut execution = executions::lock(tx, id).await?.ok_or_else(|| missing(id))?;
+                let mut execution = executions::lock(tx, id)
+                    .await?
+                    .ok_or_else(|| absent::execution(id))?;
                 execution.state = details.state;
                 execution
                     .closure
@@ -220,7 +218,9 @@ pub(crate) async fn terminate(
         .database
         .write((id, abort, now), |(id, abort, now), tx| {
             Box::pin(async move {
-                let mut execution = executions::lock(tx, id).await?.ok_or_else(|| missing(id))?;
+                let mut execution = executions::lock(tx, id)
+                    .await?
+                    .ok_or_else(|| absent::execution(id))?;
                 if phases::workflow_is_terminal(&execution.phase) {
                     return Err(Error::terminal(
                         "Cannot abort an already terminated workflow execution".to_owned(),

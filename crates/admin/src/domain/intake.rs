@@ -5,27 +5,25 @@
 //! that holds the row. A repeated event meets ALREADY_EXISTS, which propeller takes for success.
 
 use flyte_core::{
-    identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId},
+    identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId},
     layout,
     reference::InvalidReference,
 };
 use flyte_idl::{
     admin,
-    core::LiteralMap,
     event::{
         NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent, node_execution_event,
         task_execution_event, workflow_execution_event,
     },
     stored::Stored,
-    text,
 };
 use flyte_platform::sql::{DbError, ReadTx};
 use jiff::Timestamp;
-use prost::{Message as _, Name};
+use prost::Name;
 
 use super::{
-    events::{self, check_cluster},
-    executions, nodes, phases, task_executions as tasks, time,
+    events::{self, absent, accept, check_cluster},
+    executions, nodes, phases, time,
 };
 use crate::{
     caller::{Action, Caller},
@@ -37,17 +35,6 @@ use crate::{
     service::Service,
     unknown::Unknown,
 };
-
-fn require_size(service: &Service, data: &LiteralMap) -> Result<()> {
-    let size = data.encoded_len() as u64;
-    let limit = service.config.remote_data.max_size_in_bytes;
-    if size > limit {
-        return Err(Error::TooLarge(format!(
-            "Output data size exceeds platform configured threshold ({size} > {limit})"
-        )));
-    }
-    Ok(())
-}
 
 fn location(uri: Result<String, InvalidReference>) -> Result<String> {
     uri.map_err(|error| Error::Invalid(error.to_string()))
@@ -76,19 +63,8 @@ pub(crate) async fn workflow(
     request: admin::WorkflowExecutionEventRequest,
     unknown: &Unknown,
 ) -> Result<admin::WorkflowExecutionEventResponse> {
-    let mut event = request
-        .event
-        .ok_or_else(|| Error::invalid("Workflow event handler was called without event"))?;
-    let Some(id) = &event.execution_id else {
-        return Err(Error::Invalid(format!(
-            "Workflow event handler request event doesn't have an execution id - {}",
-            text::prototext(&event)
-        )));
-    };
-    if let Some(workflow_execution_event::OutputResult::OutputData(data)) = &event.output_result {
-        require_size(service, data)?;
-    }
-    let id = ExecutionId::from_proto(Some(id))?;
+    let limit = service.config.remote_data.max_size_in_bytes;
+    let (id, mut event) = accept::workflow(request.event, limit)?;
     service.allow(
         caller,
         Action::Report,
@@ -108,7 +84,7 @@ pub(crate) async fn workflow(
             Box::pin(async move {
                 let mut execution = execution_rows::lock(tx, id)
                     .await?
-                    .ok_or_else(|| executions::missing(id))?;
+                    .ok_or_else(|| absent::execution(id))?;
                 events::workflow::apply(&mut execution, event)?;
                 keep(unknown, &mut execution.closure);
                 execution_rows::update(tx, &execution, *now).await?;
@@ -156,22 +132,13 @@ async fn require_cluster(
     check_cluster(&stored, producer)
 }
 
-fn existing_execution(id: &ExecutionId) -> Error {
-    Error::NotFound(format!(
-        "Failed to get existing execution id: [{}] with err: {}",
-        text::prototext(&id.to_proto()),
-        executions::missing(id)
-    ))
-}
-
 pub(crate) async fn node(
     service: &Service,
     caller: &Caller,
     request: admin::NodeExecutionEventRequest,
     unknown: &Unknown,
 ) -> Result<admin::NodeExecutionEventResponse> {
-    let mut event = request.event.ok_or_else(|| Error::missing("event"))?;
-    let id = NodeExecutionId::from_proto(event.id.as_ref())?;
+    let (id, mut event) = accept::node(request.event)?;
     service.allow(caller, Action::Report, nodes::scope(&id))?;
     let dynamic_closure_uri = offload_node(service, &id, &mut event).await?;
     let row = event_row(
@@ -220,7 +187,13 @@ async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) ->
         now,
         unknown,
     } = order;
-    require_cluster(tx, &id.execution, &event.producer_id, existing_execution).await?;
+    require_cluster(
+        tx,
+        &id.execution,
+        &event.producer_id,
+        absent::execution_of_node,
+    )
+    .await?;
     let mut context = events::node::Context {
         dynamic_closure_uri: dynamic_closure_uri.clone(),
         ..Default::default()
@@ -243,14 +216,12 @@ async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) ->
 
 /// The child execution that an event names must exist.
 async fn require_child(tx: &mut ReadTx, event: &NodeExecutionEvent) -> Result<()> {
-    use node_execution_event::TargetMetadata;
-    let Some(TargetMetadata::WorkflowNodeMetadata(metadata)) = &event.target_metadata else {
+    let Some(child) = accept::child(event)? else {
         return Ok(());
     };
-    let child = ExecutionId::from_proto(metadata.execution_id.as_ref())?;
     match execution_rows::cluster(tx, &child).await? {
         Some(_cluster) => Ok(()),
-        None => Err(executions::missing(&child)),
+        None => Err(absent::execution(&child)),
     }
 }
 
@@ -261,20 +232,14 @@ async fn parents(
     event: &NodeExecutionEvent,
 ) -> Result<(Option<i64>, Option<i64>)> {
     let mut task_row = None;
-    if let Some(metadata) = &event.parent_task_metadata {
-        let parent = tasks::with_task_type(metadata.id.clone());
-        let parent = TaskExecutionId::from_proto(parent.as_ref())?;
+    if let Some(parent) = accept::parent_task(event)? {
         let row = task_executions::row(tx, &parent).await?;
-        task_row = Some(row.ok_or_else(|| tasks::missing(&parent))?);
+        task_row = Some(row.ok_or_else(|| absent::task(&parent))?);
     }
     let mut node_row = None;
-    if let Some(metadata) = &event.parent_node_metadata {
-        let parent = NodeExecutionId {
-            execution: id.execution.clone(),
-            node: NodeId::new(metadata.node_id.as_str())?,
-        };
+    if let Some(parent) = accept::parent_node(id, event)? {
         let row = node_executions::row(tx, &parent).await?;
-        node_row = Some(row.ok_or_else(|| nodes::missing(&parent))?);
+        node_row = Some(row.ok_or_else(|| absent::node(&parent))?);
     }
     Ok((node_row, task_row))
 }
@@ -301,7 +266,7 @@ async fn offload_node(
         &mut tx,
         &id.execution,
         &event.producer_id,
-        existing_execution,
+        absent::execution_of_node,
     )
     .await?;
     if let Some(node) = node_executions::get(&mut tx, id).await? {
@@ -346,18 +311,8 @@ pub(crate) async fn task(
     request: admin::TaskExecutionEventRequest,
     unknown: &Unknown,
 ) -> Result<admin::TaskExecutionEventResponse> {
-    let mut event = request.event.ok_or_else(|| Error::missing("event"))?;
-    if event.occurred_at.is_none() {
-        return Err(Error::missing("occurred_at"));
-    }
-    if let Some(task_execution_event::OutputResult::OutputData(data)) = &event.output_result {
-        require_size(service, data)?;
-    }
-    let id = TaskExecutionId::from_proto(Some(&flyte_idl::core::TaskExecutionIdentifier {
-        task_id: event.task_id.clone(),
-        node_execution_id: event.parent_node_execution_id.clone(),
-        retry_attempt: event.retry_attempt,
-    }))?;
+    let limit = service.config.remote_data.max_size_in_bytes;
+    let (id, mut event) = accept::task(request.event, limit)?;
     service.allow(caller, Action::Report, nodes::scope(&id.node))?;
     offload_task(service, &id, &mut event).await?;
     let order = std::sync::Arc::new((id, event, service.clock.now(), unknown.part("event")));
@@ -386,7 +341,7 @@ async fn write_task(
         tx,
         &id.node.execution,
         &event.producer_id,
-        executions::missing,
+        absent::execution,
     )
     .await?;
     if let Some(mut task) = task_executions::lock(tx, id).await? {
@@ -395,10 +350,7 @@ async fn write_task(
         return Ok(task_executions::update(tx, &task, now).await?);
     }
     if node_executions::row(tx, &id.node).await?.is_none() {
-        return Err(Error::NotFound(format!(
-            "Failed to get existing node execution id: [{}] with err: entry not found",
-            text::prototext(&id.node.to_proto())
-        )));
+        return Err(absent::node_of_task(&id.node));
     }
     let mut task = events::task::create(id.clone(), event)?;
     keep(unknown, &mut task.closure);
@@ -422,7 +374,7 @@ async fn offload_task(
         &mut tx,
         &id.node.execution,
         &event.producer_id,
-        executions::missing,
+        absent::execution,
     )
     .await?;
     if let Some(task) = task_executions::get(&mut tx, id).await? {

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use flyte_core::identifiers::{NodeExecutionId, TaskExecutionId};
 use flyte_idl::{
     admin::{self, node_execution_closure::OutputResult},
-    core, text,
+    core,
 };
 
 use super::{
+    events::absent,
     executions::trim_error,
     lists::{NODE_EXECUTIONS, Page},
-    task_executions::{self, with_task_type},
+    task_executions::with_task_type,
 };
 use crate::{
     caller::{Action, Caller},
@@ -22,16 +23,11 @@ use crate::{
     unknown::{Answer, Unknown},
 };
 
-/// NOT_FOUND for a node execution.
-pub(crate) fn missing(id: &NodeExecutionId) -> Error {
-    Error::missing_entity("node execution", &text::prototext(&id.to_proto()))
-}
-
 pub(crate) async fn load(service: &Service, id: &NodeExecutionId) -> Result<NodeExecution> {
     let mut tx = service.database.read().await?;
     node_executions::get(&mut tx, id)
         .await?
-        .ok_or_else(|| missing(id))
+        .ok_or_else(|| absent::node(id))
 }
 
 pub(crate) fn scope(id: &NodeExecutionId) -> (&str, &str) {
@@ -123,7 +119,7 @@ pub(crate) async fn list(
         let mut tx = service.database.read().await?;
         let row = node_executions::row(&mut tx, &parent)
             .await?
-            .ok_or_else(|| missing(&parent))?;
+            .ok_or_else(|| absent::node(&parent))?;
         Level::ChildrenOf(row)
     };
     select(service, &execution, level, page).await
@@ -179,7 +175,7 @@ pub(crate) async fn list_for_task(
     let mut tx = service.database.read().await?;
     let row = crate::repository::task_executions::row(&mut tx, &id)
         .await?
-        .ok_or_else(|| task_executions::missing(&id))?;
+        .ok_or_else(|| absent::task(&id))?;
     drop(tx);
     select(service, &id.node.execution, Level::MadeBy(row), page).await
 }

@@ -3,30 +3,21 @@
 use std::collections::BTreeSet;
 
 use flyte_core::identifiers::{NodeExecutionId, ResourceType, TaskExecutionId};
-use flyte_idl::{admin, core, text};
+use flyte_idl::{admin, core};
 
 use super::{
+    events::absent,
     lists::{Page, TASK_EXECUTIONS},
     nodes,
 };
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result},
+    error::Result,
     records::TaskExecution,
     repository::{node_executions, task_executions},
     service::Service,
     unknown::{Answer, Unknown},
 };
-
-/// NOT_FOUND for a task execution; the text leaves resource type and attempt out.
-pub(crate) fn missing(id: &TaskExecutionId) -> Error {
-    let mut shown = id.to_proto();
-    shown.retry_attempt = 0;
-    if let Some(task) = &mut shown.task_id {
-        task.resource_type = ResourceType::Unspecified as i32;
-    }
-    Error::missing_entity("task execution", &text::prototext(&shown))
-}
 
 /// The id with an unspecified resource type taken for TASK.
 pub(crate) fn with_task_type(
@@ -45,7 +36,7 @@ pub(crate) async fn load(service: &Service, id: &TaskExecutionId) -> Result<Task
     let mut tx = service.database.read().await?;
     task_executions::get(&mut tx, id)
         .await?
-        .ok_or_else(|| missing(id))
+        .ok_or_else(|| absent::task(id))
 }
 
 fn message(task: TaskExecution, parents: &BTreeSet<i64>) -> Answer<admin::TaskExecution> {

@@ -8,7 +8,6 @@ use flyte_core::{
 };
 use flyte_idl::{
     admin::{self, ExecutionSpec, execution_spec},
-    core,
     stored::Stored,
 };
 use flyte_platform::sql::DbError;
@@ -186,7 +185,6 @@ fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Executio
         "launch_plan"
     };
     Ok(Execution {
-        row: 0,
         launch_plan_row: if subject.task_row.is_some() {
             0
         } else {
@@ -194,16 +192,10 @@ fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Executio
         },
         workflow_row: subject.workflow.row,
         task_row: subject.task_row.unwrap_or_default(),
-        phase: core::workflow_execution::Phase::Undefined
-            .as_str_name()
-            .to_owned(),
         closure: Stored::new(closure),
         spec: order.unknown.store(spec.clone()),
-        started_at: None,
         created_at: Some(now),
         updated_at: Some(now),
-        duration: 0,
-        abort_cause: String::new(),
         mode: metadata.mode,
         source_execution_row: family.source_row,
         parent_node_row: family.parent_node_row,
@@ -213,12 +205,9 @@ fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Executio
             .unwrap_or_default(),
         inputs_uri: location("inputs")?,
         user_inputs_uri: location("user_inputs")?,
-        error_kind: None,
-        error_code: None,
         user: metadata.principal,
-        state: admin::ExecutionState::ExecutionActive as i32,
         launch_entity: entity.to_owned(),
         row_created_at: Some(now),
-        id,
+        ..Execution::new(id)
     })
 }
