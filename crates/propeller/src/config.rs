@@ -150,11 +150,13 @@ pub struct DefaultDeadlines {
 }
 
 /// Section `propeller.event-config`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct EventConfig {
     /// How inputs and outputs stand in events.
     pub raw_output_policy: RawOutputPolicy,
+    /// Sends an event with references once more when admin finds it too large with data.
+    pub fallback_to_output_reference: bool,
 }
 
 /// How inputs and outputs stand in events.

@@ -175,6 +175,7 @@ pub fn wire(
         retry,
         clock: dependencies.clock,
         permits: Arc::new(Semaphore::new(EFFECTS_AT_ONCE)),
+        event_config: settings.propeller.event_config,
         jitter: Jitter::of(""),
     };
     Ok(Engine {

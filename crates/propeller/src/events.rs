@@ -1,5 +1,7 @@
 //! What admin is told (spec 04 §11). Pure.
 
+mod inline;
+
 use flyte_core::{identifiers::ExecutionId, unique_id::Parent};
 use flyte_crd::status::TaskPhase;
 use flyte_idl::{
@@ -16,6 +18,10 @@ use flyte_idl::{
 };
 use flyte_plugins::PhaseInfo;
 use jiff::Timestamp;
+
+use crate::config::RawOutputPolicy;
+
+pub use inline::{Data, References};
 
 /// Longer error messages are cut in the middle (spec 04 §3.5).
 const MAX_MESSAGE_BYTES: usize = 102_400;
@@ -144,6 +150,8 @@ pub struct NodeIdentity<'a> {
     pub parent: Option<&'a Parent>,
     /// Where its inputs are.
     pub inputs: String,
+    /// How inputs stand in its events.
+    pub policy: RawOutputPolicy,
     /// What it runs.
     pub target: Option<Identifier>,
     /// Whether it runs a sub-workflow.
@@ -158,6 +166,14 @@ impl NodeIdentity<'_> {
         NodeExecutionIdentifier {
             node_id: self.unique_id.to_owned(),
             execution_id: Some(self.execution.to_proto()),
+        }
+    }
+
+    /// Data are large and told once, references always (spec 04 §11.5).
+    fn tells_inputs(&self, first: bool) -> bool {
+        match self.policy {
+            RawOutputPolicy::Reference => true,
+            RawOutputPolicy::Inline => first,
         }
     }
 }
@@ -193,7 +209,7 @@ pub fn node(
         phase: phase.into(),
         occurred_at: Some(proto_time(now)),
         reported_at: Some(proto_time(now)),
-        input_value: (!identity.is_start)
+        input_value: (!identity.is_start && identity.tells_inputs(phase == NodeEventPhase::Queued))
             .then(|| node_execution_event::InputValue::InputUri(identity.inputs.clone())),
         output_result,
         deck_uri: details.deck,
@@ -277,6 +293,8 @@ pub struct TaskIdentity<'a> {
     pub interruptible: bool,
     /// Whether the older single reason is left out.
     pub send_object_events: bool,
+    /// Whether this is the first event of the attempt.
+    pub is_first: bool,
 }
 
 /// A task event for a phase that a plugin reported. `outputs` is given on success.
@@ -351,9 +369,10 @@ pub fn task(
             ..TaskExecutionMetadata::default()
         }),
         event_version: EVENT_VERSION,
-        input_value: Some(task_execution_event::InputValue::InputUri(
-            identity.node.inputs.clone(),
-        )),
+        input_value: identity
+            .node
+            .tells_inputs(identity.is_first)
+            .then(|| task_execution_event::InputValue::InputUri(identity.node.inputs.clone())),
         output_result,
         ..TaskExecutionEvent::default()
     }))

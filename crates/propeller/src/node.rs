@@ -472,6 +472,7 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
         name: &view.spec.name,
         parent: view.parent,
         inputs: view.places.inputs(),
+        policy: view.run.settings.propeller.event_config.raw_output_policy,
         target,
         is_parent: view
             .spec

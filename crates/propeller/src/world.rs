@@ -40,6 +40,7 @@ use flyte_idl::service::admin_service_client::AdminServiceClient;
 pub(crate) use sweep::is_finished;
 
 use crate::{
+    config::EventConfig,
     machine::{JobTask, Outcome, OwnedNode},
     node::{Source, Work},
     resolve::{self, Outputs},
@@ -69,6 +70,8 @@ pub struct World {
     pub clock: Clock,
     /// Bounds how many effects are under way at once, over all workflows.
     pub permits: Arc<tokio::sync::Semaphore>,
+    /// How events carry data.
+    pub event_config: EventConfig,
     /// Spreads tries apart.
     pub jitter: Jitter,
 }
@@ -174,7 +177,7 @@ impl World {
                         .map_err(|error| error.0),
                 );
             }
-            JobTask::Send(events) => return Outcome::Sent(self.send(events).await),
+            JobTask::Send(events) => return Outcome::Sent(self.send(events, &remembered).await),
             JobTask::Sweep(search) => return Outcome::Swept(self.sweep(search).await),
             JobTask::Node {
                 work,

@@ -171,6 +171,12 @@ impl<'a> Attempt<'a> {
             plugin: self.plugin.id(),
             interruptible: is_interruptible(&self.view),
             send_object_events: self.view.run.settings.plugins.k8s.send_object_events,
+            is_first: self
+                .view
+                .status
+                .task_node_status
+                .as_ref()
+                .is_none_or(|task| task.phase == TaskPhase::Undefined),
         };
         events::task(&identity, info, now, outputs.as_deref())
     }

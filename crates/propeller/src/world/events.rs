@@ -7,14 +7,16 @@ use flyte_idl::{
         EventFailureReason, NodeExecutionEventRequest, TaskExecutionEventRequest,
         WorkflowExecutionEventRequest, event_failure_reason,
     },
+    core::LiteralMap,
     rpc,
 };
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use super::{Trouble, World};
+use super::{Remembered, Trouble, World};
 use crate::{
-    events::Event,
+    config::RawOutputPolicy,
+    events::{Data, Event},
     machine::{Receipt, Rejection},
 };
 
@@ -23,33 +25,88 @@ const CREATION_RACE: Duration = Duration::from_secs(5);
 
 enum Answer {
     Accepted(Receipt),
+    TooLarge(String),
     Refused(Rejection),
     Later(String),
 }
 
+/// Why an event was not taken.
+enum TooLargeOr {
+    TooLarge(String),
+    Refused(Rejection),
+}
+
+impl From<TooLargeOr> for Rejection {
+    fn from(refusal: TooLargeOr) -> Self {
+        match refusal {
+            TooLargeOr::TooLarge(message) => Self::Invalid(message),
+            TooLargeOr::Refused(rejection) => rejection,
+        }
+    }
+}
+
 impl World {
     /// Sends events in order; each is acknowledged before the next. Throttling and outages are waited out.
-    pub(super) async fn send(&self, events: Vec<Event>) -> Result<Receipt, Rejection> {
+    pub(super) async fn send(
+        &self,
+        events: Vec<Event>,
+        remembered: &Remembered,
+    ) -> Result<Receipt, Rejection> {
         let mut receipt = Receipt::New;
         for event in events {
-            if self.send_one(&event).await? == Receipt::Repeated {
+            if self.send_one(event, remembered).await? == Receipt::Repeated {
                 receipt = Receipt::Repeated;
             }
         }
         Ok(receipt)
     }
 
-    async fn send_one(&self, event: &Event) -> Result<Receipt, Rejection> {
+    async fn send_one(&self, event: Event, remembered: &Remembered) -> Result<Receipt, Rejection> {
+        let full = match self.event_config.raw_output_policy {
+            RawOutputPolicy::Reference => None,
+            RawOutputPolicy::Inline => self.with_data(&event, remembered).await,
+        };
+        let Some(full) = full else {
+            return self.send_as_it_is(&event).await.map_err(TooLargeOr::into);
+        };
+        match self.send_as_it_is(&full).await {
+            Err(TooLargeOr::TooLarge(message))
+                if self.event_config.fallback_to_output_reference =>
+            {
+                tracing::debug!(message, "an event is too large with its data");
+                self.send_as_it_is(&event).await.map_err(TooLargeOr::into)
+            }
+            sent => sent.map_err(TooLargeOr::into),
+        }
+    }
+
+    /// The event with its data; none when it has none or they cannot be read.
+    async fn with_data(&self, event: &Event, remembered: &Remembered) -> Option<Event> {
+        let references = event.references();
+        let read = async |uri: Option<&str>| match self.read(uri?, remembered).await {
+            Ok(literals) => Some(LiteralMap::clone(&literals)),
+            Err(error) => {
+                tracing::debug!(error = error.0.message, "data stay a reference in an event");
+                None
+            }
+        };
+        let (inputs, outputs) = tokio::join!(read(references.inputs), read(references.outputs));
+        let found = inputs.is_some() || outputs.is_some();
+        found.then(|| event.clone().with_data(Data { inputs, outputs }))
+    }
+
+    async fn send_as_it_is(&self, event: &Event) -> Result<Receipt, TooLargeOr> {
         let started = tokio::time::Instant::now();
         self.until_it_works("send an event", || async {
             match answer(event, self.in_time(self.call(event)).await) {
                 Answer::Accepted(receipt) => Ok(Ok(receipt)),
+                Answer::TooLarge(message) => Ok(Err(TooLargeOr::TooLarge(message))),
                 Answer::Refused(Rejection::NoExecution(message))
                     if started.elapsed() < CREATION_RACE =>
                 {
                     Err(Trouble::Admin(message))
                 }
-                Answer::Refused(rejection) => Ok(Err(rejection)),
+                Answer::Refused(rejection) => Ok(Err(TooLargeOr::Refused(rejection))),
                 Answer::Later(message) => Err(Trouble::Admin(message)),
             }
         })
@@ -125,8 +182,9 @@ fn answer(event: &Event, result: Result<(), Status>) -> Answer {
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
             Answer::Refused(Rejection::Invalid(message))
         }
+        // Ours and Go's servers word it so.
         Code::ResourceExhausted if message.contains("message larger than max") => {
-            Answer::Refused(Rejection::Invalid(message))
+            Answer::TooLarge(message)
         }
         code => Answer::Later(format!("{code:?}: {message}")),
     }
