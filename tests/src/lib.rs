@@ -6,4 +6,5 @@
     reason = "a harness that fails says where"
 )]
 
+pub mod postgres;
 pub mod simulation;

@@ -17,6 +17,7 @@ mod node;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_platform::{
@@ -43,7 +44,7 @@ use object_store::memory::InMemory;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use admin::Records;
+pub use admin::{Records, in_memory};
 pub use faults::{Fault, Plan};
 
 /// Where the simulated workflow lives.
@@ -208,7 +209,8 @@ impl Simulation {
             .expect("an empty cluster starts");
         let outside = cluster.client();
         prepare(&outside).await;
-        let (admin, records) = admin::start();
+        let id = ExecutionId::new("project", "development", "run").expect("the id is complete");
+        let (admin, records) = admin::start(id);
         let objects = Arc::new(InMemory::new());
         let most_effects = most_effects(&self.workflow, &self.plan);
         let faults = faults::Faults::new(self.plan);

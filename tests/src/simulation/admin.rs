@@ -6,41 +6,57 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use flyte_admin::domain::{
-    events::{node, task},
-    phases,
+use flyte_admin::{
+    domain::{
+        events::{absent, accept, check_cluster, node, task, workflow},
+        phases,
+    },
+    error::Error,
+    records::{Execution, NodeExecution, TaskExecution},
 };
-use flyte_admin::records::{NodeExecution, TaskExecution};
-use flyte_core::identifiers::{NodeExecutionId, TaskExecutionId};
+use flyte_core::identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId};
 use flyte_idl::{
     admin::{
-        self, NodeExecutionEventRequest, NodeExecutionEventResponse, NodeExecutionList,
-        NodeExecutionListRequest, TaskExecutionEventRequest, TaskExecutionEventResponse,
-        TaskExecutionList, TaskExecutionListRequest, WorkflowExecutionEventRequest,
-        WorkflowExecutionEventResponse,
+        self, NodeExecutionEventRequest, NodeExecutionEventResponse, NodeExecutionGetRequest,
+        NodeExecutionList, NodeExecutionListRequest, TaskExecutionEventRequest,
+        TaskExecutionEventResponse, TaskExecutionGetRequest, TaskExecutionList,
+        TaskExecutionListRequest, WorkflowExecutionEventRequest, WorkflowExecutionEventResponse,
+        WorkflowExecutionGetRequest,
     },
-    core::TaskExecutionIdentifier,
-    event::workflow_execution_event,
+    event::{NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent},
     service::admin_service_server::{AdminService, AdminServiceServer},
 };
 use tonic::{Request, Response, Status, service::Routes};
 
+/// An attempt: its node, its number, its task.
+type Attempt = (String, u32, String);
+
 /// What admin knows of the one execution.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Records {
-    phase: String,
-    code: String,
+    execution: Execution,
     nodes: BTreeMap<String, NodeExecution>,
     /// The node around a node.
     parents: BTreeMap<String, String>,
-    tasks: BTreeMap<String, TaskExecution>,
+    tasks: BTreeMap<Attempt, TaskExecution>,
     violations: Vec<String>,
 }
 
 impl Records {
+    fn new(id: ExecutionId) -> Self {
+        Self {
+            execution: Execution::new(id),
+            nodes: BTreeMap::new(),
+            parents: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            violations: Vec::new(),
+        }
+    }
+
     /// Phase and error code.
     pub fn workflow(&self) -> (String, String) {
-        (self.phase.clone(), self.code.clone())
+        let code = self.execution.error_code.clone();
+        (self.execution.phase.clone(), code.unwrap_or_default())
     }
 
     /// Phase of each node.
@@ -51,11 +67,11 @@ impl Records {
             .collect()
     }
 
-    /// Phase of each attempt.
+    /// Phase of each attempt, by node and number.
     pub fn tasks(&self) -> BTreeMap<String, String> {
         self.tasks
             .iter()
-            .map(|(id, task)| (id.clone(), task.phase.clone()))
+            .map(|((node, attempt, _), task)| (format!("{node}/{attempt}"), task.phase.clone()))
             .collect()
     }
 
@@ -66,12 +82,15 @@ impl Records {
             .iter()
             .filter(|(_, node)| !phases::node_is_terminal(&node.phase))
             .map(|(id, _)| id.clone());
-        let tasks = self
-            .tasks
+        nodes.chain(self.open_attempts(|_| true)).collect()
+    }
+
+    fn open_attempts(&self, of: impl Fn(&str) -> bool) -> Vec<String> {
+        self.tasks
             .iter()
-            .filter(|(_, task)| !phases::task_is_terminal(&task.phase))
-            .map(|(id, _)| id.clone());
-        nodes.chain(tasks).collect()
+            .filter(|((node, ..), task)| of(node) && !phases::task_is_terminal(&task.phase))
+            .map(|((node, attempt, _), _)| format!("{node}/{attempt}"))
+            .collect()
     }
 
     /// Where events came in an order that they must not come in.
@@ -87,7 +106,7 @@ impl Records {
 }
 
 /// The records, shared with whoever asks.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Shared(Arc<Mutex<Records>>);
 
 impl Shared {
@@ -100,16 +119,157 @@ impl Shared {
     }
 }
 
-/// The service and what it records.
-pub(super) fn start() -> (Routes, Shared) {
-    let shared = Shared::default();
+/// The service for one execution, which nobody creates, and what it records.
+pub(super) fn start(execution: ExecutionId) -> (Routes, Shared) {
+    let shared = Shared(Arc::new(Mutex::new(Records::new(execution))));
     (
         Routes::new(AdminServiceServer::new(Memory(shared.clone()))),
         shared,
     )
 }
 
+/// An admin in memory that knows the execution `id`, of which nothing has been reported yet.
+pub fn in_memory(id: ExecutionId) -> Routes {
+    start(id).0
+}
+
 struct Memory(Shared);
+
+impl Records {
+    fn require(
+        &self,
+        id: &ExecutionId,
+        absent: fn(&ExecutionId) -> Error,
+        producer: &str,
+    ) -> Result<(), Error> {
+        if *id != self.execution.id {
+            return Err(absent(id));
+        }
+        check_cluster(&self.execution.cluster, producer)
+    }
+
+    fn on_workflow(
+        &mut self,
+        id: &ExecutionId,
+        event: &WorkflowExecutionEvent,
+    ) -> Result<(), Error> {
+        if *id != self.execution.id {
+            return Err(absent::execution(id));
+        }
+        let before = self.execution.phase.clone();
+        workflow::apply(&mut self.execution, event)?;
+        let next = self.execution.phase.clone();
+        self.expect(
+            before != "UNDEFINED" || next == "RUNNING" || next == "ABORTED" || next == "FAILING",
+            "RUNNING comes first",
+            &next,
+        );
+        if phases::workflow_is_terminal(&next) {
+            let open: Vec<_> = self
+                .nodes
+                .iter()
+                .filter(|(_, node)| !phases::node_is_terminal(&node.phase))
+                .map(|(id, _)| id.clone())
+                .collect();
+            self.expect(
+                open.is_empty(),
+                "all nodes end before the workflow",
+                &open.join(", "),
+            );
+        }
+        Ok(())
+    }
+
+    fn on_node(&mut self, id: &NodeExecutionId, event: &NodeExecutionEvent) -> Result<(), Error> {
+        self.require(&id.execution, absent::execution_of_node, &event.producer_id)?;
+        let key = id.node.to_string();
+        let context = node::Context::default();
+        if let Some(known) = self.nodes.get_mut(&key) {
+            node::check(known, event)?;
+            if let Some(child) = accept::child(event)?
+                && child != self.execution.id
+            {
+                return Err(absent::execution(&child));
+            }
+            node::apply(known, event, &context)?;
+        } else {
+            if let Some(parent) = accept::parent_task(event)?
+                && !self.tasks.contains_key(&attempt(&parent))
+            {
+                return Err(absent::task(&parent));
+            }
+            if let Some(parent) = accept::parent_node(id, event)? {
+                let around = parent.node.to_string();
+                if !self.nodes.contains_key(&around) {
+                    return Err(absent::node(&parent));
+                }
+                self.parents.insert(key.clone(), around);
+            }
+            let made = node::create(id.clone(), event, &context)?;
+            self.nodes.insert(key.clone(), made);
+        }
+        let next = phases::node_name(event.phase);
+        let phase = self.execution.phase.clone();
+        self.expect(
+            phase != "UNDEFINED" && !phases::workflow_is_terminal(&phase),
+            "nodes change while the workflow runs",
+            &format!("{key} {next} in {phase}"),
+        );
+        if next == "SUCCEEDED" || next == "FAILED" {
+            let open = self.open_attempts(|node| node == key);
+            self.expect(
+                open.is_empty(),
+                "attempts end before their node",
+                &open.join(", "),
+            );
+        }
+        Ok(())
+    }
+
+    fn on_task(&mut self, id: &TaskExecutionId, event: &TaskExecutionEvent) -> Result<(), Error> {
+        self.require(&id.node.execution, absent::execution, &event.producer_id)?;
+        if let Some(known) = self.tasks.get_mut(&attempt(id)) {
+            return task::apply(known, event);
+        }
+        let node = id.node.node.to_string();
+        if !self.nodes.contains_key(&node) {
+            self.expect(false, "a node is queued before its attempts", &node);
+            return Err(absent::node_of_task(&id.node));
+        }
+        let made = task::create(id.clone(), event)?;
+        self.tasks.insert(attempt(id), made);
+        Ok(())
+    }
+
+    /// A node that another names as the one around it is a parent.
+    fn node(&self, id: &str, node: &NodeExecution) -> admin::NodeExecution {
+        let mut metadata = node.metadata.get().clone();
+        metadata.is_parent_node |= self.parents.values().any(|around| around == id);
+        admin::NodeExecution {
+            id: Some(node.id.to_proto()),
+            input_uri: node.input_uri.clone(),
+            closure: Some(node.closure.get().clone()),
+            metadata: Some(metadata),
+        }
+    }
+}
+
+fn attempt(id: &TaskExecutionId) -> Attempt {
+    (
+        id.node.node.to_string(),
+        id.retry_attempt,
+        id.task.to_string(),
+    )
+}
+
+fn task_execution(task: &TaskExecution) -> admin::TaskExecution {
+    admin::TaskExecution {
+        id: Some(task.id.to_proto()),
+        input_uri: task.input_uri.clone(),
+        closure: Some(task.closure.get().clone()),
+        is_parent: false,
+    }
+}
 
 #[tonic::async_trait]
 impl AdminService for Memory {
@@ -117,139 +277,73 @@ impl AdminService for Memory {
         &self,
         request: Request<WorkflowExecutionEventRequest>,
     ) -> Result<Response<WorkflowExecutionEventResponse>, Status> {
-        let event = request
-            .into_inner()
-            .event
-            .ok_or_else(|| Status::invalid_argument("missing event"))?;
-        self.0.with(|records| {
-            let next = phases::workflow_name(event.phase);
-            if records.phase == next {
-                return Err(Status::already_exists(format!(
-                    "This phase {next} was already recorded"
-                )));
-            }
-            if phases::workflow_is_terminal(&records.phase) {
-                let text = format!("{} is terminal", records.phase);
-                return Err(flyte_admin::error::Error::terminal(text, &records.phase).into());
-            }
-            records.expect(
-                !records.phase.is_empty()
-                    || next == "RUNNING"
-                    || next == "ABORTED"
-                    || next == "FAILING",
-                "RUNNING comes first",
-                &next,
-            );
-            if phases::workflow_is_terminal(&next) {
-                let open: Vec<_> = records
-                    .nodes
-                    .iter()
-                    .filter(|(_, node)| !phases::node_is_terminal(&node.phase))
-                    .map(|(id, _)| id.clone())
-                    .collect();
-                records.expect(
-                    open.is_empty(),
-                    "all nodes end before the workflow",
-                    &open.join(", "),
-                );
-            }
-            if let Some(workflow_execution_event::OutputResult::Error(error)) = &event.output_result
-            {
-                records.code.clone_from(&error.code);
-            }
-            records.phase = next;
-            Ok(Response::new(WorkflowExecutionEventResponse {}))
-        })
+        let (id, event) = accept::workflow(request.into_inner().event, u64::MAX)?;
+        self.0.with(|records| records.on_workflow(&id, &event))?;
+        Ok(Response::new(WorkflowExecutionEventResponse {}))
     }
 
     async fn create_node_event(
         &self,
         request: Request<NodeExecutionEventRequest>,
     ) -> Result<Response<NodeExecutionEventResponse>, Status> {
-        let event = request
-            .into_inner()
-            .event
-            .ok_or_else(|| Status::invalid_argument("missing event"))?;
-        let id = NodeExecutionId::from_proto(event.id.as_ref())
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let key = id.node.to_string();
-        self.0.with(|records| {
-            let next = phases::node_name(event.phase);
-            let context = node::Context::default();
-            match records.nodes.get_mut(&key) {
-                Some(known) => node::apply(known, &event, &context)?,
-                None => {
-                    let made = node::create(id, &event, &context)?;
-                    records.nodes.insert(key.clone(), made);
-                }
-            }
-            let running =
-                !records.phase.is_empty() && !phases::workflow_is_terminal(&records.phase);
-            records.expect(
-                running,
-                "nodes change while the workflow runs",
-                &format!("{key} {next} in {}", records.phase),
-            );
-            if let Some(parent) = &event.parent_node_metadata {
-                let known = records.nodes.contains_key(&parent.node_id);
-                records.expect(
-                    known,
-                    "a parent comes before its children",
-                    &format!("{key} in {}", parent.node_id),
-                );
-                records.parents.insert(key.clone(), parent.node_id.clone());
-            }
-            if next == "SUCCEEDED" || next == "FAILED" {
-                let open: Vec<_> = records
-                    .tasks
-                    .iter()
-                    .filter(|(task, record)| {
-                        task.starts_with(&format!("{key}/"))
-                            && !phases::task_is_terminal(&record.phase)
-                    })
-                    .map(|(task, _)| task.clone())
-                    .collect();
-                records.expect(
-                    open.is_empty(),
-                    "attempts end before their node",
-                    &open.join(", "),
-                );
-            }
-            Ok(Response::new(NodeExecutionEventResponse {}))
-        })
+        let (id, event) = accept::node(request.into_inner().event)?;
+        self.0.with(|records| records.on_node(&id, &event))?;
+        Ok(Response::new(NodeExecutionEventResponse {}))
     }
 
     async fn create_task_event(
         &self,
         request: Request<TaskExecutionEventRequest>,
     ) -> Result<Response<TaskExecutionEventResponse>, Status> {
-        let event = request
-            .into_inner()
-            .event
-            .ok_or_else(|| Status::invalid_argument("missing event"))?;
-        let wire = TaskExecutionIdentifier {
-            task_id: event.task_id.clone(),
-            node_execution_id: event.parent_node_execution_id.clone(),
-            retry_attempt: event.retry_attempt,
-        };
-        let id = TaskExecutionId::from_proto(Some(&wire))
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let node = wire
-            .node_execution_id
-            .map(|id| id.node_id)
-            .unwrap_or_default();
-        let key = format!("{node}/{}", event.retry_attempt);
+        let (id, event) = accept::task(request.into_inner().event, u64::MAX)?;
+        self.0.with(|records| records.on_task(&id, &event))?;
+        Ok(Response::new(TaskExecutionEventResponse {}))
+    }
+
+    async fn get_execution(
+        &self,
+        request: Request<WorkflowExecutionGetRequest>,
+    ) -> Result<Response<admin::Execution>, Status> {
+        let id = ExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
         self.0.with(|records| {
-            match records.tasks.get_mut(&key) {
-                Some(known) => task::apply(known, &event)?,
-                None => {
-                    let made = task::create(id, &event)?;
-                    records.tasks.insert(key.clone(), made);
-                }
+            if id != records.execution.id {
+                return Err(absent::execution(&id).into());
             }
-            let known = records.nodes.contains_key(&node);
-            records.expect(known, "a node is queued before its attempts", &key);
-            Ok(Response::new(TaskExecutionEventResponse {}))
+            Ok(Response::new(records.execution.clone().into()))
+        })
+    }
+
+    async fn get_node_execution(
+        &self,
+        request: Request<NodeExecutionGetRequest>,
+    ) -> Result<Response<admin::NodeExecution>, Status> {
+        let id =
+            NodeExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
+        self.0.with(|records| {
+            let key = id.node.to_string();
+            let node = records.nodes.get(&key);
+            let node = node.filter(|node| node.id == id);
+            let node = node.ok_or_else(|| absent::node(&id))?;
+            Ok(Response::new(admin::NodeExecution {
+                id: Some(node.id.to_proto()),
+                input_uri: node.input_uri.clone(),
+                closure: Some(node.closure.get().clone()),
+                metadata: Some(node.metadata.get().clone()),
+            }))
+        })
+    }
+
+    async fn get_task_execution(
+        &self,
+        request: Request<TaskExecutionGetRequest>,
+    ) -> Result<Response<admin::TaskExecution>, Status> {
+        let id =
+            TaskExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
+        self.0.with(|records| {
+            let task = records.tasks.get(&attempt(&id));
+            let task = task.filter(|task| task.id == id);
+            let task = task.ok_or_else(|| absent::task(&id))?;
+            Ok(Response::new(task_execution(task)))
         })
     }
 
@@ -268,16 +362,7 @@ impl AdminService for Memory {
                 .iter()
                 .filter(|(id, _)| records.parents.get(*id) == around)
                 .filter(|(_, node)| passes(&request.filters, &node.phase))
-                .map(|(id, node)| {
-                    let mut metadata = node.metadata.get().clone();
-                    metadata.is_parent_node |= records.parents.values().any(|around| around == id);
-                    admin::NodeExecution {
-                        id: Some(node.id.to_proto()),
-                        input_uri: node.input_uri.clone(),
-                        closure: Some(node.closure.get().clone()),
-                        metadata: Some(metadata),
-                    }
-                });
+                .map(|(id, node)| records.node(id, node));
             let (node_executions, token) = page(found, &request.token, request.limit)?;
             Ok(Response::new(NodeExecutionList {
                 node_executions,
@@ -296,14 +381,9 @@ impl AdminService for Memory {
             let found = records
                 .tasks
                 .iter()
-                .filter(|(task, _)| task.starts_with(&format!("{node}/")))
+                .filter(|((of, ..), _)| *of == node)
                 .filter(|(_, task)| passes(&request.filters, &task.phase))
-                .map(|(_, task)| admin::TaskExecution {
-                    id: Some(task.id.to_proto()),
-                    input_uri: task.input_uri.clone(),
-                    closure: Some(task.closure.get().clone()),
-                    is_parent: false,
-                });
+                .map(|(_, task)| task_execution(task));
             let (task_executions, token) = page(found, &request.token, request.limit)?;
             Ok(Response::new(TaskExecutionList {
                 task_executions,

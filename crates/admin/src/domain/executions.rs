@@ -74,31 +74,33 @@ fn answer(execution: Execution) -> Answer<admin::Execution> {
         ("spec", Unknown::of_stored(&execution.spec)),
         ("closure", Unknown::of_stored(&execution.closure)),
     ];
-    Answer::made_from(message(execution), unknown)
+    Answer::made_from(execution.into(), unknown)
 }
 
 /// The wire form of an execution, with what old rows lack filled in (spec 01 §12.10).
-pub(crate) fn message(execution: Execution) -> admin::Execution {
-    let id = execution.id.to_proto();
-    let mut closure = execution.closure.into_inner();
-    if closure.state_change_details.is_none() {
-        closure.state_change_details = Some(admin::ExecutionStateChangeDetails {
-            state: admin::ExecutionState::ExecutionActive as i32,
-            occurred_at: execution.row_created_at.map(time::to_wire),
-            principal: execution.user.clone(),
-        });
-    }
-    let aborted = execution.phase == "ABORTED";
-    if aborted && !matches!(closure.output_result, Some(OutputResult::AbortMetadata(_))) {
-        closure.output_result = Some(OutputResult::AbortMetadata(admin::AbortMetadata {
-            cause: execution.abort_cause,
-            principal: String::new(),
-        }));
-    }
-    admin::Execution {
-        id: Some(id),
-        spec: Some(execution.spec.into_inner()),
-        closure: Some(closure),
+impl From<Execution> for admin::Execution {
+    fn from(execution: Execution) -> Self {
+        let id = execution.id.to_proto();
+        let mut closure = execution.closure.into_inner();
+        if closure.state_change_details.is_none() {
+            closure.state_change_details = Some(admin::ExecutionStateChangeDetails {
+                state: admin::ExecutionState::ExecutionActive as i32,
+                occurred_at: execution.row_created_at.map(time::to_wire),
+                principal: execution.user.clone(),
+            });
+        }
+        let aborted = execution.phase == "ABORTED";
+        if aborted && !matches!(closure.output_result, Some(OutputResult::AbortMetadata(_))) {
+            closure.output_result = Some(OutputResult::AbortMetadata(admin::AbortMetadata {
+                cause: execution.abort_cause,
+                principal: String::new(),
+            }));
+        }
+        Self {
+            id: Some(id),
+            spec: Some(execution.spec.into_inner()),
+            closure: Some(closure),
+        }
     }
 }
 
