@@ -7,6 +7,7 @@
     reason = "a test that fails says where"
 )]
 
+mod depth;
 mod sequences;
 mod subjects;
 

@@ -1,7 +1,7 @@
 //! What is compared: the admin of the simulation, and flyteadmin on each database.
 
 use flyte_admin::{
-    Dependencies,
+    Admin, Dependencies,
     config::{AdminConfig, DomainConfig, DomainsConfig},
     targets::ExecutionTargets,
 };
@@ -100,11 +100,14 @@ pub(crate) fn message<M: Message + Name + Default>(value: &Value) -> M {
     json::from_value(Unknown::Refuse, value).unwrap()
 }
 
-/// A flyteadmin with a launch plan `wf` of one task `t`.
-async fn admin(database: &DatabaseConfig) -> AdminServiceClient<Routes> {
-    let cluster = Cluster::new(NoStore, ClusterOptions::default())
-        .await
-        .unwrap();
+/// A flyteadmin with one project, and its cluster.
+pub(crate) async fn bare_admin(database: &DatabaseConfig) -> (Admin, Cluster) {
+    let options = ClusterOptions {
+        // As `flyte start` sets it.
+        json_depth: 4_096,
+        ..ClusterOptions::default()
+    };
+    let cluster = Cluster::new(NoStore, options).await.unwrap();
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
     definitions
         .create(
@@ -133,6 +136,12 @@ async fn admin(database: &DatabaseConfig) -> AdminServiceClient<Routes> {
         .await
         .unwrap();
     admin.sync_cluster_resources().await.unwrap();
+    (admin, cluster)
+}
+
+/// A flyteadmin with a launch plan `wf` of one task `t`.
+async fn admin(database: &DatabaseConfig) -> AdminServiceClient<Routes> {
+    let (admin, _cluster) = Box::pin(bare_admin(database)).await;
     let mut client = AdminServiceClient::new(admin.grpc());
     let interface = json!({"inputs": {}, "outputs": {}});
     let task: TaskCreateRequest = message(&json!({
