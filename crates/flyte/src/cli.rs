@@ -49,7 +49,7 @@ fn run(matches: &ArgMatches) -> ExitCode {
         Some(("start", inner)) if config_files(inner).is_empty() => {
             cli::run(embedded::start(options(inner)))
         }
-        Some(("start", inner)) => cli::run(standalone::start(inner.clone())),
+        Some(("start", inner)) => cli::run(standalone::start(config_files(inner), inner.clone())),
         Some(("platform", inner)) => cli::run(embedded::platform(options(inner))),
         Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
         Some(("config", inner)) => standalone::sections().run_config(inner),

@@ -92,12 +92,12 @@ pub(crate) fn sections() -> Sections {
 }
 
 /// Starts what the configuration describes, until asked to stop.
-pub(crate) async fn start(matches: ArgMatches) -> anyhow::Result<()> {
+pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<()> {
     let sections = sections();
     let mut loaded = sections.load(&matches)?;
     anyhow::ensure!(
         !loaded.files.is_empty(),
-        "--config names no file; name one that is there, or leave --config out to start Flyte embedded"
+        "--config {files:?} names no file; name one that is there, or leave --config out to start Flyte embedded"
     );
     let flyte: FlyteConfig = loaded.section("flyte");
     let engine_config = EngineConfig::read(&mut loaded);

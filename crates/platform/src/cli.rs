@@ -5,13 +5,15 @@
 
 mod program;
 mod sections;
+mod signals;
 
 use std::{error::Error, io::Write as _, process::ExitCode};
 
-use crate::{Chain, Tasks};
+use crate::Chain;
 
 pub use program::{Program, complete, completion, parse};
 pub use sections::Sections;
+pub use signals::stop_on_signals;
 
 /// Writes to standard output. A reader that has gone away is no error of ours.
 pub fn print(text: &str) {
@@ -59,35 +61,4 @@ where
             ExitCode::FAILURE
         }
     }
-}
-
-/// Completes when the process is asked to end: SIGINT or SIGTERM.
-///
-/// # Errors
-/// When signals cannot be listened for.
-pub async fn asked_to_stop() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
-}
-
-/// Stops `tasks` when the process is asked to end.
-pub fn stop_on_signals(tasks: &mut Tasks) {
-    let stop = tasks.stop_token();
-    tasks.spawn("signals", async move {
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            heard = asked_to_stop() => {
-                stop.cancel();
-                heard
-            }
-        }
-    });
 }

@@ -80,6 +80,7 @@ pub struct ConfigError(pub Vec<Problem>);
 pub struct Config {
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
+    documents: Vec<(PathBuf, Value)>,
     tree: Value,
     environment: BTreeMap<String, String>,
     flags: BTreeMap<String, String>,
@@ -119,6 +120,7 @@ impl Config {
         }
         Ok(Self {
             files,
+            documents,
             tree,
             environment: sources.environment,
             flags: sources.flags,
@@ -155,6 +157,8 @@ impl Config {
             }
         }
         let (warnings, problems) = decoder.finish();
+        let warnings: Vec<_> = warnings.into_iter().map(|it| self.placed(it)).collect();
+        let problems: Vec<_> = problems.into_iter().map(|it| self.placed(it)).collect();
         self.warnings.extend(warnings);
         self.problems.extend(problems);
         match serde_json::from_value(value) {
@@ -184,10 +188,10 @@ impl Config {
     pub fn finish(mut self) -> Result<Vec<Problem>, ConfigError> {
         let misspelt = self.unread().filter_map(|name| {
             let meant = shape::similar(name, self.known.iter().map(String::as_str))?;
-            Some(Problem {
+            Some(self.placed(Problem {
                 key: name.clone(),
                 message: format!("no section of this program; is {meant:?} meant?"),
-            })
+            }))
         });
         let misspelt: Vec<_> = misspelt.collect();
         self.warnings.extend(misspelt);
@@ -215,6 +219,33 @@ impl Config {
         } else {
             Err(ConfigError(self.problems))
         }
+    }
+
+    /// The problem with the place where its key got its value: flag, variable or file.
+    fn placed(&self, mut problem: Problem) -> Problem {
+        let key = &problem.key;
+        let variable = || {
+            shape::environment_names(key).into_iter().find(|name| {
+                self.environment
+                    .get(name)
+                    .is_some_and(|text| !text.is_empty())
+            })
+        };
+        let file = || {
+            let holds = |(_, document): &&(PathBuf, Value)| merge::holds(document, key);
+            self.documents.iter().rev().find(holds)
+        };
+        let place = if self.flags.contains_key(key) {
+            Some(format!("--{key}"))
+        } else if let Some(name) = variable() {
+            Some(format!("variable {name}"))
+        } else {
+            file().map(|(file, _)| file.display().to_string())
+        };
+        if let Some(place) = place {
+            problem.message = format!("{} ({place})", problem.message);
+        }
+        problem
     }
 
     /// Top-level keys that no section of this process reads.

@@ -45,6 +45,24 @@ pub(super) fn to_json(value: serde_norway::Value) -> Result<Value, String> {
     })
 }
 
+/// Whether a document says something at a dotted path; case does not count.
+pub(super) fn holds(document: &Value, path: &str) -> bool {
+    let mut at = document;
+    for part in path.split('.') {
+        let Value::Object(object) = at else {
+            return false;
+        };
+        let Some((_, inner)) = object
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(part))
+        else {
+            return false;
+        };
+        at = inner;
+    }
+    true
+}
+
 /// Merges documents in order. Dot-less keys are lower-cased; keys with a dot keep their case.
 pub(super) fn merge(documents: &[(PathBuf, Value)]) -> (Value, Vec<Problem>) {
     let mut tree = Map::new();

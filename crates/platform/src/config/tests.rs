@@ -198,8 +198,40 @@ fn a_misspelt_key_or_section_names_the_one_that_is_meant() {
         assert_eq!(warnings.len(), 1, "{yaml}: {warnings:?}");
         assert_eq!(warnings[0].key, key);
         assert!(
-            warnings[0].message.ends_with(message),
+            warnings[0].message.contains(message),
             "{yaml}: {warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn a_problem_names_where_the_value_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml").display().to_string();
+    let yaml = "component: {limit: many, ratio: 1, enabled: perhaps}";
+    for (environment, flags, key, place) in [
+        (&[][..], &[][..], "component.limit", file.as_str()),
+        (
+            &[("COMPONENT.LIMIT", "few")],
+            &[],
+            "component.limit",
+            "variable COMPONENT.LIMIT",
+        ),
+        (
+            &[],
+            &[("component.limit", "few")],
+            "component.limit",
+            "--component.limit",
+        ),
+    ] {
+        let mut config = load(folder.path(), &[("a.yaml", yaml)], environment, flags);
+        drop(config.section::<Component>("component"));
+        let problems = config.finish().unwrap_err().0;
+        let last = problems.iter().rfind(|problem| problem.key == key).unwrap();
+        assert!(
+            last.message.ends_with(&format!("({place})")),
+            "{}",
+            last.message
         );
     }
 }
