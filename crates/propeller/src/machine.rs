@@ -14,8 +14,10 @@
 //! The cost of a wake-up is that of the nodes it marks, not of the graph.
 
 mod closing;
+mod commit;
 mod ends;
 mod graph;
+mod marks;
 mod persist;
 mod run;
 mod workflow;
@@ -209,8 +211,16 @@ struct Instance {
     arm_of: Option<NodeIndex>,
     /// The graph of its sub-workflow, once started.
     inner: Option<GraphIndex>,
+    /// It counts as a task that runs, from the preparation of its inputs to its end (max parallelism).
+    holds_slot: bool,
     /// A job is under way.
     busy: bool,
+    /// Something happened meanwhile.
+    marked_while_busy: bool,
+    /// How many of its upstream nodes, in order, are known to be done with.
+    upstream_done: usize,
+    /// One of them was skipped or failed.
+    upstream_skips: bool,
     /// What is applied once its events are acknowledged.
     pending: Option<Box<Change>>,
     inputs: Option<Arc<LiteralMap>>,
@@ -238,6 +248,8 @@ struct Graph {
     failure_node: Option<NodeIndex>,
     /// Nodes that have not ended, arms of branches and the failure node apart.
     remaining: usize,
+    /// Nodes here and inside that are to end and have not.
+    aborting: usize,
     /// The error of the node that failed last.
     failure: Option<ExecutionError>,
     state: GraphState,
@@ -290,20 +302,23 @@ pub struct Machine {
     nodes: Vec<Instance>,
     /// Nodes by the name of their pod.
     pods: HashMap<String, NodeIndex>,
+    /// Marked nodes; none of them is busy.
     dirty: BTreeSet<NodeIndex>,
     observations: HashMap<NodeIndex, Observation>,
     timers: BTreeSet<(Timestamp, NodeIndex)>,
     /// Ready nodes that wait for others to end (max parallelism).
     waiting: BTreeSet<NodeIndex>,
-    active: usize,
+    /// How many tasks hold one.
+    slots: usize,
+    /// Jobs that are not handed out yet.
     jobs: VecDeque<Job>,
     under_way: usize,
+    steps: u64,
     persist: persist::Persist,
     deletions: Vec<String>,
     retry_begin_at: Option<Timestamp>,
     /// All that admin and the cluster know of this workflow is from this process.
     is_first: bool,
-    preparing_tasks: usize,
     /// How the top-level graph ended.
     finishing: Option<Result<(), ExecutionError>>,
 }
@@ -395,14 +410,14 @@ impl Machine {
             observations: HashMap::new(),
             timers: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            active: 0,
+            slots: 0,
             jobs: VecDeque::new(),
             under_way: 0,
+            steps: 0,
             persist,
             deletions: Vec::new(),
             retry_begin_at: None,
             is_first: false,
-            preparing_tasks: 0,
             finishing: None,
         };
         machine.add_graph(None, Arc::new(spec), node_status)?;
@@ -453,41 +468,6 @@ impl Machine {
         })
     }
 
-    /// When something is to be looked at again.
-    pub fn next_timer(&self) -> Option<Timestamp> {
-        let node = self.timers.first().map(|(time, _)| *time);
-        [node, self.retry_begin_at].into_iter().flatten().min()
-    }
-
-    /// Marks the nodes whose time has come.
-    pub fn wake_timers(&mut self, now: Timestamp) {
-        while let Some((time, index)) = self.timers.first().copied() {
-            if time > now {
-                break;
-            }
-            self.timers.remove(&(time, index));
-            if let Some(node) = self.nodes.get_mut(index) {
-                node.timer = None;
-            }
-            self.dirty.insert(index);
-        }
-        if self.retry_begin_at.is_some_and(|time| time <= now) {
-            self.retry_begin_at = None;
-        }
-    }
-
-    /// Marks the node whose pod this is; false when the pod belongs to none under way.
-    pub fn wake_pod(&mut self, pod: &str) -> bool {
-        let Some(index) = self.pods.get(pod).copied() else {
-            return false;
-        };
-        if let Some(node) = self.nodes.get_mut(index) {
-            node.pod_expected = false;
-        }
-        self.dirty.insert(index);
-        true
-    }
-
     /// The resource is being deleted: ends the workflow as aborted.
     pub fn abort(&mut self, reason: &str) {
         if self.abort_reason.is_none() && !self.is_closing() {
@@ -498,17 +478,6 @@ impl Machine {
     /// Pods to delete once what was decided is written.
     pub fn take_deletions(&mut self) -> Vec<String> {
         std::mem::take(&mut self.deletions)
-    }
-
-    /// Whether nothing is under way and nothing is marked.
-    pub fn is_quiescent(&self) -> bool {
-        self.under_way == 0 && self.jobs.is_empty() && !self.can_step()
-    }
-
-    /// Whether anything can be stepped without an outcome.
-    fn can_step(&self) -> bool {
-        let steppable = |index: &NodeIndex| self.nodes.get(*index).is_some_and(|node| !node.busy);
-        self.dirty.iter().any(steppable) || self.workflow_can_step()
     }
 }
 

@@ -109,8 +109,12 @@ impl Machine {
                 && !node.status.phase.is_terminal()
             {
                 node.abort = AbortState::Wanted;
-                self.dirty.insert(node_index);
+                self.count_aborting(node_index, usize::saturating_add);
+                self.mark(node_index);
             }
+            let Some(node) = self.nodes.get(node_index) else {
+                continue;
+            };
             if let Some(inner) = node.inner.filter(|_| !node.status.phase.is_terminal()) {
                 if let Some(graph) = self.graphs.get_mut(inner) {
                     graph.state = GraphState::Ended;
@@ -122,10 +126,30 @@ impl Machine {
 
     /// Nothing of this node is left to end.
     pub(super) fn abort_done(&mut self, index: NodeIndex) {
-        if let Some(node) = self.nodes.get_mut(index) {
-            node.abort = AbortState::Done;
-        }
+        self.end_abort(index);
         self.check_aborted(index);
+    }
+
+    pub(super) fn end_abort(&mut self, index: NodeIndex) {
+        self.release_slot(index);
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        if std::mem::replace(&mut node.abort, AbortState::Done) == AbortState::Wanted {
+            self.count_aborting(index, usize::saturating_sub);
+        }
+    }
+
+    /// Counts a node that is to end, or has, in its graph and in those around it.
+    fn count_aborting(&mut self, index: NodeIndex, change: fn(usize, usize) -> usize) {
+        let mut at = self.nodes.get(index).map(|node| node.graph);
+        while let Some(graph) = at.and_then(|graph| self.graphs.get_mut(graph)) {
+            graph.aborting = change(graph.aborting, 1);
+            at = graph
+                .owner
+                .and_then(|owner| self.nodes.get(owner))
+                .map(|owner| owner.graph);
+        }
     }
 
     /// A node was aborted: is it the last one?
@@ -171,7 +195,7 @@ impl Machine {
                         .map(failure_of);
                     self.failure_node_ended(index, failure);
                 } else {
-                    self.dirty.insert(failure_node);
+                    self.mark(failure_node);
                 }
             }
             _ => self.graph_ended(index, Err(error)),
@@ -179,18 +203,7 @@ impl Machine {
     }
 
     pub(super) fn aborting_nodes(&self, index: GraphIndex) -> usize {
-        let Some(graph) = self.graphs.get(index) else {
-            return 0;
-        };
-        graph
-            .ids
-            .values()
-            .filter_map(|index| self.nodes.get(*index))
-            .map(|node| {
-                let own = usize::from(node.abort == AbortState::Wanted);
-                own + node.inner.map_or(0, |inner| self.aborting_nodes(inner))
-            })
-            .sum()
+        self.graphs.get(index).map_or(0, |graph| graph.aborting)
     }
 
     /// The failure node has ended; its own failure hides the first one (spec 04 §4.3).
@@ -216,7 +229,7 @@ impl Machine {
         match graph.owner {
             Some(owner) => {
                 self.observations.insert(owner, Observation::Inner(result));
-                self.dirty.insert(owner);
+                self.mark(owner);
             }
             None => self.finish(result),
         }

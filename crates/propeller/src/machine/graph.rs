@@ -56,7 +56,11 @@ impl Machine {
                 downstream: Vec::new(),
                 arm_of: None,
                 inner: None,
+                holds_slot: false,
                 busy: false,
+                marked_while_busy: false,
+                upstream_done: 0,
+                upstream_skips: false,
                 pending: None,
                 inputs: None,
                 pod_expected: false,
@@ -74,6 +78,7 @@ impl Machine {
             ids,
             failure_node,
             remaining: 0,
+            aborting: 0,
             failure: None,
             state: GraphState::Running,
             spec: spec.clone(),
@@ -256,12 +261,13 @@ impl Machine {
         let failure_node = known.failure_node;
         let mut remaining = 0;
         let mut failure = None;
+        let mut active = Vec::new();
         for index in known.ids.values().copied() {
             let Some(node) = self.nodes.get(index) else {
                 continue;
             };
-            if node.spec.kind == NodeKind::Task && is_active(node) {
-                self.active += 1;
+            if is_active(node) {
+                active.push(index);
             }
             if node.arm_of.is_some() || Some(index) == failure_node {
                 continue;
@@ -277,10 +283,14 @@ impl Machine {
             graph.remaining = remaining;
             graph.failure = failure;
         }
+        for index in active {
+            self.take_slot(index);
+        }
     }
 
-    /// Whether a node may start (spec 04 §5.3).
-    pub(super) fn readiness(&self, index: NodeIndex) -> Readiness {
+    /// Whether a node may start (spec 04 §5.3). An upstream node that is done with stays so, and is not looked at
+    /// again.
+    pub(super) fn readiness(&mut self, index: NodeIndex) -> Readiness {
         let Some(node) = self.nodes.get(index) else {
             return Readiness::NotReady;
         };
@@ -297,30 +307,46 @@ impl Machine {
         if node.arm_of.is_some() && node.status.parent_node.is_empty() {
             return Readiness::NotReady;
         }
-        let mut skip = false;
-        for upstream in node
-            .upstream
-            .iter()
-            .filter_map(|index| self.nodes.get(*index))
-        {
-            if let Some(branch) = &upstream.status.branch_status {
-                if branch.phase != BranchPhase::Success {
-                    return Readiness::NotReady;
-                }
-                if upstream.spec.id == node.status.parent_node {
-                    continue;
-                }
+        let (mut done, mut skips) = (node.upstream_done, node.upstream_skips);
+        let waits = loop {
+            let Some(upstream) = node.upstream.get(done) else {
+                break false;
+            };
+            match self.upstream(node, *upstream) {
+                Readiness::NotReady => break true,
+                Readiness::Skip => skips = true,
+                Readiness::Ready => {}
             }
-            match upstream.status.phase {
-                NodePhase::Succeeded | NodePhase::Recovered => {}
-                NodePhase::Skipped | NodePhase::Failed | NodePhase::TimedOut => skip = true,
-                _ => return Readiness::NotReady,
+            done += 1;
+        };
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.upstream_done = done;
+            node.upstream_skips = skips;
+        }
+        match (waits, skips) {
+            (true, _) => Readiness::NotReady,
+            (false, true) => Readiness::Skip,
+            (false, false) => Readiness::Ready,
+        }
+    }
+
+    /// What one upstream node says about a node.
+    fn upstream(&self, node: &Instance, upstream: NodeIndex) -> Readiness {
+        let Some(upstream) = self.nodes.get(upstream) else {
+            return Readiness::Ready;
+        };
+        if let Some(branch) = &upstream.status.branch_status {
+            if branch.phase != BranchPhase::Success {
+                return Readiness::NotReady;
+            }
+            if upstream.spec.id == node.status.parent_node {
+                return Readiness::Ready;
             }
         }
-        if skip {
-            Readiness::Skip
-        } else {
-            Readiness::Ready
+        match upstream.status.phase {
+            NodePhase::Succeeded | NodePhase::Recovered => Readiness::Ready,
+            NodePhase::Skipped | NodePhase::Failed | NodePhase::TimedOut => Readiness::Skip,
+            _ => Readiness::NotReady,
         }
     }
 
@@ -337,10 +363,9 @@ impl Machine {
             let Some(node) = self.nodes.get(index) else {
                 continue;
             };
-            if !node.status.phase.is_terminal()
-                && (is_active(node) || self.readiness(index) != Readiness::NotReady)
-            {
-                self.dirty.insert(index);
+            let (ended, active) = (node.status.phase.is_terminal(), is_active(node));
+            if !ended && (active || self.readiness(index) != Readiness::NotReady) {
+                self.mark(index);
             }
         }
     }

@@ -204,3 +204,43 @@ fn reason(status: &Status) -> Option<event_failure_reason::Reason> {
             .flatten()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_waited_for_and_what_cannot_is_refused() {
+        let node = Event::Node(Box::default());
+        for (case, result, expected) in [
+            ("taken", Ok(()), "accepted"),
+            ("taken before", Err(Status::already_exists("")), "accepted"),
+            (
+                "throttled",
+                Err(Status::resource_exhausted("rate")),
+                "later",
+            ),
+            ("down", Err(Status::unavailable("")), "later"),
+            ("slow", Err(Status::deadline_exceeded("")), "later"),
+            ("broken", Err(Status::internal("")), "later"),
+            ("who", Err(Status::unauthenticated("")), "later"),
+            ("no execution", Err(Status::not_found("")), "refused"),
+            ("malformed", Err(Status::invalid_argument("")), "refused"),
+            (
+                "too large",
+                Err(Status::resource_exhausted(
+                    "grpc: received message larger than max (5 vs. 4)",
+                )),
+                "too large",
+            ),
+        ] {
+            let found = match answer(&node, result) {
+                Answer::Accepted(_) => "accepted",
+                Answer::TooLarge(_) => "too large",
+                Answer::Refused(_) => "refused",
+                Answer::Later(_) => "later",
+            };
+            assert_eq!(found, expected, "{case}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Which nodes are to be looked at, and when.
+//!
+//! A mark costs the same however many nodes there are: a node that is busy keeps its mark to itself until its work is
+//! done, and of the tasks that wait for others to end as many are marked as may run.
+
+use flyte_crd::NodeKind;
+use jiff::Timestamp;
+
+use super::{Machine, NodeIndex};
+
+impl Machine {
+    /// Marks a node.
+    pub(super) fn mark(&mut self, index: NodeIndex) {
+        match self.nodes.get_mut(index) {
+            Some(node) if node.busy => node.marked_while_busy = true,
+            Some(_) => {
+                self.dirty.insert(index);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn mark_all(&mut self, indices: Vec<NodeIndex>) {
+        for index in indices {
+            self.mark(index);
+        }
+    }
+
+    /// A job of the node is under way: nothing else is done with it until that is over.
+    pub(super) fn set_busy(&mut self, index: NodeIndex) {
+        let marked = self.dirty.remove(&index);
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.busy = true;
+            node.marked_while_busy |= marked;
+        }
+    }
+
+    pub(super) fn set_free(&mut self, index: NodeIndex) {
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        node.busy = false;
+        if std::mem::take(&mut node.marked_while_busy) {
+            self.dirty.insert(index);
+        }
+    }
+
+    /// The next marked node, no longer marked.
+    pub(super) fn next_marked(&mut self) -> Option<NodeIndex> {
+        if self.dirty.is_empty() {
+            for index in self.able_to_go_on() {
+                self.waiting.remove(&index);
+                self.dirty.insert(index);
+            }
+        }
+        self.dirty.pop_first()
+    }
+
+    /// Waiting tasks for which there is room.
+    fn able_to_go_on(&self) -> Vec<NodeIndex> {
+        self.waiting.iter().copied().take(self.room()).collect()
+    }
+
+    /// Whether one more task may run (max parallelism).
+    pub(super) fn has_room(&self, index: NodeIndex) -> bool {
+        let counts = self
+            .nodes
+            .get(index)
+            .is_some_and(|node| node.spec.kind == NodeKind::Task);
+        !counts || self.room() > 0
+    }
+
+    /// How many more tasks may run.
+    fn room(&self) -> usize {
+        match usize::try_from(self.run.execution_config.max_parallelism) {
+            Ok(limit) if limit > 0 => limit.saturating_sub(self.slots),
+            _ => usize::MAX,
+        }
+    }
+
+    /// A task begins, or was under way when the resource was read.
+    pub(super) fn take_slot(&mut self, index: NodeIndex) {
+        if let Some(node) = self.nodes.get_mut(index)
+            && node.spec.kind == NodeKind::Task
+            && !std::mem::replace(&mut node.holds_slot, true)
+        {
+            self.slots += 1;
+        }
+    }
+
+    pub(super) fn release_slot(&mut self, index: NodeIndex) {
+        if let Some(node) = self.nodes.get_mut(index)
+            && std::mem::take(&mut node.holds_slot)
+        {
+            self.slots -= 1;
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, index: NodeIndex, until: Option<Timestamp>) {
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        if let Some(old) = node.timer.take() {
+            self.timers.remove(&(old, index));
+        }
+        if let Some(time) = until {
+            node.timer = Some(time);
+            self.timers.insert((time, index));
+        }
+    }
+
+    /// When something is to be looked at again.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let node = self.timers.first().map(|(time, _)| *time);
+        [node, self.retry_begin_at].into_iter().flatten().min()
+    }
+
+    /// Marks the nodes whose time has come.
+    pub fn wake_timers(&mut self, now: Timestamp) {
+        while let Some((time, index)) = self.timers.first().copied() {
+            if time > now {
+                break;
+            }
+            self.timers.remove(&(time, index));
+            if let Some(node) = self.nodes.get_mut(index) {
+                node.timer = None;
+            }
+            self.mark(index);
+        }
+        if self.retry_begin_at.is_some_and(|time| time <= now) {
+            self.retry_begin_at = None;
+        }
+    }
+
+    /// Marks the node whose pod this is; false when the pod belongs to none under way.
+    pub fn wake_pod(&mut self, pod: &str) -> bool {
+        let Some(index) = self.pods.get(pod).copied() else {
+            return false;
+        };
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.pod_expected = false;
+        }
+        self.mark(index);
+        true
+    }
+
+    /// Whether nothing is under way and nothing is marked.
+    pub fn is_quiescent(&self) -> bool {
+        self.under_way == 0
+            && self.jobs.is_empty()
+            && self.dirty.is_empty()
+            && self.able_to_go_on().is_empty()
+            && !self.workflow_can_step()
+    }
+
+    /// How many steps were taken, of nodes and of the workflow.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+}
