@@ -28,7 +28,10 @@ use flyte_platform::{
     server::{self, CallMetrics},
 };
 use flyte_plugins::config::PluginsConfig;
-use flyte_propeller::{Dependencies, config::PropellerConfig};
+use flyte_propeller::{
+    Dependencies,
+    config::{EventConfig, PropellerConfig},
+};
 use futures::StreamExt as _;
 use k8s_openapi::{
     api::core::v1::{Namespace, Pod},
@@ -61,6 +64,8 @@ pub struct Simulation {
     delete_after: Option<u64>,
     object_bytes: Option<usize>,
     max_resource_bytes: usize,
+    event_config: EventConfig,
+    most_event_bytes: usize,
 }
 
 /// What a run left behind.
@@ -131,6 +136,8 @@ impl Simulation {
             delete_after: None,
             object_bytes: None,
             max_resource_bytes: PropellerConfig::default().max_resource_bytes,
+            event_config: EventConfig::default(),
+            most_event_bytes: usize::MAX,
         }
     }
 
@@ -160,6 +167,14 @@ impl Simulation {
     #[must_use]
     pub fn spilling_beyond(mut self, bytes: usize) -> Self {
         self.max_resource_bytes = encoded_bytes(&self.workflow) + bytes;
+        self
+    }
+
+    /// Events carry data as this says, and admin takes none that are larger than `most_bytes`.
+    #[must_use]
+    pub fn with_events(mut self, config: EventConfig, most_bytes: usize) -> Self {
+        self.event_config = config;
+        self.most_event_bytes = most_bytes;
         self
     }
 
@@ -213,7 +228,7 @@ impl Simulation {
         let (admin, records) = admin::start(id);
         let objects = Arc::new(InMemory::new());
         let most_effects = most_effects(&self.workflow, &self.plan);
-        let faults = faults::Faults::new(self.plan);
+        let faults = faults::Faults::new(self.plan, self.most_event_bytes);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let calls = Arc::new(CallMetrics::register(&Scope::new("")).expect("a fresh registry"));
@@ -263,6 +278,7 @@ impl Simulation {
                 PropellerConfig {
                     rawoutput_prefix: "mem://bucket/raw".into(),
                     max_resource_bytes: self.max_resource_bytes,
+                    event_config: self.event_config,
                     ..PropellerConfig::default()
                 },
                 PluginsConfig::default(),

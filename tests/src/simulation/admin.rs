@@ -75,6 +75,27 @@ impl Records {
             .collect()
     }
 
+    /// Nodes and attempts whose outputs came with an event instead of a reference to them.
+    #[expect(deprecated, reason = "inline events are what is looked for")]
+    pub fn with_data(&self) -> Vec<String> {
+        let nodes = self.nodes.iter().filter(|(_, node)| {
+            matches!(
+                node.closure.get().output_result,
+                Some(admin::node_execution_closure::OutputResult::OutputData(_))
+            )
+        });
+        let tasks = self.tasks.iter().filter(|(_, task)| {
+            matches!(
+                task.closure.get().output_result,
+                Some(admin::task_execution_closure::OutputResult::OutputData(_))
+            )
+        });
+        nodes
+            .map(|(id, _)| id.clone())
+            .chain(tasks.map(|((node, attempt, _), _)| format!("{node}/{attempt}")))
+            .collect()
+    }
+
     /// Nodes and attempts that have not ended.
     pub fn open(&self) -> Vec<String> {
         let nodes = self

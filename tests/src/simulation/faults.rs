@@ -78,6 +78,8 @@ pub(super) struct Faults(Arc<Inner>);
 
 struct Inner {
     plan: Plan,
+    /// Admin takes no larger message.
+    most_bytes: usize,
     effects: watch::Sender<u64>,
     crash: Notify,
     pods: Mutex<BTreeMap<String, u32>>,
@@ -96,9 +98,10 @@ enum Verdict {
 }
 
 impl Faults {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: Plan, most_bytes: usize) -> Self {
         Self(Arc::new(Inner {
             plan,
+            most_bytes,
             effects: watch::Sender::new(0),
             crash: Notify::new(),
             pods: Mutex::default(),
@@ -272,11 +275,28 @@ pub(super) async fn over_http(
     next: Next,
 ) -> Response {
     faults.0.calls.fetch_add(1, Ordering::Relaxed);
+    let what = request.uri().path().to_owned();
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
+        return refuse(tonic::Status::cancelled("the caller is gone"));
+    };
+    let (bytes, most) = (body.len(), faults.0.most_bytes);
+    let request = Request::from_parts(parts, Body::from(body));
+    let perform = async {
+        if bytes > most {
+            // As every server of Flyte says it.
+            let message = format!("grpc: received message larger than max ({bytes} vs. {most})");
+            return refuse(tonic::Status::resource_exhausted(message));
+        }
+        next.run(request).await
+    };
     faults
-        .effect(request.uri().path().to_owned(), next.run(request), || {
-            tonic::Status::unavailable("a fault of the simulation")
-                .into_http::<Body>()
-                .into_response()
+        .effect(what, perform, || {
+            refuse(tonic::Status::unavailable("a fault of the simulation"))
         })
         .await
+}
+
+fn refuse(status: tonic::Status) -> Response {
+    status.into_http::<Body>().into_response()
 }

@@ -2,6 +2,7 @@
 
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_idl::core::workflow_metadata::OnFailurePolicy;
+use flyte_propeller::config::{EventConfig, RawOutputPolicy};
 use flyte_tests::simulation::{Fault, Plan, Run, Simulation, graphs};
 
 fn check(run: &Run, what: &str) {
@@ -18,8 +19,7 @@ fn check(run: &Run, what: &str) {
 /// Every fault at every effect of a graph, with node statuses in the resource, and in a blob as soon as there are any.
 fn survives_every_single_fault(make: fn() -> FlyteWorkflow, phase: WorkflowPhase) {
     let expected = Simulation::new(make()).run();
-    let lost_answers = [Fault::Repeat, Fault::CrashAfter];
-    for (spilling, faults) in [(false, &Fault::ALL[..]), (true, &lost_answers[..])] {
+    for (spilling, faults) in [(false, &Fault::ALL[..]), (true, &[Fault::CrashAfter][..])] {
         let simulate = || {
             if spilling {
                 Simulation::new(make()).spilling_beyond(0)
@@ -230,6 +230,56 @@ fn a_workflow_nested_a_thousand_levels_deep_is_run() {
         .expect("the workflow ends");
     check(&run, "nested");
     assert_eq!(run.phase, WorkflowPhase::Success, "{:?}", run.visible());
+}
+
+#[test]
+fn events_carry_data_where_they_are_told_to() {
+    let config = |raw_output_policy, fallback_to_output_reference| EventConfig {
+        raw_output_policy,
+        fallback_to_output_reference,
+    };
+    let (reference, inline) = (RawOutputPolicy::Reference, RawOutputPolicy::Inline);
+    let all = ["n0", "start-node", "n0/0"];
+    // The start node hands on the list, which fits into no event of 700 bytes.
+    let small = ["n0", "n0/0"];
+    for (case, config, most_bytes, with_data, ends) in [
+        (
+            "references",
+            config(reference, false),
+            usize::MAX,
+            &all[..0],
+            "SUCCEEDED",
+        ),
+        (
+            "data",
+            config(inline, false),
+            usize::MAX,
+            &all[..],
+            "SUCCEEDED",
+        ),
+        (
+            "data that fit",
+            config(inline, true),
+            700,
+            &small[..],
+            "SUCCEEDED",
+        ),
+        (
+            "data that must fit",
+            config(inline, false),
+            700,
+            &all[..0],
+            "FAILED",
+        ),
+    ] {
+        let run = Simulation::new(graphs::nested(150))
+            .with_events(config, most_bytes)
+            .run();
+        check(&run, case);
+        let visible = run.visible();
+        assert_eq!(visible.workflow.0, ends, "{case}: {visible:?}");
+        assert_eq!(run.records.with_data(), with_data, "{case}");
+    }
 }
 
 /// In real time on several threads: an actor that was woken before the pod cache knew why waited for ever.
