@@ -123,6 +123,21 @@ def backend(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def kubectl(backend):
+    """Runs stock kubectl; answers its output."""
+
+    def run(*arguments, text_in=None):
+        answer = subprocess.run(
+            [str(Path(sys.executable).parent / "kubectl"), "--kubeconfig", backend.kubeconfig, *arguments],
+            input=text_in, capture_output=True, text=True, timeout=60,
+        )
+        assert answer.returncode == 0, f"kubectl {arguments}: {answer.stdout}{answer.stderr}"
+        return answer.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def remote(backend):
     config = Config(
         platform=PlatformConfig(endpoint=backend.api, insecure=True),

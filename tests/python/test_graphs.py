@@ -75,6 +75,22 @@ def test_resources_of_a_node_override_those_of_its_task(backend, launch, finish)
     }
 
 
+def test_a_pod_starts_from_the_template_that_its_task_names(kubectl, launch, finish):
+    template = {
+        "apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "suite", "namespace": NAMESPACE},
+        "template": {
+            "metadata": {"labels": {"from": "template"}},
+            "spec": {"containers": [{"name": "default", "image": "x", "env": [{"name": "FROM_TEMPLATE", "value": "yes"}]}]},
+        },
+    }
+    kubectl("apply", "--filename", "-", text_in=json.dumps(template))
+    execution = finish(launch("templated"))
+    assert execution.outputs["o0"] == "yes"
+    assert f"{execution.id.name}-n0-0" in kubectl("get", "pods", "--namespace", NAMESPACE, "--selector", "from=template")
+    execution = finish(launch("template_missing"), FAILED)
+    assert "PodTemplate 'nowhere' does not exist" in execution.error.message
+
+
 def test_a_pod_larger_than_the_node_says_so(backend, remote, launch, finish):
     execution = launch("too_large")
 

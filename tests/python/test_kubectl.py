@@ -9,19 +9,6 @@ import pytest
 from conftest import NAMESPACE, eventually
 
 
-@pytest.fixture(scope="session")
-def kubectl(backend):
-    def run(*arguments, text_in=None):
-        answer = subprocess.run(
-            [str(Path(sys.executable).parent / "kubectl"), "--kubeconfig", backend.kubeconfig, *arguments],
-            input=text_in, capture_output=True, text=True, timeout=60,
-        )
-        assert answer.returncode == 0, f"kubectl {arguments}: {answer.stdout}{answer.stderr}"
-        return answer.stdout
-
-    return run
-
-
 POD = {
     "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "by-hand", "namespace": NAMESPACE, "labels": {"made": "by-hand"}},
     "spec": {

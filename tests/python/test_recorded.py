@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -43,17 +41,13 @@ def comparable(value, key=""):
 
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: recorded["execution"])
-def test_a_status_ends_as_in_go(backend, executions, finish, recorded):
+def test_a_status_ends_as_in_go(kubectl, executions, finish, recorded):
     failed = "error" in recorded["status"]
     phase = WorkflowExecutionPhase.FAILED if failed else WorkflowExecutionPhase.SUCCEEDED
     finish(executions[recorded["execution"]], phase, sync_nodes=False)
-    kubectl = [str(Path(sys.executable).parent / "kubectl"), "--kubeconfig", backend.kubeconfig, "--namespace", NAMESPACE]
-    name = recorded["execution"]
+    name = f"flyteworkflow/{recorded['execution']}"
     # Admin hears of the end before the resource says so.
-    subprocess.run(
-        [*kubectl, "wait", "--for=jsonpath={.metadata.labels.termination-status}=terminated", "--timeout=30s",
-         f"flyteworkflow/{name}"],
-        check=True, stdout=subprocess.DEVNULL, timeout=60,
-    )
-    resource = json.loads(subprocess.check_output([*kubectl, "get", "flyteworkflow", name, "--output", "json"], timeout=60))
+    ended = "--for=jsonpath={.metadata.labels.termination-status}=terminated"
+    kubectl("wait", "--namespace", NAMESPACE, ended, "--timeout=30s", name)
+    resource = json.loads(kubectl("get", "--namespace", NAMESPACE, name, "--output", "json"))
     assert comparable(resource["status"]) == comparable(recorded["status"])

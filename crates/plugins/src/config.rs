@@ -278,4 +278,6 @@ pub struct PluginsConfig {
     pub echo: EchoConfig,
     /// What `default-env-vars-from-env` found in the process.
     pub environment: BTreeMap<String, String>,
+    /// Namespace that the engine itself runs in, where PodTemplates for all are (`POD_NAMESPACE`); empty is `flyte`.
+    pub own_namespace: String,
 }

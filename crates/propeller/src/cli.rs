@@ -56,6 +56,10 @@ impl EngineConfig {
                 logs: config.section("plugins.logs"),
                 echo: config.section("plugins.echo"),
                 environment,
+                own_namespace: config
+                    .variable("POD_NAMESPACE")
+                    .unwrap_or_default()
+                    .to_owned(),
             },
             admin: config.section("admin"),
             storage: config.section("storage"),

@@ -31,11 +31,14 @@ use flyte_platform::{
 };
 use flyte_plugins::{PluginsError, Registry, config::PluginsConfig};
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Pod, PodTemplate},
+};
 use kube::{
-    Api, ResourceExt as _,
+    Api, Resource, ResourceExt as _,
     core::PartialObjectMeta,
-    runtime::{WatchStreamExt as _, watcher},
+    runtime::{WatchStreamExt as _, reflector::store::Writer, watcher},
 };
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use tokio::{
@@ -48,7 +51,7 @@ use tonic::transport::Channel;
 use crate::{
     config::PropellerConfig,
     node::Settings,
-    world::{Jitter, World},
+    world::{Jitter, PodTemplates, World},
 };
 
 use self::{inbox::Inbox, pods::PodCache};
@@ -128,6 +131,7 @@ pub struct Engine {
     settings: Arc<Settings>,
     pods: Arc<PodCache>,
     metrics: Arc<EngineMetrics>,
+    templates: Writer<PodTemplate>,
     ready: watch::Sender<bool>,
 }
 
@@ -160,6 +164,7 @@ pub fn wire(
         .sub("propeller")
         .sub(&propeller.limit_namespace);
     let metrics = Arc::new(EngineMetrics::register(&scope)?);
+    let (templates, templates_writer) = PodTemplates::new(&plugins.own_namespace);
     let settings = Arc::new(Settings {
         propeller,
         plugins,
@@ -169,6 +174,7 @@ pub fn wire(
     let world = World {
         kube: dependencies.kube,
         blobs: dependencies.blobs,
+        templates,
         admin: AdminServiceClient::new(dependencies.admin)
             .max_decoding_message_size(64 * 1024 * 1024)
             .max_encoding_message_size(64 * 1024 * 1024),
@@ -183,6 +189,7 @@ pub fn wire(
         settings,
         pods: Arc::default(),
         metrics,
+        templates: templates_writer,
         ready: watch::Sender::new(false),
     })
 }
@@ -216,16 +223,10 @@ impl Engine {
         };
         let namespace = self.settings.propeller.limit_namespace.clone();
         let everywhere = matches!(namespace.as_str(), "all" | "all-namespaces" | "");
-        let workflows: Api<PartialObjectMeta<FlyteWorkflow>> = if everywhere {
-            Api::all(self.world.kube.clone())
-        } else {
-            Api::namespaced(self.world.kube.clone(), &namespace)
-        };
-        let pods: Api<Pod> = if everywhere {
-            Api::all(self.world.kube.clone())
-        } else {
-            Api::namespaced(self.world.kube.clone(), &namespace)
-        };
+        let limit = (!everywhere).then_some(namespace.as_str());
+        let workflows: Api<PartialObjectMeta<FlyteWorkflow>> = api(&self.world.kube, limit);
+        let pods: Api<Pod> = api(&self.world.kube, limit);
+        let templates: Api<PodTemplate> = api(&self.world.kube, limit);
         let selector = self.settings.propeller.selector();
         let mut workflow_events = watcher::watcher(
             workflows.clone(),
@@ -239,6 +240,11 @@ impl Engine {
         )
         .default_backoff()
         .boxed();
+        // Not part of readiness: few tasks name one, and those wait.
+        let mut template_events = watcher::watcher(templates, watcher::Config::default())
+            .default_backoff()
+            .reflect(self.templates)
+            .boxed();
         let mut collect = tokio::time::interval(
             self.settings
                 .propeller
@@ -264,6 +270,11 @@ impl Engine {
                     Ok(Some(event)) => synced.1 |= controller.workflow_event(event),
                     Ok(None) => return Err(EngineError::WatchEnded("workflows")),
                     Err(error) => tracing::warn!(%error, "the watch of workflows was interrupted"),
+                },
+                event = template_events.try_next() => match event {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Err(EngineError::WatchEnded("PodTemplates")),
+                    Err(error) => tracing::warn!(%error, "the watch of PodTemplates was interrupted"),
                 },
                 _ = collect.tick() => controller.collect_garbage(&workflows),
             }
@@ -295,6 +306,18 @@ impl Engine {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(EngineError::Definition(Box::new(error))),
         }
+    }
+}
+
+/// Objects of one namespace, or of all.
+fn api<K>(client: &kube::Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     }
 }
 

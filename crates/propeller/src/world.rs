@@ -8,6 +8,7 @@ mod pods;
 mod results;
 mod statuses;
 mod sweep;
+mod templates;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -39,6 +40,8 @@ use flyte_idl::service::admin_service_client::AdminServiceClient;
 
 pub(crate) use sweep::is_finished;
 
+pub use templates::PodTemplates;
+
 use crate::{
     config::EventConfig,
     machine::{JobTask, Outcome, OwnedNode},
@@ -62,6 +65,8 @@ pub struct World {
     pub kube: kube::Client,
     /// Blobs.
     pub blobs: BlobStore,
+    /// PodTemplates of the cluster.
+    pub templates: PodTemplates,
     /// Admin.
     pub admin: AdminServiceClient<Channel>,
     /// How calls of admin are tried again.
@@ -141,6 +146,8 @@ enum Trouble {
     Blob(#[from] BlobError),
     #[error("Kubernetes API")]
     Kubernetes(#[from] kube::Error),
+    #[error(transparent)]
+    Templates(#[from] templates::NotListed),
     #[error("admin: {0}")]
     Admin(String),
 }

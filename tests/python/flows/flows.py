@@ -250,3 +250,23 @@ step = ShellTask(
 @workflow
 def fan_out() -> typing.List[FlyteFile]:
     return [step(n=n) for n in range(50)]
+
+
+@task(requests=SMALL, pod_template_name="suite")
+def from_template() -> str:
+    return os.environ["FROM_TEMPLATE"]
+
+
+@workflow
+def templated() -> str:
+    return from_template()
+
+
+@task(requests=SMALL, pod_template_name="nowhere")
+def from_nowhere() -> int:
+    return 1
+
+
+@workflow
+def template_missing() -> int:
+    return from_nowhere()

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use flyte_crd::status::TaskPhase;
 use flyte_idl::core::execution_error::ErrorKind;
-use flyte_plugins::{PhaseInfo, Plugin, TaskInfo, pod};
-use k8s_openapi::api::core::v1::Pod;
+use flyte_plugins::{
+    PhaseInfo, Plugin, TaskContext, TaskInfo,
+    config::K8sConfig,
+    pod::{self, TemplateName},
+};
+use k8s_openapi::api::core::v1::{Pod, PodTemplate};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -38,11 +42,17 @@ impl World {
             .await?;
         }
         let plugins = &view.run.settings.plugins;
-        let supplies = pod::Supplies {
-            inputs: inputs.as_deref(),
-            template: None,
+        let built = match self.template(&context, &plugins.k8s).await {
+            Ok(template) => {
+                let supplies = pod::Supplies {
+                    inputs: inputs.as_deref(),
+                    template: template.as_ref().and_then(|found| found.template.as_ref()),
+                };
+                pod::build(&context, attempt.plugin, supplies, plugins)
+            }
+            Err(error) => Err(error),
         };
-        let built = match pod::build(&context, attempt.plugin, supplies, plugins) {
+        let built = match built {
             Ok(built) => built,
             Err(error) => {
                 return Ok(PhaseInfo::permanent(
@@ -64,6 +74,28 @@ impl World {
                 }
             })
             .await)
+    }
+
+    /// The PodTemplate that the task's pod starts from.
+    async fn template(
+        &self,
+        context: &TaskContext<'_>,
+        config: &K8sConfig,
+    ) -> Result<Option<Arc<PodTemplate>>, pod::BuildError> {
+        let Some(name) = pod::template_name(context, config) else {
+            return Ok(None);
+        };
+        let found = self
+            .until_it_works("find a PodTemplate", || async {
+                Ok(self.templates.find(context.namespace, name).await?)
+            })
+            .await;
+        match (found, name) {
+            (None, TemplateName::OfTask(name)) => Err(pod::BuildError::BadTask(format!(
+                "PodTemplate '{name}' does not exist"
+            ))),
+            (found, _) => Ok(found),
+        }
     }
 
     /// The pod of the attempt under way, from the API server itself.
