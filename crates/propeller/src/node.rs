@@ -6,16 +6,16 @@
 
 mod boundary;
 mod branch;
+mod endings;
 mod failure;
+mod places;
 pub(crate) mod subworkflow;
 pub mod task;
 mod unsupported;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flyte_core::{
-    identifiers::ExecutionId, layout, reference::InvalidReference, unique_id::Parent,
-};
+use flyte_core::{identifiers::ExecutionId, unique_id::Parent};
 use flyte_crd::{
     NodeKind, NodePhase, NodeSpec, NodeStatus, Proto, Time, WorkflowSpec,
     execution_config::ExecutionConfig,
@@ -34,7 +34,10 @@ use crate::{
     resolve::ResolveError,
 };
 
+use endings::{abort, ended, failed, succeeded};
+pub use endings::{fail, skip};
 pub use failure::{attempts_left, is_interruptible};
+pub use places::Places;
 
 /// Status messages are cut to this many bytes.
 const MAX_STATUS_MESSAGE: usize = 1024;
@@ -118,62 +121,6 @@ pub struct NodeView<'a> {
     pub inputs_known: Option<&'a Arc<LiteralMap>>,
     /// The pod of its attempt was created in this process and has not shown up in the watch yet.
     pub pod_expected: bool,
-}
-
-/// The folders of a node's attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places(layout::Node);
-
-impl Places {
-    /// Of a node of the workflow itself.
-    pub fn top_level(data_dir: &str, node: &str, attempt: u32) -> Result<Self, InvalidReference> {
-        layout::Node::top_level(data_dir, node, attempt).map(Self)
-    }
-
-    /// Of a node inside another, whose output folder is `parent_output`.
-    pub fn nested(parent_output: &str, node: &str, attempt: u32) -> Result<Self, InvalidReference> {
-        layout::Node::nested(parent_output, node, attempt).map(Self)
-    }
-
-    /// Where the attempt writes.
-    pub fn output(&self) -> &str {
-        &self.0.output
-    }
-
-    /// `inputs.pb`.
-    pub fn inputs(&self) -> String {
-        Self::file(self.0.inputs())
-    }
-
-    /// `outputs.pb`.
-    pub fn outputs(&self) -> String {
-        Self::file(self.0.outputs())
-    }
-
-    /// `error.pb`.
-    pub fn error(&self) -> String {
-        Self::file(self.0.error())
-    }
-
-    /// `deck.html`.
-    pub fn deck(&self) -> String {
-        Self::file(self.0.deck())
-    }
-
-    /// `futures.pb`.
-    pub fn futures(&self) -> String {
-        Self::file(self.0.futures())
-    }
-
-    /// `task.pb`.
-    pub fn task_template(&self) -> String {
-        Self::file(self.0.task_template())
-    }
-
-    /// A fixed name below a folder that is a reference is one too.
-    fn file(uri: Result<String, InvalidReference>) -> String {
-        uri.unwrap_or_default()
-    }
 }
 
 /// What was seen or done since the last step.
@@ -351,50 +298,6 @@ pub fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> St
     }
 }
 
-/// The event and status of a node that cannot go on, for a reason outside its own decisions.
-pub fn fail(view: &NodeView<'_>, error: ExecutionError, now: Timestamp) -> Change {
-    let (mut before, mut delete_pod) = (Vec::new(), None);
-    if view.spec.kind == NodeKind::Task {
-        (before, delete_pod) = task::abort(view, false, now);
-    }
-    let details = NodeDetails {
-        error: Some(error.clone()),
-        ..NodeDetails::default()
-    };
-    before.push(events::node(
-        &identity(view),
-        EventPhase::Failed,
-        now,
-        details,
-    ));
-    let mut status = ended(view.status, NodePhase::Failed, now);
-    status.error = Some(Proto(error));
-    Change {
-        events: before,
-        status,
-        derivable: false,
-        then: Then::Nothing,
-        delete_pod,
-    }
-}
-
-/// The event and status of a node that will not run.
-pub fn skip(view: &NodeView<'_>, now: Timestamp) -> Change {
-    let event = events::node(
-        &identity(view),
-        EventPhase::Skipped,
-        now,
-        NodeDetails::default(),
-    );
-    Change {
-        events: vec![event],
-        status: ended(view.status, NodePhase::Skipped, now),
-        derivable: false,
-        then: Then::Nothing,
-        delete_pod: None,
-    }
-}
-
 fn start(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
     match observation {
         _ if view.spec.kind == NodeKind::Start => boundary::step(view, now),
@@ -426,28 +329,6 @@ fn start(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step 
             also: (view.spec.kind == NodeKind::End).then(|| view.places.outputs()),
         }),
     }
-}
-
-fn abort(view: &NodeView<'_>, reason: &str, pod_exists: bool, now: Timestamp) -> Step {
-    let mut events = Vec::new();
-    let mut delete_pod = None;
-    if view.spec.kind == NodeKind::Task {
-        (events, delete_pod) = task::abort(view, pod_exists, now);
-    }
-    let identity = identity(view);
-    events.push(events::node_aborted(
-        identity.id(),
-        identity.target.clone(),
-        (identity.producer, reason),
-        now,
-    ));
-    Step::Change(Box::new(Change {
-        events,
-        status: view.status.clone(),
-        derivable: true,
-        then: Then::Aborted,
-        delete_pod,
-    }))
 }
 
 /// Who the node is, for events.
@@ -492,57 +373,6 @@ fn template<'a>(view: &NodeView<'a>) -> Option<&'a TaskTemplate> {
 
 fn event(view: &NodeView<'_>, phase: EventPhase, now: Timestamp) -> Event {
     events::node(&identity(view), phase, now, NodeDetails::default())
-}
-
-/// The status of a node that has ended (spec 04 §6.7).
-fn ended(status: &NodeStatus, phase: NodePhase, now: Timestamp) -> NodeStatus {
-    NodeStatus {
-        phase,
-        stopped_at: Some(Time::new(now)),
-        attempts: status.attempts,
-        system_failures: status.system_failures,
-        parent_node: status.parent_node.clone(),
-        error: status.error.clone(),
-        ..NodeStatus::default()
-    }
-}
-
-/// A node that failed for good; `before` are events of its task.
-fn failed(view: &NodeView<'_>, error: ExecutionError, before: Vec<Event>, now: Timestamp) -> Step {
-    let mut events = before;
-    let details = NodeDetails {
-        error: Some(error.clone()),
-        ..NodeDetails::default()
-    };
-    events.push(events::node(
-        &identity(view),
-        EventPhase::Failed,
-        now,
-        details,
-    ));
-    let mut status = ended(view.status, NodePhase::Failed, now);
-    if error.kind() == ErrorKind::System {
-        status.system_failures += 1;
-    }
-    status.error = Some(Proto(error));
-    Change::step(events, status)
-}
-
-/// A node that succeeded.
-fn succeeded(
-    view: &NodeView<'_>,
-    details: NodeDetails,
-    before: Vec<Event>,
-    now: Timestamp,
-) -> Step {
-    let mut events = before;
-    events.push(events::node(
-        &identity(view),
-        EventPhase::Succeeded,
-        now,
-        details,
-    ));
-    Change::step(events, ended(view.status, NodePhase::Succeeded, now))
 }
 
 /// The status of a node that has just begun to run.

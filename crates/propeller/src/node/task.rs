@@ -1,207 +1,35 @@
 //! Task nodes: create the pod of an attempt, follow it, read what it left, try again (spec 04 §7.1).
 
+mod attempt;
+mod failures;
+
 use std::sync::Arc;
 
-use flyte_core::{layout, unique_id};
 use flyte_crd::{
-    NanoTime, NodePhase, NodeStatus, Proto, Time,
+    NanoTime, NodePhase,
     gob::{PluginState, Progress},
     status::{TaskNodeStatus, TaskPhase},
 };
-use flyte_idl::core::{
-    ExecutionError, TaskTemplate, execution_error::ErrorKind, node_execution::Phase as EventPhase,
-};
-use flyte_plugins::{PhaseInfo, Plugin, TaskContext, TaskInfo, pod, status, task_logs};
+use flyte_idl::core::{execution_error::ErrorKind, node_execution::Phase as EventPhase};
+use flyte_plugins::{PhaseInfo, TaskInfo, status, task_logs};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    Change, NodeView, Observation, Step, TaskResult, Then, Work, attempts_left, ended, failed,
+    Change, NodeView, Observation, Step, TaskResult, Then, Work, failed,
     failure::{Deadline, deadline},
-    identity, is_interruptible, running, short, template, unsupported,
+    identity, running, succeeded, unsupported,
 };
-use crate::events::{self, Event, NodeDetails, TaskIdentity};
+use crate::events::{self, NodeDetails};
+
+pub use attempt::Attempt;
+pub(super) use failures::abort;
+use failures::{attempt_failed, retry, within_deadlines};
 
 /// Version of the plugin state that we and Go write.
 const PLUGIN_STATE_VERSION: u32 = 1;
 /// How long to wait before asking again for resources that a quota refused.
 const QUOTA_RETRY_SECONDS: i64 = 5;
-
-/// One attempt of a task, with everything that its plugin needs.
-pub struct Attempt<'a> {
-    /// The node.
-    pub view: NodeView<'a>,
-    /// The task.
-    pub template: &'a TaskTemplate,
-    /// Which plugin runs it.
-    pub plugin: Plugin,
-    /// Name of the attempt.
-    pub generated_name: String,
-}
-
-impl<'a> Attempt<'a> {
-    /// The attempt under way.
-    ///
-    /// # Errors
-    /// The user error of a node whose task is missing or has no plugin.
-    pub fn of(view: NodeView<'a>) -> Result<Self, Box<ExecutionError>> {
-        let user = |code: &str, message: String| {
-            Box::new(ExecutionError {
-                code: code.to_owned(),
-                message,
-                kind: ErrorKind::User.into(),
-                ..ExecutionError::default()
-            })
-        };
-        let Some(template) = template(&view) else {
-            let task = view.spec.task.as_deref().unwrap_or_default();
-            return Err(user(
-                "BadTaskSpecification",
-                format!(
-                    "node [{}] runs task [{task}], which the execution does not have",
-                    view.spec.id
-                ),
-            ));
-        };
-        let has_container = template.target.is_some();
-        let overrides = view
-            .run
-            .execution_config
-            .task_plugin_impls
-            .get(&template.r#type);
-        let plugin = view
-            .run
-            .settings
-            .registry
-            .resolve(&template.r#type, has_container, overrides)
-            .map_err(|error| {
-                let task = template.id.as_ref().map_or("", |id| id.name.as_str());
-                user(
-                    "UnsupportedTaskType",
-                    format!(
-                        "node [{}] of kind [task] runs task [{task}]: {error}",
-                        view.spec.id
-                    ),
-                )
-            })?;
-        let generated_name = unique_id::generated_name(
-            &view.run.name,
-            view.unique_id,
-            view.status.attempts,
-            unique_id::GENERATED_NAME_MAX,
-        )
-        .unwrap_or_else(|too_long| too_long.name);
-        Ok(Self {
-            view,
-            template,
-            plugin,
-            generated_name,
-        })
-    }
-
-    /// Name of its pod.
-    pub fn pod_name(&self) -> String {
-        pod::object_name(&self.generated_name)
-    }
-
-    /// What the plugin may know.
-    pub fn context(&'a self) -> TaskContext<'a> {
-        let run = self.view.run;
-        let raw = |name: &str| layout::raw_output(&run.raw_output_prefix, name).unwrap_or_default();
-        let checkpoints = |name: &str| layout::checkpoints(&raw(name)).unwrap_or_default();
-        let attempt = self.view.status.attempts;
-        let previous_checkpoints = match attempt.checked_sub(1) {
-            None => self
-                .view
-                .status
-                .task_node_status
-                .as_ref()
-                .map(|task| task.checkpoint_path.clone())
-                .unwrap_or_default(),
-            Some(previous) => {
-                let name = unique_id::generated_name(
-                    &run.name,
-                    self.view.unique_id,
-                    previous,
-                    unique_id::GENERATED_NAME_MAX,
-                );
-                checkpoints(&name.unwrap_or_else(|too_long| too_long.name))
-            }
-        };
-        TaskContext {
-            template: self.template,
-            execution: &run.execution,
-            workflow: &run.workflow,
-            node_id: &self.view.spec.id,
-            unique_node_id: self.view.unique_id,
-            attempt,
-            generated_name: &self.generated_name,
-            namespace: &run.namespace,
-            owner: run.owner.clone(),
-            labels: &run.labels,
-            annotations: &run.annotations,
-            inputs: self.view.places.inputs(),
-            output_folder: self.view.places.output().to_owned(),
-            raw_output: raw(&self.generated_name),
-            checkpoints: checkpoints(&self.generated_name),
-            previous_checkpoints,
-            task_template: self.view.places.task_template(),
-            resources: &self.view.spec.resources,
-            extended_resources: self.view.spec.extended_resources.as_deref(),
-            container_image: &self.view.spec.container_image,
-            pod_template: self.view.spec.pod_template.as_deref(),
-            platform: &run.execution_config.task_resources,
-            environment: &run.environment,
-            interruptible: is_interruptible(&self.view),
-            service_account: &run.service_account,
-            security_context: &run.security_context,
-            console_url: &run.console_url,
-        }
-    }
-
-    fn event(&self, info: &PhaseInfo, now: Timestamp) -> Event {
-        let outputs = (info.phase == TaskPhase::Success).then(|| self.view.places.outputs());
-        let node = identity(&self.view);
-        let identity = TaskIdentity {
-            node: &node,
-            task: self.template.id.clone().unwrap_or_default(),
-            task_type: &self.template.r#type,
-            attempt: self.view.status.attempts,
-            generated_name: &self.generated_name,
-            plugin: self.plugin.id(),
-            interruptible: is_interruptible(&self.view),
-            send_object_events: self.view.run.settings.plugins.k8s.send_object_events,
-            is_first: self
-                .view
-                .status
-                .task_node_status
-                .as_ref()
-                .is_none_or(|task| task.phase == TaskPhase::Undefined),
-        };
-        events::task(&identity, info, now, outputs.as_deref())
-    }
-
-    fn details(&self) -> NodeDetails {
-        NodeDetails {
-            checkpoint: Some(self.context().checkpoints),
-            ..NodeDetails::default()
-        }
-    }
-
-    /// The deck, where the template promises one from the first event on.
-    fn promised_deck(&self) -> String {
-        let promised = self
-            .template
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.generates_deck);
-        if promised == Some(true) {
-            self.view.places.deck()
-        } else {
-            String::new()
-        }
-    }
-}
 
 pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
     let attempt = match Attempt::of(*view) {
@@ -435,7 +263,7 @@ fn finished(attempt: &Attempt<'_>, result: TaskResult, now: Timestamp) -> Step {
                 },
                 ..attempt.details()
             };
-            super::succeeded(view, details, vec![event], now)
+            succeeded(view, details, vec![event], now)
         }
         TaskResult::Futures => {
             let error = unsupported::error(view, "dynamic");
@@ -463,165 +291,4 @@ fn finished(attempt: &Attempt<'_>, result: TaskResult, now: Timestamp) -> Step {
             attempt_failed(attempt, info, now)
         }
     }
-}
-
-/// An attempt failed: another one, or the end.
-fn attempt_failed(attempt: &Attempt<'_>, info: PhaseInfo, now: Timestamp) -> Step {
-    let error = info.error.clone().unwrap_or_default();
-    let events = vec![attempt.event(&info, now)];
-    let delete_pod = info.clean_up.then(|| attempt.pod_name());
-    let retryable = info.phase == TaskPhase::RetryableFailure;
-    after_failure(
-        attempt,
-        error,
-        retryable,
-        Aftermath { events, delete_pod },
-        now,
-    )
-}
-
-struct Aftermath {
-    events: Vec<Event>,
-    delete_pod: Option<String>,
-}
-
-fn after_failure(
-    attempt: &Attempt<'_>,
-    error: ExecutionError,
-    retryable: bool,
-    aftermath: Aftermath,
-    now: Timestamp,
-) -> Step {
-    let view = &attempt.view;
-    let attempts = attempts_left(view, error.kind());
-    let Aftermath {
-        mut events,
-        delete_pod,
-    } = aftermath;
-    if retryable && attempts.left {
-        let status = next_attempt(view.status, error, now);
-        return Step::Change(Box::new(Change {
-            events,
-            status,
-            derivable: false,
-            then: Then::Nothing,
-            delete_pod,
-        }));
-    }
-    let error = if retryable {
-        attempts.exhausted(&error)
-    } else {
-        error
-    };
-    let details = NodeDetails {
-        error: Some(error.clone()),
-        ..attempt.details()
-    };
-    events.push(events::node(
-        &identity(view),
-        EventPhase::Failed,
-        now,
-        details,
-    ));
-    let mut status = ended(view.status, NodePhase::Failed, now);
-    status.error = Some(Proto(error));
-    Step::Change(Box::new(Change {
-        events,
-        status,
-        derivable: false,
-        then: Then::Nothing,
-        delete_pod,
-    }))
-}
-
-/// The node's status when another attempt begins.
-fn next_attempt(status: &NodeStatus, error: ExecutionError, now: Timestamp) -> NodeStatus {
-    let mut status = status.clone();
-    if error.kind() == ErrorKind::System {
-        status.system_failures += 1;
-    }
-    status.phase = NodePhase::Running;
-    status.attempts += 1;
-    status.message = "retrying".into();
-    status.last_attempt_started_at = Some(Time::new(now));
-    status.last_updated_at = Some(Time::new(now));
-    status.error = Some(Proto(error));
-    status.task_node_status = None;
-    status.dynamic_node_status = None;
-    status
-}
-
-/// Go stored that another attempt is to be made.
-fn retry(attempt: &Attempt<'_>, now: Timestamp) -> Step {
-    let view = &attempt.view;
-    let mut status = view.status.clone();
-    status.phase = NodePhase::Running;
-    status.attempts += 1;
-    status.message = short("retrying");
-    status.last_attempt_started_at = Some(Time::new(now));
-    status.last_updated_at = Some(Time::new(now));
-    status.task_node_status = None;
-    status.dynamic_node_status = None;
-    Step::Change(Box::new(Change {
-        events: Vec::new(),
-        status,
-        derivable: false,
-        then: Then::Nothing,
-        delete_pod: None,
-    }))
-}
-
-/// Waits, but no longer than the node may take.
-fn within_deadlines(attempt: &Attempt<'_>, wake: Option<Timestamp>, now: Timestamp) -> Step {
-    let view = &attempt.view;
-    match deadline(view, now) {
-        Deadline::Ahead(end) => Step::Wait([end, wake].into_iter().flatten().min()),
-        Deadline::AttemptOver(length) => {
-            let text =
-                flyte_core::duration::format(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX));
-            let error = ExecutionError {
-                code: "TimeoutExpired".into(),
-                message: format!("task execution timeout [{text}] expired"),
-                kind: ErrorKind::User.into(),
-                ..ExecutionError::default()
-            };
-            let (events, delete_pod) = abort(view, false, now);
-            after_failure(attempt, error, true, Aftermath { events, delete_pod }, now)
-        }
-        Deadline::NodeOver(_) => {
-            let (mut events, delete_pod) = abort(view, false, now);
-            events.push(events::node(
-                &identity(view),
-                EventPhase::TimedOut,
-                now,
-                attempt.details(),
-            ));
-            let status = ended(view.status, NodePhase::TimedOut, now);
-            Step::Change(Box::new(Change {
-                events,
-                status,
-                derivable: false,
-                then: Then::Nothing,
-                delete_pod,
-            }))
-        }
-    }
-}
-
-/// What ends the attempt under way: its last event, and the pod to delete.
-pub(super) fn abort(
-    view: &NodeView<'_>,
-    pod_exists: bool,
-    now: Timestamp,
-) -> (Vec<Event>, Option<String>) {
-    let launched = view
-        .status
-        .task_node_status
-        .as_ref()
-        .is_some_and(|task| !task.phase.is_terminal());
-    let (Ok(attempt), true) = (Attempt::of(*view), launched || pod_exists) else {
-        return (Vec::new(), None);
-    };
-    let info = PhaseInfo::new(TaskPhase::Aborted, 0, "", TaskInfo::default());
-    (vec![attempt.event(&info, now)], Some(attempt.pod_name()))
 }

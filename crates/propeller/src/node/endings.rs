@@ -1,0 +1,132 @@
+//! How nodes end: events, and what is left of their status.
+
+use flyte_crd::{NodeKind, NodePhase, NodeStatus, Proto, Time};
+use flyte_idl::core::{
+    ExecutionError, execution_error::ErrorKind, node_execution::Phase as EventPhase,
+};
+use jiff::Timestamp;
+
+use super::{Change, NodeView, Step, Then, identity, task};
+use crate::events::{self, Event, NodeDetails};
+
+/// The event and status of a node that cannot go on, for a reason outside its own decisions.
+pub fn fail(view: &NodeView<'_>, error: ExecutionError, now: Timestamp) -> Change {
+    let (mut before, mut delete_pod) = (Vec::new(), None);
+    if view.spec.kind == NodeKind::Task {
+        (before, delete_pod) = task::abort(view, false, now);
+    }
+    let details = NodeDetails {
+        error: Some(error.clone()),
+        ..NodeDetails::default()
+    };
+    before.push(events::node(
+        &identity(view),
+        EventPhase::Failed,
+        now,
+        details,
+    ));
+    let mut status = ended(view.status, NodePhase::Failed, now);
+    status.error = Some(Proto(error));
+    Change {
+        events: before,
+        status,
+        derivable: false,
+        then: Then::Nothing,
+        delete_pod,
+    }
+}
+
+/// The event and status of a node that will not run.
+pub fn skip(view: &NodeView<'_>, now: Timestamp) -> Change {
+    let event = events::node(
+        &identity(view),
+        EventPhase::Skipped,
+        now,
+        NodeDetails::default(),
+    );
+    Change {
+        events: vec![event],
+        status: ended(view.status, NodePhase::Skipped, now),
+        derivable: false,
+        then: Then::Nothing,
+        delete_pod: None,
+    }
+}
+
+pub(super) fn abort(view: &NodeView<'_>, reason: &str, pod_exists: bool, now: Timestamp) -> Step {
+    let mut events = Vec::new();
+    let mut delete_pod = None;
+    if view.spec.kind == NodeKind::Task {
+        (events, delete_pod) = task::abort(view, pod_exists, now);
+    }
+    let identity = identity(view);
+    events.push(events::node_aborted(
+        identity.id(),
+        identity.target.clone(),
+        (identity.producer, reason),
+        now,
+    ));
+    Step::Change(Box::new(Change {
+        events,
+        status: view.status.clone(),
+        derivable: true,
+        then: Then::Aborted,
+        delete_pod,
+    }))
+}
+
+/// The status of a node that has ended (spec 04 §6.7).
+pub(super) fn ended(status: &NodeStatus, phase: NodePhase, now: Timestamp) -> NodeStatus {
+    NodeStatus {
+        phase,
+        stopped_at: Some(Time::new(now)),
+        attempts: status.attempts,
+        system_failures: status.system_failures,
+        parent_node: status.parent_node.clone(),
+        error: status.error.clone(),
+        ..NodeStatus::default()
+    }
+}
+
+/// A node that failed for good; `before` are events of its task.
+pub(super) fn failed(
+    view: &NodeView<'_>,
+    error: ExecutionError,
+    before: Vec<Event>,
+    now: Timestamp,
+) -> Step {
+    let mut events = before;
+    let details = NodeDetails {
+        error: Some(error.clone()),
+        ..NodeDetails::default()
+    };
+    events.push(events::node(
+        &identity(view),
+        EventPhase::Failed,
+        now,
+        details,
+    ));
+    let mut status = ended(view.status, NodePhase::Failed, now);
+    if error.kind() == ErrorKind::System {
+        status.system_failures += 1;
+    }
+    status.error = Some(Proto(error));
+    Change::step(events, status)
+}
+
+/// A node that succeeded.
+pub(super) fn succeeded(
+    view: &NodeView<'_>,
+    details: NodeDetails,
+    before: Vec<Event>,
+    now: Timestamp,
+) -> Step {
+    let mut events = before;
+    events.push(events::node(
+        &identity(view),
+        EventPhase::Succeeded,
+        now,
+        details,
+    ));
+    Change::step(events, ended(view.status, NodePhase::Succeeded, now))
+}
