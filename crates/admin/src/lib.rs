@@ -17,6 +17,7 @@ pub mod repository;
 pub mod targets;
 
 mod api;
+mod closures;
 mod cluster_resources;
 mod flights;
 mod gateway;

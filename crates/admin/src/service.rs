@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use crate::{
     caller::{Action, Caller, Policy, Resource},
+    closures::Closures,
     config::AdminConfig,
     error::{Error, Result},
     flights::Flights,
@@ -22,6 +23,7 @@ pub(crate) struct Service {
     pub(crate) policy: Policy,
     pub(crate) version: flyte_idl::admin::Version,
     pub(crate) flights: Flights,
+    pub(crate) closures: Closures,
     /// Wakes the cluster-resource loop: a project is new.
     pub(crate) projects_changed: Notify,
 }

@@ -136,6 +136,18 @@ impl Unknown {
     }
 }
 
+/// The bytes of `message`, with the unknown fields that `parts`, messages of its type, have for it.
+pub(crate) fn encoded<M: Message + Name>(message: &M, parts: &[Unknown]) -> Vec<u8> {
+    let mut bytes = message.encode_to_vec();
+    for Unknown(part) in parts {
+        let merged = part
+            .as_ref()
+            .and_then(|part| stored::merged(&part.descriptor(), part, &bytes));
+        bytes = merged.unwrap_or(bytes);
+    }
+    bytes
+}
+
 /// What goes into a field of [`Unknown::gathered`].
 pub(crate) enum Kept {
     /// A message.

@@ -27,6 +27,7 @@ use tonic::{server::NamedService as _, service::Routes};
 use crate::{
     api::Api,
     caller::Policy,
+    closures::Closures,
     cluster_resources,
     config::AdminConfig,
     error::{Error, Result},
@@ -88,6 +89,7 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Admin {
             policy: Policy::Open,
             version,
             flights: Flights::default(),
+            closures: Closures::default(),
             projects_changed: Notify::new(),
         }),
         ready,

@@ -4,6 +4,8 @@
 //! the winner writes it. A crash between the two leaves a row without a blob; registering the same workflow
 //! again, which flytekit does at once, finds that and writes it.
 
+use std::sync::Arc;
+
 use flyte_core::{
     compiler::{self, LaunchPlanInterface, Rules},
     digest,
@@ -367,10 +369,18 @@ async fn exists(
 pub(crate) async fn closure(
     service: &Service,
     workflow: &Workflow,
-) -> Result<admin::WorkflowClosure> {
-    service
-        .read_blob(&workflow.closure_uri, "WorkflowClosure")
-        .await
+) -> Result<Arc<admin::WorkflowClosure>> {
+    let key = (workflow.closure_uri.clone(), workflow.digest.clone());
+    if let Some(closure) = service.closures.get(&key) {
+        return Ok(closure);
+    }
+    let stored: Stored<admin::WorkflowClosure> = service
+        .read_stored(&workflow.closure_uri, "WorkflowClosure")
+        .await?;
+    let bytes = stored.bytes().len();
+    let closure = Arc::new(stored.into_inner());
+    service.closures.put(key, closure.clone(), bytes);
+    Ok(closure)
 }
 
 pub(crate) async fn get(

@@ -21,6 +21,9 @@ use crate::{
 
 const TABLE: &str = "executions";
 
+/// Tags in one statement: each takes seven parameters, and SQLite has 32,766.
+const TAGS_AT_ONCE: usize = 1_000;
+
 const COLUMNS: [&str; 27] = [
     "id",
     "created_at",
@@ -160,14 +163,25 @@ pub async fn insert_tags(
     tags: &BTreeSet<(String, String)>,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    for (key, value) in tags {
-        let mut row = NewRow::at(now);
-        row.execution(id)
-            .set("key", key.as_str())
-            .set("value", value.as_str());
-        let mut insert = row.insert_into("execution_tags");
-        let columns = EXECUTION_KEY.into_iter().chain(["key", "value"]);
-        insert.on_conflict(OnConflict::columns(columns).do_nothing().to_owned());
+    let tags: Vec<_> = tags.iter().collect();
+    for tags in tags.chunks(TAGS_AT_ONCE) {
+        let key = EXECUTION_KEY.into_iter().chain(["key", "value"]);
+        let mut insert = Query::insert();
+        insert
+            .into_table("execution_tags")
+            .columns(["created_at", "updated_at"].into_iter().chain(key.clone()))
+            .on_conflict(OnConflict::columns(key).do_nothing().to_owned());
+        for (key, value) in tags {
+            insert.values_panic([
+                Expr::val(now),
+                Expr::val(now),
+                Expr::val(id.project.as_str()),
+                Expr::val(id.domain.as_str()),
+                Expr::val(id.name.as_str()),
+                Expr::val(key.as_str()),
+                Expr::val(value.as_str()),
+            ]);
+        }
         tx.execute(&insert).await?;
     }
     Ok(())

@@ -24,12 +24,12 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
-    domain::{entities, launch_plan_rules, launch_plans, nodes, projects, tasks, workflows},
+    domain::{entities, launch_plan_rules, nodes, projects, tasks, workflows},
     error::{Error, Result},
     records::{Execution, LaunchPlan, Project, Workflow},
     repository,
     service::Service,
-    unknown::{Kept, Unknown},
+    unknown::{self, Kept, Unknown},
 };
 
 /// Letters and digits of generated names: no vowels, so no words.
@@ -123,19 +123,31 @@ async fn start(
     (source_row, unknown): (i64, &Unknown),
 ) -> Result<admin::ExecutionCreateResponse> {
     let accepted_at = service.clock.now();
-    let project = validate(service, caller, &mut request).await?;
+    adopt_inputs(&mut request);
+    let (project, plan) = futures::future::join(
+        validate(service, caller, &request),
+        planned(service, request.spec.as_ref()),
+    )
+    .await;
+    let project = project?;
     let (mut spec, given) = (
         request.spec.take().unwrap_or_default(),
         request.inputs.take().unwrap_or_default(),
     );
-    let subject = subject(service, &spec).await?;
+    let subject = match plan? {
+        Some(subject) => subject,
+        None => single(service, &spec).await?,
+    };
     let full = inputs::execution_inputs(
         Some(&given),
         subject.plan.spec.get().fixed_inputs.as_ref(),
         subject.plan.closure.get().expected_inputs.as_ref(),
     )?;
-    let closure = workflows::closure(service, &subject.workflow).await?;
-    let family = inherit(service, caller, &mut spec, source_row).await?;
+    let (closure, family) = futures::future::try_join(
+        workflows::closure(service, &subject.workflow),
+        inherit(service, caller, &mut spec, source_row),
+    )
+    .await?;
     let config = config::merge(
         &spec,
         subject.plan_spec(),
@@ -163,20 +175,19 @@ async fn start(
     };
     let execution = reserve::reserve(service, order).await?;
     let materials = Materials {
-        closure: closure.compiled_workflow.unwrap_or_default(),
+        closure: closure.compiled_workflow.clone().unwrap_or_default(),
         closure_uri: subject.workflow.closure_uri.clone(),
         inputs: full,
         plan: subject.plan_spec().cloned(),
         project_labels: projects::labels(&project),
     };
-    let given = given_inputs(given, unknown);
-    let mut full = Unknown::of_stored(&given).store(materials.inputs.clone());
-    Unknown::of_stored(&subject.plan.spec)
-        .part("fixed_inputs")
-        .keep_in(&mut full);
+    // Old clients give inputs in the spec.
+    let mut unknown = vec![unknown.part("spec").part("inputs"), unknown.part("inputs")];
+    let user_inputs = unknown::encoded(&given, &unknown);
+    unknown.push(Unknown::of_stored(&subject.plan.spec).part("fixed_inputs"));
     let files = launch::Files {
-        inputs: full.into_bytes(),
-        user_inputs: given.into_bytes(),
+        inputs: unknown::encoded(&materials.inputs, &unknown),
+        user_inputs,
     };
     launch::run(service, &execution, materials, Some(files)).await?;
     Ok(admin::ExecutionCreateResponse {
@@ -184,30 +195,26 @@ async fn start(
     })
 }
 
-/// What the user gave, with what this version does not know of it; old clients put it into the spec.
-fn given_inputs(given: LiteralMap, unknown: &Unknown) -> Stored<LiteralMap> {
-    let mut given = Stored::new(given);
-    unknown.part("spec").part("inputs").keep_in(&mut given);
-    unknown.part("inputs").keep_in(&mut given);
-    given
-}
-
-/// Checks the request by itself (spec 01 §12.1) and moves inputs of old clients to where they belong.
-async fn validate(
-    service: &Service,
-    caller: &Caller,
-    request: &mut admin::ExecutionCreateRequest,
-) -> Result<Project> {
+/// Moves inputs of old clients to where they belong.
+fn adopt_inputs(request: &mut admin::ExecutionCreateRequest) {
     let given = request
         .inputs
         .as_ref()
         .is_some_and(|inputs| !inputs.literals.is_empty());
-    if let Some(spec) = &mut request.spec
+    if let Some(spec) = &request.spec
         && !given
         && let Some(inputs) = spec.inputs.clone()
     {
         request.inputs = Some(inputs);
     }
+}
+
+/// Checks the request by itself (spec 01 §12.1).
+async fn validate(
+    service: &Service,
+    caller: &Caller,
+    request: &admin::ExecutionCreateRequest,
+) -> Result<Project> {
     for (field, value) in [("project", &request.project), ("domain", &request.domain)] {
         if value.is_empty() {
             return Err(Error::missing(field));
@@ -248,31 +255,39 @@ async fn validate(
     Ok(project)
 }
 
-async fn subject(service: &Service, spec: &ExecutionSpec) -> Result<Subject> {
+/// A task that is launched alone, with the workflow and the plan that are made for it.
+async fn single(service: &Service, spec: &ExecutionSpec) -> Result<Subject> {
     let id = EntityId::any(spec.launch_plan.as_ref())?;
-    if id.resource_type == ResourceType::Task {
-        let task = tasks::load(service, &id).await?;
-        let (workflow, plan) = single_task::skeleton(service, &task).await?;
-        return Ok(Subject {
-            plan,
-            workflow,
-            task_row: Some(task.row),
-        });
-    }
-    let plan = launch_plans::find(service, &id)
+    let task = tasks::load(service, &id).await?;
+    let (workflow, plan) = single_task::skeleton(service, &task).await?;
+    Ok(Subject {
+        plan,
+        workflow,
+        task_row: Some(task.row),
+    })
+}
+
+/// The launch plan that a spec names, with its workflow; none if it names something else, or nothing well. It only
+/// reads, so that it can run while the request is still being checked.
+async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Option<Subject>> {
+    let reference = spec.and_then(|spec| spec.launch_plan.as_ref());
+    let Ok(id) = EntityId::expect(reference, ResourceType::LaunchPlan) else {
+        return Ok(None);
+    };
+    let mut tx = service.database.read().await?;
+    let plan = repository::launch_plans::get(&mut tx, &id)
         .await?
         .ok_or_else(|| entities::missing(&id))?;
-    let mut tx = service.database.read().await?;
     let workflow = repository::workflows::get_by_row(&mut tx, plan.workflow_row).await?;
     let workflow = workflow.ok_or_else(|| {
         let id = plan.spec.get().workflow_id.clone().unwrap_or_default();
         Error::missing_entity("WORKFLOW", &text::prototext(&id))
     })?;
-    Ok(Subject {
+    Ok(Some(Subject {
         plan,
         workflow,
         task_row: None,
-    })
+    }))
 }
 
 /// What an execution takes over from the node or execution that it comes from.

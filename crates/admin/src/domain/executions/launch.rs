@@ -226,7 +226,7 @@ async fn materials(service: &Service, execution: &Execution) -> Result<Materials
     let inputs = service.read_blob(&execution.inputs_uri, "inputs").await?;
     let closure = workflows::closure(service, &workflow).await?;
     Ok(Materials {
-        closure: closure.compiled_workflow.unwrap_or_default(),
+        closure: closure.compiled_workflow.clone().unwrap_or_default(),
         closure_uri: workflow.closure_uri,
         inputs,
         plan,
