@@ -9,17 +9,14 @@
 //! workflow: however many pods change while an actor works, it looks once more afterwards.
 
 mod actor;
+mod controller;
 mod garbage;
 mod inbox;
 mod orphans;
 mod pods;
 mod resource;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use flyte_crd::FlyteWorkflow;
 use flyte_idl::service::admin_service_client::AdminServiceClient;
@@ -36,15 +33,12 @@ use k8s_openapi::{
     api::core::v1::{Pod, PodTemplate},
 };
 use kube::{
-    Api, Resource, ResourceExt as _,
+    Api, Resource,
     core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, reflector::store::Writer, watcher},
 };
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -54,7 +48,7 @@ use crate::{
     world::{Jitter, PodTemplates, World},
 };
 
-use self::{inbox::Inbox, pods::PodCache};
+use self::{controller::Controller, pods::PodCache};
 
 /// How many effects may be under way at once, over all workflows: enough to keep a cluster and a bucket busy, few
 /// enough to keep memory and connections bounded.
@@ -208,19 +202,7 @@ impl Engine {
         if self.settings.propeller.create_flyteworkflow_crd {
             self.create_definition().await?;
         }
-        let mut controller = Controller {
-            world: self.world.clone(),
-            settings: self.settings.clone(),
-            pods: self.pods.clone(),
-            metrics: self.metrics.clone(),
-            actors: JoinSet::new(),
-            chores: JoinSet::new(),
-            inboxes: HashMap::new(),
-            keys: HashMap::new(),
-            unsynced: Some(Vec::new()),
-            relisted: Vec::new(),
-            stop: stop.child_token(),
-        };
+        let mut controller = Controller::new(&self, stop.child_token());
         let namespace = self.settings.propeller.limit_namespace.clone();
         let everywhere = matches!(namespace.as_str(), "all" | "all-namespaces" | "");
         let limit = (!everywhere).then_some(namespace.as_str());
@@ -319,196 +301,4 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
-}
-
-struct Controller {
-    world: World,
-    settings: Arc<Settings>,
-    pods: Arc<PodCache>,
-    metrics: Arc<EngineMetrics>,
-    actors: JoinSet<()>,
-    /// Short errands: orphaned pods, old resources.
-    chores: JoinSet<()>,
-    inboxes: HashMap<Key, Arc<Inbox>>,
-    keys: HashMap<tokio::task::Id, Key>,
-    /// Workflows seen before the pods were; none once they are.
-    unsynced: Option<Vec<(Key, bool)>>,
-    relisted: Vec<Pod>,
-    stop: CancellationToken,
-}
-
-impl Controller {
-    /// True when the initial list is complete.
-    fn workflow_event(&mut self, event: watcher::Event<PartialObjectMeta<FlyteWorkflow>>) -> bool {
-        match event {
-            watcher::Event::Apply(found) | watcher::Event::InitApply(found) => {
-                let key = Key {
-                    namespace: found.namespace().unwrap_or_default(),
-                    name: found.name_any(),
-                };
-                let deleting = found.metadata.deletion_timestamp.is_some();
-                match &mut self.unsynced {
-                    Some(waiting) => waiting.push((key, deleting)),
-                    None => self.wake_workflow(key, deleting),
-                }
-            }
-            watcher::Event::Delete(found) => {
-                let key = Key {
-                    namespace: found.namespace().unwrap_or_default(),
-                    name: found.name_any(),
-                };
-                if let Some(inbox) = self.inboxes.get(&key) {
-                    inbox.gone();
-                }
-            }
-            watcher::Event::InitDone => return true,
-            watcher::Event::Init => {}
-        }
-        false
-    }
-
-    fn start_waiting(&mut self) {
-        for (key, deleting) in self.unsynced.take().unwrap_or_default() {
-            self.wake_workflow(key, deleting);
-        }
-    }
-
-    fn wake_workflow(&mut self, key: Key, deleting: bool) {
-        self.metrics.wakes.with_label_values(&["wf"]).inc();
-        if let Some(inbox) = self.inboxes.get(&key) {
-            if deleting {
-                inbox.deleting();
-            }
-            return;
-        }
-        let inbox = Arc::new(Inbox::default());
-        if deleting {
-            inbox.deleting();
-        }
-        let actor = actor::Actor {
-            world: self
-                .world
-                .for_workflow(&format!("{}/{}", key.namespace, key.name)),
-            key: key.clone(),
-            settings: self.settings.clone(),
-            pods: self.pods.clone(),
-            inbox: inbox.clone(),
-            metrics: self.metrics.clone(),
-            stop: self.stop.clone(),
-        };
-        self.metrics.accepted.inc();
-        self.metrics.active.inc();
-        let handle = self.actors.spawn(actor.run());
-        self.keys.insert(handle.id(), key.clone());
-        self.inboxes.insert(key, inbox);
-    }
-
-    fn actor_ended(&mut self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
-        let id = match &ended {
-            Ok((id, ())) => *id,
-            Err(error) => error.id(),
-        };
-        self.metrics.active.dec();
-        let Some(key) = self.keys.remove(&id) else {
-            return;
-        };
-        let inbox = self.inboxes.remove(&key);
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            tracing::error!(
-                ns = key.namespace,
-                exec_id = key.name,
-                "a workflow's task panicked; starting it again"
-            );
-            self.wake_workflow(key, inbox.is_some_and(|inbox| inbox.is_deleting()));
-        }
-    }
-
-    /// True when the initial list is complete.
-    fn pod_event(&mut self, event: watcher::Event<Pod>) -> bool {
-        match event {
-            watcher::Event::Apply(pod) => self.pod_changed(pod),
-            watcher::Event::Delete(pod) => {
-                self.pods.remove(&pod);
-                self.wake_owner(&pod);
-            }
-            watcher::Event::Init => self.relisted.clear(),
-            watcher::Event::InitApply(pod) => self.relisted.push(pod),
-            watcher::Event::InitDone => {
-                let pods = std::mem::take(&mut self.relisted);
-                for gone in self.pods.keep_only(&pods) {
-                    self.wake_owner(&gone);
-                }
-                pods.into_iter().for_each(|pod| self.pod_changed(pod));
-                return true;
-            }
-        }
-        false
-    }
-
-    fn pod_changed(&mut self, pod: Pod) {
-        // First the cache, then its owner: an owner that looks before the cache knows the change sees it never.
-        let pod = self.pods.put(pod);
-        let known = self.wake_owner(&pod);
-        if !known && self.unsynced.is_none() {
-            self.adopt_or_release(&pod);
-        }
-    }
-
-    /// Wakes the workflow that owns a pod; false when it is not under way.
-    fn wake_owner(&self, pod: &Pod) -> bool {
-        let Some(key) = owner(pod) else { return false };
-        let Some(inbox) = self.inboxes.get(&key) else {
-            return false;
-        };
-        self.metrics.wakes.with_label_values(&["task"]).inc();
-        inbox.pod(pod.name_any());
-        true
-    }
-
-    /// Looks at a pod whose workflow is not under way.
-    fn adopt_or_release(&mut self, pod: &Pod) {
-        if let Some(key) = owner(pod).filter(|_| orphans::concerns(pod)) {
-            let pods = BTreeMap::from([(key, vec![orphans::Orphan::of(pod)])]);
-            self.chores.spawn(orphans::end(self.world.clone(), pods));
-        }
-    }
-
-    /// Looks at all pods whose workflow is not under way, once at the start: the process that ended their workflows
-    /// may not have come to ending them, and nothing else may ever change them.
-    fn end_orphans(&mut self) {
-        let mut pods: BTreeMap<Key, Vec<orphans::Orphan>> = BTreeMap::new();
-        for pod in self.pods.all() {
-            if let Some(key) = owner(&pod).filter(|_| orphans::concerns(&pod))
-                && !self.inboxes.contains_key(&key)
-            {
-                pods.entry(key).or_default().push(orphans::Orphan::of(&pod));
-            }
-        }
-        self.chores.spawn(orphans::end(self.world.clone(), pods));
-    }
-
-    fn collect_garbage(&mut self, workflows: &Api<PartialObjectMeta<FlyteWorkflow>>) {
-        let ttl = self.settings.propeller.max_ttl_hours.min(23);
-        if ttl > 0 {
-            self.chores.spawn(garbage::collect(
-                self.world.kube.clone(),
-                workflows.clone(),
-                ttl,
-                self.world.clock.now(),
-            ));
-        }
-    }
-}
-
-/// The workflow resource that controls a pod. Go writes the kind in lower case.
-fn owner(pod: &Pod) -> Option<Key> {
-    let reference = pod.owner_references().iter().find(|reference| {
-        reference.controller == Some(true) && reference.kind.eq_ignore_ascii_case("flyteworkflow")
-    })?;
-    Some(Key {
-        namespace: pod.namespace()?,
-        name: reference.name.clone(),
-    })
 }

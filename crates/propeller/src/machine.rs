@@ -13,6 +13,7 @@
 //! overlap. When no job is left the machine is quiescent and [`Machine::take_patch`] has what is to be written.
 //! The cost of a wake-up is that of the nodes it marks, not of the graph.
 
+mod arena;
 mod closing;
 mod commit;
 mod ends;
@@ -33,18 +34,19 @@ use flyte_core::{
     reference::InvalidReference,
     unique_id::Parent,
 };
-use flyte_crd::{FlyteWorkflow, NodeSpec, NodeStatus, WorkflowPhase, WorkflowSpec, WorkflowStatus};
+use flyte_crd::{FlyteWorkflow, NodeSpec, NodeStatus, WorkflowPhase, WorkflowStatus};
 use flyte_idl::core::{ExecutionError, LiteralMap, execution_error::ErrorKind};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 
 use crate::{
     events::Event,
-    node::{Change, Constants, NodeView, Observation, Places, Settings, TaskResult, Work},
+    node::{Constants, NodeView, Observation, Places, Settings, TaskResult, Work},
     resolve::ResolveError,
     sweep::{Remains, Search},
 };
 
+use arena::{AbortState, Activity, Graph, GraphState, Instance, Upstream};
 pub use persist::{Author, Origin, Patch, Spill};
 
 /// Index of a node in the arena.
@@ -193,74 +195,6 @@ pub enum Rejection {
     NoExecution(String),
     /// It is too large or malformed.
     Invalid(String),
-}
-
-/// One node of one graph.
-#[derive(Debug)]
-struct Instance {
-    graph: GraphIndex,
-    spec: Arc<NodeSpec>,
-    unique_id: String,
-    /// The branch or the owner of the graph.
-    parent: Option<Parent>,
-    places: Places,
-    status: NodeStatus,
-    upstream: Vec<NodeIndex>,
-    downstream: Vec<NodeIndex>,
-    /// The branch that may choose this node.
-    arm_of: Option<NodeIndex>,
-    /// The graph of its sub-workflow, once started.
-    inner: Option<GraphIndex>,
-    /// It counts as a task that runs, from the preparation of its inputs to its end (max parallelism).
-    holds_slot: bool,
-    /// A job is under way.
-    busy: bool,
-    /// Something happened meanwhile.
-    marked_while_busy: bool,
-    /// How many of its upstream nodes, in order, are known to be done with.
-    upstream_done: usize,
-    /// One of them was skipped or failed.
-    upstream_skips: bool,
-    /// What is applied once its events are acknowledged.
-    pending: Option<Box<Change>>,
-    inputs: Option<Arc<LiteralMap>>,
-    pod_expected: bool,
-    abort: AbortState,
-    timer: Option<Timestamp>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum AbortState {
-    #[default]
-    None,
-    Wanted,
-    Done,
-}
-
-/// One workflow or sub-workflow under way.
-#[derive(Debug)]
-struct Graph {
-    /// The node whose sub-workflow it is.
-    owner: Option<NodeIndex>,
-    spec: Arc<WorkflowSpec>,
-    parent: Option<Parent>,
-    ids: HashMap<String, NodeIndex>,
-    failure_node: Option<NodeIndex>,
-    /// Nodes that have not ended, arms of branches and the failure node apart.
-    remaining: usize,
-    /// Nodes here and inside that are to end and have not.
-    aborting: usize,
-    /// The error of the node that failed last.
-    failure: Option<ExecutionError>,
-    state: GraphState,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum GraphState {
-    Running,
-    Aborting(ExecutionError),
-    FailureNode(ExecutionError),
-    Ended,
 }
 
 /// What the workflow itself is waiting for.

@@ -5,7 +5,9 @@ use flyte_idl::core::{
     ExecutionError, execution_error::ErrorKind, workflow_metadata::OnFailurePolicy,
 };
 
-use super::{AbortState, GraphIndex, GraphState, Instance, Machine, NodeIndex, graph::is_active};
+use super::{
+    AbortState, Activity, GraphIndex, GraphState, Instance, Machine, NodeIndex, graph::is_active,
+};
 use crate::node::{Observation, subworkflow};
 
 /// Which nodes of a graph are to end.
@@ -103,7 +105,8 @@ impl Machine {
             let Some(node) = self.nodes.get_mut(node_index) else {
                 continue;
             };
-            let working = node.busy && node.status.phase == NodePhase::NotYetStarted;
+            let working =
+                node.activity != Activity::Free && node.status.phase == NodePhase::NotYetStarted;
             if (is_active(node) || working)
                 && node.abort == AbortState::None
                 && !node.status.phase.is_terminal()

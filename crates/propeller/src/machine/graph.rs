@@ -14,7 +14,10 @@ use flyte_crd::{
     status::{BranchPhase, WorkflowNodePhase},
 };
 
-use super::{AbortState, Graph, GraphIndex, GraphState, Instance, Machine, NodeIndex, Unreadable};
+use super::{
+    AbortState, Activity, Graph, GraphIndex, GraphState, Instance, Machine, NodeIndex, Unreadable,
+    Upstream,
+};
 use crate::node::Places;
 
 /// What a node's upstream says.
@@ -52,15 +55,12 @@ impl Machine {
                 parent: None,
                 places: Places::top_level("s3://unset", "unset", 0)?,
                 status: statuses.remove(&node.id).unwrap_or_default(),
-                upstream: Vec::new(),
+                upstream: Upstream::default(),
                 downstream: Vec::new(),
                 arm_of: None,
                 inner: None,
                 holds_slot: false,
-                busy: false,
-                marked_while_busy: false,
-                upstream_done: 0,
-                upstream_skips: false,
+                activity: Activity::Free,
                 pending: None,
                 inputs: None,
                 pod_expected: false,
@@ -154,7 +154,7 @@ impl Machine {
             let upstream = list.iter().map(find).collect::<Result<Vec<_>, _>>()?;
             let index = find(id)?;
             if let Some(node) = self.nodes.get_mut(index) {
-                node.upstream = upstream;
+                node.upstream.nodes = upstream;
             }
         }
         for (id, list) in &edges.downstream {
@@ -307,9 +307,9 @@ impl Machine {
         if node.arm_of.is_some() && node.status.parent_node.is_empty() {
             return Readiness::NotReady;
         }
-        let (mut done, mut skips) = (node.upstream_done, node.upstream_skips);
+        let (mut done, mut skips) = (node.upstream.done, node.upstream.skips);
         let waits = loop {
-            let Some(upstream) = node.upstream.get(done) else {
+            let Some(upstream) = node.upstream.nodes.get(done) else {
                 break false;
             };
             match self.upstream(node, *upstream) {
@@ -320,8 +320,8 @@ impl Machine {
             done += 1;
         };
         if let Some(node) = self.nodes.get_mut(index) {
-            node.upstream_done = done;
-            node.upstream_skips = skips;
+            node.upstream.done = done;
+            node.upstream.skips = skips;
         }
         match (waits, skips) {
             (true, _) => Readiness::NotReady,

@@ -6,13 +6,15 @@
 use flyte_crd::NodeKind;
 use jiff::Timestamp;
 
-use super::{Machine, NodeIndex};
+use super::{Activity, Machine, NodeIndex};
 
 impl Machine {
     /// Marks a node.
     pub(super) fn mark(&mut self, index: NodeIndex) {
         match self.nodes.get_mut(index) {
-            Some(node) if node.busy => node.marked_while_busy = true,
+            Some(node) if node.activity != Activity::Free => {
+                node.activity = Activity::BusyAndMarked;
+            }
             Some(_) => {
                 self.dirty.insert(index);
             }
@@ -30,8 +32,12 @@ impl Machine {
     pub(super) fn set_busy(&mut self, index: NodeIndex) {
         let marked = self.dirty.remove(&index);
         if let Some(node) = self.nodes.get_mut(index) {
-            node.busy = true;
-            node.marked_while_busy |= marked;
+            node.activity = match (node.activity, marked) {
+                (Activity::Free | Activity::Busy, false) => Activity::Busy,
+                (Activity::Free | Activity::Busy, true) | (Activity::BusyAndMarked, _) => {
+                    Activity::BusyAndMarked
+                }
+            };
         }
     }
 
@@ -39,8 +45,7 @@ impl Machine {
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        node.busy = false;
-        if std::mem::take(&mut node.marked_while_busy) {
+        if std::mem::take(&mut node.activity) == Activity::BusyAndMarked {
             self.dirty.insert(index);
         }
     }
