@@ -66,6 +66,7 @@ pub struct Simulation {
     max_resource_bytes: usize,
     event_config: EventConfig,
     most_event_bytes: usize,
+    loses_statuses: bool,
 }
 
 /// What a run left behind.
@@ -73,6 +74,8 @@ pub struct Simulation {
 pub struct Run {
     /// The phase of the resource at its end.
     pub phase: WorkflowPhase,
+    /// The resource's status at its end; null when it is gone.
+    pub status: serde_json::Value,
     /// What admin knows.
     pub records: Records,
     /// How often each pod was created.
@@ -138,6 +141,7 @@ impl Simulation {
             max_resource_bytes: PropellerConfig::default().max_resource_bytes,
             event_config: EventConfig::default(),
             most_event_bytes: usize::MAX,
+            loses_statuses: false,
         }
     }
 
@@ -175,6 +179,13 @@ impl Simulation {
     pub fn with_events(mut self, config: EventConfig, most_bytes: usize) -> Self {
         self.event_config = config;
         self.most_event_bytes = most_bytes;
+        self
+    }
+
+    /// Node statuses that were kept in a blob are gone when the engine is started again.
+    #[must_use]
+    pub fn losing_statuses(mut self) -> Self {
+        self.loses_statuses = true;
         self
     }
 
@@ -293,7 +304,12 @@ impl Simulation {
             tokio::select! {
                 biased;
                 end = &mut end => break end,
-                () = faults.crashed() => restarts += 1,
+                () = faults.crashed() => {
+                    restarts += 1;
+                    if self.loses_statuses {
+                        blobs::lose(&objects, "node-status").await;
+                    }
+                }
                 outcome = engine.run(stop.child_token()) => panic!("the engine stopped: {outcome:?}"),
                 () = faults.reached(most_effects) => panic!(
                     "a live-lock: {most_effects} effects and no end: {}",
@@ -305,10 +321,12 @@ impl Simulation {
             }
         };
         let left = unfinished(&pods).await;
+        let status = read(&api, &name).await.unwrap_or_default()["status"].take();
         let (status_writes, calls) = faults.counts();
         tasks.shutdown().await;
         Run {
             phase,
+            status,
             records: records.snapshot(),
             pods: faults.pods(),
             left,

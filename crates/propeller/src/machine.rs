@@ -48,6 +48,7 @@ use crate::{
 
 use arena::{AbortState, Activity, Graph, GraphState, Instance, Upstream};
 pub use persist::{Author, Origin, Patch, Spill};
+pub(crate) use run::AUTO_ABORT;
 
 /// Index of a node in the arena.
 pub type NodeIndex = usize;

@@ -3,10 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{TryStreamExt as _, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    memory::InMemory, path::Path,
 };
 
 use super::faults::Faults;
@@ -31,6 +32,16 @@ impl fmt::Debug for FaultyStore {
 impl fmt::Display for FaultyStore {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("FaultyStore")
+    }
+}
+
+/// Deletes all objects of folders of this name.
+pub(super) async fn lose(objects: &InMemory, folder: &str) {
+    let listed: Vec<ObjectMeta> = objects.list(None).try_collect().await.unwrap_or_default();
+    for found in listed {
+        if found.location.parts().any(|part| part.as_ref() == folder) {
+            drop(objects.delete(&found.location).await);
+        }
     }
 }
 

@@ -215,6 +215,34 @@ fn node_statuses_go_to_a_blob_when_the_resource_would_be_too_large() {
     }
 }
 
+#[test]
+fn node_statuses_return_to_the_resource_when_there_is_room() {
+    let run = simulation_of_many().spilling_beyond(3_000).run();
+    let last = run.status.pointer("/nodeStatus/last/phase");
+    assert_eq!(last, Some(&5.into()), "{}", run.status);
+    let run = simulation_of_many().spilling_beyond(0).run();
+    let start = run.status.pointer("/nodeStatus/start-node/phase");
+    assert_eq!(start, Some(&100.into()), "{}", run.status);
+}
+
+#[test]
+fn a_workflow_whose_node_statuses_are_lost_fails_and_leaves_nothing_behind() {
+    let simulation = || Simulation::new(graphs::slow(3)).spilling_beyond(0);
+    let names_a_blob =
+        |effect: String| effect.starts_with("PATCH") && effect.contains("/flyteworkflows/");
+    let before = simulation().run().trace.into_iter().position(names_a_blob);
+    let effect = u64::try_from(before.unwrap()).unwrap() + 1;
+    let run = simulation()
+        .with(Plan::one(effect, Fault::CrashAfter))
+        .losing_statuses()
+        .run();
+    check(&run, "lost");
+    assert_eq!(
+        run.visible().workflow,
+        ("FAILED".to_owned(), "BadSpecificationError".to_owned())
+    );
+}
+
 fn simulation_of_many() -> Simulation {
     Simulation::new(graphs::slow(12))
 }

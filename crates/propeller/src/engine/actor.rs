@@ -67,6 +67,8 @@ enum Loaded {
 struct Seen {
     version: String,
     finalizers: Vec<String>,
+    /// What its pods are found by.
+    execution_label: Option<String>,
     /// The status has outgrown the API server; only its end will be written.
     unwritable: bool,
 }
@@ -284,6 +286,9 @@ impl Seen {
                 .flatten()
                 .filter_map(|name| name.as_str().map(str::to_owned))
                 .collect(),
+            execution_label: member("labels")
+                .and_then(|labels| labels.get("execution-id")?.as_str())
+                .map(str::to_owned),
             unwritable: false,
         }
     }

@@ -27,8 +27,8 @@ use crate::patch::{encoded_length, growth, members, merge};
 /// Phase of the start node of a workflow whose node statuses are in a blob. Go knows no such phase and fails the
 /// workflow; were there no entry, it would run all nodes again (docs/adr/008).
 const ELSEWHERE: i64 = 100;
-/// Node statuses come back into the resource when it would be smaller than this part of the limit, in quarters.
-const ROOM_TO_RETURN: i64 = 3;
+/// Node statuses come back into the resource when the status would fill at most this many quarters of its room.
+const QUARTERS_TO_RETURN: i64 = 3;
 /// Members of the status.
 const NODES: &str = "nodeStatus";
 const INNER_NODES: &str = "subNodeStatus";
@@ -314,7 +314,8 @@ impl Machine {
         let mut head = to_value(&self.status);
         merge(&mut head, &json!({ NODES: whole }));
         let size = encoded_length(&head);
-        let returns = limit == 0 || (persist.origin.bytes + size) * 4 <= limit * ROOM_TO_RETURN;
+        let room = limit - persist.origin.bytes;
+        let returns = limit == 0 || size * 4 <= room * QUARTERS_TO_RETURN;
         let nothing = Map::new();
         let known = persist.nodes().unwrap_or(&nothing);
         if spilled.is_some() && returns && !persist.must_spill {

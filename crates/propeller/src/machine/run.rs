@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Why active nodes end when another one has failed.
-pub(super) const AUTO_ABORT: &str = "Some node execution failed, auto-abort.";
+pub(crate) const AUTO_ABORT: &str = "Some node execution failed, auto-abort.";
 /// How many jobs of one workflow are under way at once: enough to fill a cluster, and few enough that a workflow of
 /// thousands of nodes leaves some of the engine's effects to others.
 const JOBS_AT_ONCE: usize = 128;

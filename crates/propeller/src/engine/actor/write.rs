@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use super::{Actor, End, MAX_WAIT, Seen};
 use crate::{
     events::{self, WorkflowOutput},
-    machine::{Author, JobTask, Machine, Patch},
+    machine::{AUTO_ABORT, Author, JobTask, Machine, Outcome, Patch},
+    sweep::{self, PodSearch, Search},
     world::Remembered,
 };
 
@@ -169,20 +170,9 @@ impl Actor {
             kind: ErrorKind::System.into(),
             ..ExecutionError::default()
         };
+        let mut pods = Vec::new();
         if let Some(execution) = execution {
-            let producer = &self.settings.propeller.cluster_id;
-            let event = events::workflow(
-                &execution,
-                producer,
-                EventPhase::Failed,
-                now,
-                Some(WorkflowOutput::Error(error.clone())),
-            );
-            let sent = self
-                .world
-                .perform(JobTask::Send(vec![event]), None, Remembered::default())
-                .await;
-            tracing::debug!(?sent, "told admin");
+            pods = self.fail_execution(execution, error.clone(), &seen).await;
         }
         let finalizers: Vec<_> = seen
             .finalizers
@@ -205,9 +195,51 @@ impl Actor {
         });
         let patch = Patch::last(body);
         match self.patch(&patch, &mut seen, |_| Author::Other).await {
-            Written::Yes | Written::Gone | Written::TooLarge => End::Done,
-            Written::Again | Written::Foreign => End::StartOver,
+            Written::Yes | Written::Gone | Written::TooLarge => {}
+            Written::Again | Written::Foreign => return End::StartOver,
         }
+        for pod in pods {
+            self.world.delete_pod(&self.key.namespace, &pod).await;
+        }
+        End::Done
+    }
+
+    /// Tells admin that an execution has failed of whose nodes nothing is known here. Answers with its pods.
+    async fn fail_execution(
+        &self,
+        execution: ExecutionId,
+        error: ExecutionError,
+        seen: &Seen,
+    ) -> Vec<String> {
+        let search = Search {
+            execution: execution.clone(),
+            parents: Vec::new(),
+            pods: seen.execution_label.clone().map(|label| PodSearch {
+                namespace: self.key.namespace.clone(),
+                execution_label: label,
+                owner: self.key.name.clone(),
+            }),
+        };
+        let producer = &self.settings.propeller.cluster_id;
+        let perform = |task| self.world.perform(task, None, Remembered::default());
+        let Outcome::Swept(remains) = perform(JobTask::Sweep(search)).await else {
+            return Vec::new();
+        };
+        let now = self.world.clock.now();
+        let mut events = sweep::events(remains.nodes, producer, AUTO_ABORT, now);
+        events.push(events::workflow(
+            &execution,
+            producer,
+            EventPhase::Failed,
+            now,
+            Some(WorkflowOutput::Error(error)),
+        ));
+        // One by one: what admin refuses of a node must not keep the execution from ending.
+        for event in events {
+            let sent = perform(JobTask::Send(vec![event])).await;
+            tracing::debug!(?sent, "told admin");
+        }
+        remains.pods
     }
 }
 
