@@ -26,7 +26,7 @@ pub fn database() -> DatabaseConfig {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let mut config = DatabaseConfig::default();
-    config.postgres.host = "127.0.0.1".to_owned();
+    "127.0.0.1".clone_into(&mut config.postgres.host);
     config.postgres.port = port();
     config.postgres.dbname = format!("Flyte test {number}");
     config.max_open_connections = 8;

@@ -15,8 +15,8 @@ const STEPS: usize = 80;
 /// An event to be sent, or a request without one.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Workflow(Option<WorkflowExecutionEvent>),
-    Node(Option<NodeExecutionEvent>),
+    Workflow(Option<Box<WorkflowExecutionEvent>>),
+    Node(Option<Box<NodeExecutionEvent>>),
     Task(Option<Box<TaskExecutionEvent>>),
 }
 
@@ -52,14 +52,14 @@ impl Author {
         let event = json!({
             "execution_id": self.execution, "phase": phase, "occurred_at": self.time(),
         });
-        Step::Workflow(Some(message(&merged(event, more))))
+        Step::Workflow(Some(Box::new(message(&merged(event, more)))))
     }
 
     fn node(&mut self, node: &str, phase: &str, more: Value) -> Step {
         let event = json!({
             "id": self.node_id(node), "phase": phase, "occurred_at": self.time(), "event_version": 2,
         });
-        Step::Node(Some(message(&merged(event, more))))
+        Step::Node(Some(Box::new(message(&merged(event, more)))))
     }
 
     fn task(&mut self, node: &str, attempt: u32, phase: &str, more: Value) -> Step {

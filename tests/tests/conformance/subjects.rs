@@ -173,21 +173,23 @@ pub(crate) async fn send(client: &AdminServiceClient<Routes>, step: &Step) -> Ve
     let mut client = client.clone();
     let request_id = String::new();
     let answer = match step.clone() {
-        Step::Workflow(event) => client
-            .create_workflow_event(WorkflowExecutionEventRequest { request_id, event })
-            .await
-            .map(drop),
-        Step::Node(event) => client
-            .create_node_event(NodeExecutionEventRequest { request_id, event })
-            .await
-            .map(drop),
-        Step::Task(event) => client
-            .create_task_event(TaskExecutionEventRequest {
-                request_id,
-                event: event.map(|event| *event),
-            })
-            .await
-            .map(drop),
+        Step::Workflow(event) => {
+            let event = event.map(|event| *event);
+            let request = WorkflowExecutionEventRequest { request_id, event };
+            Box::pin(client.create_workflow_event(request))
+                .await
+                .map(drop)
+        }
+        Step::Node(event) => {
+            let event = event.map(|event| *event);
+            let request = NodeExecutionEventRequest { request_id, event };
+            Box::pin(client.create_node_event(request)).await.map(drop)
+        }
+        Step::Task(event) => {
+            let event = event.map(|event| *event);
+            let request = TaskExecutionEventRequest { request_id, event };
+            Box::pin(client.create_task_event(request)).await.map(drop)
+        }
     };
     match answer {
         Ok(()) => (Code::Ok, String::new(), Vec::new()),

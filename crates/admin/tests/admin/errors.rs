@@ -28,9 +28,6 @@ const DEVIATIONS: &[(&str, &str, &str)] = &[
     ("CreateDownloadLocation", "*", ""),
     ("CreateUploadLocation", "path up", ""),
     ("CreateUploadLocation", "short md5", ""),
-    // Data of executions that are not seeded with their blobs.
-    ("GetData", "outputs", ""),
-    ("GetData", "one output", ""),
     // The diff is for people (spec 08 A12).
     ("CreateTask", "other structure under the same id", ""),
     // The types are put in words, not in bytes.

@@ -2,13 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    path::Path,
+    sync::{Arc, Mutex},
 };
 
 use axum::body::Body;
@@ -392,134 +387,8 @@ fn answer(
 
 /// A new database of its own.
 pub(crate) fn database_config(store: Store, folder: &Path) -> DatabaseConfig {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     match store {
         Store::Sqlite => DatabaseConfig::sqlite(folder.join("admin.db")),
-        Store::Postgres => {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let mut config = DatabaseConfig::default();
-            config.postgres.host = "127.0.0.1".to_owned();
-            config.postgres.port = postgres_port();
-            config.postgres.dbname = format!("Flyte test {number}");
-            config.max_open_connections = 8;
-            config
-        }
+        Store::Postgres => flyte_tests::postgres::database(),
     }
-}
-
-/// The port of this process's PostgreSQL, started on first use.
-fn postgres_port() -> u16 {
-    static PORT: OnceLock<u16> = OnceLock::new();
-    *PORT.get_or_init(|| {
-        let folder = postgres_folder();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        run_postgres(
-            "initdb",
-            &[
-                "-D",
-                folder.to_str().unwrap(),
-                "-U",
-                "postgres",
-                "--auth=trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-            ],
-        )
-        .status()
-        .unwrap();
-        // The server dies with the thread that started it: one that never ends but with the process.
-        std::thread::spawn(move || {
-            let mut server = run_postgres(
-                "postgres",
-                &[
-                    "-D",
-                    folder.to_str().unwrap(),
-                    "-k",
-                    folder.to_str().unwrap(),
-                    "-p",
-                    &port.to_string(),
-                    "-c",
-                    "listen_addresses=127.0.0.1",
-                    "-c",
-                    "fsync=off",
-                    "-c",
-                    "max_connections=400",
-                ],
-            )
-            .spawn()
-            .unwrap();
-            server.wait().unwrap();
-        });
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let port_text = port.to_string();
-        let accepts = || {
-            run_postgres("pg_isready", &["-h", "127.0.0.1", "-p", &port_text])
-                .status()
-                .unwrap()
-                .success()
-        };
-        while !accepts() {
-            assert!(Instant::now() < deadline, "PostgreSQL did not start");
-        }
-        port
-    })
-}
-
-/// A folder that user postgres may write to; what earlier processes left is removed.
-fn postgres_folder() -> PathBuf {
-    let base = std::env::temp_dir();
-    for entry in std::fs::read_dir(&base).unwrap().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("flyte-admin-postgres-") else {
-            continue;
-        };
-        if !Path::new("/proc").join(pid).exists() {
-            std::fs::remove_dir_all(entry.path()).unwrap_or_default();
-        }
-    }
-    let folder = base.join(format!("flyte-admin-postgres-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    if rustix::process::geteuid().is_root() {
-        let owned = Command::new("chown")
-            .arg("postgres:postgres")
-            .arg(&folder)
-            .status()
-            .unwrap();
-        assert!(owned.success());
-    }
-    folder
-}
-
-/// A PostgreSQL program, as user postgres if this is root, that ends with the thread that starts it.
-fn run_postgres(program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "QUIT"]);
-    if rustix::process::geteuid().is_root() {
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-    }
-    command
-        .arg(postgres_binaries().join(program))
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .current_dir("/")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command
-}
-
-/// Debian keeps the server outside the path, in a folder per version.
-fn postgres_binaries() -> PathBuf {
-    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("package postgresql is installed")
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .filter(|path| path.join("postgres").exists())
-        .collect();
-    versions.sort();
-    versions.pop().expect("package postgresql is installed")
 }

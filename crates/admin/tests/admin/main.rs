@@ -1,7 +1,4 @@
 //! flyteadmin against what Go Flyte answered, on SQLite and on a real PostgreSQL.
-//!
-//! PostgreSQL is Debian's package, started in a folder below `target/` on a free port and stopped with this
-//! process. It refuses to run as root, so then it runs as user `postgres` (`setpriv`, util-linux).
 
 #[cfg(test)]
 mod errors;
