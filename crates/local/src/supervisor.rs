@@ -73,6 +73,8 @@ fn supervise(folder: &Path) -> io::Result<()> {
 /// Restarts wait 10 s, doubling up to 5 min, as a kubelet's do.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
 const LONGEST_RESTART: Duration = Duration::from_mins(5);
+/// How long to wait before a record that could not be written, on a full disk for example, is tried again.
+const REWRITE: Duration = Duration::from_millis(500);
 
 /// What a pod that ends on account of something is told, and until when.
 struct Stopping {
@@ -90,6 +92,8 @@ struct Supervisor {
     running: JoinSet<(usize, Ended)>,
     stopping: Option<Stopping>,
     deadline: Option<Instant>,
+    /// When the record is written again, if it could not be.
+    rewrite_at: Option<Instant>,
 }
 
 impl Supervisor {
@@ -122,6 +126,7 @@ impl Supervisor {
             running: JoinSet::new(),
             stopping: None,
             deadline,
+            rewrite_at: None,
         })
     }
 
@@ -130,8 +135,9 @@ impl Supervisor {
         // The others must not end the supervisor before its containers.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        self.write()?;
-        while !self.advance()? {
+        // Nothing starts before it is on record: else a second supervisor might start it again.
+        self.write_at_last().await;
+        while !self.advance() {
             let restart = self.restart_at.iter().flatten().min().copied();
             let kill = self
                 .stopping
@@ -141,12 +147,13 @@ impl Supervisor {
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     let (index, ended) = ended.map_err(io::Error::other)?;
-                    self.ended(index, ended)?;
+                    self.ended(index, ended);
                 }
                 _ = terminate.recv() => self.told_to_stop()?,
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
+                () = until(self.rewrite_at) => self.write(),
                 () = until(kill) => {
                     if let Some(stopping) = &mut self.stopping {
                         stopping.killed = true;
@@ -159,18 +166,19 @@ impl Supervisor {
                 }
             }
         }
+        self.write_at_last().await;
         kill_orphans();
         Ok(())
     }
 
     /// Starts what is due and says whether the pod is over.
-    fn advance(&mut self) -> io::Result<bool> {
+    fn advance(&mut self) -> bool {
         if self.stopping.is_some() {
-            return if self.any_running() {
-                Ok(false)
-            } else {
-                self.finish().map(|()| true)
-            };
+            let over = !self.any_running();
+            if over {
+                self.finish();
+            }
+            return over;
         }
         let mut initialized = true;
         for index in 0..self.launch.containers.len() {
@@ -185,7 +193,7 @@ impl Supervisor {
             if role == Role::Main && !initialized {
                 break;
             }
-            self.start_if_due(index)?;
+            self.start_if_due(index);
             let Some(container) = self.record.containers.get(index) else {
                 break;
             };
@@ -214,15 +222,15 @@ impl Supervisor {
                 .filter(|container| container.role == Role::Main)
                 .all(|container| matches!(container.state, ContainerState::Ended(_)));
         if !mains_over {
-            return Ok(false);
+            return false;
         }
         if self.any_running() {
             // Only sidecars are left.
             self.stop(self.launch.grace_seconds, None);
-            return Ok(false);
+            return false;
         }
-        self.finish()?;
-        Ok(true)
+        self.finish();
+        true
     }
 
     fn any_running(&self) -> bool {
@@ -233,7 +241,7 @@ impl Supervisor {
     }
 
     /// Starts a container that waits, unless it waits for its next restart.
-    fn start_if_due(&mut self, index: usize) -> io::Result<()> {
+    fn start_if_due(&mut self, index: usize) {
         let due = self
             .restart_at
             .get(index)
@@ -244,10 +252,10 @@ impl Supervisor {
             self.launch.containers.get(index),
             self.record.containers.get_mut(index),
         ) else {
-            return Ok(());
+            return;
         };
         if !due || !matches!(record.state, ContainerState::Waiting { .. }) {
-            return Ok(());
+            return;
         }
         if let Some(at) = self.restart_at.get_mut(index) {
             *at = None;
@@ -267,7 +275,7 @@ impl Supervisor {
                     process.signal_group(Signal::KILL);
                     (index, read_end(&launch, &log, &status, started_at))
                 });
-                self.write()
+                self.write();
             }
             Err(refused) => {
                 let ended = Ended {
@@ -278,19 +286,19 @@ impl Supervisor {
                     started_at: now(),
                     finished_at: now(),
                 };
-                self.ended(index, ended)
+                self.ended(index, ended);
             }
         }
     }
 
-    fn ended(&mut self, index: usize, mut ended: Ended) -> io::Result<()> {
+    fn ended(&mut self, index: usize, mut ended: Ended) {
         let stopping = self.stopping.is_some();
         let policy = self.launch.restart_policy;
         let (Some(launch), Some(record)) = (
             self.launch.containers.get(index),
             self.record.containers.get_mut(index),
         ) else {
-            return Ok(());
+            return;
         };
         if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
             ended.message = message_from(&self.places.log(&launch.name, record.restarts));
@@ -325,7 +333,7 @@ impl Supervisor {
         } else {
             record.state = ContainerState::Ended(ended);
         }
-        self.write()
+        self.write();
     }
 
     fn told_to_stop(&mut self) -> io::Result<()> {
@@ -364,7 +372,7 @@ impl Supervisor {
     }
 
     /// Decides how the pod ended. What never ran, or waited for a restart, ended too.
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self) {
         let reason = self.stopping.take().and_then(|stopping| stopping.reason);
         for container in &mut self.record.containers {
             if let (ContainerState::Waiting { .. }, Some(last)) =
@@ -387,11 +395,29 @@ impl Supervisor {
         } else {
             Outcome::Failed(reason)
         };
-        self.write()
+        self.write();
     }
 
-    fn write(&self) -> io::Result<()> {
-        write_json(&self.places.record(), &self.record)
+    /// Writes the record, or notes when to try again: containers run on while a disk is full.
+    fn write(&mut self) {
+        let failed = write_json(&self.places.record(), &self.record).err();
+        if let (Some(error), None) = (&failed, self.rewrite_at) {
+            // Standard error is the pod's own file, which may be on the same disk.
+            drop(writeln!(
+                io::stderr(),
+                "the record cannot be written, trying again: {error}"
+            ));
+        }
+        self.rewrite_at = failed.map(|_| Instant::now() + REWRITE);
+    }
+
+    /// Writes the record, however long that takes.
+    async fn write_at_last(&mut self) {
+        self.write();
+        while let Some(at) = self.rewrite_at {
+            tokio::time::sleep_until(at).await;
+            self.write();
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::kubelet::Shared;
 use crate::kubelet::launch::{LaunchError, Maker, grace_seconds};
 use crate::kubelet::processes::Identity;
 use crate::kubelet::record::{ContainerState, Places, Record, Stop};
-use crate::kubelet::status::{Known, status};
+use crate::kubelet::status::{Blocked, Known, status};
 use crate::kubelet::{lost, sources};
 
 /// A pod as the kubelet last saw it.
@@ -42,11 +42,17 @@ pub(crate) struct PodRun {
     told: Option<u64>,
     last_written: Option<Value>,
     started: String,
+    /// Waits between tries to start it.
+    starts: Backoff,
 }
 
 /// What the pod is waiting for besides its record.
 enum Phase {
-    Blocked(String),
+    /// It cannot be started; `again` ends when it is tried once more.
+    Blocked {
+        why: Blocked,
+        again: BoxFuture<'static, ()>,
+    },
     Supervised(BoxFuture<'static, ()>),
 }
 
@@ -77,6 +83,7 @@ impl PodRun {
             told: None,
             last_written: None,
             started,
+            starts: Backoff::default(),
         }
     }
 
@@ -103,14 +110,14 @@ impl PodRun {
             let record = self.record.borrow_and_update().clone();
             let known = match (&record, &phase) {
                 (Some(record), _) => Known::Recorded(record),
-                (None, Phase::Blocked(why)) => Known::Blocked(why),
+                (None, Phase::Blocked { why, .. }) => Known::Blocked(why),
                 (None, Phase::Supervised(_)) => Known::Creating,
             };
             let is_there = self.write_status(known).await;
             let sight = self.sight.borrow_and_update().clone();
             let deleting = sight.pod.metadata.deletion_timestamp.is_some();
             let nothing_runs = record.as_ref().is_some_and(|record| record.is_over())
-                || (record.is_none() && matches!(phase, Phase::Blocked(_)));
+                || (record.is_none() && matches!(phase, Phase::Blocked { .. }));
             if nothing_runs && (deleting || sight.gone || !is_there) {
                 self.let_go().await;
                 return;
@@ -122,22 +129,22 @@ impl PodRun {
                 self.stop(0, None);
             }
             let shutting_down = *self.shutdown.borrow();
-            if shutting_down && matches!(phase, Phase::Blocked(_)) {
+            if shutting_down && matches!(phase, Phase::Blocked { .. }) {
                 return;
             }
-            let supervisor_end: BoxFuture<'_, ()> = match &mut phase {
-                Phase::Supervised(end) => Box::pin(end),
-                Phase::Blocked(_) => Box::pin(std::future::pending()),
-            };
-            let ended = tokio::select! {
+            let (Phase::Supervised(due) | Phase::Blocked { again: due, .. }) = &mut phase;
+            let is_due = tokio::select! {
                 biased;
                 changed = self.record.changed() => { if changed.is_err() { return } false }
                 changed = self.sight.changed() => { if changed.is_err() { return } false }
                 changed = self.shutdown.changed() => { if changed.is_err() { return } false }
-                () = supervisor_end => true,
+                () = due => true,
             };
-            if ended {
-                phase = Phase::Supervised(self.after_supervisor());
+            if is_due {
+                phase = match phase {
+                    Phase::Supervised(_) => Phase::Supervised(self.after_supervisor()),
+                    Phase::Blocked { .. } => self.start().await,
+                };
             }
         }
     }
@@ -166,15 +173,33 @@ impl PodRun {
             });
         if ran {
             // It was started, but what became of it is lost with its folder. It must not run twice.
-            self.write_lost(None, "the record of the pod is gone");
-            return Some(Phase::Supervised(Box::pin(std::future::pending())));
+            let written = self.write_lost(None, "the record of the pod is gone");
+            return Some(Phase::Supervised(if written {
+                Box::pin(std::future::pending())
+            } else {
+                Box::pin(tokio::time::sleep(self.starts.next()))
+            }));
         }
         if pod.metadata.deletion_timestamp.is_some() && !self.places.launch().exists() {
-            return Some(Phase::Blocked("the pod is being deleted".to_owned()));
+            return Some(Phase::Blocked {
+                why: Blocked::config("the pod is being deleted"),
+                again: Box::pin(std::future::pending()),
+            });
         }
-        match self.launch(&pod).await {
-            Ok(child) => Some(Phase::Supervised(self.reap(child))),
-            Err(why) => Some(Phase::Blocked(why)),
+        Some(self.start().await)
+    }
+
+    /// Starts the pod's supervisor. What is in the way may go: a secret is made, a disk has room again.
+    async fn start(&mut self) -> Phase {
+        match self.launch(&self.pod()).await {
+            Ok(child) => Phase::Supervised(self.reap(child)),
+            Err(why) => {
+                tracing::debug!(pod = self.name(), ?why, "a pod cannot be started yet");
+                Phase::Blocked {
+                    why,
+                    again: Box::pin(tokio::time::sleep(self.starts.next())),
+                }
+            }
         }
     }
 
@@ -227,14 +252,14 @@ impl PodRun {
         }
     }
 
-    async fn launch(&self, pod: &Pod) -> Result<tokio::process::Child, String> {
+    async fn launch(&self, pod: &Pod) -> Result<tokio::process::Child, Blocked> {
         // Left by an earlier life that died before it started the supervisor; it is as good as new.
         let have: Option<crate::kubelet::record::Launch> =
             read_json(&self.places.launch()).unwrap_or(None);
         if have.is_none() {
             let sources = sources::read(&self.shared.client, pod)
                 .await
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| Blocked::node(error.to_string()))?;
             let maker = Maker {
                 options: &self.shared.options,
                 pod,
@@ -246,15 +271,18 @@ impl PodRun {
                 .started
                 .parse()
                 .unwrap_or_else(|_| (self.shared.options.now)());
-            let launch = maker
-                .make(started)
-                .map_err(|error: LaunchError| error.to_string())?;
+            let launch = maker.make(started).map_err(|error| match error {
+                LaunchError::Folder { .. } => Blocked::node(error.to_string()),
+                error => Blocked::config(error.to_string()),
+            })?;
             write_json(&self.places.launch(), &launch)
-                .map_err(|error| format!("the launch cannot be written: {error}"))?;
+                .map_err(|error| Blocked::node(format!("the launch cannot be written: {error}")))?;
         }
         self.spawn_supervisor().map_err(|error| {
             let program = self.shared.options.supervisor.program.display();
-            format!("the supervisor {program} cannot be started: {error}")
+            Blocked::node(format!(
+                "the supervisor {program} cannot be started: {error}"
+            ))
         })
     }
 
@@ -306,26 +334,34 @@ impl PodRun {
             Some(record) if record.supervisor.is_alive() => {
                 return Self::follow(record.supervisor.clone());
             }
-            Some(record) => self.write_lost(Some(record), "the supervisor of the pod was killed"),
-            None => self.write_lost(
-                None,
-                &format!(
-                    "the supervisor of the pod ended before it started anything; its log is {}",
-                    self.places.pod().join("supervisor.log").display()
-                ),
-            ),
+            known => {
+                let why = match known {
+                    Some(_) => "the supervisor of the pod was killed".to_owned(),
+                    None => format!(
+                        "the supervisor of the pod ended before it started anything; its log is {}",
+                        self.places.pod().join("supervisor.log").display()
+                    ),
+                };
+                if !self.write_lost(known.as_deref(), &why) {
+                    // Without its record nobody would ever hear of the end.
+                    return Box::pin(tokio::time::sleep(self.starts.next()));
+                }
+            }
         }
         Box::pin(std::future::pending())
     }
 
-    /// Gives a pod that lost its supervisor the record of its end, after ending what is left of it.
-    fn write_lost(&self, record: Option<&Record>, why: &str) {
+    /// Gives a pod that lost its supervisor the record of its end, after ending what is left of it. Says whether it could
+    /// be written.
+    fn write_lost(&self, record: Option<&Record>, why: &str) -> bool {
         let now = time_text((self.shared.options.now)());
         let lost = lost::end(&self.pod(), record, why, &now);
         if let Err(error) = write_json(&self.places.record(), &lost) {
             tracing::error!(%error, pod = self.name(), "the record of a lost pod cannot be written");
+            return false;
         }
         self.shared.records.refresh(&self.places, &self.uid);
+        true
     }
 
     /// Passes on that the pod is deleted, or that the node shuts down.
@@ -469,9 +505,15 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// How long to wait now.
+    fn next(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(Duration::from_secs(5));
+        now
+    }
+
     async fn wait(&mut self, doing: &str, pod: &str, error: &kube::Error) {
         tracing::warn!(pod, %error, "the kubelet cannot {doing} and tries again");
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(Duration::from_secs(5));
+        tokio::time::sleep(self.next()).await;
     }
 }

@@ -12,9 +12,34 @@ pub(crate) enum Known<'a> {
     /// Its folder is being made.
     Creating,
     /// It cannot be launched; the text says why.
-    Blocked(&'a str),
+    Blocked(&'a Blocked),
     /// Its supervisor keeps this record.
     Recorded(&'a Record),
+}
+
+/// Why a pod cannot be started, as the state of its containers tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blocked {
+    reason: &'static str,
+    message: String,
+}
+
+impl Blocked {
+    /// What the pod says is the reason, or what it names is missing.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self {
+            reason: "CreateContainerConfigError",
+            message: message.into(),
+        }
+    }
+
+    /// The node is the reason, such as a full disk.
+    pub(crate) fn node(message: impl Into<String>) -> Self {
+        Self {
+            reason: "CreateContainerError",
+            message: message.into(),
+        }
+    }
 }
 
 /// The reason of pods that ended because the node did: a system retry (spec 05 §9.5).
@@ -44,15 +69,12 @@ pub(crate) fn status(pod: &Pod, known: Known<'_>, started: &str, now: &str) -> V
             waiting(&inits, "PodInitializing", ""),
             waiting(&spec.containers, "PodInitializing", ""),
         ),
-        Known::Blocked(why) => {
-            let reason = "CreateContainerConfigError";
-            (
-                "Pending",
-                None,
-                waiting(&inits, reason, why),
-                waiting(&spec.containers, reason, why),
-            )
-        }
+        Known::Blocked(Blocked { reason, message }) => (
+            "Pending",
+            None,
+            waiting(&inits, reason, message),
+            waiting(&spec.containers, reason, message),
+        ),
         Known::Recorded(record) => {
             let of = |containers: &[Container]| -> Vec<Value> {
                 let statuses = containers.iter().map(|container| {
@@ -436,7 +458,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_cannot_be_launched_says_why_while_it_waits() {
-        let told = status(&pod(), Known::Blocked("secret \"s\" not found"), "t", "t");
+        let blocked = Blocked::config("secret \"s\" not found");
+        let told = status(&pod(), Known::Blocked(&blocked), "t", "t");
         let waiting = &told["containerStatuses"][0]["state"]["waiting"];
         assert_eq!(waiting["reason"], json!("CreateContainerConfigError"));
         assert_eq!(waiting["message"], json!("secret \"s\" not found"));

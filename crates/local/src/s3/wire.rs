@@ -37,10 +37,12 @@ impl From<BlobError> for S3Error {
             BlobError::PartSize(_) => S3ErrorCode::EntityTooSmall,
             BlobError::Folder { place, source } => {
                 tracing::error!(place = %place.display(), error = %source, "the blob folder cannot be used");
-                return Self::with_message(
-                    S3ErrorCode::InternalError,
-                    "the blob folder cannot be used",
-                );
+                let message = if source.kind() == std::io::ErrorKind::StorageFull {
+                    "no space is left on the disk that holds the bucket"
+                } else {
+                    "the blob folder cannot be used"
+                };
+                return Self::with_message(S3ErrorCode::InternalError, message);
             }
         };
         Self::with_message(code, error.to_string())

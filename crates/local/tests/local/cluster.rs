@@ -293,14 +293,22 @@ async fn metadata_without_entries_is_not_served() {
         "default",
         &ApiResource::erase::<ConfigMap>(&()),
     );
-    let made = object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
-        "name": "m", "labels": {}, "annotations": {}, "ownerReferences": [], "finalizers": ["a/b"]}}));
+    let made = object(
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+        "name": "m", "labels": {}, "annotations": {}, "ownerReferences": [], "finalizers": ["a/b"]}}),
+    );
     maps.create(&PostParams::default(), &made).await.unwrap();
     let patch = json!({"metadata": {"finalizers": []}});
     maps.patch("m", &PatchParams::default(), &Patch::Merge(patch))
         .await
         .unwrap();
-    let (_, served) = raw(&client, "GET", "/api/v1/namespaces/default/configmaps/m", "").await;
+    let (_, served) = raw(
+        &client,
+        "GET",
+        "/api/v1/namespaces/default/configmaps/m",
+        "",
+    )
+    .await;
     for member in ["labels", "annotations", "ownerReferences", "finalizers"] {
         assert_eq!(served["metadata"].get(member), None, "{member}");
     }
