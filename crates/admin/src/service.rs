@@ -69,16 +69,6 @@ impl Service {
         Stored::decode(bytes.into()).map_err(|error| failed(error.into()))
     }
 
-    /// Encodes and writes a message to the blob store.
-    pub(crate) async fn write_blob<M: prost::Message>(
-        &self,
-        uri: &str,
-        message: &M,
-        what: &str,
-    ) -> Result<()> {
-        self.write_bytes(uri, message.encode_to_vec(), what).await
-    }
-
     /// Writes an encoded message to the blob store.
     pub(crate) async fn write_bytes(&self, uri: &str, bytes: Vec<u8>, what: &str) -> Result<()> {
         self.blobs

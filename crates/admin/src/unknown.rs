@@ -187,6 +187,11 @@ impl<M: Message + Name> Answer<M> {
         }
     }
 
+    /// The message alone.
+    pub(crate) fn into_message(self) -> M {
+        self.message
+    }
+
     /// Changes the message.
     pub(crate) fn map(mut self, change: impl FnOnce(&mut M)) -> Self {
         change(&mut self.message);

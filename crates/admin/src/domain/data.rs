@@ -14,6 +14,7 @@ use flyte_platform::{
     Chain,
     blob::{SignRequest, Verb},
 };
+use futures::future::{try_join, try_join3};
 use prost::Message as _;
 
 use super::{executions, nodes, task_executions};
@@ -21,6 +22,7 @@ use crate::{
     caller::{Action, Caller},
     error::{Error, Result},
     service::Service,
+    unknown::{Answer, Unknown},
 };
 
 /// Data as an answer carries it: a URL and, unless it is large, the literals.
@@ -28,6 +30,8 @@ use crate::{
 pub(crate) struct Fetched {
     pub(crate) url: admin::UrlBlob,
     pub(crate) literals: LiteralMap,
+    /// Of the literals: tasks may be of a newer Flyte than this.
+    unknown: Unknown,
 }
 
 /// Where outputs are.
@@ -52,8 +56,11 @@ pub(crate) async fn fetch(service: &Service, uri: &str) -> Result<Fetched> {
         matches!(remote.scheme.as_str(), "local" | "none") || remote.max_size_in_bytes == 0;
     let size = u64::try_from(fetched.url.bytes).unwrap_or(u64::MAX);
     if always || size < remote.max_size_in_bytes {
-        match service.read_blob::<LiteralMap>(uri, "data").await {
-            Ok(literals) => fetched.literals = literals,
+        match service.read_stored::<LiteralMap>(uri, "data").await {
+            Ok(stored) => {
+                fetched.unknown = Unknown::of_stored(&stored);
+                fetched.literals = stored.into_inner();
+            }
             Err(error) => tracing::info!(uri, error = %Chain(&error), "data is not readable"),
         }
     }
@@ -117,7 +124,7 @@ pub(crate) async fn execution(
     service: &Service,
     caller: &Caller,
     request: admin::WorkflowExecutionGetDataRequest,
-) -> Result<admin::WorkflowExecutionGetDataResponse> {
+) -> Result<Answer<admin::WorkflowExecutionGetDataResponse>> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
     service.allow(
         caller,
@@ -126,14 +133,15 @@ pub(crate) async fn execution(
     )?;
     let execution = executions::load(service, &id).await?;
     let closure = execution.closure.get();
-    let inputs = if execution.inputs_uri.is_empty() {
-        // Rows from before inputs were offloaded.
-        Fetched {
-            literals: closure.computed_inputs.clone().unwrap_or_default(),
-            ..Fetched::default()
+    let inputs = async {
+        if execution.inputs_uri.is_empty() {
+            // Rows from before inputs were offloaded.
+            return Ok(Fetched {
+                literals: closure.computed_inputs.clone().unwrap_or_default(),
+                ..Fetched::default()
+            });
         }
-    } else {
-        fetch(service, &execution.inputs_uri).await?
+        fetch(service, &execution.inputs_uri).await
     };
     let outputs = match &closure.output_result {
         Some(execution_closure::OutputResult::Outputs(blob)) => match &blob.data {
@@ -144,31 +152,41 @@ pub(crate) async fn execution(
         Some(execution_closure::OutputResult::OutputData(data)) => Outputs::Inline(data),
         _ => Outputs::Nowhere,
     };
-    let outputs = fetch_outputs(service, outputs).await?;
-    Ok(admin::WorkflowExecutionGetDataResponse {
+    let (inputs, outputs) = try_join(inputs, fetch_outputs(service, outputs)).await?;
+    let message = admin::WorkflowExecutionGetDataResponse {
         outputs: Some(outputs.url),
         inputs: Some(inputs.url),
         full_inputs: Some(inputs.literals),
         full_outputs: Some(outputs.literals),
-    })
+    };
+    Ok(Answer::made_from(
+        message,
+        kept(inputs.unknown, outputs.unknown),
+    ))
+}
+
+fn kept(inputs: Unknown, outputs: Unknown) -> [(&'static str, Unknown); 2] {
+    [("full_inputs", inputs), ("full_outputs", outputs)]
 }
 
 pub(crate) async fn node(
     service: &Service,
     caller: &Caller,
     request: admin::NodeExecutionGetDataRequest,
-) -> Result<admin::NodeExecutionGetDataResponse> {
+) -> Result<Answer<admin::NodeExecutionGetDataResponse>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
     service.allow(caller, Action::Read, nodes::scope(&id))?;
     let node = nodes::load(service, &id).await?;
     let closure = node.closure.get();
-    let inputs = fetch(service, &node.input_uri).await?;
+    let inputs = fetch(service, &node.input_uri);
     let outputs = match &closure.output_result {
         Some(node_execution_closure::OutputResult::OutputUri(uri)) => Outputs::At(uri),
         Some(node_execution_closure::OutputResult::OutputData(data)) => Outputs::Inline(data),
         Some(node_execution_closure::OutputResult::Error(_)) | None => Outputs::Nowhere,
     };
-    let outputs = fetch_outputs(service, outputs).await?;
+    let outputs = fetch_outputs(service, outputs);
+    let (inputs, outputs, dynamic_workflow) =
+        try_join3(inputs, outputs, dynamic(service, &node)).await?;
     let base = flyte_url(&id);
     let urls = admin::FlyteUrLs {
         inputs: format!("{base}/i"),
@@ -179,25 +197,27 @@ pub(crate) async fn node(
             format!("{base}/d")
         },
     };
-    let dynamic_workflow = if node.dynamic_closure_uri.is_empty() {
-        None
-    } else {
-        Some(dynamic(service, &node).await?)
-    };
-    Ok(admin::NodeExecutionGetDataResponse {
+    let message = admin::NodeExecutionGetDataResponse {
         inputs: Some(inputs.url),
         outputs: Some(outputs.url),
         full_inputs: Some(inputs.literals),
         full_outputs: Some(outputs.literals),
         dynamic_workflow,
         flyte_urls: Some(urls),
-    })
+    };
+    Ok(Answer::made_from(
+        message,
+        kept(inputs.unknown, outputs.unknown),
+    ))
 }
 
 async fn dynamic(
     service: &Service,
     node: &crate::records::NodeExecution,
-) -> Result<admin::DynamicWorkflowNodeMetadata> {
+) -> Result<Option<admin::DynamicWorkflowNodeMetadata>> {
+    if node.dynamic_closure_uri.is_empty() {
+        return Ok(None);
+    }
     let closure: CompiledWorkflowClosure = service
         .read_blob(&node.dynamic_closure_uri, "WorkflowClosure")
         .await?;
@@ -206,11 +226,11 @@ async fn dynamic(
         .as_ref()
         .and_then(|primary| primary.template.as_ref())
         .and_then(|template| template.id.clone());
-    Ok(admin::DynamicWorkflowNodeMetadata {
+    Ok(Some(admin::DynamicWorkflowNodeMetadata {
         id,
         compiled_workflow: Some(closure),
         dynamic_job_spec_uri: node.closure.get().dynamic_job_spec_uri.clone(),
-    })
+    }))
 }
 
 fn flyte_url(id: &NodeExecutionId) -> String {
@@ -224,7 +244,7 @@ pub(crate) async fn task(
     service: &Service,
     caller: &Caller,
     request: admin::TaskExecutionGetDataRequest,
-) -> Result<admin::TaskExecutionGetDataResponse> {
+) -> Result<Answer<admin::TaskExecutionGetDataResponse>> {
     let id = TaskExecutionId::from_proto(task_executions::with_task_type(request.id).as_ref())?;
     service.allow(caller, Action::Read, nodes::scope(&id.node))?;
     let task = task_executions::load(service, &id).await?;
@@ -235,16 +255,16 @@ pub(crate) async fn task(
 pub(crate) async fn of_task(
     service: &Service,
     task: &crate::records::TaskExecution,
-) -> Result<admin::TaskExecutionGetDataResponse> {
-    let inputs = fetch(service, &task.input_uri).await?;
+) -> Result<Answer<admin::TaskExecutionGetDataResponse>> {
+    let inputs = fetch(service, &task.input_uri);
     let outputs = match &task.closure.get().output_result {
         Some(task_execution_closure::OutputResult::OutputUri(uri)) => Outputs::At(uri),
         Some(task_execution_closure::OutputResult::OutputData(data)) => Outputs::Inline(data),
         Some(task_execution_closure::OutputResult::Error(_)) | None => Outputs::Nowhere,
     };
-    let outputs = fetch_outputs(service, outputs).await?;
+    let (inputs, outputs) = try_join(inputs, fetch_outputs(service, outputs)).await?;
     let base = format!("{}/{}", flyte_url(&task.id.node), task.id.retry_attempt);
-    Ok(admin::TaskExecutionGetDataResponse {
+    let message = admin::TaskExecutionGetDataResponse {
         inputs: Some(inputs.url),
         outputs: Some(outputs.url),
         full_inputs: Some(inputs.literals),
@@ -254,5 +274,9 @@ pub(crate) async fn of_task(
             outputs: format!("{base}/o"),
             deck: String::new(),
         }),
-    })
+    };
+    Ok(Answer::made_from(
+        message,
+        kept(inputs.unknown, outputs.unknown),
+    ))
 }

@@ -259,7 +259,7 @@ async fn node_data(
     let request = flyte_idl::admin::NodeExecutionGetDataRequest {
         id: Some(id.to_proto()),
     };
-    let answer = data::node(service, caller, request).await?;
+    let answer = data::node(service, caller, request).await?.into_message();
     let text = text::prototext(&id.to_proto());
     choose(artifact, answer.full_inputs, answer.full_outputs, &|name| {
         format!("name [{name}] not found in node execution [{text}]")
@@ -292,7 +292,7 @@ async fn attempt_data(
         )));
     };
     let text = text::prototext(&task.id.to_proto());
-    let answer = data::of_task(service, &task).await?;
+    let answer = data::of_task(service, &task).await?.into_message();
     choose(artifact, answer.full_inputs, answer.full_outputs, &|name| {
         format!("name [{name}] not found in task execution [{text}]")
     })

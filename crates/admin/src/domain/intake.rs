@@ -19,7 +19,7 @@ use flyte_idl::{
 };
 use flyte_platform::sql::{DbError, ReadTx};
 use jiff::Timestamp;
-use prost::Name;
+use prost::{Message, Name};
 
 use super::{
     events::{self, absent, accept, check_cluster},
@@ -33,7 +33,7 @@ use crate::{
         executions as execution_rows, node_executions, task_executions,
     },
     service::Service,
-    unknown::Unknown,
+    unknown::{self, Unknown},
 };
 
 fn location(uri: Result<String, InvalidReference>) -> Result<String> {
@@ -43,6 +43,16 @@ fn location(uri: Result<String, InvalidReference>) -> Result<String> {
 /// What the closure took over from the event as it was, it takes over with what this version does not know.
 fn keep<M: prost::Message + Name + Default>(event: &Unknown, closure: &mut Stored<M>) {
     event.of_same_fields::<M>().keep_in(closure);
+}
+
+/// Writes what an event carries inline.
+async fn write_data<M: Message + Name>(
+    service: &Service,
+    uri: &str,
+    (data, unknown): (&M, Unknown),
+) -> Result<()> {
+    let bytes = unknown::encoded(data, &[unknown]);
+    service.write_bytes(uri, bytes, "data of an event").await
 }
 
 fn event_row(
@@ -70,7 +80,7 @@ pub(crate) async fn workflow(
         Action::Report,
         (id.project.as_str(), id.domain.as_str()),
     )?;
-    offload_workflow(service, &id, &mut event).await?;
+    offload_workflow(service, &id, (&mut event, unknown)).await?;
     let row = event_row(
         &request.request_id,
         phases::workflow_name(event.phase),
@@ -99,7 +109,7 @@ pub(crate) async fn workflow(
 async fn offload_workflow(
     service: &Service,
     id: &ExecutionId,
-    event: &mut WorkflowExecutionEvent,
+    (event, unknown): (&mut WorkflowExecutionEvent, &Unknown),
 ) -> Result<()> {
     use workflow_execution_event::OutputResult;
     if service.config.remote_data.stores_inline() {
@@ -114,7 +124,12 @@ async fn offload_workflow(
         id,
         "offloaded_outputs",
     ))?;
-    service.write_blob(&uri, data, "outputs").await?;
+    write_data(
+        service,
+        &uri,
+        (data, unknown.part("event").part("output_data")),
+    )
+    .await?;
     event.output_result = Some(OutputResult::OutputUri(uri));
     Ok(())
 }
@@ -140,7 +155,7 @@ pub(crate) async fn node(
 ) -> Result<admin::NodeExecutionEventResponse> {
     let (id, mut event) = accept::node(request.event)?;
     service.allow(caller, Action::Report, nodes::scope(&id))?;
-    let dynamic_closure_uri = offload_node(service, &id, &mut event).await?;
+    let dynamic_closure_uri = offload_node(service, &id, (&mut event, unknown)).await?;
     let row = event_row(
         &request.request_id,
         phases::node_name(event.phase),
@@ -248,7 +263,7 @@ async fn parents(
 async fn offload_node(
     service: &Service,
     id: &NodeExecutionId,
-    event: &mut NodeExecutionEvent,
+    (event, unknown): (&mut NodeExecutionEvent, &Unknown),
 ) -> Result<String> {
     use node_execution_event::{InputValue, OutputResult, TargetMetadata};
     let offload = !service.config.remote_data.stores_inline();
@@ -276,12 +291,22 @@ async fn offload_node(
     let base = service.blobs.base();
     if let Some(InputValue::InputData(data)) = &event.input_value {
         let uri = location(layout::node_file(&base, id, "offloaded_inputs"))?;
-        service.write_blob(&uri, data, "inputs").await?;
+        write_data(
+            service,
+            &uri,
+            (data, unknown.part("event").part("input_data")),
+        )
+        .await?;
         event.input_value = Some(InputValue::InputUri(uri));
     }
     if outputs && let Some(OutputResult::OutputData(data)) = &event.output_result {
         let uri = location(layout::node_file(&base, id, "offloaded_outputs"))?;
-        service.write_blob(&uri, data, "outputs").await?;
+        write_data(
+            service,
+            &uri,
+            (data, unknown.part("event").part("output_data")),
+        )
+        .await?;
         event.output_result = Some(OutputResult::OutputUri(uri));
     }
     let Some(dynamic) = dynamic else {
@@ -293,9 +318,14 @@ async fn offload_node(
         &base, prefix, id, &workflow,
     ))?;
     let closure = dynamic.compiled_workflow.unwrap_or_default();
-    service
-        .write_blob(&uri, &closure, "dynamic workflow")
-        .await?;
+    let of_closure = [
+        "task_node_metadata",
+        "dynamic_workflow",
+        "compiled_workflow",
+    ]
+    .into_iter()
+    .fold(unknown.part("event"), |outer, field| outer.part(field));
+    write_data(service, &uri, (&closure, of_closure)).await?;
     // The row keeps the reference; the event's copy would only make it larger.
     if let Some(TargetMetadata::TaskNodeMetadata(metadata)) = &mut event.target_metadata
         && let Some(dynamic) = &mut metadata.dynamic_workflow
@@ -314,7 +344,7 @@ pub(crate) async fn task(
     let limit = service.config.remote_data.max_size_in_bytes;
     let (id, mut event) = accept::task(request.event, limit)?;
     service.allow(caller, Action::Report, nodes::scope(&id.node))?;
-    offload_task(service, &id, &mut event).await?;
+    offload_task(service, &id, (&mut event, unknown)).await?;
     let order = std::sync::Arc::new((id, event, service.clock.now(), unknown.part("event")));
     let write = || {
         service.database.write(order.clone(), |order, tx| {
@@ -360,7 +390,7 @@ async fn write_task(
 async fn offload_task(
     service: &Service,
     id: &TaskExecutionId,
-    event: &mut TaskExecutionEvent,
+    (event, unknown): (&mut TaskExecutionEvent, &Unknown),
 ) -> Result<()> {
     use task_execution_event::{InputValue, OutputResult};
     let offload = !service.config.remote_data.stores_inline();
@@ -384,12 +414,22 @@ async fn offload_task(
     let base = service.blobs.base();
     if let Some(InputValue::InputData(data)) = &event.input_value {
         let uri = location(layout::task_file(&base, id, "offloaded_inputs"))?;
-        service.write_blob(&uri, data, "inputs").await?;
+        write_data(
+            service,
+            &uri,
+            (data, unknown.part("event").part("input_data")),
+        )
+        .await?;
         event.input_value = Some(InputValue::InputUri(uri));
     }
     if outputs && let Some(OutputResult::OutputData(data)) = &event.output_result {
         let uri = location(layout::task_file(&base, id, "offloaded_outputs"))?;
-        service.write_blob(&uri, data, "outputs").await?;
+        write_data(
+            service,
+            &uri,
+            (data, unknown.part("event").part("output_data")),
+        )
+        .await?;
         event.output_result = Some(OutputResult::OutputUri(uri));
     }
     Ok(())

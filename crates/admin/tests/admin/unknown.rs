@@ -220,6 +220,10 @@ async fn executions_keep_them(store: Store) {
         let bytes = world.blobs.get(&uri).await.unwrap();
         assert!(String::from_utf8_lossy(&bytes).contains(MARK), "{file}");
     }
+    assert_eq!(
+        get(&world, "GetExecutionData", &id).await,
+        [".full_inputs.literals"]
+    );
     // A relaunch repeats what was asked, all of it.
     let again = json!({"id": execution, "name": "again"});
     world
@@ -277,6 +281,20 @@ async fn what_events_bring_keeps_them(store: Store) {
         }
         send(&world, method, &event).await;
     }
+    let mut event = message(
+        &format!("{SERVICE}/CreateNodeEvent"),
+        &json!({"event": {
+            "id": {"node_id": "n1", "execution_id": execution}, "phase": "SUCCEEDED", "occurred_at": time,
+            "output_data": {"literals": {"o0": {"scalar": {"primitive": {"integer": "1"}}}}},
+        }}),
+    );
+    mark(&mut event, &["event", "output_data", "literals"]);
+    send(&world, "CreateNodeEvent", &event).await;
+    let with_data = json!({"id": {"node_id": "n1", "execution_id": execution}});
+    assert_eq!(
+        get(&world, "GetNodeExecutionData", &with_data).await,
+        [".full_outputs.literals"]
+    );
     let attempt = json!({"id": {"task_id": task, "node_execution_id": node}});
     for (method, id, expected) in [
         (
