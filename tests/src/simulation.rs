@@ -84,6 +84,10 @@ pub struct Run {
     pub left: Vec<String>,
     /// How many effects there were.
     pub effects: u64,
+    /// How often the engine looked at the workflow, all its lives together.
+    pub rounds: u64,
+    /// How many steps of nodes and of the workflow it took.
+    pub steps: u64,
     /// The effects in order: requests of the cluster and of admin, and blobs.
     pub trace: Vec<String>,
     /// How often the engine was started again.
@@ -272,7 +276,9 @@ impl Simulation {
         };
         tokio::pin!(end);
         let mut restarts = 0;
+        let (mut rounds, mut steps) = (0, 0);
         let (phase, elapsed) = loop {
+            let metrics = Scope::new("");
             let kube = kube::Client::new(
                 faults::over_cluster(cluster.service(), faults.clone()),
                 NAMESPACE,
@@ -284,7 +290,7 @@ impl Simulation {
                     blobs: BlobStore::over("mem", "bucket", Arc::new(store), None),
                     admin: channel.clone(),
                     clock,
-                    metrics: Scope::new(""),
+                    metrics: metrics.clone(),
                 },
                 PropellerConfig {
                     rawoutput_prefix: "mem://bucket/raw".into(),
@@ -301,14 +307,15 @@ impl Simulation {
                 },
             )
             .expect("the default configuration is consistent");
-            tokio::select! {
+            let end = tokio::select! {
                 biased;
-                end = &mut end => break end,
+                end = &mut end => Some(end),
                 () = faults.crashed() => {
                     restarts += 1;
                     if self.loses_statuses {
                         blobs::lose(&objects, "node-status").await;
                     }
+                    None
                 }
                 outcome = engine.run(stop.child_token()) => panic!("the engine stopped: {outcome:?}"),
                 () = faults.reached(most_effects) => panic!(
@@ -318,6 +325,16 @@ impl Simulation {
                 () = tokio::time::sleep(LONGEST) => {
                     panic!("not ended after {LONGEST:?}: {}", describe(&api, &name, &records).await)
                 }
+            };
+            rounds += count(&metrics, "wf_rounds");
+            steps += count(&metrics, "wf_steps");
+            assert!(
+                rounds <= most_effects && steps <= 2 * most_effects,
+                "a live-lock: {rounds} rounds, {steps} steps, {most_effects} effects at most: {}",
+                describe(&api, &name, &records).await
+            );
+            if let Some(end) = end {
+                break end;
             }
         };
         let left = unfinished(&pods).await;
@@ -331,6 +348,8 @@ impl Simulation {
             pods: faults.pods(),
             left,
             effects: faults.effects(),
+            rounds,
+            steps,
             trace: faults.trace(),
             restarts,
             status_writes,
@@ -338,6 +357,16 @@ impl Simulation {
             elapsed,
         }
     }
+}
+
+/// The value of a counter of the engine.
+fn count(metrics: &Scope, name: &str) -> u64 {
+    metrics
+        .render()
+        .lines()
+        .filter(|line| !line.starts_with('#') && line.contains(name))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
 }
 
 /// Effects that a workflow can need: linear in its attempts, and some again for each fault. What needs more has lost

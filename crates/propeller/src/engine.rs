@@ -98,6 +98,8 @@ struct EngineMetrics {
     writes: IntCounter,
     conflicts: IntCounter,
     wakes: IntCounterVec,
+    rounds: IntCounter,
+    steps: IntCounter,
 }
 
 impl EngineMetrics {
@@ -115,6 +117,8 @@ impl EngineMetrics {
                 "Writes refused because somebody else wrote.",
             )?,
             wakes: scope.counters("wf_enqueue", "Wake-ups, by what woke.", &["type"])?,
+            rounds: scope.counter("wf_rounds", "Looks at a workflow that was woken.")?,
+            steps: scope.counter("wf_steps", "Steps of nodes and of workflows.")?,
         })
     }
 }

@@ -137,7 +137,8 @@ impl Driven {
                         panic!("a workflow has no pod")
                     };
                     let id = self.machine.view(index).unwrap().unique_id;
-                    self.launched.push(id[1..].parse().unwrap());
+                    self.launched
+                        .push(id.rsplit('n').next().unwrap().parse().unwrap());
                     let (reason, info) = ("task submitted to K8s", TaskInfo::default());
                     Outcome::Launched(PhaseInfo::new(TaskPhase::Queued, 0, reason, info))
                 }
@@ -168,7 +169,10 @@ impl Driven {
     }
 
     fn change(&mut self, node: usize, phase: &str) {
-        let name = format!("run-n{node}-0");
+        self.change_pod(format!("run-n{node}-0"), phase);
+    }
+
+    fn change_pod(&mut self, name: String, phase: &str) {
         self.pods.insert(name.clone(), pod(phase));
         assert!(self.machine.wake_pod(&name), "{name} belongs to nobody");
     }
@@ -202,6 +206,27 @@ fn one_pod_among_thousands_costs_what_one_pod_among_ten_does() {
             .all(|(steps, bytes)| *steps < 12 && *bytes < 1_000),
         "{many:?}"
     );
+}
+
+#[test]
+fn a_pod_inside_a_sub_workflow_costs_what_one_outside_does() {
+    let nested = |width: usize| {
+        let inner = fan(width, json!({}));
+        let mut outer = fan(1, json!({}));
+        let node = json!({ "id": "n0", "kind": "workflow", "resources": {}, "workflow": { "subWorkflowRef": "s" } });
+        let spec = outer.spec.as_mut().unwrap();
+        spec.nodes
+            .insert("n0".into(), serde_json::from_value(node).unwrap());
+        outer.sub_workflows.insert("s".into(), inner.spec.unwrap());
+        let mut driven = Driven::new(&outer);
+        driven.settle();
+        driven.write();
+        driven.change_pod("run-n0-0-n7-0".into(), "Running");
+        (driven.settle(), driven.write())
+    };
+    let (few, many) = (nested(10), nested(2_000));
+    assert_eq!(few, many, "steps and bytes written");
+    assert!(many.0 < 12 && many.1 < 1_000, "{many:?}");
 }
 
 #[test]

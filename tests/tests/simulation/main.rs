@@ -164,6 +164,8 @@ fn one_seed_gives_one_run() {
         let (one, other) = (run(), run());
         assert_eq!(one.trace, other.trace, "seed {seed}");
         assert_eq!(one.visible(), other.visible(), "seed {seed}");
+        assert_eq!((one.rounds, one.steps), (other.rounds, other.steps));
+        assert!(one.rounds > 0 && one.steps > 0, "seed {seed}");
     }
 }
 

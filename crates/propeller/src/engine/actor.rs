@@ -211,7 +211,11 @@ impl Actor {
             let now = self.world.clock.now();
             machine.wake_timers(now);
             let namespace = self.key.namespace.as_str();
-            for job in machine.next_jobs(now, |name| self.pods.get(namespace, name)) {
+            let steps = machine.steps();
+            let next = machine.next_jobs(now, |name| self.pods.get(namespace, name));
+            self.metrics.rounds.inc();
+            self.metrics.steps.inc_by(machine.steps() - steps);
+            for job in next {
                 let node = match job.whom {
                     JobFor::Node(index) => machine.owned(index),
                     JobFor::Workflow => None,
