@@ -14,7 +14,7 @@ use flyte_admin::{
     error::Error,
     records::{Execution, NodeExecution, TaskExecution},
 };
-use flyte_core::identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId};
+use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId};
 use flyte_idl::{
     admin::{
         self, NodeExecutionEventRequest, NodeExecutionEventResponse, NodeExecutionGetRequest,
@@ -265,7 +265,9 @@ impl Records {
     /// A node that another names as the one around it is a parent.
     fn node(&self, id: &str, node: &NodeExecution) -> admin::NodeExecution {
         let mut metadata = node.metadata.get().clone();
-        metadata.is_parent_node |= self.parents.values().any(|around| around == id);
+        if !metadata.is_dynamic {
+            metadata.is_parent_node |= self.parents.values().any(|around| around == id);
+        }
         admin::NodeExecution {
             id: Some(node.id.to_proto()),
             input_uri: node.input_uri.clone(),
@@ -375,8 +377,12 @@ impl AdminService for Memory {
         let request = request.into_inner();
         self.0.with(|records| {
             let around = Some(&request.unique_parent_id).filter(|id| !id.is_empty());
-            if let Some(id) = around.filter(|id| !records.nodes.contains_key(*id)) {
-                return Err(Status::not_found(format!("missing node execution {id}")));
+            if let Some(node) = around.filter(|id| !records.nodes.contains_key(*id)) {
+                let node = NodeExecutionId {
+                    execution: records.execution.id.clone(),
+                    node: NodeId::new(node.as_str()).map_err(Error::from)?,
+                };
+                return Err(absent::node(&node).into());
             }
             let found = records
                 .nodes

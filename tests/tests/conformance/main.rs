@@ -44,6 +44,12 @@ async fn agree(admins: &Admins, name: &str, steps: &[Step]) -> usize {
         }
         accepted += usize::from(expected.is_some_and(|((code, ..), _)| code == tonic::Code::Ok));
     }
+    let mut expected = None;
+    for subject in &subjects {
+        let lists = subjects::lists(&subject.client, name).await;
+        let expected = expected.get_or_insert_with(|| lists.clone());
+        assert_eq!(&lists, expected, "{name}, lists at {}", subject.name);
+    }
     accepted
 }
 

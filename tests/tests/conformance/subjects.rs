@@ -9,9 +9,9 @@ use flyte_core::identifiers::ExecutionId;
 use flyte_idl::{
     admin::{
         Execution, ExecutionCreateRequest, LaunchPlanCreateRequest, NodeExecutionEventRequest,
-        NodeExecutionGetRequest, TaskCreateRequest, TaskExecutionEventRequest,
-        TaskExecutionGetRequest, WorkflowCreateRequest, WorkflowExecutionEventRequest,
-        WorkflowExecutionGetRequest,
+        NodeExecutionGetRequest, NodeExecutionListRequest, TaskCreateRequest,
+        TaskExecutionEventRequest, TaskExecutionGetRequest, TaskExecutionListRequest,
+        WorkflowCreateRequest, WorkflowExecutionEventRequest, WorkflowExecutionGetRequest,
     },
     core::TaskExecutionIdentifier,
     json::{self, Codec, Unknown},
@@ -245,6 +245,50 @@ pub(crate) async fn look(
         }
     };
     found.map_err(|status| verdict(&status))
+}
+
+/// What the lists show that the engine sweeps by: all nodes, the children of one, the open ones, and attempts. The order is
+/// of no interest.
+pub(crate) async fn lists(client: &AdminServiceClient<Routes>, name: &str) -> Vec<Value> {
+    let execution = json!({"project": PROJECT, "domain": DOMAIN, "name": name});
+    let open = "value_in(phase,UNDEFINED;QUEUED;RUNNING;FAILING;DYNAMIC_RUNNING)";
+    let mut answers = Vec::new();
+    for (around, filters) in [
+        ("", ""),
+        ("", open),
+        ("n0", ""),
+        ("n0", open),
+        ("nowhere", ""),
+    ] {
+        let request: NodeExecutionListRequest = message(&json!({
+            "workflow_execution_id": execution, "unique_parent_id": around, "filters": filters, "limit": 100,
+        }));
+        let mut client = client.clone();
+        let answer = Box::pin(client.list_node_executions(request)).await;
+        answers.push(answer.map_or_else(
+            |status| json!(verdict(&status).1),
+            |found| unordered(&found.into_inner(), "node_executions"),
+        ));
+    }
+    for (node, filters) in [("n0", ""), ("n0", open), ("n1", ""), ("nowhere", "")] {
+        let request: TaskExecutionListRequest = message(&json!({
+            "node_execution_id": {"node_id": node, "execution_id": execution}, "filters": filters, "limit": 100,
+        }));
+        let mut client = client.clone();
+        let found = Box::pin(client.list_task_executions(request))
+            .await
+            .unwrap();
+        answers.push(unordered(&found.into_inner(), "task_executions"));
+    }
+    answers
+}
+
+/// A list in the order of its text.
+fn unordered<M: Message + Name>(answer: &M, field: &str) -> Value {
+    let mut answer = value(answer);
+    let items = answer[field].as_array_mut().unwrap();
+    items.sort_by_key(Value::to_string);
+    answer
 }
 
 fn value<M: Message + Name>(message: &M) -> Value {
