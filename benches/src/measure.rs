@@ -113,7 +113,48 @@ fn share(count: u64, of: usize) -> f64 {
     count as f64 / of.max(1) as f64
 }
 
-/// Runs `shape` so often, and its floor as often, on the same backend.
+/// What was used up to a moment, or between two.
+#[derive(Clone, Debug, Default)]
+struct Usage {
+    cpu: Duration,
+    disk: u64,
+    workflows: u64,
+    pods: u64,
+    node: u64,
+    calls: BTreeMap<String, u64>,
+}
+
+impl Usage {
+    fn of(backend: &Backend) -> Self {
+        let writes = backend.writes.counts();
+        Self {
+            cpu: process::cpu(),
+            disk: process::disk_bytes(),
+            workflows: writes.workflows,
+            pods: writes.pods,
+            node: backend.node_writes.counts().pods,
+            calls: observe::calls(&backend.metrics),
+        }
+    }
+
+    /// Adds what was used since `before`.
+    fn add_since(&mut self, before: &Self, backend: &Backend) {
+        let now = Self::of(backend);
+        self.cpu += now.cpu.saturating_sub(before.cpu);
+        self.disk += now.disk.saturating_sub(before.disk);
+        self.workflows += now.workflows - before.workflows;
+        self.pods += now.pods - before.pods;
+        self.node += now.node - before.node;
+        for (method, count) in now.calls {
+            let new = count - before.calls.get(&method).copied().unwrap_or(0);
+            if new > 0 {
+                *self.calls.entry(method).or_default() += new;
+            }
+        }
+    }
+}
+
+/// Runs `shape` so often, each run followed by its floor on the same backend, so that both see the same machine.
 pub(crate) async fn shape(
     backend: &Backend,
     shape: &Shape,
@@ -124,50 +165,37 @@ pub(crate) async fn shape(
     let (_, warm) = backend.execute(channel.clone(), shape).await?;
     backend.settle(&warm).await?;
     let template = floor::template(&backend.outside, &warm).await?;
-    let before = (backend.writes.counts(), backend.node_writes.counts());
-    let (calls_before, cpu, disk) = (
-        observe::calls(&backend.metrics),
-        process::cpu(),
-        process::disk_bytes(),
-    );
-    let mut times = Vec::new();
-    for _ in 0..repetitions {
+    floor::run(&backend.outside, &template, shape, 0).await?;
+    let (mut times, mut floors) = (Vec::new(), Vec::new());
+    let (mut used, mut floor_used) = (Usage::default(), Usage::default());
+    for number in 1..=repetitions {
+        let before = Usage::of(backend);
         let (time, name) = backend.execute(channel.clone(), shape).await?;
         backend.settle(&name).await?;
+        used.add_since(&before, backend);
         times.push(time);
-    }
-    let (cpu, disk) = (
-        process::cpu().saturating_sub(cpu),
-        process::disk_bytes().saturating_sub(disk),
-    );
-    let after = (backend.writes.counts(), backend.node_writes.counts());
-    let calls = observe::calls(&backend.metrics)
-        .into_iter()
-        .filter_map(|(method, count)| {
-            let new = count - calls_before.get(&method).copied().unwrap_or(0);
-            (new > 0).then(|| (method, share(new, repetitions)))
-        })
-        .collect();
-    let mut floors = Vec::new();
-    floor::run(&backend.outside, &template, shape, 0).await?;
-    let floor_cpu = process::cpu();
-    for number in 1..=repetitions {
+        let before = Usage::of(backend);
         floors.push(floor::run(&backend.outside, &template, shape, number).await?);
+        floor_used.add_since(&before, backend);
     }
-    let floor_cpu = process::cpu().saturating_sub(floor_cpu);
     let (wall, floor) = (Spread::of(times), Spread::of(floors));
+    let each = |count: u64| share(count, repetitions);
     Ok(ShapeResult {
         shape: shape.title,
         wall,
         floor,
         ratio: wall.p50 / floor.p50,
-        workflow_writes: share(after.0.workflows - before.0.workflows, repetitions),
-        pod_writes: share(after.0.pods - before.0.pods, repetitions),
-        node_writes: share(after.1.pods - before.1.pods, repetitions),
-        calls,
-        cpu_ms: milliseconds(cpu) / share(repetitions as u64, 1),
-        floor_cpu_ms: milliseconds(floor_cpu) / share(repetitions as u64, 1),
-        disk_kib: share(disk / 1024, repetitions),
+        workflow_writes: each(used.workflows),
+        pod_writes: each(used.pods),
+        node_writes: each(used.node),
+        cpu_ms: milliseconds(used.cpu) * each(1),
+        floor_cpu_ms: milliseconds(floor_used.cpu) * each(1),
+        disk_kib: each(used.disk / 1024),
+        calls: used
+            .calls
+            .into_iter()
+            .map(|(method, count)| (method, each(count)))
+            .collect(),
         go: shape.go,
     })
 }
