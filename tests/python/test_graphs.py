@@ -112,3 +112,9 @@ def test_fifty_nodes_run_side_by_side(launch, finish):
     steps = [node for name, node in execution.node_executions.items() if name.startswith("n")]
     assert len(steps) == 50
     assert all(node.closure.phase == NodeExecutionPhase.SUCCEEDED for node in steps)
+
+
+def test_a_kind_of_node_that_does_not_run_yet_says_so(launch, finish):
+    execution = finish(launch("mapped"), FAILED)
+    assert "n0" in execution.error.message and "array" in execution.error.message
+    assert execution.node_executions["n0"].error.code == "UnsupportedNodeKind"

@@ -156,6 +156,8 @@ pub struct NodeIdentity<'a> {
     pub target: Option<Identifier>,
     /// Whether it runs a sub-workflow.
     pub is_parent: bool,
+    /// Whether it runs a task or workflow for each element of a list; clients look its interface up accordingly.
+    pub is_array: bool,
     /// Whether it is a start node, which has no inputs.
     pub is_start: bool,
 }
@@ -230,6 +232,7 @@ pub fn node(
         node_name: identity.name.to_owned(),
         event_version: EVENT_VERSION,
         is_parent: identity.is_parent,
+        is_array: identity.is_array,
         target_entity: identity.target.clone(),
         ..NodeExecutionEvent::default()
     }))

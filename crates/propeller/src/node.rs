@@ -360,6 +360,7 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
             .workflow
             .as_ref()
             .is_some_and(|workflow| workflow.sub_workflow_ref.is_some()),
+        is_array: view.spec.kind == NodeKind::Array,
         is_start: view.spec.kind == NodeKind::Start,
     }
 }

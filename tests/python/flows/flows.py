@@ -8,7 +8,7 @@ import time
 import typing
 
 import pandas
-from flytekit import Deck, LaunchPlan, Resources, conditional, current_context, kwtypes, task, workflow
+from flytekit import Deck, LaunchPlan, Resources, conditional, current_context, kwtypes, map_task, task, workflow
 from flytekit.exceptions.user import FlyteRecoverableException
 from flytekit.extras.tasks.shell import OutputLocation, ShellTask
 from flytekit.types.directory import FlyteDirectory
@@ -270,3 +270,8 @@ def from_nowhere() -> int:
 @workflow
 def template_missing() -> int:
     return from_nowhere()
+
+
+@workflow
+def mapped(numbers: typing.List[int] = [1, 2]) -> typing.List[int]:
+    return map_task(double)(n=numbers)
