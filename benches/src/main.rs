@@ -19,7 +19,10 @@ mod process;
 mod report;
 mod shapes;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{
     CommandFactory as _, FromArgMatches as _, Parser, ValueEnum, builder::PossibleValuesParser,
@@ -114,7 +117,7 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(code) => return code,
     };
-    cli::run(async move { measure(&Arguments::from_arg_matches(&matches)?).await })
+    cli::run(async move { Box::pin(measure(&Arguments::from_arg_matches(&matches)?)).await })
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
@@ -142,26 +145,64 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         ..Report::default()
     };
-    let show = |text: &str| {
-        if !arguments.json {
-            report::show(text);
-        }
+    let bench = Bench {
+        arguments,
+        folder: folder.path(),
     };
-    show(&format!(
+    bench.show(&format!(
         "Flyte embedded, {} build, {} cores, data in {}\n",
         report.profile,
         report.cores,
         folder.path().display()
     ));
-    let sqlite = |name: &str| DatabaseConfig::sqlite(folder.path().join(name).join("admin.db"));
     if arguments.wants(Part::Shapes) || arguments.wants(Part::Load) {
-        let place = folder.path().join("whole");
-        let mut shapes = arguments.shapes();
+        bench.whole(&mut report).await?;
+    }
+    if arguments.wants(Part::Create) {
+        bench.create(&mut report).await?;
+    }
+    if arguments.wants(Part::Alone) {
+        bench.alone(&mut report).await;
+    }
+    if arguments.json {
+        report::show(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+    }
+    Ok(())
+}
+
+/// One run of this program.
+struct Bench<'a> {
+    arguments: &'a Arguments,
+    folder: &'a Path,
+}
+
+impl Bench<'_> {
+    fn show(&self, text: &str) {
+        if !self.arguments.json {
+            report::show(text);
+        }
+    }
+
+    fn load(&self, work: Work) -> Load {
+        Load {
+            clients: self.arguments.clients,
+            executions: self.arguments.executions,
+            work,
+        }
+    }
+
+    fn sqlite(&self, name: &str) -> DatabaseConfig {
+        DatabaseConfig::sqlite(self.folder.join(name).join("admin.db"))
+    }
+
+    /// Shapes and load on one backend, and its memory.
+    async fn whole(&self, report: &mut Report) -> anyhow::Result<()> {
+        let mut shapes = self.arguments.shapes();
         if !shapes.iter().any(|shape| shape.name == ONE.name) {
             shapes.push(ONE);
         }
-        let (database, on) = (sqlite("whole"), Engine::On);
-        let backend = measure::backend(&place, database, on, &[]).await?;
+        let (place, database) = (self.folder.join("whole"), self.sqlite("whole"));
+        let backend = measure::backend(&place, database, Engine::On, &[]).await?;
         let mut memory = MemoryResult {
             idle: process::memory(),
             shapes: None,
@@ -169,68 +210,61 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         };
         shapes::register(backend.connect().await?, &shapes).await?;
         process::forget_peak();
-        if arguments.wants(Part::Shapes) {
-            show(&report::shapes_header());
-            for shape in arguments.shapes() {
-                let row = measure::shape(&backend, &shape, arguments.repetitions).await?;
-                show(&report::shape(&row));
+        if self.arguments.wants(Part::Shapes) {
+            self.show(&report::shapes_header());
+            for shape in self.arguments.shapes() {
+                let row = measure::shape(&backend, &shape, self.arguments.repetitions).await?;
+                self.show(&report::shape(&row));
                 report.shapes.push(row);
             }
             memory.shapes = Some(process::peak_memory());
         }
-        if arguments.wants(Part::Load) {
+        if self.arguments.wants(Part::Load) {
             process::forget_peak();
-            let load = Load {
-                clients: arguments.clients,
-                executions: arguments.executions,
-                work: Work::Execute,
-            };
             let title = "one task from creation to success, SQLite".to_owned();
-            let row = measure::load(&backend, load, title, "").await?;
+            let row = measure::load(&backend, self.load(Work::Execute), title, "").await?;
             memory.load = Some(process::peak_memory());
-            show(&report::load_header());
-            show(&report::load(&row));
+            self.show(&report::load_header());
+            self.show(&report::load(&row));
             report.load.push(row);
         }
         backend.stop().await?;
-        show(&report::memory(&memory));
+        self.show(&report::memory(&memory));
         report.memory = Some(memory);
+        Ok(())
     }
-    if arguments.wants(Part::Create) {
-        show(&report::load_header());
-        let postgres = Postgres::start(&folder.path().join("postgres"))?;
-        let mut databases = vec![("SQLite", sqlite("create-SQLite"))];
+
+    /// CreateExecution while no engine runs, on each database.
+    async fn create(&self, report: &mut Report) -> anyhow::Result<()> {
+        self.show(&report::load_header());
+        let postgres = Postgres::start(&self.folder.join("postgres"))?;
+        let mut databases = vec![("SQLite", self.sqlite("create-SQLite"))];
         match &postgres {
             Some(postgres) => databases.push(("PostgreSQL", postgres.database("bench"))),
-            None => show(
+            None => self.show(
                 "PostgreSQL is not installed here and is left out (Debian: apt-get install postgresql)\n",
             ),
         }
         for (name, database) in databases {
-            let place = folder.path().join(format!("create-{name}"));
+            let place = self.folder.join(format!("create-{name}"));
             let backend = measure::backend(&place, database, Engine::Off, &[ONE]).await?;
-            let load = Load {
-                clients: arguments.clients,
-                executions: arguments.executions,
-                work: Work::Create,
-            };
             let title = format!("CreateExecution, no engine, {name}");
+            let load = self.load(Work::Create);
             let row = measure::load(&backend, load, title, "33/s, p50 232 ms").await?;
-            show(&report::load(&row));
+            self.show(&report::load(&row));
             report.load.push(row);
             backend.stop().await?;
         }
+        Ok(())
     }
-    if arguments.wants(Part::Alone) {
-        show(&report::alone_header());
-        for shape in arguments.shapes() {
-            let row = alone::shape(&shape, arguments.repetitions).await;
-            show(&report::alone(&row));
+
+    /// The engine with everything else in memory.
+    async fn alone(&self, report: &mut Report) {
+        self.show(&report::alone_header());
+        for shape in self.arguments.shapes() {
+            let row = Box::pin(alone::shape(&shape, self.arguments.repetitions)).await;
+            self.show(&report::alone(&row));
             report.engine_alone.push(row);
         }
     }
-    if arguments.json {
-        report::show(&format!("{}\n", serde_json::to_string_pretty(&report)?));
-    }
-    Ok(())
 }
