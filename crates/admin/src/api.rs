@@ -54,6 +54,7 @@ macro_rules! storing {
         reply($($function)::+(&$self.0, &caller, message, &unknown).await)
     }};
 }
+pub(crate) use storing;
 
 /// As [`rpc`], for a call of several steps that must not end between them.
 macro_rules! uninterrupted {

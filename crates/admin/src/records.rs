@@ -272,9 +272,9 @@ pub struct Signal {
     /// The signal's id within it.
     pub signal: String,
     /// The type that a value must have.
-    pub literal_type: core::LiteralType,
+    pub literal_type: Stored<core::LiteralType>,
     /// The value, once set.
-    pub value: Option<core::Literal>,
+    pub value: Option<Stored<core::Literal>>,
 }
 
 /// A schedule of a launch plan version.

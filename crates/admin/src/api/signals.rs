@@ -3,8 +3,11 @@
 use flyte_idl::{admin as wire, service::signal_service_server::SignalService};
 use tonic::Request;
 
-use super::{Api, Reply, reply, rpc};
-use crate::{caller::accept, domain::signals};
+use super::{Api, Reply, reply, rpc, storing};
+use crate::{
+    caller::{accept, accept_stored},
+    domain::signals,
+};
 
 #[tonic::async_trait]
 impl SignalService for Api {
@@ -12,7 +15,7 @@ impl SignalService for Api {
         &self,
         request: Request<wire::SignalGetOrCreateRequest>,
     ) -> Reply<wire::Signal> {
-        rpc!(self, request => signals::get_or_create)
+        storing!(self, request => signals::get_or_create)
     }
 
     async fn list_signals(
@@ -26,6 +29,6 @@ impl SignalService for Api {
         &self,
         request: Request<wire::SignalSetRequest>,
     ) -> Reply<wire::SignalSetResponse> {
-        rpc!(self, request => signals::set)
+        storing!(self, request => signals::set)
     }
 }

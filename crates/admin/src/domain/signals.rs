@@ -4,7 +4,7 @@ use flyte_core::{
     identifiers::ExecutionId,
     types::{self, castable},
 };
-use flyte_idl::{admin, core, text};
+use flyte_idl::{admin, core, stored::Stored, text};
 
 use super::{
     lists::{Page, SIGNALS},
@@ -16,6 +16,7 @@ use crate::{
     records::Signal,
     repository::signals,
     service::Service,
+    unknown::{Answer, Unknown},
 };
 
 fn require_id(id: Option<&core::SignalIdentifier>) -> Result<(ExecutionId, String)> {
@@ -37,29 +38,36 @@ fn scope(id: &ExecutionId) -> (&str, &str) {
     (id.project.as_str(), id.domain.as_str())
 }
 
-fn message(signal: Signal) -> admin::Signal {
-    admin::Signal {
+fn answer(signal: Signal) -> Answer<admin::Signal> {
+    let value = signal.value.as_ref().map(Unknown::of_stored);
+    let unknown = [
+        ("type", Unknown::of_stored(&signal.literal_type)),
+        ("value", value.unwrap_or_default()),
+    ];
+    let message = admin::Signal {
         id: Some(core::SignalIdentifier {
             signal_id: signal.signal,
             execution_id: Some(signal.execution.to_proto()),
         }),
-        r#type: Some(signal.literal_type),
-        value: signal.value,
-    }
+        r#type: Some(signal.literal_type.into_inner()),
+        value: signal.value.map(Stored::into_inner),
+    };
+    Answer::made_from(message, unknown)
 }
 
 pub(crate) async fn get_or_create(
     service: &Service,
     caller: &Caller,
     request: admin::SignalGetOrCreateRequest,
-) -> Result<admin::Signal> {
+    unknown: &Unknown,
+) -> Result<Answer<admin::Signal>> {
     let (execution, name) = require_id(request.id.as_ref())?;
     service.allow(caller, Action::Report, scope(&execution))?;
     let literal_type = request.r#type.ok_or_else(|| Error::missing("type"))?;
     let signal = Signal {
         execution,
         signal: name,
-        literal_type,
+        literal_type: unknown.part("type").store(literal_type),
         value: None,
     };
     let now = service.clock.now();
@@ -73,7 +81,9 @@ pub(crate) async fn get_or_create(
         })
         .await?;
     match stored {
-        Some(stored) if stored.literal_type == signal.literal_type => Ok(message(stored)),
+        Some(stored) if stored.literal_type.get() == signal.literal_type.get() => {
+            Ok(answer(stored))
+        }
         _ => Err(Error::AlreadyExists(
             "value with matching already exists (duplicate key value violates unique constraint \"signals_pkey\")"
                 .to_owned(),
@@ -85,7 +95,7 @@ pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::SignalListRequest,
-) -> Result<admin::SignalList> {
+) -> Result<Answer<admin::SignalList>> {
     let execution = require_execution(request.workflow_execution_id.as_ref())?;
     service.allow(caller, Action::Read, scope(&execution))?;
     let page = Page {
@@ -99,16 +109,18 @@ pub(crate) async fn list(
     let query = page.parse(&SIGNALS, service.clock.now())?;
     let mut tx = service.database.read().await?;
     let list = signals::list(&mut tx, &execution, &query).await?;
-    Ok(admin::SignalList {
-        token: query.next_token(list.len()),
-        signals: list.into_iter().map(message).collect(),
-    })
+    let token = query.next_token(list.len());
+    let signals = list.into_iter().map(answer).collect();
+    Ok(Answer::list(signals, "signals", |signals| {
+        admin::SignalList { signals, token }
+    }))
 }
 
 pub(crate) async fn set(
     service: &Service,
     caller: &Caller,
     request: admin::SignalSetRequest,
+    unknown: &Unknown,
 ) -> Result<admin::SignalSetResponse> {
     let (execution, name) = require_id(request.id.as_ref())?;
     service.allow(caller, Action::Execute, scope(&execution))?;
@@ -121,8 +133,8 @@ pub(crate) async fn set(
         )));
     };
     drop(tx);
-    require_castable(&signal.literal_type, &value)?;
-    signal.value = Some(value);
+    require_castable(signal.literal_type.get(), &value)?;
+    signal.value = Some(unknown.part("value").store(value));
     let now = service.clock.now();
     service
         .database

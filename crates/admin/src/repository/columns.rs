@@ -86,11 +86,6 @@ pub(crate) fn of_node(table: &'static str, id: &NodeExecutionId) -> Condition {
     of_execution(table, &id.execution).add(Expr::col((table, "node_id")).eq(id.node.as_str()))
 }
 
-/// A message from a column; NULL is the empty message.
-pub(crate) fn message<M: Message + Name + Default>(row: &Row, column: &str) -> Result<M, DbError> {
-    Ok(optional_message(row, column)?.unwrap_or_default())
-}
-
 /// A message from a column; NULL is none, zero bytes are the empty message.
 pub(crate) fn optional_message<M: Message + Name + Default>(
     row: &Row,

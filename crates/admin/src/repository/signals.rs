@@ -3,11 +3,10 @@
 use flyte_core::identifiers::ExecutionId;
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use prost::Message as _;
 use sea_query::{Condition, Expr, ExprTrait as _, OnConflict, Query};
 
 use super::{
-    columns::{EXECUTION_KEY, NewRow, execution_id, message, of_execution, optional_message},
+    columns::{EXECUTION_KEY, NewRow, execution_id, of_execution, optional_stored, stored},
     query,
 };
 use crate::{
@@ -30,8 +29,8 @@ fn read(row: &Row) -> Result<Signal, DbError> {
     Ok(Signal {
         execution: execution_id(row)?,
         signal: row.text("signal_id")?,
-        literal_type: message(row, "type")?,
-        value: optional_message(row, "value")?,
+        literal_type: stored(row, "type")?,
+        value: optional_stored(row, "value")?,
     })
 }
 
@@ -44,10 +43,10 @@ pub async fn ensure(tx: &mut WriteTx, signal: &Signal, now: Timestamp) -> Result
     let mut row = NewRow::at(now);
     row.execution(&signal.execution)
         .set("signal_id", signal.signal.as_str())
-        .set("type", signal.literal_type.encode_to_vec())
+        .set("type", signal.literal_type.bytes().to_vec())
         .set(
             "value",
-            signal.value.as_ref().map(prost::Message::encode_to_vec),
+            signal.value.as_ref().map(|value| value.bytes().to_vec()),
         );
     let mut insert = row.insert_into(TABLE);
     let key = EXECUTION_KEY.into_iter().chain(["signal_id"]);
@@ -73,7 +72,7 @@ pub async fn get(
 
 /// Writes the value of a signal that exists.
 pub async fn set_value(tx: &mut WriteTx, signal: &Signal, now: Timestamp) -> Result<(), DbError> {
-    let value = signal.value.as_ref().map(prost::Message::encode_to_vec);
+    let value = signal.value.as_ref().map(|value| value.bytes().to_vec());
     let update = Query::update()
         .table(TABLE)
         .value("value", value)

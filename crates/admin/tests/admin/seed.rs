@@ -369,7 +369,7 @@ pub(crate) async fn nodes(world: &World) {
         let signal = Signal {
             execution: gates.clone(),
             signal: signal.to_owned(),
-            literal_type: flyte_core::types::simple(simple),
+            literal_type: Stored::new(flyte_core::types::simple(simple)),
             value: None,
         };
         world

@@ -17,6 +17,7 @@ on_both_databases!(
     a_registration_without_them_is_the_same,
     executions_keep_them,
     what_events_bring_keeps_them,
+    signals_keep_them,
     binary_rest_carries_them
 );
 
@@ -315,6 +316,36 @@ async fn what_events_bring_keeps_them(store: Store) {
     ] {
         assert_eq!(get(&world, method, &id).await, expected, "{method}");
     }
+}
+
+async fn signals_keep_them(store: Store) {
+    let world = World::start(store).await;
+    let execution = json!({"project": "flytesnacks", "domain": "staging", "name": "newer"});
+    let id = json!({"signal_id": "s", "execution_id": execution});
+    let service = "flyteidl.service.SignalService";
+    for (method, request, path) in [
+        (
+            "GetOrCreateSignal",
+            json!({"id": id, "type": {"simple": "INTEGER"}}),
+            "type",
+        ),
+        (
+            "SetSignal",
+            json!({"id": id, "value": {"scalar": {"primitive": {"integer": "1"}}}}),
+            "value",
+        ),
+    ] {
+        let rpc = format!("{service}/{method}");
+        let mut request = message(&rpc, &request);
+        mark(&mut request, &[path]);
+        world.send(&rpc, &request).await.unwrap();
+    }
+    let list = json!({"workflow_execution_id": execution, "limit": 10});
+    let list = world.call(&format!("{service}/ListSignals"), &list).await;
+    assert_eq!(
+        marked(&list.unwrap()),
+        [".signals[0].type", ".signals[0].value"]
+    );
 }
 
 async fn binary_rest_carries_them(store: Store) {
