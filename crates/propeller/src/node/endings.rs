@@ -15,24 +15,32 @@ pub fn fail(view: &NodeView<'_>, error: ExecutionError, now: Timestamp) -> Chang
     if view.spec.kind == NodeKind::Task {
         (before, delete_pod) = task::abort(view, false, now);
     }
+    let mut change = failure(view, NodeDetails::default(), error, now);
+    change.events.splice(..0, before);
+    change.delete_pod = delete_pod;
+    change
+}
+
+/// The last event of a node that failed, with what else it says, and what is left of its status.
+pub(super) fn failure(
+    view: &NodeView<'_>,
+    details: NodeDetails,
+    error: ExecutionError,
+    now: Timestamp,
+) -> Change {
     let details = NodeDetails {
         error: Some(error.clone()),
-        ..NodeDetails::default()
+        ..details
     };
-    before.push(events::node(
-        &identity(view),
-        EventPhase::Failed,
-        now,
-        details,
-    ));
+    let event = events::node(&identity(view), EventPhase::Failed, now, details);
     let mut status = ended(view.status, NodePhase::Failed, now);
     status.error = Some(Proto(error));
     Change {
-        events: before,
+        events: vec![event],
         status,
         derivable: false,
         then: Then::Nothing,
-        delete_pod,
+        delete_pod: None,
     }
 }
 
@@ -95,23 +103,11 @@ pub(super) fn failed(
     before: Vec<Event>,
     now: Timestamp,
 ) -> Step {
-    let mut events = before;
-    let details = NodeDetails {
-        error: Some(error.clone()),
-        ..NodeDetails::default()
-    };
-    events.push(events::node(
-        &identity(view),
-        EventPhase::Failed,
-        now,
-        details,
-    ));
-    let mut status = ended(view.status, NodePhase::Failed, now);
-    if error.kind() == ErrorKind::System {
-        status.system_failures += 1;
-    }
-    status.error = Some(Proto(error));
-    Change::step(events, status)
+    let is_system = error.kind() == ErrorKind::System;
+    let mut change = failure(view, NodeDetails::default(), error, now);
+    change.events.splice(..0, before);
+    change.status.system_failures += u32::from(is_system);
+    Step::Change(Box::new(change))
 }
 
 /// A node that succeeded.

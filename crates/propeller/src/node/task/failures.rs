@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::Attempt;
 use crate::{
-    events::{self, Event, NodeDetails},
+    events::{self, Event},
     node::{
         Change, NodeView, Step, Then, attempts_left, ended,
+        endings::failure,
         failure::{Deadline, deadline},
         identity, short,
     },
@@ -46,10 +47,7 @@ fn after_failure(
 ) -> Step {
     let view = &attempt.view;
     let attempts = attempts_left(view, error.kind());
-    let Aftermath {
-        mut events,
-        delete_pod,
-    } = aftermath;
+    let Aftermath { events, delete_pod } = aftermath;
     if retryable && attempts.left {
         let status = next_attempt(view.status, error, now);
         return Step::Change(Box::new(Change {
@@ -65,25 +63,10 @@ fn after_failure(
     } else {
         error
     };
-    let details = NodeDetails {
-        error: Some(error.clone()),
-        ..attempt.details()
-    };
-    events.push(events::node(
-        &identity(view),
-        EventPhase::Failed,
-        now,
-        details,
-    ));
-    let mut status = ended(view.status, NodePhase::Failed, now);
-    status.error = Some(Proto(error));
-    Step::Change(Box::new(Change {
-        events,
-        status,
-        derivable: false,
-        then: Then::Nothing,
-        delete_pod,
-    }))
+    let mut change = failure(view, attempt.details(), error, now);
+    change.events.splice(..0, events);
+    change.delete_pod = delete_pod;
+    Step::Change(Box::new(change))
 }
 
 /// The node's status when another attempt begins.
