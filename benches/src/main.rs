@@ -14,7 +14,6 @@ mod floor;
 mod measure;
 mod node;
 mod observe;
-mod postgres;
 mod process;
 mod report;
 mod shapes;
@@ -34,8 +33,8 @@ use flyte_platform::{
 };
 
 use backend::Engine;
+use flyte_postgres::{Durability, Postgres};
 use measure::{Load, MemoryResult, Work};
-use postgres::Postgres;
 use report::Report;
 use shapes::{ONE, SHAPES, Shape};
 
@@ -237,8 +236,10 @@ impl Bench<'_> {
     /// CreateExecution while no engine runs, on each database.
     async fn create(&self, report: &mut Report) -> anyhow::Result<()> {
         self.show(&report::load_header());
-        let postgres = Postgres::start(&self.folder.join("postgres"))?;
         let mut databases = vec![("SQLite", self.sqlite("create-SQLite"))];
+        let postgres = Postgres::is_installed()
+            .then(|| Postgres::start(&self.folder.join("postgres"), Durability::Disk))
+            .transpose()?;
         match &postgres {
             Some(postgres) => databases.push(("PostgreSQL", postgres.database("bench"))),
             None => self.show(

@@ -6,5 +6,4 @@
     reason = "a harness that fails says where"
 )]
 
-pub mod postgres;
 pub mod simulation;

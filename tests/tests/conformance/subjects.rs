@@ -24,7 +24,7 @@ use flyte_platform::{
     blob::BlobStore,
     sql::{Database, DatabaseConfig},
 };
-use flyte_tests::{postgres, simulation};
+use flyte_tests::simulation;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, api::PostParams};
 use prost::{Message, Name};
@@ -61,7 +61,7 @@ impl Admins {
             },
             Subject {
                 name: "PostgreSQL",
-                client: Box::pin(admin(&postgres::database())).await,
+                client: Box::pin(admin(&flyte_postgres::database())).await,
             },
         ];
         Self {

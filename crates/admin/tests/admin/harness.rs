@@ -389,6 +389,6 @@ fn answer(
 pub(crate) fn database_config(store: Store, folder: &Path) -> DatabaseConfig {
     match store {
         Store::Sqlite => DatabaseConfig::sqlite(folder.join("admin.db")),
-        Store::Postgres => flyte_tests::postgres::database(),
+        Store::Postgres => flyte_postgres::database(),
     }
 }
