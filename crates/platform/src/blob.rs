@@ -103,6 +103,10 @@ pub struct Head {
     pub content_md5: String,
 }
 
+/// What Go's configuration for a single machine gives `storage.limits.maxDownloadMBs`: outputs of any sensible size, and
+/// still not all of the memory.
+pub const LOCAL_DOWNLOAD_MB: u64 = 1_000;
+
 /// A store of one container (and, when allowed, of others).
 #[derive(Clone)]
 pub struct BlobStore {
@@ -139,7 +143,7 @@ impl BlobStore {
         config::open(config)
     }
 
-    /// A store over a given object store; `signer` where it can sign.
+    /// A store over a given object store; `signer` where it can sign. Objects are read up to [`LOCAL_DOWNLOAD_MB`].
     pub fn over(
         scheme: &str,
         container: &str,
@@ -154,7 +158,7 @@ impl BlobStore {
                 signer,
                 opener: None,
                 opened: tokio::sync::Mutex::default(),
-                max_download_mb: 0,
+                max_download_mb: LOCAL_DOWNLOAD_MB,
             }),
         }
     }
