@@ -30,11 +30,18 @@ const BUILD: [&str; 5] = ["build", "--quiet", "--workspace", "--bins", "--exampl
 /// # Errors
 /// A build that fails, a key without a doc comment, a file that cannot be read or written.
 pub(crate) fn run(root: &Path, check: bool) -> Result<bool> {
-    let built = Command::new("cargo")
-        .args(BUILD)
-        .current_dir(root)
-        .status()
-        .context("cargo cannot be started")?;
+    let mut build = Command::new("cargo");
+    build.args(BUILD).current_dir(root);
+    // `cargo run` tells this program about its own package; build scripts (ring's) watch these variables, and would run
+    // again, with all that depends on them.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        }) {
+            build.env_remove(&name);
+        }
+    }
+    let built = build.status().context("cargo cannot be started")?;
     ensure!(built.success(), "the programs cannot be built");
     let programs = Programs::of(root)?;
     let source = source::Source::read(&root.join("crates"))?;
