@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 from conftest import FLOWS, PROJECT, ROOT, binary, eventually, execution_name, free_ports
@@ -155,3 +156,17 @@ def test_a_workflow_runs_across_three_programs(cluster):
         ended = eventually(lambda: api.ended(execution), "the workflow ends", within=120)
         assert ended.closure.phase == Phase.SUCCEEDED, f"{ended.closure.error}\n{programs.log('flytepropeller')[-3000:]}"
         assert api.outputs(execution)["o0"].scalar.primitive.integer == 11
+
+
+def test_calls_are_counted_under_the_names_of_gos_dashboards(cluster):
+    _, ports = cluster
+    with Api(f"127.0.0.1:{ports['grpc']}") as api, pytest.raises(grpc.RpcError) as missing:
+        api.execution(execution_identifier("nobody-made-this"))
+    assert missing.value.code() == grpc.StatusCode.NOT_FOUND
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports['admin profiler']}/metrics", timeout=10) as answer:
+        counted = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
+    prefix = "flyte:admin:admin:get_execution"
+    assert float(counted[f"{prefix}:codes:NotFound"]) >= 1
+    assert float(counted[f"{prefix}:errors"]) >= 1
+    assert float(counted[f"{prefix}:duration_ms_count"]) >= 1
+    assert float(counted[f'{prefix}:duration_ms{{quantile="0.5"}}']) > 0

@@ -12,7 +12,7 @@ use flyte_platform::{
     client::{self, RetryPolicy},
     kubernetes,
     metrics::Scope,
-    server::{self, BuildInformation, CallMetrics},
+    server::{self, BuildInformation},
     sql::Database,
     telemetry,
 };
@@ -151,6 +151,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
             (admin_config.server.http_port, "HTTP", "--server.httpPort"),
             (grpc_port, "gRPC", "--server.grpc.port"),
         ];
+        let metrics_scope = admin_config.flyteadmin.metrics_scope.clone();
         let database = Database::open(&admin_config.database).await?;
         let seeds: Vec<_> = flyte
             .admin
@@ -177,7 +178,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
         let router = server::combine(
             admin.grpc(),
             admin.http(),
-            Arc::new(CallMetrics::register(&metrics)?),
+            Arc::new(flyte_admin::metrics::calls(&metrics, &metrics_scope)?),
         );
         for (port, purpose, flag) in listeners {
             let listener =

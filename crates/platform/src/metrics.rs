@@ -3,10 +3,14 @@
 //! A name is its scopes joined by `:` plus the metric's own name, e.g. `flyte:propeller:all:round:...`. Each
 //! module registers a struct of its metrics once, at wiring; a [`Scope`] is passed down, there is no global.
 
+mod summary;
+
 use prometheus::{
     CounterVec, Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use summary::Summary;
 
 /// A registry and the prefix under which the next metrics are registered.
 #[derive(Clone, Debug)]
@@ -133,6 +137,11 @@ impl Scope {
             ];
             HistogramVec::new(HistogramOpts::new(full, help).buckets(buckets), labels)
         })
+    }
+
+    /// A summary with the quantiles of the last ten minutes.
+    pub fn summary(&self, name: &str, help: &str) -> Result<Summary, MetricError> {
+        self.register(name, |full| Summary::new(full, help))
     }
 
     fn register<M>(

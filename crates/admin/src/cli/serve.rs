@@ -7,7 +7,7 @@ use flyte_platform::{
     blob::BlobStore,
     cli,
     metrics::Scope,
-    server::{self, BuildInformation, CallMetrics},
+    server::{self, BuildInformation},
     sql::Database,
     telemetry, tls,
 };
@@ -73,8 +73,11 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
-    let metrics = Scope::new(&config.flyteadmin.metrics_scope);
-    let calls = Arc::new(CallMetrics::register(&metrics)?);
+    let metrics = Scope::new("");
+    let calls = Arc::new(crate::metrics::calls(
+        &metrics,
+        &config.flyteadmin.metrics_scope,
+    )?);
     let build = BuildInformation {
         version: env!("CARGO_PKG_VERSION"),
         build: "unknown",

@@ -67,6 +67,9 @@ impl Services {
         );
         defined?;
         let database = database.context("the database of the API")?;
+        let config = admin_config(ground.database.clone());
+        let prefix = config.flyteadmin.metrics_scope.clone();
+        let calls = Arc::new(flyte_admin::metrics::calls(&ground.metrics, &prefix)?);
         let admin = flyte_admin::wire(
             flyte_admin::Dependencies {
                 database,
@@ -74,7 +77,7 @@ impl Services {
                 targets: ExecutionTargets::single(ground.cluster.clone()),
                 clock: ground.clock,
             },
-            admin_config(ground.database.clone()),
+            config,
         );
         admin.migrate().await?;
         admin
@@ -83,7 +86,6 @@ impl Services {
         for part in NOT_BUILT {
             admin.health().missing(part);
         }
-        let calls = Arc::new(CallMetrics::register(&ground.metrics)?);
         Ok(Self {
             ground,
             admin,

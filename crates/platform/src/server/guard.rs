@@ -1,11 +1,12 @@
 //! The outermost layer of every server: request id, panics, metrics.
 
 use std::{
+    collections::HashMap,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -18,11 +19,11 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
-use prometheus::{HistogramVec, IntCounterVec};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec};
 use tonic::Code;
 use tracing::Instrument as _;
 
-use crate::metrics::{MetricError, Scope};
+use crate::metrics::{MetricError, Scope, Summary};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -36,6 +37,50 @@ pub struct CallMetrics {
     started: IntCounterVec,
     handled: IntCounterVec,
     seconds: HistogramVec,
+    /// By `service/method`.
+    endpoints: HashMap<&'static str, Endpoint>,
+}
+
+/// What Go's services count of one method (spec 07 §12.1).
+#[derive(Debug)]
+struct Endpoint {
+    codes: HashMap<&'static str, IntCounter>,
+    errors: IntCounter,
+    success: IntCounter,
+    milliseconds: Summary,
+}
+
+impl Endpoint {
+    fn register(scope: &Scope) -> Result<Self, MetricError> {
+        let of_codes = scope.sub("codes");
+        let codes = ALL_CODES.into_iter().map(|code| {
+            let name = code_name(code);
+            Ok((
+                name,
+                of_codes.counter(name, "Calls that ended with this code.")?,
+            ))
+        });
+        Ok(Self {
+            codes: codes.collect::<Result<_, _>>()?,
+            errors: scope.counter("errors", "Calls that failed.")?,
+            success: scope.counter("success", "Calls that succeeded.")?,
+            milliseconds: scope
+                .summary("duration_ms", "Milliseconds from start to end of a call.")?,
+        })
+    }
+
+    fn count(&self, code: Code, took: Duration) {
+        if let Some(counter) = self.codes.get(code_name(code)) {
+            counter.inc();
+        }
+        let outcome = if code == Code::Ok {
+            &self.success
+        } else {
+            &self.errors
+        };
+        outcome.inc();
+        self.milliseconds.observe(took.as_secs_f64() * 1_000.0);
+    }
 }
 
 impl CallMetrics {
@@ -58,13 +103,32 @@ impl CallMetrics {
                 "Seconds from start to end of a call.",
                 &labels,
             )?,
+            endpoints: HashMap::new(),
         })
+    }
+
+    /// Counts methods one by one too, each in a scope of its own within `scope`: `service/method` and the scope's name.
+    ///
+    /// # Errors
+    /// When a name is given twice.
+    pub fn with_endpoints(
+        mut self,
+        scope: &Scope,
+        names: &[(&'static str, &str)],
+    ) -> Result<Self, MetricError> {
+        for (method, name) in names {
+            self.endpoints
+                .insert(method, Endpoint::register(&scope.sub(name))?);
+        }
+        Ok(self)
     }
 }
 
 /// Counts one call when dropped; a call that nobody finished counts as cancelled.
 struct Counted {
     metrics: Arc<CallMetrics>,
+    /// `service/method`.
+    path: String,
     service: String,
     method: String,
     code: Code,
@@ -75,6 +139,10 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let (service, method) = (self.service.as_str(), self.method.as_str());
         let code = code_name(self.code);
+        let took = self.start.elapsed();
+        if let Some(endpoint) = self.metrics.endpoints.get(self.path.as_str()) {
+            endpoint.count(self.code, took);
+        }
         self.metrics
             .handled
             .with_label_values(&["unary", service, method, code])
@@ -82,7 +150,7 @@ impl Drop for Counted {
         self.metrics
             .seconds
             .with_label_values(&["unary", service, method])
-            .observe(self.start.elapsed().as_secs_f64());
+            .observe(took.as_secs_f64());
     }
 }
 
@@ -109,6 +177,7 @@ pub(super) async fn guard(
             .inc();
         Counted {
             metrics: metrics.clone(),
+            path: path.trim_start_matches('/').to_owned(),
             service,
             method,
             code: Code::Cancelled,
@@ -155,6 +224,26 @@ fn status_of(headers: &HeaderMap) -> Option<Code> {
         .get("grpc-status")
         .map(|value| Code::from_bytes(value.as_bytes()))
 }
+
+const ALL_CODES: [Code; 17] = [
+    Code::Ok,
+    Code::Cancelled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::Aborted,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
 
 fn code_name(code: Code) -> &'static str {
     match code {
