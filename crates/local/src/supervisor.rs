@@ -94,6 +94,8 @@ struct Supervisor {
     deadline: Option<Instant>,
     /// When the record is written again, if it could not be.
     rewrite_at: Option<Instant>,
+    /// The folder of records is gone, and with it everybody who might ask for this one.
+    abandoned: bool,
 }
 
 impl Supervisor {
@@ -127,6 +129,7 @@ impl Supervisor {
             stopping: None,
             deadline,
             rewrite_at: None,
+            abandoned: false,
         })
     }
 
@@ -137,7 +140,7 @@ impl Supervisor {
         let mut hangup = signal(SignalKind::hangup())?;
         // Nothing starts before it is on record: else a second supervisor might start it again.
         self.write_at_last().await;
-        while !self.advance() {
+        while !self.abandoned && !self.advance() {
             let restart = self.restart_at.iter().flatten().min().copied();
             let kill = self
                 .stopping
@@ -167,6 +170,9 @@ impl Supervisor {
             }
         }
         self.write_at_last().await;
+        if self.abandoned {
+            self.signal_all(Signal::KILL);
+        }
         kill_orphans();
         Ok(())
     }
@@ -401,6 +407,9 @@ impl Supervisor {
     /// Writes the record, or notes when to try again: containers run on while a disk is full.
     fn write(&mut self) {
         let failed = write_json(&self.places.record(), &self.record).err();
+        self.abandoned |= failed
+            .as_ref()
+            .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
         if let (Some(error), None) = (&failed, self.rewrite_at) {
             // Standard error is the pod's own file, which may be on the same disk.
             drop(writeln!(
@@ -408,7 +417,9 @@ impl Supervisor {
                 "the record cannot be written, trying again: {error}"
             ));
         }
-        self.rewrite_at = failed.map(|_| Instant::now() + REWRITE);
+        self.rewrite_at = failed
+            .filter(|_| !self.abandoned)
+            .map(|_| Instant::now() + REWRITE);
     }
 
     /// Writes the record, however long that takes.

@@ -924,3 +924,30 @@ async fn a_pod_waits_for_a_secret_that_comes_later() {
         .unwrap();
     machine.phase("waits", "Succeeded").await;
 }
+
+#[tokio::test]
+async fn a_supervisor_whose_folder_is_removed_ends() {
+    let mut machine = Machine::start().await;
+    let go = machine.file("go");
+    let script = format!("until [ -e {} ]; do sleep 0.02; done", go.display());
+    let uid = machine.create("left", sh(&script)).await.uid().unwrap();
+    machine.phase("left", "Running").await;
+    machine.kill_kubelet().await;
+    std::fs::remove_dir_all(machine.file("node")).unwrap();
+    std::fs::write(&go, "").unwrap();
+    let supervised = || {
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .any(|process| {
+                std::fs::read(process.path().join("cmdline"))
+                    .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&uid))
+            })
+    };
+    let ended = async {
+        while supervised() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+}
