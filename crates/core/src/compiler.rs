@@ -13,6 +13,7 @@
 //! between runs of the reference, and here they do not. Admin runs this at registration, the engine for
 //! dynamic workflows.
 
+mod array;
 mod bindings;
 mod branch;
 mod dynamic;
@@ -60,12 +61,12 @@ pub struct LaunchPlanInterface {
 /// How to treat what the reference accepts although it cannot work (spec 08 A18).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rules {
-    /// As the reference: a node with a used id is dropped, an explicit upstream id need not exist, an input
-    /// whose union type has a variant that is not simple may stay unbound.
+    /// They are errors.
     #[default]
-    Reference,
-    /// These are errors.
     Strict,
+    /// They are accepted, as by the reference: a node with a used id is dropped, an explicit upstream id need not exist, an input
+    /// whose union type has a variant that is not simple may stay unbound, and what an array node runs is not looked at.
+    Reference,
 }
 
 /// Compiles a workflow.
@@ -90,7 +91,12 @@ pub fn compile_workflow(
     let needed = requirements::walk(&template, &sub_workflows, &index, Arrays::Enter)?;
     check_supplied(&needed, &launch_plans, &tasks)?;
 
-    let order = requirements::walk(&template, &sub_workflows, &index, Arrays::Skip)?.order;
+    let order = match rules {
+        Rules::Strict => needed.order,
+        Rules::Reference => {
+            requirements::walk(&template, &sub_workflows, &index, Arrays::Skip)?.order
+        }
+    };
     let mut shared = Shared {
         tasks,
         launch_plans,

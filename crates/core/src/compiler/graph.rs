@@ -299,6 +299,11 @@ impl Graph<'_, '_> {
             self.aliased(vertex, &interface);
         }
         vertex.node.upstream_node_ids.sort_unstable();
+        self.validate_target(vertex);
+    }
+
+    /// Checks what a node runs, beyond what was found with its interface.
+    pub(super) fn validate_target(&mut self, vertex: &mut Vertex) {
         match vertex.target() {
             Some(Target::BranchNode(_)) => self.validate_branch(vertex),
             Some(Target::WorkflowNode(workflow)) => {
@@ -308,13 +313,19 @@ impl Graph<'_, '_> {
                     match self.shared.sub_workflows.errors(reference) {
                         Ok(Some(errors)) => self.errors.add_all(errors),
                         Ok(None) => {}
-                        Err(NotSupplied) => self.errors.add(
-                            CompileError::workflow_reference_not_found(&id, &prototext(reference)),
-                        ),
+                        Err(NotSupplied) => {
+                            self.errors.add(CompileError::workflow_reference_not_found(
+                                vertex.id(),
+                                &prototext(reference),
+                            ));
+                        }
                     }
                 }
             }
-            // What a task, gate or array needs was found with its interface.
+            Some(Target::ArrayNode(_)) if self.shared.rules == Rules::Strict => {
+                self.validate_inner(vertex);
+            }
+            // What a task or gate needs was found with its interface.
             Some(Target::TaskNode(_) | Target::GateNode(_) | Target::ArrayNode(_)) | None => {}
         }
     }

@@ -7,22 +7,20 @@ use std::{
 
 use flyte_idl::{
     core::{
-        ArrayNode, CompiledTask, GateNode, Identifier, LiteralType, SimpleType, TaskNode,
-        TypedInterface, Variable, VariableMap, WorkflowNode, array_node, gate_node, node::Target,
-        task_node, workflow_node,
+        CompiledTask, GateNode, Identifier, TaskNode, TypedInterface, Variable, VariableMap,
+        WorkflowNode, gate_node, node::Target, task_node, workflow_node,
     },
     text::{prototext, prototext_or_nil},
 };
 
 use super::{
     LaunchPlanInterface,
+    array::Wrap,
     edges::Direction,
     errors::{Collector, CompileError},
     graph::{Graph, NotSupplied},
     vertex::Vertex,
 };
-use crate::types;
-
 pub(super) type Variables = BTreeMap<String, Variable>;
 
 /// Inputs and outputs by name; shared by all nodes that run the same thing.
@@ -159,16 +157,13 @@ impl Graph<'_, '_> {
             }
             Some(Target::ArrayNode(array)) => {
                 let wrap = Wrap::of(array);
-                match &mut vertex.inner {
-                    Some(inner) => self.infer(inner).map(|interface| wrap.apply(interface)),
-                    None => self.fail(CompileError::value_required("", "Target")),
-                }
+                self.infer_array(vertex, wrap)
             }
             None => self.fail(CompileError::value_required(&id, "Target")),
         }
     }
 
-    fn fail(&mut self, error: CompileError) -> Option<Interface> {
+    pub(super) fn fail(&mut self, error: CompileError) -> Option<Interface> {
         self.errors.add(error);
         None
     }
@@ -277,63 +272,5 @@ impl Graph<'_, '_> {
             Some(gate_node::Condition::Sleep(_)) => Some(Interface::default()),
             None => self.fail(CompileError::no_condition_found(&node)),
         }
-    }
-}
-
-/// How an array changes the interface of its inner node. flytekit sends mapped tasks with list types already;
-/// where it says that the interface is the original one, inputs that vary and all outputs become lists
-/// (spec 08 A18, 10).
-enum Wrap {
-    No,
-    Lists { bound: Vec<String>, partial: bool },
-}
-
-impl Wrap {
-    fn of(array: &ArrayNode) -> Self {
-        if array.is_original_sub_node_interface == Some(true) {
-            Self::Lists {
-                bound: array.bound_inputs.clone(),
-                partial: match array.success_criteria {
-                    Some(array_node::SuccessCriteria::MinSuccesses(_)) => true,
-                    Some(array_node::SuccessCriteria::MinSuccessRatio(ratio)) => ratio < 1.0,
-                    None => false,
-                },
-            }
-        } else {
-            Self::No
-        }
-    }
-
-    fn apply(self, interface: Interface) -> Interface {
-        let Self::Lists { bound, partial } = self else {
-            return interface;
-        };
-        let element = |literal_type: LiteralType| {
-            if partial {
-                types::union(vec![literal_type, types::simple(SimpleType::None)])
-            } else {
-                literal_type
-            }
-        };
-        let listed = |variable: &Variable, element: &dyn Fn(LiteralType) -> LiteralType| Variable {
-            r#type: variable
-                .r#type
-                .clone()
-                .map(|literal_type| types::collection(element(literal_type))),
-            ..variable.clone()
-        };
-        let inputs = interface.inputs.iter().map(|(name, variable)| {
-            let variable = if bound.contains(name) {
-                variable.clone()
-            } else {
-                listed(variable, &|literal_type| literal_type)
-            };
-            (name.clone(), variable)
-        });
-        let outputs = interface
-            .outputs
-            .iter()
-            .map(|(name, variable)| (name.clone(), listed(variable, &element)));
-        Interface::new(inputs.collect(), outputs.collect())
     }
 }
