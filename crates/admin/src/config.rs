@@ -2,6 +2,7 @@
 
 mod server;
 
+use flyte_core::compiler::Rules;
 use flyte_platform::{
     blob::StorageConfig,
     config::{Config, Duration, KeyedList, StringMap},
@@ -232,6 +233,29 @@ pub struct RegistrationConfig {
     pub max_annotation_entries: usize,
     /// The largest closure of a workflow, as a Kubernetes quantity; empty is no limit.
     pub workflow_size_limit: String,
+    /// What to do with workflows that the compiler of Go Flyte lets pass although they cannot work: `strict` refuses
+    /// them, `reference` registers them (docs/compatibility.md).
+    pub compiler_rules: CompilerRules,
+}
+
+/// `registration.compilerRules`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompilerRules {
+    /// They are refused (spec 08 A18).
+    #[default]
+    Strict,
+    /// They are registered, as by Go Flyte.
+    Reference,
+}
+
+impl From<CompilerRules> for Rules {
+    fn from(rules: CompilerRules) -> Self {
+        match rules {
+            CompilerRules::Strict => Self::Strict,
+            CompilerRules::Reference => Self::Reference,
+        }
+    }
 }
 
 impl Default for RegistrationConfig {
@@ -241,6 +265,7 @@ impl Default for RegistrationConfig {
             max_label_entries: 0,
             max_annotation_entries: 0,
             workflow_size_limit: String::new(),
+            compiler_rules: CompilerRules::default(),
         }
     }
 }

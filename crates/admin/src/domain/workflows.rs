@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use flyte_core::{
-    compiler::{self, LaunchPlanInterface, Rules},
+    compiler::{self, LaunchPlanInterface},
     digest,
     identifiers::{EntityId, ResourceType},
     layout,
@@ -110,9 +110,9 @@ pub(crate) async fn compile(
                 Error::NotFound(text) => failed(&text),
                 other => other,
             })?;
-    let compiled =
-        compiler::compile_workflow(template, sub_workflows, tasks, &plans, Rules::Reference)
-            .map_err(|errors| failed(&errors.to_string()))?;
+    let rules = service.config.registration.compiler_rules.into();
+    let compiled = compiler::compile_workflow(template, sub_workflows, tasks, &plans, rules)
+        .map_err(|errors| failed(&errors.to_string()))?;
     require_limits(service, &id, &compiled)?;
     let compiled_from =
         |template: Unknown| template.within("flyteidl.core.CompiledWorkflow", "template");

@@ -1,14 +1,17 @@
 //! Registrations, valid and not, with the compiler's verdicts.
 
+use flyte_admin::config::CompilerRules;
 use serde_json::json;
+use tonic::Code;
 
 use crate::{
-    harness::{Store, World, code_name, recorded, text},
+    harness::{Store, World, code_name, config, recorded, text},
     on_both_databases,
 };
 
 on_both_databases!(
     registrations_get_the_verdict_of_the_reference,
+    workflows_that_cannot_work_are_refused_unless_told,
     concurrent_registrations_of_one_task_end_with_one_winner,
     a_workflow_that_would_overwrite_the_closure_of_another_is_refused
 );
@@ -27,6 +30,47 @@ const COMPILER_DEVIATIONS: [&str; 10] = [
     "approve gate promises a later gate",
 ];
 
+/// Workflows that Go registers, or refuses for another reason, although they cannot work (spec 08 A18, 3-5).
+const CANNOT_WORK: [(&str, &str); 6] = [
+    ("two nodes with one id", "DuplicateId, Node Id: n0"),
+    (
+        "user node named start-node",
+        "DuplicateId, Node Id: start-node",
+    ),
+    ("user node named end-node", "DuplicateId, Node Id: end-node"),
+    (
+        "explicit upstream id unknown, only upstream",
+        "NodeReferenceNotFound, Node Id: n0",
+    ),
+    (
+        "explicit upstream id unknown, other upstream known",
+        "NodeReferenceNotFound, Node Id: n0",
+    ),
+    (
+        "union with a collection variant not bound",
+        "ParameterNotBound, Node Id: n0",
+    ),
+];
+
+async fn workflows_that_cannot_work_are_refused_unless_told(store: Store) {
+    let strict = World::start(store).await;
+    let mut config = config();
+    config.registration.compiler_rules = CompilerRules::Reference;
+    let lenient = World::start_with(store, config).await;
+    for case in recorded("compiler-errors.jsonl") {
+        let (rpc, note) = (text(&case, "rpc"), text(&case, "note"));
+        let refused = strict.call(rpc, &case["request"]).await;
+        let told = lenient.call(rpc, &case["request"]).await;
+        if let Some((_, cause)) = CANNOT_WORK.iter().find(|(known, _)| *known == note) {
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{note}");
+            assert!(refused.message().contains(cause), "{note}: {refused}");
+            let told = told.map_or_else(|status| code_name(status.code()), |_| "OK");
+            assert_eq!(told, text(&case, "code"), "{note}");
+        }
+    }
+}
+
 async fn registrations_get_the_verdict_of_the_reference(store: Store) {
     let world = World::start(store).await;
     let mut wrong = Vec::new();
@@ -37,7 +81,10 @@ async fn registrations_get_the_verdict_of_the_reference(store: Store) {
             Ok(_) => ("OK", String::new()),
             Err(status) => (code_name(status.code()), status.message().to_owned()),
         };
-        if COMPILER_DEVIATIONS.contains(&text(&case, "note")) {
+        let note = text(&case, "note");
+        if COMPILER_DEVIATIONS.contains(&note)
+            || CANNOT_WORK.iter().any(|(known, _)| *known == note)
+        {
             continue;
         }
         // INTERNAL is a panic of the reference.
