@@ -3,6 +3,10 @@
 //! A name is its scopes joined by `:` plus the metric's own name, e.g. `flyte:propeller:all:round:...`. Each
 //! module registers a struct of its metrics once, at wiring; a [`Scope`] is passed down, there is no global.
 
+mod labelled;
+mod labels;
+mod samples;
+mod series;
 mod summary;
 
 use prometheus::{
@@ -10,13 +14,16 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use summary::Summary;
+pub use labelled::{LabelledCounter, LabelledGauge, LabelledHistogram, LabelledStopWatch, Twin};
+pub use labels::{LabelKeys, Labels};
+pub use summary::{StopWatch, Summary, Unit};
 
-/// A registry and the prefix under which the next metrics are registered.
+/// A registry, the prefix under which the next metrics are registered, and the labels that labelled ones get.
 #[derive(Clone, Debug)]
 pub struct Scope {
     registry: Registry,
     prefix: String,
+    keys: LabelKeys,
 }
 
 /// A metric that cannot be registered: a name used twice, or not a name.
@@ -33,7 +40,25 @@ impl Scope {
         Self {
             registry: Registry::new(),
             prefix: joined("", prefix),
+            keys: LabelKeys::default(),
         }
+    }
+
+    /// The same registry and prefix; labelled metrics get these labels, which are the same in the whole process.
+    #[must_use]
+    pub fn labelled_by(mut self, keys: LabelKeys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The same registry and prefix; labelled metrics get `additional` labels beside those of the process.
+    #[must_use]
+    pub fn with_labels(&self, additional: &[&str]) -> Self {
+        self.clone().labelled_by(self.keys.and(additional))
+    }
+
+    fn label_keys(&self) -> &LabelKeys {
+        &self.keys
     }
 
     /// The same registry, one scope deeper. A scope that ends in `:` is not doubled.
@@ -42,6 +67,7 @@ impl Scope {
         Self {
             registry: self.registry.clone(),
             prefix: joined(&self.prefix, scope),
+            keys: self.keys.clone(),
         }
     }
 
@@ -51,6 +77,7 @@ impl Scope {
         Self {
             registry: self.registry.clone(),
             prefix: String::new(),
+            keys: self.keys.clone(),
         }
     }
 
@@ -142,6 +169,52 @@ impl Scope {
     /// A summary with the quantiles of the last ten minutes.
     pub fn summary(&self, name: &str, help: &str) -> Result<Summary, MetricError> {
         self.register(name, |full| Summary::new(full, help))
+    }
+
+    /// A stop watch: the summary `<name>_<unit>`.
+    pub fn stop_watch(&self, name: &str, help: &str, unit: Unit) -> Result<StopWatch, MetricError> {
+        let summary = self.summary(&format!("{name}_{}", unit.suffix()), help)?;
+        Ok(StopWatch::over(summary, unit))
+    }
+
+    /// A counter with the labels of the process; its twin is `<name>_unlabeled`.
+    pub fn labelled_counter(
+        &self,
+        name: &str,
+        help: &str,
+        twin: Twin,
+    ) -> Result<LabelledCounter, MetricError> {
+        LabelledCounter::register(self, name, help, twin)
+    }
+
+    /// A gauge with the labels of the process; its twin is `<name>_unlabeled`.
+    pub fn labelled_gauge(
+        &self,
+        name: &str,
+        help: &str,
+        twin: Twin,
+    ) -> Result<LabelledGauge, MetricError> {
+        LabelledGauge::register(self, name, help, twin)
+    }
+
+    /// The stop watch `<name>_<unit>` with the labels of the process; its twin is `<name>_unlabeled_<unit>`.
+    pub fn labelled_stop_watch(
+        &self,
+        name: &str,
+        help: &str,
+        kind: (Unit, Twin),
+    ) -> Result<LabelledStopWatch, MetricError> {
+        LabelledStopWatch::register(self, name, help, kind)
+    }
+
+    /// A histogram of seconds with the labels of the process; its twin is `<name>_unlabeled`.
+    pub fn labelled_histogram(
+        &self,
+        name: &str,
+        help: &str,
+        twin: Twin,
+    ) -> Result<LabelledHistogram, MetricError> {
+        LabelledHistogram::register(self, name, help, twin)
     }
 
     fn register<M>(

@@ -1,135 +1,148 @@
-//! Summaries: quantiles of what was observed lately. Go's dashboards ask for them (spec 07 §12), and the prometheus crate
+//! Summaries and stop watches without labels. Go's dashboards ask for quantiles (spec 07 §12), and the prometheus crate
 //! has only histograms.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use prometheus::{
     core::{Collector, Desc},
-    proto::{self, MetricFamily, MetricType},
+    proto::MetricFamily,
 };
 
-/// The quantiles that are told, as in flytestdlib.
-const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
-/// Observations older than this are not part of quantiles, as with Go's client.
-const MAX_AGE: Duration = Duration::from_mins(10);
-/// Of more than these, the oldest are left out: enough for the last percent, and a bounded kilobyte or so.
-const MAX_SAMPLES: usize = 512;
+use super::{
+    samples::{Samples, Series},
+    series::{described, family},
+};
 
-/// Count, sum and quantiles of observations.
+/// Of more observations than these the oldest are left out: enough for the last percent, in four kilobytes.
+const SAMPLES: usize = 512;
+
+/// Count, sum and quantiles of the last ten minutes.
+///
+/// It takes no memory for observations before the first, and at most four kilobytes.
 #[derive(Clone, Debug)]
-pub struct Summary(Arc<Inner>);
+pub struct Summary(Arc<One<Samples<SAMPLES>>>);
 
+/// A metric without labels: there from the start, with nothing counted.
 #[derive(Debug)]
-struct Inner {
+pub(super) struct One<S> {
     description: Desc,
-    observed: Mutex<Observed>,
+    pub(super) series: S,
 }
 
-#[derive(Debug, Default)]
-struct Observed {
-    count: u64,
-    sum: f64,
-    recent: VecDeque<(Instant, f64)>,
+impl<S: Series> One<S> {
+    pub(super) fn new(name: String, help: &str) -> prometheus::Result<Self> {
+        Ok(Self {
+            description: described(name, help, &[])?,
+            series: S::default(),
+        })
+    }
+
+    pub(super) fn descriptions(&self) -> Vec<&Desc> {
+        vec![&self.description]
+    }
+
+    pub(super) fn told(&self) -> Vec<MetricFamily> {
+        let told = vec![self.series.told(Instant::now())];
+        vec![family(&self.description, S::TYPE, told)]
+    }
 }
 
 impl Summary {
     pub(super) fn new(name: String, help: &str) -> prometheus::Result<Self> {
-        let description = Desc::new(
-            name,
-            help.to_owned(),
-            Vec::new(),
-            std::iter::empty().collect(),
-        )?;
-        Ok(Self(Arc::new(Inner {
-            description,
-            observed: Mutex::default(),
-        })))
+        Ok(Self(Arc::new(One::new(name, help)?)))
     }
 
     /// Counts one observation.
     pub fn observe(&self, value: f64) {
-        self.observe_at(value, Instant::now());
+        self.0.series.observe(value, Instant::now());
     }
 
-    fn observe_at(&self, value: f64, now: Instant) {
-        let mut observed = self.lock();
-        observed.count += 1;
-        observed.sum += value;
-        if observed.recent.len() == MAX_SAMPLES {
-            observed.recent.pop_front();
-        }
-        observed.recent.push_back((now, value));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Observed> {
-        self.0
-            .observed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The value of each quantile at `now`; not a number where nothing is recent, as Go says it.
-    fn quantiles_at(&self, now: Instant) -> Vec<(f64, f64)> {
-        let mut recent: Vec<f64> = self
-            .lock()
-            .recent
-            .iter()
-            .filter(|(at, _)| now.duration_since(*at) <= MAX_AGE)
-            .map(|(_, value)| *value)
-            .collect();
-        recent.sort_by(f64::total_cmp);
-        QUANTILES
-            .into_iter()
-            .map(|quantile| {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    clippy::cast_precision_loss,
-                    reason = "a rank among at most some hundred"
-                )]
-                let rank = (quantile * recent.len() as f64).ceil() as usize;
-                let value = recent.get(rank.saturating_sub(1)).copied();
-                (quantile, value.unwrap_or(f64::NAN))
-            })
-            .collect()
+    /// Counts a size in bytes.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "sizes beyond 2^53 bytes do not occur"
+    )]
+    pub fn observe_size(&self, bytes: usize) {
+        self.observe(bytes as f64);
     }
 }
 
 impl Collector for Summary {
     fn desc(&self) -> Vec<&Desc> {
-        vec![&self.0.description]
+        self.0.descriptions()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let quantiles = self
-            .quantiles_at(Instant::now())
-            .into_iter()
-            .map(|(quantile, value)| {
-                let mut told = proto::Quantile::default();
-                told.set_quantile(quantile);
-                told.set_value(value);
-                told
-            })
-            .collect();
-        let mut summary = proto::Summary::default();
-        {
-            let observed = self.lock();
-            summary.set_sample_count(observed.count);
-            summary.set_sample_sum(observed.sum);
+        self.0.told()
+    }
+}
+
+/// What a stop watch counts in; its name ends in it (spec 07 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// `_ns`
+    Nanoseconds,
+    /// `_us`
+    Microseconds,
+    /// `_ms`
+    Milliseconds,
+    /// `_s`
+    Seconds,
+}
+
+impl Unit {
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::Microseconds => "us",
+            Self::Milliseconds => "ms",
+            Self::Seconds => "s",
         }
-        summary.set_quantile(quantiles);
-        let mut metric = proto::Metric::default();
-        metric.set_summary(summary);
-        let mut family = MetricFamily::default();
-        family.set_name(self.0.description.fq_name.clone());
-        family.set_help(self.0.description.help.clone());
-        family.set_field_type(MetricType::SUMMARY);
-        family.set_metric(vec![metric]);
-        vec![family]
+    }
+
+    /// Whole units in `time`; what is left over is dropped, as Go does.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact up to 104 days of nanoseconds"
+    )]
+    pub(super) fn whole(self, time: Duration) -> f64 {
+        let units = match self {
+            Self::Nanoseconds => time.as_nanos(),
+            Self::Microseconds => time.as_micros(),
+            Self::Milliseconds => time.as_millis(),
+            Self::Seconds => u128::from(time.as_secs()),
+        };
+        units as f64
+    }
+}
+
+/// A summary of how long something took, in whole units (spec 07 §3).
+#[derive(Clone, Debug)]
+pub struct StopWatch {
+    summary: Summary,
+    unit: Unit,
+}
+
+impl StopWatch {
+    pub(super) fn over(summary: Summary, unit: Unit) -> Self {
+        Self { summary, unit }
+    }
+
+    /// Counts one that took `time`.
+    pub fn observe(&self, time: Duration) {
+        self.summary.observe(self.unit.whole(time));
+    }
+
+    /// Waits for `work` and counts how long it took, whatever came of it. Work that nobody waits for any more is not
+    /// counted.
+    pub async fn timed<T>(&self, work: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let outcome = work.await;
+        self.observe(start.elapsed());
+        outcome
     }
 }
 
@@ -138,30 +151,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_of_what_was_observed_lately() {
-        let summary = Summary::new("x".into(), "X.").unwrap();
-        let begin = Instant::now();
-        for value in 1..=100 {
-            summary.observe_at(f64::from(value), begin);
+    fn a_stop_watch_counts_whole_units() {
+        let time = Duration::new(2, 999_999_999);
+        for (unit, whole) in [
+            (Unit::Nanoseconds, 2_999_999_999.0),
+            (Unit::Microseconds, 2_999_999.0),
+            (Unit::Milliseconds, 2_999.0),
+            (Unit::Seconds, 2.0),
+        ] {
+            assert!((unit.whole(time) - whole).abs() < f64::EPSILON, "{unit:?}");
         }
-        let told = |after| summary.quantiles_at(begin + after);
-        assert_eq!(told(MAX_AGE), [(0.5, 50.0), (0.9, 90.0), (0.99, 99.0)]);
-        let late = MAX_AGE + Duration::from_secs(1);
-        assert!(told(late).iter().all(|(_, value)| value.is_nan()));
-        summary.observe_at(7.0, begin + late);
-        assert_eq!(told(late), [(0.5, 7.0), (0.9, 7.0), (0.99, 7.0)]);
-    }
-
-    #[test]
-    fn a_flood_of_observations_is_counted_and_not_kept() {
-        let summary = Summary::new("x".into(), "X.").unwrap();
-        for _ in 0..10 * MAX_SAMPLES {
-            summary.observe(1.0);
-        }
-        let observed = summary.lock();
-        assert_eq!(
-            (observed.count, observed.recent.len()),
-            (5_120, MAX_SAMPLES)
-        );
     }
 }
