@@ -80,6 +80,24 @@ def test_kubectl_shows_the_log_of_the_container_before(kubectl):
     kubectl("delete", "pod", "again", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
 
 
+def test_kubectl_tells_why_a_pod_waits(kubectl):
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"] |= {"name": "too-large", "labels": {"made": "too-large"}}
+    pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "4000", "memory": "10Mi"}}
+    kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+    about = ("--namespace", NAMESPACE, "--field-selector", "involvedObject.name=too-large")
+    eventually(lambda: "FailedScheduling" in kubectl("get", "events", *about), "an event")
+    described = kubectl("describe", "pod", "too-large", "--namespace", NAMESPACE)
+    assert "FailedScheduling" in described and "default-scheduler" in described
+    assert "requested cpu 4000 and memory 10Mi, available cpu" in described
+    listed = kubectl("get", "events", *about)
+    assert "Warning" in listed and "FailedScheduling" in listed and "pod/too-large" in listed
+    modern = kubectl("get", "events.events.k8s.io", "--namespace", NAMESPACE, "--field-selector", "regarding.name=too-large",
+                     "--output", "jsonpath={.items[*].reason}")
+    assert modern == "FailedScheduling"
+    kubectl("delete", "pod", "too-large", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
+
+
 @pytest.mark.parametrize(
     ("kind", "patch", "expected"),
     [

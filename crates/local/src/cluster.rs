@@ -43,7 +43,7 @@ pub use logs::{LogError, LogRequest, LogSource, LogStream};
 pub use refusal::Refusal;
 pub use store::{Contents, NoStore, Row, RowChange, SqliteStore, Store, StoreError};
 
-use model::{HistoryLimits, Model};
+use model::{HistoryLimits, Model, UNWRITTEN_REVISIONS};
 
 /// Tells the time. A simulation gives its own.
 pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
@@ -145,6 +145,7 @@ impl Cluster {
     pub async fn new(store: impl Store, options: ClusterOptions) -> Result<Self, ClusterError> {
         let store: Arc<dyn Store> = Arc::new(store);
         let contents = store.load().await?;
+        let written = contents.revision;
         let limits = HistoryLimits {
             changes: options.history_changes,
             bytes: options.history_bytes,
@@ -155,7 +156,7 @@ impl Cluster {
         let mut writer = JoinSet::new();
         let writes = (!store.is_volatile()).then(|| {
             let (sender, receiver) = mpsc::channel(WAITING_WRITES);
-            writer.spawn(write_batches(store, receiver, durable.clone()));
+            writer.spawn(write_batches(store, written, receiver, durable.clone()));
             sender
         });
         let cluster = Self {
@@ -244,10 +245,14 @@ impl Cluster {
         };
         let (decided, revision) = {
             let mut model = self.model();
+            let before = model.revision;
             let decided = decide(&mut model);
             let (changes, revision) = model.take_batch();
             match permit {
-                Some(permit) if !changes.is_empty() => permit.send(Batch { changes, revision }),
+                // Changes of what no store keeps take their turn too: what is shown before must be durable.
+                Some(permit) if revision > before || !changes.is_empty() => {
+                    permit.send(Batch { changes, revision });
+                }
                 Some(_) => {}
                 None => {
                     // Under the lock, so that the revision never goes back.
@@ -270,9 +275,11 @@ fn stopped() -> Refusal {
 }
 
 /// The one writer of a store: takes all that waits, commits it at once, and says how far it got. A failing store is tried
-/// again, because acknowledging what is not durable is worse than waiting, and a full disk may be emptied.
+/// again, because acknowledging what is not durable is worse than waiting, and a full disk may be emptied. `written` is
+/// the last revision that the store has.
 async fn write_batches(
     store: Arc<dyn Store>,
+    mut written: u64,
     mut batches: mpsc::Receiver<Batch>,
     durable: watch::Sender<u64>,
 ) {
@@ -282,12 +289,17 @@ async fn write_batches(
     while batches.recv_many(&mut waiting, WAITING_WRITES).await > 0 {
         let revision = waiting.last().map_or(0, |batch: &Batch| batch.revision);
         let changes: Vec<RowChange> = waiting.drain(..).flat_map(|batch| batch.changes).collect();
+        if changes.is_empty() && revision < written + UNWRITTEN_REVISIONS {
+            durable.send_replace(revision);
+            continue;
+        }
         let mut wait = FIRST_WAIT;
         while let Err(error) = store.commit(&changes, revision).await {
             tracing::error!(error = %error, cause = %error.source, "the cluster cannot store a change and tries again");
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+        written = revision;
         durable.send_replace(revision);
     }
 }

@@ -32,6 +32,7 @@ use crate::cluster::{LogSource, Now, time_text};
 use crate::inotify::Inotify;
 
 mod environment;
+mod events;
 mod launch;
 mod logs;
 mod lost;
@@ -46,6 +47,7 @@ mod status;
 
 pub use scheduling::Amount;
 
+use events::{EventWriter, Events, News};
 use logs::{Logs, Records};
 use pod::{PodRun, Sight};
 use record::Places;
@@ -127,12 +129,14 @@ pub(crate) struct Shared {
     pub(crate) options: KubeletOptions,
     pub(crate) records: Records,
     pub(crate) mount_with: Vec<String>,
+    pub(crate) events: Events,
 }
 
 /// Runs pods as processes.
 pub struct Kubelet {
     shared: Arc<Shared>,
     changes: Inotify,
+    event_writer: EventWriter,
     ready: watch::Sender<bool>,
 }
 
@@ -165,15 +169,19 @@ impl Kubelet {
         }
         let changes = Inotify::new(&records, WatchFlags::MOVED_TO).map_err(failed)?;
         let mount_with = mount_with(&options.folder).await;
+        let (events, event_writer) =
+            events::events(client.clone(), &options.node_name, options.now.clone());
         let shared = Arc::new(Shared {
             client,
             options,
             records: Records::default(),
             mount_with,
+            events,
         });
         Ok(Self {
             shared,
             changes,
+            event_writer,
             ready: watch::Sender::new(false),
         })
     }
@@ -203,6 +211,8 @@ impl Kubelet {
             .map_err(KubeletError::Register)?;
         let scheduling = Scheduling::new(self.shared.options.capacity);
         let (shutdown, _) = watch::channel(false);
+        let mut writers = JoinSet::new();
+        writers.spawn(self.event_writer.run());
         let mut node = Running {
             shared: self.shared,
             scheduling,
@@ -211,6 +221,7 @@ impl Kubelet {
             uids: HashMap::new(),
             active: HashSet::new(),
             notices: JoinSet::new(),
+            _writers: writers,
             shutdown,
             listing: None,
         };
@@ -264,6 +275,7 @@ struct Running {
     uids: HashMap<Id, String>,
     active: HashSet<String>,
     notices: JoinSet<()>,
+    _writers: JoinSet<()>,
     shutdown: watch::Sender<bool>,
     /// While the watch lists: the uids it has named.
     listing: Option<HashSet<String>>,
@@ -390,6 +402,10 @@ impl Running {
     }
 
     fn tell_waiting(&mut self, turn: Turn, why: &str) {
+        if let Some(known) = self.pods.get(&turn.uid) {
+            let pod = known.borrow().pod.clone();
+            self.shared.events.tell(&pod, News::unschedulable(why));
+        }
         let now = time_text((self.shared.options.now)());
         let patch =
             json!({ "metadata": { "uid": turn.uid }, "status": status::unscheduled(why, &now) });

@@ -28,6 +28,9 @@ mod container;
 
 use container::{Started, message_from, read_end, start};
 
+/// The reason of a run that never began, such as that of a program that does not exist.
+pub(crate) const CANNOT_RUN: &str = "ContainerCannotRun";
+
 /// Runs as the supervisor of the pod whose folder is the one argument. Returns when the pod is over.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
@@ -287,7 +290,7 @@ impl Supervisor {
                 let ended = Ended {
                     exit_code: refused.exit_code,
                     signal: None,
-                    reason: "ContainerCannotRun".to_owned(),
+                    reason: CANNOT_RUN.to_owned(),
                     message: refused.message,
                     started_at: now(),
                     finished_at: now(),

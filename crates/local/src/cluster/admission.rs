@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cluster::events;
 use crate::cluster::object::{metadata_mut, read_meta, set_metadata, text_at};
 use crate::cluster::refusal::{Cause, Refusal};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
@@ -62,6 +63,7 @@ pub(crate) fn admit_new(
                 }
             }
             "secrets" => default_secret(object),
+            EVENTS => events::default_event(object),
             DEFINITIONS => default_definition(object, now),
             _ => {}
         }

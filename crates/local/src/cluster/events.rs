@@ -1,6 +1,6 @@
 //! The two event APIs, `v1` and `events.k8s.io/v1`, are views of the same objects; they are stored as `v1`.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// (`v1`, `events.k8s.io/v1`)
 const NAMES: [(&str, &str); 6] = [
@@ -34,6 +34,32 @@ pub(crate) fn to_core(event: Value) -> Value {
             .find(|(_, new)| *new == name);
         pair.map(|(core, _)| *core)
     })
+}
+
+/// The name that `v1` has for a field by which events of `events.k8s.io/v1` may be selected; none for other fields.
+pub(crate) fn core_field(field: &str) -> Option<String> {
+    match field {
+        "metadata.name" | "metadata.namespace" | "reason" | "type" => Some(field.to_owned()),
+        "reportingController" => Some("reportingComponent".to_owned()),
+        _ => field
+            .strip_prefix("regarding.")
+            .map(|member| format!("involvedObject.{member}")),
+    }
+}
+
+/// Members that Go's type has even when they are empty.
+pub(crate) fn default_event(event: &mut Map<String, Value>) {
+    for (name, empty) in [
+        ("involvedObject", json!({})),
+        ("source", json!({})),
+        ("firstTimestamp", Value::Null),
+        ("lastTimestamp", Value::Null),
+        ("eventTime", Value::Null),
+        ("reportingComponent", json!("")),
+        ("reportingInstance", json!("")),
+    ] {
+        event.entry(name).or_insert(empty);
+    }
 }
 
 fn rename(

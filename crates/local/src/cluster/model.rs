@@ -8,12 +8,18 @@ use serde_json::Value;
 
 use crate::cluster::object::{Key, ObjectRef, Stored, parse, set_metadata};
 use crate::cluster::refusal::Refusal;
-use crate::cluster::resource::{DEFINITIONS, Registry, ResourceId};
+use crate::cluster::resource::{DEFINITIONS, EVENTS, Registry, ResourceId};
 use crate::cluster::store::{Contents, Row, RowChange};
 
 mod deletion;
+mod expiry;
 
 pub(crate) use deletion::{DeleteOrder, Deleted, Propagation};
+use expiry::EventAges;
+
+/// So many revisions may pass without one being written to the store: those of events, which are kept in memory alone. A
+/// start goes on so far after the last written one that no revision is given twice.
+pub(crate) const UNWRITTEN_REVISIONS: u64 = 10_000;
 
 /// How far back watches may resume, per resource. A limit on bytes keeps many versions of one large object from filling the
 /// memory; the minimum lets watchers that keep up resume in any case.
@@ -100,6 +106,7 @@ pub(crate) struct Model {
     by_uid: HashMap<String, ObjectRef>,
     /// Dependents by the uid of their owner.
     dependents: HashMap<String, BTreeSet<ObjectRef>>,
+    event_ages: EventAges,
     batch: Vec<RowChange>,
     limits: HistoryLimits,
     keeps_rows: bool,
@@ -113,16 +120,29 @@ impl Model {
         keeps_rows: bool,
     ) -> Result<Self, Refusal> {
         let mut model = Self {
-            revision: contents.revision.max(1),
+            revision: match contents.revision {
+                0 => 1,
+                written => written + UNWRITTEN_REVISIONS,
+            },
             registry: Arc::new(Registry::built_in()),
             tables: HashMap::new(),
             by_uid: HashMap::new(),
             dependents: HashMap::new(),
+            event_ages: EventAges::default(),
             batch: Vec::new(),
             limits,
             keeps_rows,
         };
         for row in contents.rows {
+            if row.resource == EVENTS {
+                // Kept by an earlier version of this program.
+                model.batch.push(RowChange::Remove {
+                    resource: row.resource,
+                    namespace: row.namespace,
+                    name: row.name,
+                });
+                continue;
+            }
             let stored = Stored::restore(row.resource.into(), row.revision, row.json)?;
             if &*stored.resource == DEFINITIONS {
                 Arc::make_mut(&mut model.registry).define(&stored.value()?);
@@ -137,6 +157,12 @@ impl Model {
             table.forgotten = revision;
         }
         Ok(model)
+    }
+
+    /// Whether the store keeps objects of this resource. Events are best effort everywhere, and a disk that syncs for each
+    /// would make pods wait for news about them.
+    fn is_stored(&self, resource: &str) -> bool {
+        self.keeps_rows && resource != EVENTS
     }
 
     pub(crate) fn get(&self, resource: &str, key: &Key) -> Option<&Arc<Stored>> {
@@ -189,7 +215,7 @@ impl Model {
             self.unindex(&previous);
         }
         self.index(&stored);
-        if self.keeps_rows {
+        if self.is_stored(resource) {
             self.batch.push(RowChange::Put(Row {
                 resource: resource.to_string(),
                 namespace: key.0,
@@ -231,7 +257,7 @@ impl Model {
         if &*reference.resource == DEFINITIONS {
             Arc::make_mut(&mut self.registry).undefine(&previous.meta.name);
         }
-        if self.keeps_rows {
+        if self.is_stored(&reference.resource) {
             let (namespace, name) = reference.key.clone();
             self.batch.push(RowChange::Remove {
                 resource: reference.resource.to_string(),

@@ -238,6 +238,10 @@ fn selectable(resource: &str, value: &Value) -> BTreeMap<&'static str, String> {
         ("involvedObject.name", "/involvedObject/name"),
         ("involvedObject.uid", "/involvedObject/uid"),
         ("involvedObject.apiVersion", "/involvedObject/apiVersion"),
+        (
+            "involvedObject.resourceVersion",
+            "/involvedObject/resourceVersion",
+        ),
         ("involvedObject.fieldPath", "/involvedObject/fieldPath"),
         ("reason", "/reason"),
         ("source", "/source/component"),
@@ -255,6 +259,12 @@ fn selectable(resource: &str, value: &Value) -> BTreeMap<&'static str, String> {
     };
     paths
         .iter()
-        .map(|(field, pointer)| (*field, text_at(value, pointer).to_owned()))
+        .map(|(field, pointer)| {
+            let text = match text_at(value, pointer) {
+                "" if *field == "source" => text_at(value, "/reportingComponent"),
+                text => text,
+            };
+            (*field, text.to_owned())
+        })
         .collect()
 }

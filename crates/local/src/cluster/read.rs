@@ -92,6 +92,9 @@ impl Cluster {
     ) -> Result<Response<Body>, Refusal> {
         let form = call.form()?;
         let selector = Self::selector(target, call)?;
+        if &*target.resource.id == EVENTS {
+            self.expire_events().await?;
+        }
         let page = self.page(target, call, &selector)?;
         self.until_durable(page.revision).await?;
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
@@ -131,12 +134,24 @@ impl Cluster {
         Ok(json_answer(StatusCode::OK, body))
     }
 
+    /// Events go by themselves, but somebody has to look.
+    async fn expire_events(&self) -> Result<(), Refusal> {
+        let now = self.now();
+        if self.model().has_expired_events(&now) {
+            self.change(|model| model.expire_events(&now)).await?;
+        }
+        Ok(())
+    }
+
     /// The selector of a list, watch or collection delete.
     pub(crate) fn selector(target: &Target, call: &Call) -> Result<Selector, Refusal> {
-        let selector = Selector::parse(
+        let mut selector = Selector::parse(
             call.query.text("labelSelector"),
             call.query.text("fieldSelector"),
         )?;
+        if target.resource.is_modern_event() {
+            selector.rename_fields(events::core_field)?;
+        }
         let probe = probe(&target.resource)?;
         selector.check_fields(|field| probe.field(field).is_some())?;
         Ok(selector)
@@ -233,12 +248,8 @@ fn probe(resource: &Resource) -> Result<Stored, Refusal> {
 
 /// The object in the API version of the path. Stored objects carry the version they were written in.
 pub(crate) fn in_version(object: &Stored, resource: &Resource) -> Result<Bytes, Refusal> {
-    if &*resource.id == EVENTS {
-        return if resource.group.is_empty() {
-            Ok(object.json.clone())
-        } else {
-            Ok(events::from_core(object.value()?).to_string().into())
-        };
+    if resource.is_modern_event() {
+        return Ok(events::from_core(object.value()?).to_string().into());
     }
     if !resource.custom {
         return Ok(object.json.clone());

@@ -50,6 +50,11 @@ impl Resource {
         self.scope == Scope::Namespaced
     }
 
+    /// Whether this is the `events.k8s.io` view of events, which are kept as `v1`.
+    pub(crate) fn is_modern_event(&self) -> bool {
+        &*self.id == EVENTS && !self.group.is_empty()
+    }
+
     pub(crate) fn is_pod(&self) -> bool {
         &*self.id == PODS
     }

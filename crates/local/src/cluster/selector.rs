@@ -41,6 +41,17 @@ impl Selector {
         Ok(Self { labels, fields })
     }
 
+    /// The same selector in the names of another version; fields that it does not have are refused as unknown ones are.
+    pub(crate) fn rename_fields(
+        &mut self,
+        new_name: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), Refusal> {
+        for term in &mut self.fields {
+            term.path = new_name(&term.path).ok_or_else(|| unsupported(&term.path))?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
@@ -48,10 +59,7 @@ impl Selector {
     /// Refuses fields that a kind cannot be filtered by, as kube-apiserver does.
     pub(crate) fn check_fields(&self, known: impl Fn(&str) -> bool) -> Result<(), Refusal> {
         match self.fields.iter().find(|term| !known(&term.path)) {
-            Some(term) => Err(Refusal::bad_request(format!(
-                "field label not supported: {}",
-                term.path
-            ))),
+            Some(term) => Err(unsupported(&term.path)),
             None => Ok(()),
         }
     }
@@ -79,6 +87,10 @@ impl Selector {
         };
         self.labels.iter().all(label_matches) && self.fields.iter().all(field_matches)
     }
+}
+
+fn unsupported(field: &str) -> Refusal {
+    Refusal::bad_request(format!("field label not supported: {field}"))
 }
 
 fn number(text: Option<&String>) -> Option<i64> {

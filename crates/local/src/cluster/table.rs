@@ -79,7 +79,11 @@ fn built_in(resource: &Resource) -> &'static [Column] {
             ("Type", "string", 0),
             ("Reason", "string", 0),
             ("Object", "string", 0),
+            ("Subobject", "string", 1),
+            ("Source", "string", 1),
             ("Message", "string", 0),
+            ("First Seen", "string", 1),
+            ("Count", "string", 1),
             ("Name", "string", 1),
         ],
         "customresourcedefinitions.apiextensions.k8s.io" => &[NAME, ("Created At", "date", 0)],
@@ -137,34 +141,53 @@ fn cells(resource: &Resource, value: &Value, now: Timestamp) -> Vec<Value> {
             members("/data").into(),
             age(),
         ],
-        "events" => {
-            let last = [
-                "/lastTimestamp",
-                "/eventTime",
-                "/metadata/creationTimestamp",
-            ]
-            .into_iter()
-            .map(|pointer| text_at(value, pointer))
-            .find(|time| !time.is_empty());
-            let about = format!(
-                "{}/{}",
-                text_at(value, "/involvedObject/kind").to_lowercase(),
-                text_at(value, "/involvedObject/name")
-            );
-            vec![
-                age_of(last.unwrap_or_default(), now).into(),
-                text_at(value, "/type").into(),
-                text_at(value, "/reason").into(),
-                about.into(),
-                text_at(value, "/message").trim().into(),
-                name(),
-            ]
-        }
+        "events" => event_cells(value, now),
         "customresourcedefinitions.apiextensions.k8s.io" => {
             vec![name(), text_at(value, "/metadata/creationTimestamp").into()]
         }
         _ => vec![name(), age()],
     }
+}
+
+fn event_cells(event: &Value, now: Timestamp) -> Vec<Value> {
+    let text = |pointer| text_at(event, pointer);
+    let first_text = |pointers: &[&'static str]| {
+        let mut texts = pointers.iter().map(|pointer| text(pointer));
+        texts.find(|text| !text.is_empty()).unwrap_or_default()
+    };
+    let first = first_text(&["/firstTimestamp", "/eventTime"]);
+    let last = first_text(&[
+        "/series/lastObservedTime",
+        "/lastTimestamp",
+        "/firstTimestamp",
+        "/eventTime",
+    ]);
+    let count = ["/series/count", "/count"]
+        .into_iter()
+        .filter_map(|pointer| event.pointer(pointer).and_then(Value::as_i64))
+        .find(|count| *count > 0);
+    let about = format!(
+        "{}/{}",
+        text("/involvedObject/kind").to_lowercase(),
+        text("/involvedObject/name")
+    );
+    let component = first_text(&["/source/component", "/reportingComponent"]);
+    let source = match first_text(&["/source/host", "/reportingInstance"]) {
+        "" => component.to_owned(),
+        instance => format!("{component}, {instance}"),
+    };
+    vec![
+        age_of(last, now).into(),
+        text("/type").into(),
+        text("/reason").into(),
+        about.into(),
+        text("/involvedObject/fieldPath").into(),
+        source.into(),
+        text("/message").trim().into(),
+        age_of(first, now).into(),
+        count.unwrap_or(1).to_string().into(),
+        text("/metadata/name").into(),
+    ]
 }
 
 /// A JSON path of plain members, `.spec.a.b`; other paths show nothing.

@@ -17,7 +17,7 @@ use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
 use crate::cluster::patch::{PatchKind, json_patch, merge, strategic};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::request::Target;
-use crate::cluster::resource::{EVENTS, NAMESPACES, Resource};
+use crate::cluster::resource::{NAMESPACES, Resource};
 
 /// How a write of a version that may be outdated ended.
 pub(crate) enum Try<T> {
@@ -27,9 +27,6 @@ pub(crate) enum Try<T> {
 
 /// Letters of generated names: no vowels, no look-alikes, as in Kubernetes.
 const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-
-/// Seconds that events are kept, kube-apiserver's default.
-const EVENT_SECONDS: i64 = 3600;
 
 impl Cluster {
     /// Makes a namespace that every cluster has, if it is missing.
@@ -97,6 +94,9 @@ impl Cluster {
         call: &Call,
     ) -> Result<Arc<Stored>, Refusal> {
         let resource = &target.resource;
+        if resource.is_modern_event() {
+            *value = events::to_core(std::mem::take(value));
+        }
         if resource.namespaced() {
             set_metadata(value, "namespace", target.namespace.clone().into());
         } else {
@@ -133,13 +133,6 @@ impl Cluster {
                 &mut value.clone(),
             )?));
         }
-        let event_cutoff = (&*resource.id == EVENTS).then(|| {
-            let now = (self.options().now)();
-            let cutoff = now
-                .checked_sub(jiff::SignedDuration::from_secs(EVENT_SECONDS))
-                .unwrap_or(now);
-            crate::cluster::time_text(cutoff)
-        });
         self.change(|model| {
             Self::check_namespace(model, target, &name)?;
             if model.get(&resource.id, &key).is_some() {
@@ -148,9 +141,6 @@ impl Cluster {
                     &resource.plural,
                     &name,
                 ));
-            }
-            if let Some(cutoff) = event_cutoff {
-                model.expire_events(&cutoff)?;
             }
             let stored = model.put(&resource.id, value)?;
             model.after_put(&stored, &now)?;
@@ -253,9 +243,6 @@ impl Cluster {
             members.insert("kind".to_owned(), resource.kind.clone().into());
         }
         metadata_mut(&mut value);
-        if &*resource.id == EVENTS && !resource.group.is_empty() {
-            value = events::to_core(value);
-        }
         Ok(value)
     }
 
@@ -412,7 +399,11 @@ impl Cluster {
             let current = found.ok_or_else(|| target.not_found(&key.1))?;
             let now = self.now();
             let before = current.value()?;
-            let decided = decide(&before)?;
+            let decided = if resource.is_modern_event() {
+                events::to_core(decide(&events::from_core(before.clone()))?)
+            } else {
+                decide(&before)?
+            };
             check_identity(&decided, &key, resource)?;
             let Some(mut next) = admit_change(resource, part, &before, decided)? else {
                 self.until_durable(current.revision).await?;

@@ -11,12 +11,21 @@ use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume};
 use crate::kubelet::KubeletOptions;
 use crate::kubelet::environment::{EnvironmentError, Sources, environment, expand, memory_limit};
 use crate::kubelet::record::{ContainerLaunch, Launch, Mount, Places, RestartPolicy, Role};
+use crate::kubelet::status::Hindrance;
 
 /// Why a pod cannot be launched. It is shown as the reason why its containers wait.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LaunchError {
-    #[error(transparent)]
-    Environment(#[from] EnvironmentError),
+    #[error("{error}")]
+    Environment {
+        container: String,
+        error: EnvironmentError,
+    },
+    #[error("{error}")]
+    Mount {
+        volume: String,
+        error: EnvironmentError,
+    },
     #[error(
         "container {container:?} has neither command nor args; pods run here as processes, without the entrypoint of their image"
     )]
@@ -41,6 +50,22 @@ pub(crate) enum LaunchError {
     NoMounts { container: String, path: String },
     #[error("the folder of the pod cannot be made in {place}: {source}")]
     Folder { place: String, source: io::Error },
+}
+
+impl LaunchError {
+    /// The part of the pod that cannot be had.
+    pub(crate) fn hindrance(&self) -> Hindrance {
+        match self {
+            Self::Environment { container, .. }
+            | Self::NoCommand { container }
+            | Self::NoProgram { container, .. }
+            | Self::NoMounts { container, .. } => Hindrance::Container(container.clone()),
+            Self::Mount { volume, .. } | Self::Volume { volume } => {
+                Hindrance::Volume(volume.clone())
+            }
+            Self::Folder { .. } => Hindrance::Pod,
+        }
+    }
 }
 
 /// What a launch is made of.
@@ -114,7 +139,11 @@ impl Maker<'_> {
             self.pod,
             container,
             self.sources,
-        )?;
+        )
+        .map_err(|error| LaunchError::Environment {
+            container: container.name.clone(),
+            error,
+        })?;
         let given = [
             container.command.clone().unwrap_or_default(),
             container.args.clone().unwrap_or_default(),
@@ -280,7 +309,7 @@ impl Maker<'_> {
         optional: bool,
     ) -> Result<(), LaunchError> {
         let Some(secret) = self.sources.secrets.get(name) else {
-            return missing("secret", name, optional);
+            return missing(folder, "secret", name, optional);
         };
         let data: BTreeMap<&str, &[u8]> = secret
             .data
@@ -299,7 +328,7 @@ impl Maker<'_> {
         optional: bool,
     ) -> Result<(), LaunchError> {
         let Some(map) = self.sources.config_maps.get(name) else {
-            return missing("configmap", name, optional);
+            return missing(folder, "configmap", name, optional);
         };
         let texts = map
             .data
@@ -315,16 +344,24 @@ impl Maker<'_> {
     }
 }
 
-fn missing(kind: &'static str, name: &str, optional: bool) -> Result<(), LaunchError> {
+/// `folder` is that of the volume and has its name.
+fn missing(
+    folder: &Path,
+    kind: &'static str,
+    name: &str,
+    optional: bool,
+) -> Result<(), LaunchError> {
     if optional {
-        Ok(())
-    } else {
-        Err(EnvironmentError::Object {
+        return Ok(());
+    }
+    let volume = folder.file_name().unwrap_or_default();
+    Err(LaunchError::Mount {
+        volume: volume.to_string_lossy().into_owned(),
+        error: EnvironmentError::Object {
             kind,
             name: name.to_owned(),
-        }
-        .into())
-    }
+        },
+    })
 }
 
 fn write_files(

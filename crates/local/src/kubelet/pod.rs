@@ -12,10 +12,12 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::cluster::time_text;
 use crate::files::{read_json, write_json};
 use crate::kubelet::Shared;
+use crate::kubelet::events::News;
 use crate::kubelet::launch::{LaunchError, Maker, grace_seconds};
 use crate::kubelet::processes::Identity;
 use crate::kubelet::record::{ContainerState, Places, Record, Stop};
@@ -44,7 +46,14 @@ pub(crate) struct PodRun {
     started: String,
     /// Waits between tries to start it.
     starts: Backoff,
+    /// The record whose events are told.
+    told_record: Option<Arc<Record>>,
+    /// What was told last to be in the way, and when.
+    told_blocked: Option<(Blocked, Instant)>,
 }
+
+/// How often a pod that cannot be started is told of again; client-go lets through one such event in five minutes.
+const TOLD_AGAIN: Duration = Duration::from_mins(5);
 
 /// What the pod is waiting for besides its record.
 enum Phase {
@@ -84,6 +93,8 @@ impl PodRun {
             last_written: None,
             started,
             starts: Backoff::default(),
+            told_record: None,
+            told_blocked: None,
         }
     }
 
@@ -114,6 +125,11 @@ impl PodRun {
                 (None, Phase::Supervised(_)) => Known::Creating,
             };
             let is_there = self.write_status(known).await;
+            match (&record, &phase) {
+                (Some(record), _) => self.tell_record(record),
+                (None, Phase::Blocked { why, .. }) => self.tell_blocked(why),
+                (None, Phase::Supervised(_)) => {}
+            }
             let sight = self.sight.borrow_and_update().clone();
             let deleting = sight.pod.metadata.deletion_timestamp.is_some();
             let nothing_runs = record.as_ref().is_some_and(|record| record.is_over())
@@ -153,6 +169,8 @@ impl PodRun {
     async fn begin(&mut self) -> Option<Phase> {
         let record = self.record.borrow().clone();
         if let Some(record) = record {
+            // An earlier life of this kubelet has told how it came to that.
+            self.told_record = Some(record.clone());
             return Some(Phase::Supervised(Self::follow(record.supervisor.clone())));
         }
         let pod = self.pod();
@@ -237,7 +255,11 @@ impl PodRun {
                 )
                 .await
             {
-                Ok(_) => return true,
+                Ok(_) => {
+                    let news = News::scheduled(pod, node);
+                    self.shared.events.tell(pod, news);
+                    return true;
+                }
                 Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400..=499) => {
                     // Gone, being deleted, or somebody else's by now.
                     tracing::debug!(
@@ -271,9 +293,12 @@ impl PodRun {
                 .started
                 .parse()
                 .unwrap_or_else(|_| (self.shared.options.now)());
-            let launch = maker.make(started).map_err(|error| match error {
-                LaunchError::Folder { .. } => Blocked::node(error.to_string()),
-                error => Blocked::config(error.to_string()),
+            let launch = maker.make(started).map_err(|error| {
+                let blocked = match error {
+                    LaunchError::Folder { .. } => Blocked::node(error.to_string()),
+                    _ => Blocked::config(error.to_string()),
+                };
+                blocked.by(error.hindrance())
             })?;
             write_json(&self.places.launch(), &launch)
                 .map_err(|error| Blocked::node(format!("the launch cannot be written: {error}")))?;
@@ -391,6 +416,12 @@ impl PodRun {
         if record.is_over() || self.told.is_some_and(|told| told <= grace_seconds) {
             return;
         }
+        if self.told.is_none() {
+            let pod = self.pod();
+            for news in News::killing(&record) {
+                self.shared.events.tell(&pod, news);
+            }
+        }
         self.told = Some(grace_seconds);
         if let Err(error) = write_json(
             &self.places.stop(),
@@ -402,6 +433,32 @@ impl PodRun {
             tracing::error!(%error, pod = self.name(), "the order to stop a pod cannot be written");
         }
         record.supervisor.signal(Signal::TERM);
+    }
+
+    /// Tells what has happened since the record before.
+    fn tell_record(&mut self, record: &Arc<Record>) {
+        let before = self.told_record.replace(record.clone());
+        if before.as_ref().is_some_and(|before| before == record) {
+            return;
+        }
+        let pod = self.pod();
+        for news in News::between(&pod, before.as_deref(), record) {
+            self.shared.events.tell(&pod, news);
+        }
+    }
+
+    /// Tells what is in the way when it changes, and now and then while it stays.
+    fn tell_blocked(&mut self, why: &Blocked) {
+        let pod = self.pod();
+        let known = self
+            .told_blocked
+            .as_ref()
+            .is_some_and(|(told, at)| told == why && at.elapsed() < TOLD_AGAIN);
+        if known || pod.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        self.told_blocked = Some((why.clone(), Instant::now()));
+        self.shared.events.tell(&pod, News::blocked(&pod, why));
     }
 
     /// Writes the status if it changed; says whether the pod is still there.

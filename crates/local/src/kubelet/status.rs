@@ -22,6 +22,15 @@ pub(crate) enum Known<'a> {
 pub(crate) struct Blocked {
     reason: &'static str,
     message: String,
+    hindrance: Hindrance,
+}
+
+/// The part of a pod that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    Pod,
+    Container(String),
+    Volume(String),
 }
 
 impl Blocked {
@@ -30,6 +39,7 @@ impl Blocked {
         Self {
             reason: "CreateContainerConfigError",
             message: message.into(),
+            hindrance: Hindrance::Pod,
         }
     }
 
@@ -38,7 +48,23 @@ impl Blocked {
         Self {
             reason: "CreateContainerError",
             message: message.into(),
+            hindrance: Hindrance::Pod,
         }
+    }
+
+    /// The same, known to be on account of a part of the pod.
+    pub(crate) fn by(self, hindrance: Hindrance) -> Self {
+        Self { hindrance, ..self }
+    }
+
+    /// What is in the way, for people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The part that cannot be had.
+    pub(crate) fn hindrance(&self) -> &Hindrance {
+        &self.hindrance
     }
 }
 
@@ -69,7 +95,9 @@ pub(crate) fn status(pod: &Pod, known: Known<'_>, started: &str, now: &str) -> V
             waiting(&inits, "PodInitializing", ""),
             waiting(&spec.containers, "PodInitializing", ""),
         ),
-        Known::Blocked(Blocked { reason, message }) => (
+        Known::Blocked(Blocked {
+            reason, message, ..
+        }) => (
             "Pending",
             None,
             waiting(&inits, reason, message),

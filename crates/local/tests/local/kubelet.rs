@@ -17,19 +17,19 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cluster and the folder of its node; kubelets come and go.
-struct Machine {
+pub(crate) struct Machine {
     folder: TempDir,
     cluster: Cluster,
-    client: Client,
+    pub(crate) client: Client,
     kubelets: JoinSet<()>,
     stop: CancellationToken,
 }
 
 impl Machine {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let cluster = Cluster::new(NoStore, ClusterOptions::default())
             .await
             .unwrap();
@@ -92,15 +92,15 @@ impl Machine {
         }
     }
 
-    fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    async fn create(&self, name: &str, spec: Value) -> Pod {
+    pub(crate) async fn create(&self, name: &str, spec: Value) -> Pod {
         let pod =
             serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
         self.pods()
@@ -123,7 +123,7 @@ impl Machine {
         pod.unwrap()
     }
 
-    async fn phase(&self, name: &str, phase: &str) -> Pod {
+    pub(crate) async fn phase(&self, name: &str, phase: &str) -> Pod {
         self.until(name, phase, |pod| {
             pod.is_some_and(|pod| phase_of(pod) == phase)
         })
@@ -131,7 +131,7 @@ impl Machine {
         .unwrap()
     }
 
-    async fn gone(&self, name: &str) {
+    pub(crate) async fn gone(&self, name: &str) {
         self.until(name, "gone", |pod| pod.is_none()).await;
     }
 
@@ -188,11 +188,11 @@ fn phase_of(pod: &Pod) -> &str {
         .unwrap_or_default()
 }
 
-fn sh(script: &str) -> Value {
+pub(crate) fn sh(script: &str) -> Value {
     json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 2, "containers": [shell("main", script)]})
 }
 
-fn shell(name: &str, script: &str) -> Value {
+pub(crate) fn shell(name: &str, script: &str) -> Value {
     // Kubernetes takes `$$` in a command for an escaped dollar sign.
     let script = script.replace("$$", "$$$$");
     json!({"name": name, "image": "none", "command": ["/bin/sh", "-c", script],

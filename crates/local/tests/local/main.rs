@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cluster;
+mod events;
 mod kubelet;
 mod platform;
 mod s3;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::model::Model;
 use crate::cluster::object::{ObjectRef, Stored, metadata_mut, set_metadata, text_at};
 use crate::cluster::refusal::Refusal;
-use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS};
+use crate::cluster::resource::{DEFINITIONS, NAMESPACES, PODS};
 
 /// What happens to the dependents of a deleted object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +81,7 @@ impl Model {
     /// Draws the consequences of a version that was just stored: an object that nothing holds any more is removed, and one
     /// whose owners are all gone is collected.
     pub(crate) fn after_put(&mut self, stored: &Arc<Stored>, now: &str) -> Result<(), Refusal> {
+        self.note_event(stored, now)?;
         let mut queue = VecDeque::new();
         let held_by_namespace = &*stored.resource == NAMESPACES && !self.namespace_may_go(stored);
         let held_by_instances =
@@ -397,25 +398,6 @@ impl Model {
 
     fn namespace_may_go(&self, stored: &Stored) -> bool {
         self.namespace_is_empty(&stored.meta.name)
-    }
-
-    /// Forgets events older than `cutoff` (RFC 3339), oldest first; kube-apiserver keeps them an hour.
-    pub(crate) fn expire_events(&mut self, cutoff: &str) -> Result<(), Refusal> {
-        let Some(table) = self.table(EVENTS) else {
-            return Ok(());
-        };
-        let old = table.objects.values().filter(|event| {
-            event
-                .meta
-                .creation_timestamp
-                .as_deref()
-                .is_some_and(|created| created < cutoff)
-        });
-        let old: Vec<ObjectRef> = old.map(|event| event.reference()).collect();
-        for reference in old {
-            self.remove(&reference)?;
-        }
-        Ok(())
     }
 }
 
