@@ -20,13 +20,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
-use flyte_platform::{
-    Clock,
-    blob::BlobStore,
-    client::RetryPolicy,
-    metrics::Scope,
-    server::{self, CallMetrics},
-};
+use flyte_platform::{Clock, blob::BlobStore, client::RetryPolicy, metrics::Scope, server};
 use flyte_plugins::config::PluginsConfig;
 use flyte_propeller::{
     Dependencies,
@@ -246,8 +240,7 @@ impl Simulation {
         let faults = faults::Faults::new(self.plan, self.most_event_bytes);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let calls = Arc::new(CallMetrics::register(&Scope::new("")).expect("a fresh registry"));
-        let router = server::combine(admin, axum::Router::new(), calls).layer(
+        let router = server::combine(admin, axum::Router::new()).layer(
             axum::middleware::from_fn_with_state(faults.clone(), faults::over_http),
         );
         let (channel, serving) = server::in_process(router, stop.clone());

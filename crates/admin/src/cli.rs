@@ -10,6 +10,7 @@ use flyte_platform::{
     blob::{BlobStore, StorageConfig},
     cli::{self, Program, Sections},
     config::{Config, KeyedList, Reload},
+    metrics::Scope,
     sql::{Database, DatabaseConfig},
     telemetry::{LoggerConfig, OtelConfig},
 };
@@ -207,7 +208,7 @@ async fn run(matches: &ArgMatches) -> Outcome {
         }
         ["clusterresource", "sync"] => {
             let loaded = load(innermost)?;
-            let admin = serve::connect(loaded.admin).await?;
+            let admin = serve::connect(loaded.admin, Scope::new("")).await?;
             admin.sync_cluster_resources().await.map_err(|error| {
                 format!("Failed to sync cluster resources : {}", Chain(&error)).into()
             })
@@ -230,8 +231,9 @@ async fn offline(config: AdminConfig) -> Outcome<Admin> {
         blobs: BlobStore::in_memory(),
         targets: ExecutionTargets::new(Vec::new()),
         clock: Clock::system(),
+        metrics: Scope::new(""),
     };
-    Ok(wire(dependencies, config))
+    Ok(wire(dependencies, config)?)
 }
 
 #[cfg(test)]

@@ -1,258 +1,71 @@
-//! What is counted of calls, under the names that Go's dashboards ask for (spec 07 §12.1).
+//! What is counted, under the names that Go's dashboards ask for (spec 07 §3.2 and §12.1).
+
+mod endpoints;
+
+use std::sync::Arc;
 
 use flyte_platform::{
     metrics::{MetricError, Scope},
-    server::CallMetrics,
+    server::{CallMetrics, Latency},
 };
 
-/// Each method of AdminService and the name of its scope below `admin:admin`.
-const ENDPOINTS: &[(&str, &str)] = &[
-    ("flyteidl.service.AdminService/CreateTask", "create_task"),
-    ("flyteidl.service.AdminService/GetTask", "get_task"),
-    ("flyteidl.service.AdminService/ListTaskIds", "list_task_ids"),
-    ("flyteidl.service.AdminService/ListTasks", "list_task"),
-    (
-        "flyteidl.service.AdminService/CreateWorkflow",
-        "create_workflow",
-    ),
-    ("flyteidl.service.AdminService/GetWorkflow", "get_workflow"),
-    (
-        "flyteidl.service.AdminService/ListWorkflowIds",
-        "list_workflow_ids",
-    ),
-    (
-        "flyteidl.service.AdminService/ListWorkflows",
-        "list_workflow",
-    ),
-    (
-        "flyteidl.service.AdminService/CreateLaunchPlan",
-        "create_launch_plan",
-    ),
-    (
-        "flyteidl.service.AdminService/GetLaunchPlan",
-        "get_launch_plan",
-    ),
-    (
-        "flyteidl.service.AdminService/GetActiveLaunchPlan",
-        "get_active_launch_plan",
-    ),
-    (
-        "flyteidl.service.AdminService/ListActiveLaunchPlans",
-        "list_active_launch_plans",
-    ),
-    (
-        "flyteidl.service.AdminService/ListLaunchPlanIds",
-        "list_launch_plan_ids",
-    ),
-    (
-        "flyteidl.service.AdminService/ListLaunchPlans",
-        "list_launch_plan",
-    ),
-    (
-        "flyteidl.service.AdminService/UpdateLaunchPlan",
-        "update_launch_plan",
-    ),
-    (
-        "flyteidl.service.AdminService/CreateExecution",
-        "create_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/RelaunchExecution",
-        "relaunch_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/RecoverExecution",
-        "recover_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/GetExecution",
-        "get_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/UpdateExecution",
-        "update_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/GetExecutionData",
-        "get_execution_data",
-    ),
-    (
-        "flyteidl.service.AdminService/GetExecutionMetrics",
-        "get_execution_metrics",
-    ),
-    (
-        "flyteidl.service.AdminService/ListExecutions",
-        "list_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/TerminateExecution",
-        "terminate_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/GetNodeExecution",
-        "get_node_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/GetDynamicNodeWorkflow",
-        "get_dynamic_node_workflow",
-    ),
-    (
-        "flyteidl.service.AdminService/ListNodeExecutions",
-        "list_node_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/ListNodeExecutionsForTask",
-        "list_children_node_executions",
-    ),
-    (
-        "flyteidl.service.AdminService/GetNodeExecutionData",
-        "get_node_execution_data",
-    ),
-    (
-        "flyteidl.service.AdminService/RegisterProject",
-        "register_project",
-    ),
-    (
-        "flyteidl.service.AdminService/UpdateProject",
-        "update_project",
-    ),
-    ("flyteidl.service.AdminService/GetProject", "get_project"),
-    (
-        "flyteidl.service.AdminService/ListProjects",
-        "list_projects",
-    ),
-    ("flyteidl.service.AdminService/GetDomains", "get_domain"),
-    (
-        "flyteidl.service.AdminService/CreateWorkflowEvent",
-        "create_execution_event",
-    ),
-    (
-        "flyteidl.service.AdminService/CreateNodeEvent",
-        "create_node_execution_event",
-    ),
-    (
-        "flyteidl.service.AdminService/CreateTaskEvent",
-        "create_task_execution_event",
-    ),
-    (
-        "flyteidl.service.AdminService/GetTaskExecution",
-        "get_task_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/ListTaskExecutions",
-        "list_task_execution",
-    ),
-    (
-        "flyteidl.service.AdminService/GetTaskExecutionData",
-        "get_task_execution_data",
-    ),
-    (
-        "flyteidl.service.AdminService/UpdateProjectDomainAttributes",
-        "update_project_domain_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/GetProjectDomainAttributes",
-        "get_project_domain_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/DeleteProjectDomainAttributes",
-        "delete_project_domain_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/UpdateProjectAttributes",
-        "update_project_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/GetProjectAttributes",
-        "get_project_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/DeleteProjectAttributes",
-        "delete_project_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/UpdateWorkflowAttributes",
-        "update_workflow_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/GetWorkflowAttributes",
-        "get_workflow_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/DeleteWorkflowAttributes",
-        "delete_workflow_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/ListMatchableAttributes",
-        "list_matchable_resource_attrs",
-    ),
-    (
-        "flyteidl.service.AdminService/ListNamedEntities",
-        "list_named_entities",
-    ),
-    (
-        "flyteidl.service.AdminService/GetNamedEntity",
-        "get_named_entity",
-    ),
-    (
-        "flyteidl.service.AdminService/UpdateNamedEntity",
-        "update_named_entity",
-    ),
-    (
-        "flyteidl.service.AdminService/GetDescriptionEntity",
-        "get_description_entity",
-    ),
-    (
-        "flyteidl.service.AdminService/ListDescriptionEntities",
-        "list_description_entity",
-    ),
+use crate::config::AdminConfig;
+
+/// Services whose methods are counted as gRPC calls.
+const SERVICES: [&str; 3] = [
+    "flyteidl.service.AdminService",
+    "flyteidl.service.DataProxyService",
+    "flyteidl.service.SignalService",
 ];
 
-/// Registers the counters of calls; `prefix` is `flyteadmin.metricsScope`.
-///
-/// # Errors
-/// When they are registered already.
-pub fn calls(scope: &Scope, prefix: &str) -> Result<CallMetrics, MetricError> {
-    let endpoints = scope.sub(prefix).sub("admin").sub("admin");
-    CallMetrics::register(scope)?.with_endpoints(&endpoints, ENDPOINTS)
+/// Everything that flyteadmin counts.
+pub(crate) struct AdminMetrics {
+    pub(crate) calls: Arc<CallMetrics>,
+}
+
+impl AdminMetrics {
+    /// Registers all of it, below `flyteadmin.metricsScope` and `admin`.
+    pub(crate) fn register(scope: &Scope, config: &AdminConfig) -> Result<Self, MetricError> {
+        let ours = scope.sub(&config.flyteadmin.metrics_scope).sub("admin");
+        let (admin, signal) = (ours.sub("admin"), ours.sub("signal"));
+        let latency = if config.server.grpc.enable_grpc_latency_metrics {
+            Latency::Counted
+        } else {
+            Latency::NotCounted
+        };
+        let calls = CallMetrics::register(scope, methods(), latency)?
+            .with_endpoints(&admin, endpoints::ADMIN)?
+            .with_endpoints(&signal, endpoints::SIGNAL)?;
+        Ok(Self {
+            calls: Arc::new(calls),
+        })
+    }
+}
+
+/// `service/method` of everything that is served.
+fn methods() -> impl Iterator<Item = String> {
+    let pool = flyte_idl::descriptors::pool();
+    SERVICES
+        .into_iter()
+        .filter_map(|name| pool.get_service_by_name(name))
+        .flat_map(|service| {
+            let name = service.full_name().to_owned();
+            let methods: Vec<String> = service
+                .methods()
+                .map(|method| format!("{name}/{}", method.name()))
+                .collect();
+            methods
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-
-    #[test]
-    fn every_endpoint_has_the_name_that_go_counts_it_under() {
-        // Counted by Go, but nothing can call them.
-        let without_method = ["create_description_entity", "get_node_execution_metrics"];
-        let recorded: BTreeSet<&str> = include_str!("../tests/data/endpoints.txt")
-            .lines()
-            .filter(|name| !without_method.contains(name))
-            .collect();
-        let ours: BTreeSet<&str> = ENDPOINTS.iter().map(|(_, name)| *name).collect();
-        assert_eq!(ours, recorded);
-        let methods: BTreeSet<String> = flyte_idl::descriptors::pool()
-            .get_service_by_name("flyteidl.service.AdminService")
-            .unwrap()
-            .methods()
-            .map(|method| format!("flyteidl.service.AdminService/{}", method.name()))
-            // Go does not count it.
-            .filter(|method| !method.ends_with("/GetVersion"))
-            .collect();
-        let named: BTreeSet<String> = ENDPOINTS
-            .iter()
-            .map(|(method, _)| (*method).to_owned())
-            .collect();
-        assert_eq!(named, methods);
-    }
 
     #[test]
     fn names_are_those_of_the_dashboards() {
         let scope = Scope::new("");
-        let calls = calls(&scope, "flyte:");
-        assert!(calls.is_ok());
+        assert!(AdminMetrics::register(&scope, &AdminConfig::default()).is_ok());
         let text = scope.render();
         for name in [
             "flyte:admin:admin:create_task:codes:FailedPrecondition 0",
@@ -260,6 +73,7 @@ mod tests {
             "flyte:admin:admin:create_task:success 0",
             "flyte:admin:admin:create_task:duration_ms_count 0",
             "flyte:admin:admin:create_task:duration_ms{quantile=\"0.99\"} NaN",
+            "flyte:admin:signal:get_signal:codes:OK 0",
         ] {
             assert!(text.contains(name), "{name}");
         }

@@ -10,12 +10,14 @@ use crate::{
     config::AdminConfig,
     error::{Error, Result},
     flights::Flights,
+    metrics::AdminMetrics,
     targets::ExecutionTargets,
 };
 
 /// The dependencies of flyteadmin, wired once.
 pub(crate) struct Service {
     pub(crate) config: AdminConfig,
+    pub(crate) metrics: AdminMetrics,
     pub(crate) database: Database,
     pub(crate) blobs: BlobStore,
     pub(crate) targets: ExecutionTargets,

@@ -18,6 +18,7 @@ use flyte_idl::{
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
+    metrics::{MetricError, Scope},
     server::{DEFAULT_MESSAGE_BYTES, Health},
     sql::{Database, MigrationError},
 };
@@ -34,6 +35,7 @@ use crate::{
     flights::Flights,
     gateway::{Cors, Gateway},
     limits::{self, Limits},
+    metrics::AdminMetrics,
     reconciler,
     records::Project,
     repository::{migrations, projects},
@@ -51,6 +53,8 @@ pub struct Dependencies {
     pub targets: ExecutionTargets,
     /// The source of time.
     pub clock: Clock,
+    /// Where it counts: the whole registry, with the labels of the process.
+    pub metrics: Scope,
 }
 
 /// flyteadmin, wired. Clones are the same service.
@@ -62,13 +66,18 @@ pub struct Admin {
 }
 
 /// Wires flyteadmin. Nothing runs or is read before [`Admin::migrate`] and [`Admin::spawn`].
-pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Admin {
+///
+/// # Errors
+/// When its metrics are registered already, or `flyteadmin.metricsScope` is no beginning of a name.
+pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Result<Admin, MetricError> {
     let Dependencies {
         database,
         blobs,
         targets,
         clock,
+        metrics,
     } = dependencies;
+    let metrics = AdminMetrics::register(&metrics, &config)?;
     let version = Version {
         build: "unknown".to_owned(),
         version: format!("v{}", env!("CARGO_PKG_VERSION")),
@@ -79,9 +88,10 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Admin {
     for name in ["", "flyteadmin"] {
         health.report(name, ready.subscribe());
     }
-    Admin {
+    Ok(Admin {
         service: Arc::new(Service {
             config,
+            metrics,
             database,
             blobs,
             targets,
@@ -94,7 +104,7 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Admin {
         }),
         ready,
         health,
-    }
+    })
 }
 
 impl Admin {
@@ -149,7 +159,7 @@ impl Admin {
         }
     }
 
-    /// The gRPC services with their layers: AdminService, DataProxyService, SignalService, health and, if
+    /// The gRPC services with their layers, counted: AdminService, DataProxyService, SignalService, health and, if
     /// configured, reflection. Identity and auth metadata are not served while authentication is off.
     pub fn grpc(&self) -> Routes {
         let api = Api(self.service.clone());
@@ -207,7 +217,11 @@ impl Admin {
                     limits,
                     limits::enforce,
                 ));
-        Routes::from(router)
+        self.service
+            .metrics
+            .calls
+            .clone()
+            .around(Routes::from(router))
     }
 
     /// Health: `""` and `flyteadmin` serve while this is ready. Who runs other services behind the same port adds them.

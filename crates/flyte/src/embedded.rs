@@ -15,7 +15,7 @@ use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     cli,
-    metrics::Scope,
+    metrics::{LabelKeys, Scope},
     server,
     sql::DatabaseConfig,
     telemetry::{self, Format, FormatterConfig, LoggerConfig, OtelConfig},
@@ -94,7 +94,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
         ),
         database: DatabaseConfig::sqlite(prepared.data_dir.join("admin.db")),
         clock: Clock::system(),
-        metrics: Scope::new(""),
+        metrics: Scope::new("").labelled_by(LabelKeys::of_the_single_binary()),
     })
     .await?;
 

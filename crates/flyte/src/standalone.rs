@@ -1,6 +1,6 @@
 //! `flyte start --config F`: the services that a configuration describes (spec 07 §5.8).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::ArgMatches;
@@ -11,7 +11,7 @@ use flyte_platform::{
     cli::{self, Sections},
     client::{self, RetryPolicy},
     kubernetes,
-    metrics::Scope,
+    metrics::{LabelKeys, Scope},
     server::{self, BuildInformation},
     sql::Database,
     telemetry,
@@ -131,7 +131,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     let mut reload = sections.reload(&matches)?;
     telemetry.follow(&mut reload);
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
-    let metrics = Scope::new("");
+    let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
     let expand = |name: &str| home.clone().filter(|_| name == "HOME");
     let kube_config = if admin_config.server.kube_config.is_empty() {
         &engine_config.propeller.kube_config
@@ -151,7 +151,6 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
             (admin_config.server.http_port, "HTTP", "--server.httpPort"),
             (grpc_port, "gRPC", "--server.grpc.port"),
         ];
-        let metrics_scope = admin_config.flyteadmin.metrics_scope.clone();
         let database = Database::open(&admin_config.database).await?;
         let seeds: Vec<_> = flyte
             .admin
@@ -165,9 +164,10 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
                 blobs: blobs.clone(),
                 targets: ExecutionTargets::single(kube.clone()),
                 clock,
+                metrics: metrics.clone(),
             },
             admin_config,
-        );
+        )?;
         admin.migrate().await?;
         admin.seed_projects(&seeds).await?;
         admin.spawn(&mut tasks);
@@ -175,11 +175,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
             admin.health().missing(part);
         }
         served = Some(admin.health().clone());
-        let router = server::combine(
-            admin.grpc(),
-            admin.http(),
-            Arc::new(flyte_admin::metrics::calls(&metrics, &metrics_scope)?),
-        );
+        let router = server::combine(admin.grpc(), admin.http());
         for (port, purpose, flag) in listeners {
             let listener =
                 server::bind(SocketAddr::from(([0, 0, 0, 0], port)), purpose, flag).await?;

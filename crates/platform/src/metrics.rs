@@ -151,7 +151,7 @@ impl Scope {
         self.register(name, |full| GaugeVec::new(Opts::new(full, help), labels))
     }
 
-    /// A histogram in seconds per label values, from a millisecond to a minute.
+    /// A histogram in seconds per label values, in the default buckets of Go's client, from 5 ms to 10 s.
     pub fn seconds(
         &self,
         name: &str,
@@ -159,10 +159,7 @@ impl Scope {
         labels: &[&str],
     ) -> Result<HistogramVec, MetricError> {
         self.register(name, |full| {
-            let buckets = vec![
-                0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
-            ];
-            HistogramVec::new(HistogramOpts::new(full, help).buckets(buckets), labels)
+            HistogramVec::new(HistogramOpts::new(full, help), labels)
         })
     }
 

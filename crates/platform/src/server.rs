@@ -1,9 +1,11 @@
 //! One port for gRPC, REST and pages.
 //!
 //! A service hands over its gRPC routes and its HTTP router; [`combine`] puts both behind the layers that no
-//! handler can forget (panic to INTERNAL, request id, metrics), and [`serve`] or [`in_process`] makes them
-//! reachable. The layers are the same for gRPC, REST and in-process calls.
+//! handler can forget (panic to INTERNAL, request id), and [`serve`] or [`in_process`] makes them reachable. The layers are
+//! the same for gRPC, REST and in-process calls. Calls are counted by the gRPC routes themselves
+//! ([`CallMetrics::around`]), where those of a REST gateway pass too.
 
+mod calls;
 mod guard;
 mod health;
 mod in_process;
@@ -25,7 +27,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-pub use guard::{CallMetrics, RequestId};
+pub use calls::{CallMetrics, Latency};
+pub use guard::RequestId;
 pub use health::Health;
 pub use in_process::in_process;
 pub use operations::{BuildInformation, operations};
@@ -84,7 +87,7 @@ pub async fn bind(
 }
 
 /// gRPC and HTTP on one router, behind the common layers.
-pub fn combine(grpc: tonic::service::Routes, http: Router, metrics: Arc<CallMetrics>) -> Router {
+pub fn combine(grpc: tonic::service::Routes, http: Router) -> Router {
     let grpc = grpc.prepare().into_axum_router();
     let both = tower::service_fn(move |request: Request<Body>| {
         let target = if is_grpc(&request) {
@@ -96,7 +99,7 @@ pub fn combine(grpc: tonic::service::Routes, http: Router, metrics: Arc<CallMetr
     });
     Router::new()
         .fallback_service(both)
-        .layer(axum::middleware::from_fn_with_state(metrics, guard::guard))
+        .layer(axum::middleware::from_fn(guard::guard))
 }
 
 fn is_grpc(request: &Request<Body>) -> bool {

@@ -22,6 +22,7 @@ use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_platform::{
     Clock,
     blob::BlobStore,
+    metrics::Scope,
     sql::{Database, DatabaseConfig},
 };
 use flyte_tests::simulation;
@@ -121,6 +122,7 @@ pub(crate) async fn bare_admin(database: &DatabaseConfig) -> (Admin, Cluster) {
         blobs: BlobStore::in_memory(),
         targets: ExecutionTargets::single(cluster.client()),
         clock: Clock::system(),
+        metrics: Scope::new(""),
     };
     let config = AdminConfig {
         domains: DomainsConfig(vec![DomainConfig {
@@ -129,7 +131,7 @@ pub(crate) async fn bare_admin(database: &DatabaseConfig) -> (Admin, Cluster) {
         }]),
         ..AdminConfig::default()
     };
-    let admin = flyte_admin::wire(dependencies, config);
+    let admin = flyte_admin::wire(dependencies, config).unwrap();
     admin.migrate().await.unwrap();
     admin
         .seed_projects(&[(PROJECT.to_owned(), String::new())])

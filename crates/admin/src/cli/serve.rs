@@ -6,7 +6,7 @@ use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     cli,
-    metrics::Scope,
+    metrics::{LabelKeys, Scope},
     server::{self, BuildInformation},
     sql::Database,
     telemetry, tls,
@@ -34,15 +34,16 @@ pub(super) enum Parts {
 }
 
 /// Opens what the configuration names and wires admin.
-pub(super) async fn connect(config: AdminConfig) -> Outcome<Admin> {
+pub(super) async fn connect(config: AdminConfig, metrics: Scope) -> Outcome<Admin> {
     tls::install_crypto_provider();
     let dependencies = Dependencies {
         database: Database::open(&config.database).await?,
         blobs: BlobStore::open(&config.storage)?,
         targets: ExecutionTargets::single(kubernetes(&config.server).await?),
         clock: Clock::system(),
+        metrics,
     };
-    Ok(wire(dependencies, config))
+    Ok(wire(dependencies, config)?)
 }
 
 /// The client of the one cluster: a kubeconfig, else the pod's service account (spec 03 §3.1).
@@ -73,17 +74,13 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
-    let metrics = Scope::new("");
-    let calls = Arc::new(crate::metrics::calls(
-        &metrics,
-        &config.flyteadmin.metrics_scope,
-    )?);
+    let metrics = Scope::new("").labelled_by(LabelKeys::new(&config.flyteadmin.metrics_keys));
     let build = BuildInformation {
         version: env!("CARGO_PKG_VERSION"),
         build: "unknown",
         time: "unknown",
     };
-    let profiler = server::operations(metrics, build, None);
+    let profiler = server::operations(metrics.clone(), build, None);
     let mut listeners = vec![(
         config.flyteadmin.profiler_port,
         "flyteadmin.profilerPort",
@@ -93,12 +90,12 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let ports = ports(&config.server);
     tls::install_crypto_provider();
     let tls = acceptor(&config.server)?;
-    let admin = connect(config).await?;
+    let admin = connect(config, metrics).await?;
     match parts {
         Parts::ClusterResources => admin.spawn_cluster_resources(&mut tasks),
         Parts::Everything => {
             admin.spawn(&mut tasks);
-            let router = server::combine(admin.grpc(), admin.http(), calls);
+            let router = server::combine(admin.grpc(), admin.http());
             for (port, key) in ports {
                 listeners.push((port, key, tls.clone(), router.clone()));
             }

@@ -108,7 +108,7 @@ pub struct GrpcConfig {
     pub server_reflection: bool,
     /// The largest message in either direction, in bytes; 0 is 4 MiB in and no limit out.
     pub max_message_size_bytes: usize,
-    /// Accepted; the latency histogram is always there.
+    /// Count the duration of calls in the histogram `grpc_server_handling_seconds`.
     pub enable_grpc_latency_metrics: bool,
     /// The most calls at once on one connection; 0 is the server's default.
     pub max_concurrent_streams: u32,

@@ -19,6 +19,7 @@ use flyte_idl::{
 use flyte_platform::{
     Clock,
     blob::BlobStore,
+    metrics::{LabelKeys, Scope},
     sql::{Database, DatabaseConfig},
 };
 use http::{Request, Response, StatusCode};
@@ -43,6 +44,7 @@ pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) blobs: BlobStore,
     pub(crate) cluster: Cluster,
+    pub(crate) metrics: Scope,
     grpc: axum::Router,
     http: axum::Router,
     _folder: TempDir,
@@ -87,13 +89,15 @@ impl World {
             .unwrap();
         let blobs = BlobStore::in_memory();
         let cluster = Cluster::default();
+        let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
         let dependencies = Dependencies {
             database: database.clone(),
             blobs: blobs.clone(),
             targets: ExecutionTargets::single(cluster.client()),
             clock: Clock::system(),
+            metrics: metrics.clone(),
         };
-        let admin = flyte_admin::wire(dependencies, config);
+        let admin = flyte_admin::wire(dependencies, config).unwrap();
         admin.migrate().await.unwrap();
         admin
             .seed_projects(&[("flytesnacks".to_owned(), String::new())])
@@ -107,6 +111,7 @@ impl World {
             database,
             blobs,
             cluster,
+            metrics,
             _folder: folder,
         }
     }
@@ -118,8 +123,9 @@ impl World {
             blobs: self.blobs.clone(),
             targets: ExecutionTargets::single(self.cluster.client()),
             clock: Clock::system(),
+            metrics: Scope::new(""),
         };
-        flyte_admin::wire(dependencies, config())
+        flyte_admin::wire(dependencies, config()).unwrap()
     }
 
     /// Calls `package.Service/Method` with a request in JSON.

@@ -15,6 +15,8 @@ mod list_world;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod migrations;
 #[cfg(test)]
 mod registrations;

@@ -2,8 +2,6 @@
 //!
 //! `flyte start` gives them the embedded platform; the benches a node that ends pods at once. Both run the same lines.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use axum::Router;
 use flyte_admin::{Admin, config::AdminConfig, targets::ExecutionTargets};
@@ -13,7 +11,7 @@ use flyte_platform::{
     client::{AdminClientConfig, RetryPolicy},
     config::{Duration, StringMap},
     metrics::Scope,
-    server::{self, CallMetrics},
+    server,
     sql::{Database, DatabaseConfig},
 };
 use flyte_plugins::config::{K8sConfig, LogsConfig, PluginsConfig};
@@ -52,7 +50,6 @@ pub struct Ground {
 pub struct Services {
     ground: Ground,
     admin: Admin,
-    calls: Arc<CallMetrics>,
 }
 
 impl Services {
@@ -68,17 +65,16 @@ impl Services {
         defined?;
         let database = database.context("the database of the API")?;
         let config = admin_config(ground.database.clone());
-        let prefix = config.flyteadmin.metrics_scope.clone();
-        let calls = Arc::new(flyte_admin::metrics::calls(&ground.metrics, &prefix)?);
         let admin = flyte_admin::wire(
             flyte_admin::Dependencies {
                 database,
                 blobs: ground.blobs.clone(),
                 targets: ExecutionTargets::single(ground.cluster.clone()),
                 clock: ground.clock,
+                metrics: ground.metrics.clone(),
             },
             config,
-        );
+        )?;
         admin.migrate().await?;
         admin
             .seed_projects(&[("flytesnacks".into(), "Default project setup.".into())])
@@ -86,11 +82,7 @@ impl Services {
         for part in NOT_BUILT {
             admin.health().missing(part);
         }
-        Ok(Self {
-            ground,
-            admin,
-            calls,
-        })
+        Ok(Self { ground, admin })
     }
 
     /// The API's own loops and readiness.
@@ -101,7 +93,7 @@ impl Services {
     /// gRPC, REST and pages behind the common layers.
     pub fn router(&self) -> Router {
         let pages = pages::routes(self.ground.cluster.clone()).fallback_service(self.admin.http());
-        server::combine(self.admin.grpc(), pages, self.calls.clone())
+        server::combine(self.admin.grpc(), pages)
     }
 
     /// Starts the API's loops.

@@ -12,11 +12,9 @@ async fn router(scope: &Scope) -> Router {
     let http = Router::new()
         .route("/healthcheck", get(|| async { "" }))
         .route("/boom", get(async || -> &'static str { panic!("boom") }));
-    combine(
-        tonic::service::Routes::new(health),
-        http,
-        Arc::new(CallMetrics::register(scope).unwrap()),
-    )
+    let calls = CallMetrics::register(scope, Vec::new(), Latency::NotCounted).unwrap();
+    let routes = tonic::service::Routes::new(health);
+    combine(Arc::new(calls).around(routes), http)
 }
 
 #[tokio::test]
@@ -61,6 +59,62 @@ async fn one_port_answers_grpc_and_http_and_stops_cleanly() {
     let metrics = scope.render();
     assert!(metrics.contains(r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Check",grpc_service="grpc.health.v1.Health",grpc_type="unary"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"grpc_code="NotFound""#), "{metrics}");
+    let of_messages =
+        r#"{grpc_method="Check",grpc_service="grpc.health.v1.Health",grpc_type="unary"}"#;
+    for (name, count) in [("started", 2), ("msg_received", 2), ("msg_sent", 1)] {
+        let line = format!("grpc_server_{name}_total{of_messages} {count}");
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+    assert!(
+        !metrics.contains("grpc_server_handling_seconds"),
+        "{metrics}"
+    );
+}
+
+/// One call of `path` at a router whose every method panics.
+async fn panicking(scope: &Scope, path: &str, latency: Latency) {
+    let routes = tonic::service::Routes::from(Router::new().route(
+        "/a.Service/Panic",
+        axum::routing::any(async || -> &'static str { panic!("boom") }),
+    ));
+    let calls = CallMetrics::register(scope, ["a.Service/Panic".to_owned()], latency)
+        .and_then(|calls| {
+            calls.with_endpoints(scope, &[("a.Service/Panic", "panic"), ("", "nobody")])
+        })
+        .unwrap();
+    let router = combine(Arc::new(calls).around(routes), Router::new());
+    let request = Request::post(path)
+        .header("content-type", "application/grpc")
+        .body(Body::empty())
+        .unwrap();
+    router.oneshot(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_counted_as_internal() {
+    let scope = Scope::new("test");
+    panicking(&scope, "/a.Service/Panic", Latency::Counted).await;
+    let metrics = scope.render();
+    for line in [
+        r#"grpc_server_handled_total{grpc_code="Internal",grpc_method="Panic",grpc_service="a.Service",grpc_type="unary"} 1"#,
+        r#"grpc_server_handling_seconds_count{grpc_method="Panic",grpc_service="a.Service",grpc_type="unary"} 1"#,
+        "test:panic:codes:Internal 1",
+        "test:panic:errors 1",
+        "test:panic:duration_ms_count 1",
+        "test:nobody:errors 0",
+    ] {
+        assert!(
+            metrics.lines().any(|told| told == line),
+            "{line} in {metrics}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn methods_that_callers_invent_are_not_counted() {
+    let scope = Scope::new("test");
+    panicking(&scope, "/a.Service/Invented", Latency::NotCounted).await;
+    assert!(!scope.render().contains("grpc_server_started_total"));
 }
 
 #[tokio::test]
