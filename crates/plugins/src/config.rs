@@ -18,6 +18,8 @@ pub struct TasksConfig {
     pub task_plugins: TaskPluginsConfig,
     /// More changes within one phase fail the task.
     pub max_plugin_phase_versions: u32,
+    /// When pods that a namespace has no room for are tried again.
+    pub backoff: BackoffConfig,
 }
 
 impl Default for TasksConfig {
@@ -25,6 +27,27 @@ impl Default for TasksConfig {
         Self {
             task_plugins: TaskPluginsConfig::default(),
             max_plugin_phase_versions: 100_000,
+            backoff: BackoffConfig::default(),
+        }
+    }
+}
+
+/// Section `tasks.backoff` (spec 05 §4.6).
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct BackoffConfig {
+    /// Seconds to the power of how often in a row the API server refused a pod of the namespace are waited before the
+    /// next one is tried. 0 waits for nothing: a pod that exceeds a quota fails its attempt.
+    pub base_second: u32,
+    /// The longest wait.
+    pub max_duration: Duration,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self {
+            base_second: 2,
+            max_duration: Duration::seconds(20),
         }
     }
 }

@@ -8,6 +8,7 @@ mod context;
 mod logs;
 mod phase;
 pub mod pod;
+pub mod quota;
 mod registry;
 pub mod secrets;
 pub mod status;

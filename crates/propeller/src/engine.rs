@@ -45,7 +45,7 @@ use tonic::transport::Channel;
 use crate::{
     config::PropellerConfig,
     node::Settings,
-    world::{Jitter, PodTemplates, World},
+    world::{Jitter, PodTemplates, WaitingRoom, World},
 };
 
 use self::{controller::Controller, pods::PodCache};
@@ -181,6 +181,8 @@ pub fn wire(
         permits: Arc::new(Semaphore::new(EFFECTS_AT_ONCE)),
         event_config: settings.propeller.event_config,
         jitter: Jitter::of(""),
+        waiting_room: WaitingRoom::new(settings.plugins.tasks.backoff, dependencies.clock),
+        calls: Arc::default(),
     };
     Ok(Engine {
         world,
@@ -238,11 +240,13 @@ impl Engine {
                 .to_std()
                 .max(Duration::from_secs(1)),
         );
+        let mut call_in_time = std::pin::pin!(self.world.waiting_room.clone().call_in_time());
         let mut synced = (false, false);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = &mut call_in_time => {}
                 Some(ended) = controller.actors.join_next_with_id(), if !controller.actors.is_empty() => {
                     controller.actor_ended(ended);
                 }

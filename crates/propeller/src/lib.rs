@@ -3,6 +3,7 @@
 //! [`machine::Machine`] is one workflow as a state machine without I/O; [`node`] holds its decisions, one file per
 //! kind of node. [`wire`] puts machines, watches and clients together into an [`engine::Engine`].
 
+pub mod backoff;
 pub mod cli;
 pub mod condition;
 pub mod config;

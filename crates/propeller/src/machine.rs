@@ -46,7 +46,7 @@ use crate::{
     sweep::{Remains, Search},
 };
 
-use arena::{AbortState, Activity, Graph, GraphState, Instance, Upstream};
+use arena::{AbortState, Activity, Graph, GraphState, Instance, Room, Upstream};
 pub use persist::{Author, Origin, Patch, Spill};
 pub(crate) use run::AUTO_ABORT;
 
@@ -167,6 +167,7 @@ impl OwnedNode {
             places: &self.places,
             inputs_known: None,
             pod_expected: false,
+            waits_for_room: false,
         }
     }
 }
@@ -387,6 +388,7 @@ impl Machine {
             places: &node.places,
             inputs_known: node.inputs.as_ref(),
             pod_expected: node.pod_expected,
+            waits_for_room: node.room == Room::Awaited,
         })
     }
 

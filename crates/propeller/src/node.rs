@@ -121,6 +121,8 @@ pub struct NodeView<'a> {
     pub inputs_known: Option<&'a Arc<LiteralMap>>,
     /// The pod of its attempt was created in this process and has not shown up in the watch yet.
     pub pod_expected: bool,
+    /// The API server refused the pod of its attempt, and nothing says yet that there is room.
+    pub waits_for_room: bool,
 }
 
 /// What was seen or done since the last step.

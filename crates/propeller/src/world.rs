@@ -9,6 +9,7 @@ mod results;
 mod statuses;
 mod sweep;
 mod templates;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -41,6 +42,7 @@ use flyte_idl::service::admin_service_client::AdminServiceClient;
 pub(crate) use sweep::is_finished;
 
 pub use templates::PodTemplates;
+pub use waiting::{Calls, WaitingRoom};
 
 use crate::{
     config::EventConfig,
@@ -79,6 +81,10 @@ pub struct World {
     pub event_config: EventConfig,
     /// Spreads tries apart.
     pub jitter: Jitter,
+    /// Where pods wait that a namespace has no room for.
+    pub waiting_room: WaitingRoom,
+    /// Which pods of one workflow may try again.
+    pub calls: Arc<Calls>,
 }
 
 /// What spreads the tries of different workflows apart, the same for one workflow in every run.
@@ -158,6 +164,7 @@ impl World {
     pub fn for_workflow(&self, name: &str) -> Self {
         Self {
             jitter: Jitter::of(name),
+            calls: Arc::default(),
             ..self.clone()
         }
     }

@@ -208,11 +208,15 @@ impl Actor {
             for pod in wake.pods {
                 machine.wake_pod(&pod);
             }
+            for pod in self.world.calls.take() {
+                machine.wake_waiting(&pod);
+            }
             let now = self.world.clock.now();
             machine.wake_timers(now);
             let namespace = self.key.namespace.as_str();
             let steps = machine.steps();
             let next = machine.next_jobs(now, |name| self.pods.get(namespace, name));
+            self.world.calls.keep(|pod| machine.may_launch(pod));
             self.metrics.rounds.inc();
             self.metrics.steps.inc_by(machine.steps() - steps);
             for job in next {
@@ -258,6 +262,7 @@ impl Actor {
                     }
                 },
                 () = self.inbox.wait() => {}
+                () = self.world.calls.wait() => {}
                 () = self.until(timer) => {}
                 () = until_due(unwritten_since) => {}
             }

@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Engine, EngineMetrics, Key, actor::Actor, garbage, inbox::Inbox, orphans, pods::PodCache,
 };
-use crate::{node::Settings, world::World};
+use crate::{
+    node::Settings,
+    world::{World, is_finished},
+};
 
 /// Owns the actors and knows which wake-up is whose.
 pub(super) struct Controller {
@@ -148,7 +151,9 @@ impl Controller {
         match event {
             watcher::Event::Apply(pod) => self.pod_changed(pod),
             watcher::Event::Delete(pod) => {
-                self.pods.remove(&pod);
+                if let Some(known) = self.pods.remove(&pod) {
+                    self.left(&known, None);
+                }
                 self.wake_owner(&pod);
             }
             watcher::Event::Init => self.relisted.clear(),
@@ -156,6 +161,7 @@ impl Controller {
             watcher::Event::InitDone => {
                 let pods = std::mem::take(&mut self.relisted);
                 for gone in self.pods.keep_only(&pods) {
+                    self.left(&gone, None);
                     self.wake_owner(&gone);
                 }
                 pods.into_iter().for_each(|pod| self.pod_changed(pod));
@@ -167,10 +173,21 @@ impl Controller {
 
     fn pod_changed(&mut self, pod: Pod) {
         // First the cache, then its owner: an owner that looks before the cache knows the change sees it never.
-        let pod = self.pods.put(pod);
+        let (pod, before) = self.pods.put(pod);
+        if let Some(before) = before {
+            self.left(&before, Some(&pod));
+        }
         let known = self.wake_owner(&pod);
         if !known && self.unsynced.is_none() {
             self.adopt_or_release(&pod);
+        }
+    }
+
+    /// A pod that has ended or is gone leaves room in its namespace.
+    fn left(&self, before: &Pod, now: Option<&Pod>) {
+        if !is_finished(before) && now.is_none_or(is_finished) {
+            let namespace = before.metadata.namespace.as_deref().unwrap_or_default();
+            self.world.waiting_room.freed(namespace);
         }
     }
 

@@ -23,15 +23,16 @@ impl PodCache {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Remembers the pod, cut down, and returns what it remembers.
-    pub(super) fn put(&self, pod: Pod) -> Arc<Pod> {
+    /// Remembers the pod, cut down, and returns what it remembers and what it knew before.
+    pub(super) fn put(&self, pod: Pod) -> (Arc<Pod>, Option<Arc<Pod>>) {
         let pod = Arc::new(trimmed(pod));
-        self.with(|pods| pods.insert(id(&pod), pod.clone()));
-        pod
+        let before = self.with(|pods| pods.insert(id(&pod), pod.clone()));
+        (pod, before)
     }
 
-    pub(super) fn remove(&self, pod: &Pod) {
-        self.with(|pods| pods.remove(&id(pod)));
+    /// Forgets the pod, and returns what it knew.
+    pub(super) fn remove(&self, pod: &Pod) -> Option<Arc<Pod>> {
+        self.with(|pods| pods.remove(&id(pod)))
     }
 
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {

@@ -33,6 +33,7 @@ pub(super) struct Instance {
     pub(super) pending: Option<Box<Change>>,
     pub(super) inputs: Option<Arc<LiteralMap>>,
     pub(super) pod_expected: bool,
+    pub(super) room: Room,
     pub(super) abort: AbortState,
     pub(super) timer: Option<Timestamp>,
 }
@@ -45,6 +46,16 @@ pub(super) enum Activity {
     Busy,
     /// And something happened meanwhile.
     BusyAndMarked,
+}
+
+/// Whether the pod of a task has to wait for room in its namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Room {
+    #[default]
+    Free,
+    Awaited,
+    /// It was told that there may be room before it came to know that it has to wait.
+    CalledEarly,
 }
 
 /// What a node comes after, and how far that is known to be done with.

@@ -7,7 +7,8 @@ use flyte_idl::core::{ExecutionError, execution_error::ErrorKind};
 use jiff::Timestamp;
 
 use super::{
-    AbortState, Job, JobFor, JobTask, Machine, NodeIndex, Rejection, ends::failure_of, system_error,
+    AbortState, Job, JobFor, JobTask, Machine, NodeIndex, Rejection, Room, ends::failure_of,
+    system_error,
 };
 use crate::node::{self, Change, Observation, Then};
 
@@ -89,6 +90,7 @@ impl Machine {
         let new_attempt = node.status.attempts != attempt_before;
         if new_attempt {
             node.pod_expected = false;
+            node.room = Room::Free;
         }
         if change.then == Then::Aborted {
             self.end_abort(index);

@@ -15,8 +15,8 @@ use flyte_crd::{
 };
 
 use super::{
-    AbortState, Activity, Graph, GraphIndex, GraphState, Instance, Machine, NodeIndex, Unreadable,
-    Upstream,
+    AbortState, Activity, Graph, GraphIndex, GraphState, Instance, Machine, NodeIndex, Room,
+    Unreadable, Upstream,
 };
 use crate::node::Places;
 
@@ -64,6 +64,7 @@ impl Machine {
                 pending: None,
                 inputs: None,
                 pod_expected: false,
+                room: Room::default(),
                 abort: AbortState::None,
                 timer: None,
             });

@@ -3,10 +3,11 @@
 //! A mark costs the same however many nodes there are: a node that is busy keeps its mark to itself until its work is
 //! done, and of the tasks that wait for others to end as many are marked as may run.
 
-use flyte_crd::NodeKind;
+use flyte_crd::{NodeKind, status::TaskPhase};
 use jiff::Timestamp;
 
-use super::{Activity, Machine, NodeIndex};
+use super::{AbortState, Activity, Machine, NodeIndex, Room};
+use crate::node::task::Attempt;
 
 impl Machine {
     /// Marks a node.
@@ -147,6 +148,44 @@ impl Machine {
         }
         self.mark(index);
         true
+    }
+
+    /// Marks the node that waits for room for this pod: there may be some.
+    pub fn wake_waiting(&mut self, pod: &str) {
+        let Some(index) = self.launching(pod) else {
+            return;
+        };
+        let Some(node) = self.nodes.get_mut(index) else {
+            return;
+        };
+        if node.room == Room::Awaited {
+            node.room = Room::Free;
+            self.mark(index);
+        } else if node.activity != Activity::Free {
+            node.room = Room::CalledEarly;
+        }
+    }
+
+    /// Whether this pod is still to be created.
+    pub fn may_launch(&self, pod: &str) -> bool {
+        self.launching(pod).is_some()
+    }
+
+    /// The node that is to create this pod.
+    fn launching(&self, pod: &str) -> Option<NodeIndex> {
+        let index = self.pods.get(pod).copied()?;
+        let goes_on = self
+            .nodes
+            .get(index)
+            .is_some_and(|node| node.abort == AbortState::None)
+            && self.may_step(index);
+        let view = self.view(index).filter(|_| goes_on)?;
+        let is_launched = view.status.task_node_status.as_ref().is_some_and(|task| {
+            task.phase != TaskPhase::Undefined && task.phase != TaskPhase::WaitingForResources
+        });
+        let attempt = Attempt::of(view).ok()?;
+        (!is_launched && !view.status.phase.is_terminal() && attempt.pod_name() == pod)
+            .then_some(index)
     }
 
     /// Whether nothing is under way and nothing is marked.

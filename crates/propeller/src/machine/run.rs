@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use flyte_core::layout::END_NODE;
-use flyte_crd::{NodeKind, NodePhase};
+use flyte_crd::{NodeKind, NodePhase, status::TaskPhase};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    AbortState, GraphState, Job, JobFor, JobTask, Machine, NodeIndex, Outcome, Stage,
+    AbortState, GraphState, Job, JobFor, JobTask, Machine, NodeIndex, Outcome, Room, Stage,
     graph::{Readiness, is_active},
 };
 use crate::{
@@ -254,7 +254,11 @@ impl Machine {
                 Observation::Inputs(inputs)
             }
             Outcome::Launched(info) => {
-                node.pod_expected = true;
+                node.pod_expected = info.phase != TaskPhase::WaitingForResources;
+                node.room = match node.room {
+                    Room::Free | Room::Awaited if !node.pod_expected => Room::Awaited,
+                    Room::Free | Room::Awaited | Room::CalledEarly => Room::Free,
+                };
                 Observation::Launched(info)
             }
             Outcome::LookedUp(pod) => Observation::LookedUp(pod),

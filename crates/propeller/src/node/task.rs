@@ -28,8 +28,6 @@ use failures::{attempt_failed, retry, within_deadlines};
 
 /// Version of the plugin state that we and Go write.
 const PLUGIN_STATE_VERSION: u32 = 1;
-/// How long to wait before asking again for resources that a quota refused.
-const QUOTA_RETRY_SECONDS: i64 = 5;
 
 pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
     let attempt = match Attempt::of(*view) {
@@ -73,24 +71,13 @@ pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp
     }
 }
 
-/// Creates the pod, unless time is up or resources were refused a moment ago.
+/// Creates the pod, unless time is up or there is no room for it yet.
 fn launch(attempt: &Attempt<'_>, now: Timestamp) -> Step {
-    let refused = attempt
-        .view
-        .status
-        .task_node_status
-        .as_ref()
-        .and_then(|task| task.updated_at.0);
-    if let Some(again) = refused.and_then(|at| {
-        at.checked_add(jiff::SignedDuration::from_secs(QUOTA_RETRY_SECONDS))
-            .ok()
-    }) && again > now
-    {
-        return within_deadlines(attempt, Some(again), now);
-    }
     match deadline(&attempt.view, now) {
-        Deadline::Ahead(_) => Step::Do(Work::Launch),
-        Deadline::AttemptOver(_) | Deadline::NodeOver(_) => within_deadlines(attempt, None, now),
+        Deadline::Ahead(_) if !attempt.view.waits_for_room => Step::Do(Work::Launch),
+        Deadline::Ahead(_) | Deadline::AttemptOver(_) | Deadline::NodeOver(_) => {
+            within_deadlines(attempt, None, now)
+        }
     }
 }
 
@@ -147,16 +134,13 @@ fn observed(attempt: &Attempt<'_>, info: PhaseInfo, now: Timestamp) -> Step {
     }
     if same_phase && info.version == known.phase_version && view.status.phase == NodePhase::Running
     {
-        let wake = (info.phase == TaskPhase::WaitingForResources)
-            .then(|| {
-                now.checked_add(jiff::SignedDuration::from_secs(QUOTA_RETRY_SECONDS))
-                    .ok()
-            })
-            .flatten();
+        if info.phase == TaskPhase::WaitingForResources {
+            return launch(attempt, now);
+        }
         let grace = (info.phase == TaskPhase::Initializing || info.phase == TaskPhase::Queued)
             .then(|| pending_check(attempt, now))
             .flatten();
-        return within_deadlines(attempt, [wake, grace].into_iter().flatten().min(), now);
+        return within_deadlines(attempt, grace, now);
     }
     if info.version > view.run.settings.plugins.tasks.max_plugin_phase_versions {
         let message = format!(

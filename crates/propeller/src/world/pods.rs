@@ -8,18 +8,25 @@ use flyte_plugins::{
     PhaseInfo, Plugin, TaskContext, TaskInfo,
     config::K8sConfig,
     pod::{self, TemplateName},
+    quota::{self, Amounts, Exceeded},
 };
 use k8s_openapi::api::core::v1::{Pod, PodTemplate};
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams},
     core::Status,
 };
 use prost::Message as _;
 use serde_json::json;
 
-use super::{Hopeless, Remembered, World};
+use super::{
+    Hopeless, Remembered, World,
+    waiting::{Admission, Request},
+};
 use crate::node::{NodeView, task::Attempt};
+
+/// What the reference calls it when the API server has no room for a pod.
+const BACK_OFF: &str = "[BackOffError]";
 
 impl World {
     /// Creates the pod of the attempt under way; one that is there already is as good.
@@ -62,18 +69,52 @@ impl World {
                 ));
             }
         };
-        let api: Api<Pod> = Api::namespaced(self.kube.clone(), &view.run.namespace);
-        Ok(self
+        Ok(self.create(&built, &view.run.namespace).await)
+    }
+
+    /// Creates a pod, if there is room for it.
+    async fn create(&self, pod: &Pod, namespace: &str) -> PhaseInfo {
+        let (name, demands) = (pod.name_any(), quota::demands(pod));
+        let request = Request {
+            namespace,
+            pod: &name,
+            demands: &demands,
+            calls: &self.calls,
+        };
+        let turn = match self.waiting_room.admit(request) {
+            Admission::Try(turn) => turn,
+            Admission::Wait(until) => {
+                let reason = format!(
+                    "{BACK_OFF} The operation attempt was blocked by back-off [attempted at: {}][the block expires \
+                     at: {until}] and the requested resource(s) exceeds resource ceiling(s)",
+                    self.clock.now()
+                );
+                return waiting(&reason);
+            }
+        };
+        let api: Api<Pod> = Api::namespaced(self.kube.clone(), namespace);
+        let answer = self
             .until_it_works("create a pod", || async {
-                match api.create(&PostParams::default(), &built).await {
-                    Ok(_) => Ok(submitted()),
-                    Err(kube::Error::Api(status)) => {
-                        refused(&status).ok_or_else(|| kube::Error::Api(status).into())
-                    }
+                match api.create(&PostParams::default(), pod).await {
+                    Ok(_) => Ok(Answer::Created),
+                    Err(kube::Error::Api(status)) => answer(&status, self.waiting_room.is_open())
+                        .ok_or_else(|| kube::Error::Api(status).into()),
                     Err(error) => Err(error.into()),
                 }
             })
-            .await)
+            .await;
+        match answer {
+            Answer::Created => {
+                turn.created();
+                submitted()
+            }
+            Answer::Waits { reason, scarce } => {
+                turn.refused(request, scarce);
+                waiting(&reason)
+            }
+            // Whoever has the turn next finds out whether there is room.
+            Answer::Other(info) => info,
+        }
     }
 
     /// The PodTemplate that the task's pod starts from.
@@ -212,60 +253,66 @@ fn submitted() -> PhaseInfo {
     )
 }
 
-/// What a refusal means; none when it may go through later (spec 05 §4.2).
-fn refused(status: &Status) -> Option<PhaseInfo> {
-    let message = status.message.as_str();
-    Some(match status.code {
-        409 if status.reason == "AlreadyExists" => submitted(),
-        403 if message.contains("exceeded quota") => {
-            if exceeds_whole_quota(message) {
-                PhaseInfo::permanent(ErrorKind::User, "ResourceRequestsExceedLimits", message)
-            } else {
-                let reason = format!("Exceeded resourcequota: {message}");
-                PhaseInfo::new(
-                    TaskPhase::WaitingForResources,
-                    0,
-                    reason,
-                    TaskInfo::default(),
-                )
-            }
-        }
-        403 if message.contains("etcdserver:") => return None,
-        403 => PhaseInfo::retryable(ErrorKind::User, "RuntimeFailure", message),
-        400 | 422 => PhaseInfo::permanent(ErrorKind::User, "BadTaskFormat", message),
-        413 => PhaseInfo::permanent(ErrorKind::User, "EntityTooLarge", message),
-        404 => {
-            // The namespace is made by admin's cluster resource loop; it may be a moment late.
-            return None;
-        }
-        _ => return None,
-    })
+fn waiting(reason: &str) -> PhaseInfo {
+    PhaseInfo::new(
+        TaskPhase::WaitingForResources,
+        0,
+        format!("Exceeded resourcequota: {reason}"),
+        TaskInfo::default(),
+    )
 }
 
-/// Whether the request alone is larger than what the quota allows in all, so that waiting is of no use.
-fn exceeds_whole_quota(message: &str) -> bool {
-    let list = |name: &str| -> Vec<(String, flyte_core::quantity::Quantity)> {
-        let Some((_, rest)) = message.split_once(&format!("{name}: ")) else {
-            return Vec::new();
-        };
-        let end = [", used:", ", limited:", ", requested:"]
-            .iter()
-            .filter_map(|mark| rest.find(mark))
-            .min();
-        rest.get(..end.unwrap_or(rest.len()))
-            .unwrap_or_default()
-            .split(',')
-            .filter_map(|pair| {
-                let (name, value) = pair.trim().split_once('=')?;
-                Some((name.to_owned(), value.parse().ok()?))
-            })
-            .collect()
+/// What the API server makes of a pod.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Created,
+    /// It may go through when less is going on.
+    Waits {
+        reason: String,
+        /// What there was too little of, where that is known.
+        scarce: Amounts,
+    },
+    /// It was there already, or can never be.
+    Other(PhaseInfo),
+}
+
+/// What a refusal means; none when it is simply to be tried again (spec 05 §4.2). `waits` says whether pods wait for
+/// room at all.
+fn answer(status: &Status, waits: bool) -> Option<Answer> {
+    let message = status.message.as_str();
+    let failure = |code: &str, message: &str| {
+        Answer::Other(PhaseInfo::permanent(ErrorKind::User, code, message))
     };
-    let limited = list("limited");
-    list("requested").iter().any(|(name, requested)| {
-        limited
-            .iter()
-            .any(|(known, limit)| known == name && requested.nanos() >= limit.nanos())
+    let retryable =
+        |code: &str| Answer::Other(PhaseInfo::retryable(ErrorKind::User, code, message));
+    let back_off = |scarce: Amounts| {
+        waits.then(|| Answer::Waits {
+            reason: format!(
+                "{BACK_OFF} The operation was attempted but failed, caused by: {message}"
+            ),
+            scarce,
+        })
+    };
+    Some(match (status.code, status.reason.as_str()) {
+        (409, "AlreadyExists") => Answer::Other(submitted()),
+        (403, _) => match Exceeded::parse(message) {
+            Some(exceeded) if exceeded.is_hopeless() => failure(
+                "ResourceRequestsExceedLimits",
+                &format!("requested resources exceed limits: {message}"),
+            ),
+            Some(exceeded) => {
+                back_off(exceeded.requested).unwrap_or_else(|| retryable("RuntimeFailure"))
+            }
+            None if message.contains("etcdserver:") => {
+                back_off(Amounts::new()).unwrap_or_else(|| retryable("RuntimeFailure"))
+            }
+            None => retryable("RuntimeFailure"),
+        },
+        (429, _) | (_, "TooManyRequests" | "ServerTimeout") => return back_off(Amounts::new()),
+        (400 | 422, _) => failure("BadTaskFormat", message),
+        (413, _) => failure("EntityTooLarge", message),
+        // Also a namespace that is not there: admin's loop over cluster resources may make it a moment late.
+        _ => return None,
     })
 }
 
@@ -283,47 +330,69 @@ mod tests {
         };
         let quota = "pods \"x\" is forbidden: exceeded quota: q, requested: limits.cpu=7,limits.memory=64Gi, used: limits.cpu=249, limited: limits.cpu=250,limits.memory=2000Gi";
         let too_much = "exceeded quota: q, requested: limits.cpu=300, used: limits.cpu=0, limited: limits.cpu=250";
-        for (status, phase, code) in [
-            (
-                status(409, "AlreadyExists", ""),
-                Some(TaskPhase::Queued),
-                "",
-            ),
+        let etcd = "etcdserver: request timed out";
+        for (status, waits, expected) in [
+            (status(409, "AlreadyExists", ""), true, "Queued"),
+            (status(409, "Conflict", ""), true, "later"),
+            (status(403, "Forbidden", quota), true, "waits"),
             (
                 status(403, "Forbidden", quota),
-                Some(TaskPhase::WaitingForResources),
-                "",
+                false,
+                "RetryableFailure RuntimeFailure",
             ),
             (
                 status(403, "Forbidden", too_much),
-                Some(TaskPhase::PermanentFailure),
-                "ResourceRequestsExceedLimits",
+                true,
+                "PermanentFailure ResourceRequestsExceedLimits",
+            ),
+            (
+                status(403, "Forbidden", too_much),
+                false,
+                "PermanentFailure ResourceRequestsExceedLimits",
+            ),
+            (status(403, "Forbidden", etcd), true, "waits"),
+            (
+                status(403, "Forbidden", etcd),
+                false,
+                "RetryableFailure RuntimeFailure",
             ),
             (
                 status(403, "Forbidden", "no"),
-                Some(TaskPhase::RetryableFailure),
-                "RuntimeFailure",
+                true,
+                "RetryableFailure RuntimeFailure",
+            ),
+            (status(429, "TooManyRequests", "no"), true, "waits"),
+            (status(429, "TooManyRequests", "no"), false, "later"),
+            (status(500, "ServerTimeout", "no"), true, "waits"),
+            (status(500, "InternalError", etcd), true, "later"),
+            (
+                status(400, "BadRequest", "no"),
+                true,
+                "PermanentFailure BadTaskFormat",
             ),
             (
                 status(422, "Invalid", "no"),
-                Some(TaskPhase::PermanentFailure),
-                "BadTaskFormat",
+                true,
+                "PermanentFailure BadTaskFormat",
             ),
             (
                 status(413, "", "no"),
-                Some(TaskPhase::PermanentFailure),
-                "EntityTooLarge",
+                true,
+                "PermanentFailure EntityTooLarge",
             ),
-            (status(500, "", "no"), None, ""),
-            (status(429, "", "no"), None, ""),
+            (status(404, "NotFound", "no"), true, "later"),
+            (status(500, "", "no"), true, "later"),
         ] {
-            let found = refused(&status);
-            assert_eq!(found.as_ref().map(|info| info.phase), phase, "{status:?}");
-            let found = found
-                .and_then(|info| info.error)
-                .map(|error| error.code)
-                .unwrap_or_default();
-            assert_eq!(found, code, "{status:?}");
+            let found = match answer(&status, waits) {
+                None => "later".to_owned(),
+                Some(Answer::Created) => "created".to_owned(),
+                Some(Answer::Waits { .. }) => "waits".to_owned(),
+                Some(Answer::Other(info)) => {
+                    let code = info.error.map(|error| format!(" {}", error.code));
+                    format!("{:?}{}", info.phase, code.unwrap_or_default())
+                }
+            };
+            assert_eq!(found, expected, "{status:?}, waits: {waits}");
         }
     }
 }
