@@ -42,7 +42,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use admin::{Records, in_memory};
-pub use faults::{Fault, Plan};
+pub use faults::{Fault, Plan, Refusal};
 
 /// Where the simulated workflow lives.
 pub const NAMESPACE: &str = "project-development";
@@ -59,7 +59,8 @@ pub struct Simulation {
     object_bytes: Option<usize>,
     max_resource_bytes: usize,
     event_config: EventConfig,
-    most_event_bytes: usize,
+    limits: faults::Limits,
+    plugins: PluginsConfig,
     loses_statuses: bool,
 }
 
@@ -138,7 +139,12 @@ impl Simulation {
             object_bytes: None,
             max_resource_bytes: PropellerConfig::default().max_resource_bytes,
             event_config: EventConfig::default(),
-            most_event_bytes: usize::MAX,
+            limits: faults::Limits {
+                event_bytes: usize::MAX,
+                pods: None,
+                refusals: Vec::new(),
+            },
+            plugins: PluginsConfig::default(),
             loses_statuses: false,
         }
     }
@@ -176,7 +182,7 @@ impl Simulation {
     #[must_use]
     pub fn with_events(mut self, config: EventConfig, most_bytes: usize) -> Self {
         self.event_config = config;
-        self.most_event_bytes = most_bytes;
+        self.limits.event_bytes = most_bytes;
         self
     }
 
@@ -184,6 +190,27 @@ impl Simulation {
     #[must_use]
     pub fn losing_statuses(mut self) -> Self {
         self.loses_statuses = true;
+        self
+    }
+
+    /// A quota allows so many pods at once.
+    #[must_use]
+    pub fn with_quota(mut self, pods: usize) -> Self {
+        self.limits.pods = Some(pods);
+        self
+    }
+
+    /// The API server answers the first pods like this.
+    #[must_use]
+    pub fn refusing_pods(mut self, refusals: Vec<Refusal>) -> Self {
+        self.limits.refusals = refusals;
+        self
+    }
+
+    /// Plugins are configured like this.
+    #[must_use]
+    pub fn with_plugins(mut self, config: PluginsConfig) -> Self {
+        self.plugins = config;
         self
     }
 
@@ -236,8 +263,8 @@ impl Simulation {
         let id = ExecutionId::new("project", "development", "run").expect("the id is complete");
         let (admin, records) = admin::start(id);
         let objects = Arc::new(InMemory::new());
-        let most_effects = most_effects(&self.workflow, &self.plan);
-        let faults = faults::Faults::new(self.plan, self.most_event_bytes);
+        let most_effects = most_effects(&self.workflow, &self.plan, &self.limits);
+        let faults = faults::Faults::new(self.plan, self.limits);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let router = server::combine(admin, axum::Router::new()).layer(
@@ -291,7 +318,7 @@ impl Simulation {
                     event_config: self.event_config,
                     ..PropellerConfig::default()
                 },
-                PluginsConfig::default(),
+                self.plugins.clone(),
                 RetryPolicy {
                     retries: None,
                     base: Duration::from_millis(100),
@@ -364,9 +391,11 @@ fn count(metrics: &Scope, name: &str) -> u64 {
 
 /// Effects that a workflow can need: linear in its attempts, and some again for each fault. What needs more has lost
 /// its way.
-fn most_effects(workflow: &FlyteWorkflow, plan: &Plan) -> u64 {
+fn most_effects(workflow: &FlyteWorkflow, plan: &Plan, limits: &faults::Limits) -> u64 {
     /// Folders, events, pods and writes of status of one attempt, with room.
     const OF_AN_ATTEMPT: u64 = 16;
+    /// Tries and events of one that waits for room.
+    const OF_A_WAIT: u64 = 16;
     /// Those of the workflow itself.
     const OF_A_WORKFLOW: u64 = 32;
     let graphs = workflow.spec.iter().chain(workflow.sub_workflows.values());
@@ -374,7 +403,9 @@ fn most_effects(workflow: &FlyteWorkflow, plan: &Plan) -> u64 {
         .flat_map(|graph| graph.nodes.values().chain(graph.on_failure.as_deref()))
         .map(|node| node.retry.map_or(1, |retry| u64::from(retry.min_attempts)))
         .sum();
-    let one_run = OF_A_WORKFLOW + attempts * OF_AN_ATTEMPT;
+    let waits = limits.pods.is_some() || !limits.refusals.is_empty();
+    let of_an_attempt = OF_AN_ATTEMPT + if waits { OF_A_WAIT } else { 0 };
+    let one_run = OF_A_WORKFLOW + attempts * of_an_attempt;
     one_run * (1 + plan.0.len() as u64)
 }
 

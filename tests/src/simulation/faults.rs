@@ -1,7 +1,7 @@
 //! What goes wrong, and when.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,6 +21,8 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tower::ServiceExt as _;
+
+use super::NAMESPACE;
 
 /// Something that goes wrong at one effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,28 @@ impl Plan {
     }
 }
 
+/// What the API server takes.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// Admin takes no larger message.
+    pub(super) event_bytes: usize,
+    /// So many pods that have not ended.
+    pub(super) pods: Option<usize>,
+    /// Answers to the first pods.
+    pub(super) refusals: Vec<Refusal>,
+}
+
+/// What the API server says to a pod that it does not take.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    /// HTTP status.
+    pub code: u16,
+    /// Reason for programs.
+    pub reason: &'static str,
+    /// Message for people.
+    pub message: &'static str,
+}
+
 /// Counts effects and makes them go wrong. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Faults(Arc<Inner>);
@@ -80,6 +104,10 @@ struct Inner {
     plan: Plan,
     /// Admin takes no larger message.
     most_bytes: usize,
+    most_pods: Option<usize>,
+    refusals: Mutex<VecDeque<Refusal>>,
+    /// Pods are counted and created one by one.
+    admission: tokio::sync::Mutex<()>,
     effects: watch::Sender<u64>,
     crash: Notify,
     pods: Mutex<BTreeMap<String, u32>>,
@@ -98,10 +126,13 @@ enum Verdict {
 }
 
 impl Faults {
-    pub(super) fn new(plan: Plan, most_bytes: usize) -> Self {
+    pub(super) fn new(plan: Plan, limits: Limits) -> Self {
         Self(Arc::new(Inner {
             plan,
-            most_bytes,
+            most_bytes: limits.event_bytes,
+            most_pods: limits.pods,
+            refusals: Mutex::new(limits.refusals.into()),
+            admission: tokio::sync::Mutex::default(),
             effects: watch::Sender::new(0),
             crash: Notify::new(),
             pods: Mutex::default(),
@@ -199,6 +230,60 @@ impl Faults {
         std::future::pending().await
     }
 
+    /// Why one more pod is not taken.
+    async fn refusal(&self, service: &ApiService) -> Option<serde_json::Value> {
+        let said = |code: u16, reason: &str, message: String| {
+            json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                "reason": reason, "message": message,
+            })
+        };
+        let scripted = self
+            .0
+            .refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
+        if let Some(refusal) = scripted {
+            return Some(said(
+                refusal.code,
+                refusal.reason,
+                refusal.message.to_owned(),
+            ));
+        }
+        let most = self.0.most_pods?;
+        let used = running(service).await;
+        (used >= most).then(|| {
+            let message = format!(
+                "pods is forbidden: exceeded quota: few, requested: pods=1, used: pods={used}, limited: pods={most}"
+            );
+            said(403, "Forbidden", message)
+        })
+    }
+
+    async fn create_pod(
+        &self,
+        service: ApiService,
+        request: http::Request<kube::client::Body>,
+    ) -> Result<http::Response<Body>, std::convert::Infallible> {
+        let response = service.oneshot(request).await?;
+        if response.status() != StatusCode::CREATED {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX)
+            .await
+            .unwrap_or_default();
+        let made: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        self.created_pod(
+            made["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        );
+        Ok(http::Response::from_parts(parts, Body::from(bytes)))
+    }
+
     fn created_pod(&self, name: String) {
         *self
             .0
@@ -236,36 +321,54 @@ pub(super) fn over_cluster(
             let what = format!("{} {}", request.method(), request.uri().path());
             let counted = faults.clone();
             let perform = async move {
-                let response = service.oneshot(request).await?;
-                if makes_pod && response.status() == StatusCode::CREATED {
-                    let (parts, body) = response.into_parts();
-                    let bytes = axum::body::to_bytes(body, usize::MAX)
-                        .await
-                        .unwrap_or_default();
-                    let made: serde_json::Value =
-                        serde_json::from_slice(&bytes).unwrap_or_default();
-                    counted.created_pod(
-                        made["metadata"]["name"]
-                            .as_str()
-                            .unwrap_or_default()
-                            .to_owned(),
-                    );
-                    return Ok(http::Response::from_parts(parts, Body::from(bytes)));
+                if makes_pod {
+                    let _one_by_one = counted.0.admission.lock().await;
+                    if let Some(status) = counted.refusal(&service).await {
+                        return Ok(status_response(&status));
+                    }
+                    return counted.create_pod(service, request).await;
                 }
-                Ok(response)
+                service.oneshot(request).await
             };
             let refusal = || {
                 let status = json!({
                     "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
                     "reason": "InternalError", "message": "a fault of the simulation",
                 });
-                let mut response = http::Response::new(Body::from(status.to_string()));
-                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                Ok(response)
+                Ok(status_response(&status))
             };
             faults.effect(what, perform, refusal).await
         }
     })
+}
+
+fn status_response(status: &serde_json::Value) -> http::Response<Body> {
+    let code = status["code"]
+        .as_u64()
+        .and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
+    let mut response = http::Response::new(Body::from(status.to_string()));
+    *response.status_mut() = code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+/// How many pods have not ended.
+async fn running(service: &ApiService) -> usize {
+    let request = http::Request::get(format!("/api/v1/namespaces/{NAMESPACE}/pods"))
+        .body(kube::client::Body::empty())
+        .expect("the request is well-formed");
+    let Ok(response) = service.clone().oneshot(request).await;
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
+        .await
+        .unwrap_or_default();
+    let listed: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let pods = listed["items"].as_array().into_iter().flatten();
+    pods.filter(|pod| {
+        !matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        )
+    })
+    .count()
 }
 
 /// Admin with faults at every call.

@@ -269,6 +269,16 @@ pub fn slow(count: usize) -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// A task that must have ended after this time, and is tried so often.
+pub fn impatient(active_deadline: &str, attempts: u32) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft.task_with("n0", "ok", attempts, &["start-node"]);
+    if let Some(node) = draft.nodes.get_mut("n0") {
+        node["activeDeadline"] = active_deadline.into();
+    }
+    resource(draft.workflow())
+}
+
 /// `count` tasks side by side that never end by themselves.
 pub fn waiting(count: usize) -> FlyteWorkflow {
     let mut draft = Draft::default();

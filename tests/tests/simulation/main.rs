@@ -1,5 +1,7 @@
 //! Whatever goes wrong between two effects, users see the same (design: Simulation).
 
+mod quota;
+
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_idl::core::workflow_metadata::OnFailurePolicy;
 use flyte_propeller::config::{EventConfig, RawOutputPolicy};
