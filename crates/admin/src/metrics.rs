@@ -7,9 +7,10 @@ use std::sync::Arc;
 use flyte_platform::{
     metrics::{MetricError, Scope},
     server::{CallMetrics, Latency},
+    sql::OperationMetrics,
 };
 
-use crate::config::AdminConfig;
+use crate::{config::AdminConfig, repository};
 
 /// Services whose methods are counted as gRPC calls.
 const SERVICES: [&str; 3] = [
@@ -21,6 +22,10 @@ const SERVICES: [&str; 3] = [
 /// Everything that flyteadmin counts.
 pub(crate) struct AdminMetrics {
     pub(crate) calls: Arc<CallMetrics>,
+    /// Of the repository.
+    pub(crate) operations: Arc<OperationMetrics>,
+    /// Of the repository as the service of signals uses it: Go has a second one for it.
+    pub(crate) signal_operations: Arc<OperationMetrics>,
 }
 
 impl AdminMetrics {
@@ -38,8 +43,14 @@ impl AdminMetrics {
             .with_endpoints(&signal, endpoints::SIGNAL)?;
         Ok(Self {
             calls: Arc::new(calls),
+            operations: operations(&admin)?,
+            signal_operations: operations(&signal)?,
         })
     }
+}
+
+fn operations(scope: &Scope) -> Result<Arc<OperationMetrics>, MetricError> {
+    OperationMetrics::register(scope, repository::operations::all()).map(Arc::new)
 }
 
 /// `service/method` of everything that is served.

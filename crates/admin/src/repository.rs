@@ -19,4 +19,5 @@ pub mod tasks;
 pub mod workflows;
 
 mod columns;
+pub(crate) mod operations;
 mod query;

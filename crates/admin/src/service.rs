@@ -19,6 +19,8 @@ pub(crate) struct Service {
     pub(crate) config: AdminConfig,
     pub(crate) metrics: AdminMetrics,
     pub(crate) database: Database,
+    /// The same, counted as the service of signals.
+    pub(crate) signal_database: Database,
     pub(crate) blobs: BlobStore,
     pub(crate) targets: ExecutionTargets,
     pub(crate) clock: Clock,

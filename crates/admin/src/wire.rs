@@ -91,8 +91,9 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Result<Admin, Me
     Ok(Admin {
         service: Arc::new(Service {
             config,
+            database: database.counted(metrics.operations.clone()),
+            signal_database: database.counted(metrics.signal_operations.clone()),
             metrics,
-            database,
             blobs,
             targets,
             clock,

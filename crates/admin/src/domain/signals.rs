@@ -72,7 +72,7 @@ pub(crate) async fn get_or_create(
     };
     let now = service.clock.now();
     let stored = service
-        .database
+        .signal_database
         .write((signal.clone(), now), |(signal, now), tx| {
             Box::pin(async move {
                 signals::ensure(tx, signal, *now).await?;
@@ -107,7 +107,7 @@ pub(crate) async fn list(
     };
     page.require_limit()?;
     let query = page.parse(&SIGNALS, service.clock.now())?;
-    let mut tx = service.database.read().await?;
+    let mut tx = service.signal_database.read().await?;
     let list = signals::list(&mut tx, &execution, &query).await?;
     let token = query.next_token(list.len());
     let signals = list.into_iter().map(answer).collect();
@@ -125,7 +125,7 @@ pub(crate) async fn set(
     let (execution, name) = require_id(request.id.as_ref())?;
     service.allow(caller, Action::Execute, scope(&execution))?;
     let value = request.value.ok_or_else(|| Error::missing("value"))?;
-    let mut tx = service.database.read().await?;
+    let mut tx = service.signal_database.read().await?;
     let Some(mut signal) = signals::get(&mut tx, &execution, &name).await? else {
         return Err(Error::Invalid(format!(
             "failed to validate that signal [{{{{{} {} {}}} {name}}}] exists, err: [signal does not exist]",
@@ -137,7 +137,7 @@ pub(crate) async fn set(
     signal.value = Some(unknown.part("value").store(value));
     let now = service.clock.now();
     service
-        .database
+        .signal_database
         .write((signal, now), |(signal, now), tx| {
             Box::pin(async move { Ok::<_, Error>(signals::set_value(tx, signal, *now).await?) })
         })

@@ -7,7 +7,7 @@ use sea_query::{Expr, ExprTrait as _, OnConflict, SelectStatement};
 
 use super::{
     columns::{NewRow, optional_message},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{DESCRIPTION_ENTITIES, ListQuery},
@@ -67,7 +67,10 @@ pub async fn insert(
             .do_nothing()
             .to_owned(),
     );
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::DESCRIPTIONS.create())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 fn named(resource_type: i32, id: &admin::NamedEntityIdentifier) -> SelectStatement {
@@ -90,7 +93,8 @@ pub async fn get(tx: &mut ReadTx, id: &core::Identifier) -> Result<Option<Descri
     let select = named(id.resource_type, &name)
         .and_where(Expr::col((TABLE, "version")).eq(id.version.as_str()))
         .to_owned();
-    tx.fetch_optional(&select)
+    tx.of(operations::DESCRIPTIONS.get())
+        .fetch_expected(&select)
         .await?
         .as_ref()
         .map(read)
@@ -119,5 +123,10 @@ pub async fn list(
         predicate.column = column;
     }
     query::apply(&mut select, &DESCRIPTION_ENTITIES, &list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::DESCRIPTIONS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }

@@ -6,7 +6,10 @@ use flyte_platform::sql::{DbError, WriteTx};
 use jiff::Timestamp;
 use sea_query::OnConflict;
 
-use super::columns::{EXECUTION_KEY, NewRow};
+use super::{
+    columns::{EXECUTION_KEY, NewRow},
+    operations,
+};
 
 /// What an event row says.
 #[derive(Clone, Debug)]
@@ -32,7 +35,10 @@ pub async fn insert_execution(
     let mut insert = row.insert_into("execution_events");
     let key = EXECUTION_KEY.into_iter().chain(["phase"]);
     insert.on_conflict(OnConflict::columns(key).do_nothing().to_owned());
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::EXECUTION_EVENTS.create())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 /// Records a phase of a node, once.
@@ -49,7 +55,10 @@ pub async fn insert_node(
     let mut insert = row.insert_into("node_execution_events");
     let key = EXECUTION_KEY.into_iter().chain(["node_id", "phase"]);
     insert.on_conflict(OnConflict::columns(key).do_nothing().to_owned());
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::NODE_EVENTS.create())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 fn fill(row: &mut NewRow, event: &EventRow) {

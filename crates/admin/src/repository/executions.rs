@@ -12,7 +12,7 @@ use sea_query::{
 
 use super::{
     columns::{EXECUTION_KEY, NewRow, execution_id, of_execution, stored},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{EXECUTIONS, ListQuery},
@@ -125,7 +125,10 @@ pub async fn insert(
     }
     let mut insert = row.insert_into(TABLE);
     insert.returning_col("id");
-    let rows = tx.execute_returning(&insert).await?;
+    let rows = tx
+        .of(operations::EXECUTIONS.create())
+        .execute_returning(&insert)
+        .await?;
     rows.first().map_or(Ok(0), |row| row.integer("id"))
 }
 
@@ -141,7 +144,10 @@ pub async fn update(
         .values(mutable(execution).map(|(column, value)| (column, Expr::val(value))))
         .value("updated_at", now)
         .cond_where(of_execution(TABLE, &execution.id));
-    tx.execute(&update).await.map(drop)
+    tx.of(operations::EXECUTIONS.update())
+        .execute(&update)
+        .await
+        .map(drop)
 }
 
 /// Removes an execution that was reserved but never began, with its tags.
@@ -151,7 +157,9 @@ pub async fn remove(tx: &mut WriteTx, id: &ExecutionId) -> Result<(), DbError> {
             .from_table(table)
             .cond_where(of_execution(table, id))
             .take();
-        tx.execute(&delete).await?;
+        tx.of(operations::EXECUTIONS.delete())
+            .execute(&delete)
+            .await?;
     }
     Ok(())
 }
@@ -182,7 +190,9 @@ pub async fn insert_tags(
                 Expr::val(value.as_str()),
             ]);
         }
-        tx.execute(&insert).await?;
+        tx.of(operations::EXECUTIONS.create())
+            .execute(&insert)
+            .await?;
     }
     Ok(())
 }
@@ -194,7 +204,8 @@ fn keyed(id: &ExecutionId) -> SelectStatement {
 }
 
 async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<Execution>, DbError> {
-    tx.fetch_optional(select)
+    tx.of(operations::EXECUTIONS.get())
+        .fetch_optional(select)
         .await?
         .as_ref()
         .map(read)
@@ -216,7 +227,10 @@ pub async fn cluster(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>
     let select = query::select(TABLE, &["cluster"])
         .cond_where(of_execution(TABLE, id))
         .to_owned();
-    let row = tx.fetch_optional(&select).await?;
+    let row = tx
+        .of(operations::EXECUTIONS.get())
+        .fetch_optional(&select)
+        .await?;
     row.map(|row| row.text("cluster")).transpose()
 }
 
@@ -225,7 +239,10 @@ pub async fn phase(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>, 
     let select = query::select(TABLE, &["phase"])
         .cond_where(of_execution(TABLE, id))
         .to_owned();
-    let row = tx.fetch_optional(&select).await?;
+    let row = tx
+        .of(operations::EXECUTIONS.get())
+        .fetch_optional(&select)
+        .await?;
     row.map(|row| row.text("phase")).transpose()
 }
 
@@ -243,7 +260,12 @@ pub async fn list(
         select.and_where(Expr::col((TABLE, "execution_name")).eq(name));
     }
     query::apply(&mut select, &EXECUTIONS, list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::EXECUTIONS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// How many executions of a launch plan's name, of any version, have not ended.
@@ -266,7 +288,10 @@ pub async fn count_active(
         .and_where(Expr::col(("launch_plans", "domain")).eq(domain))
         .and_where(Expr::col(("launch_plans", "name")).eq(name))
         .and_where(Expr::col((TABLE, "phase")).is_in(["UNDEFINED", "QUEUED", "RUNNING"]));
-    let row = tx.fetch_optional(&select).await?;
+    let row = tx
+        .of(operations::EXECUTIONS.count())
+        .fetch_optional(&select)
+        .await?;
     row.map_or(Ok(0), |row| row.integer("count"))
 }
 
@@ -287,5 +312,10 @@ pub async fn stale(
         .order_by((TABLE, "id"), Order::Asc)
         .limit(limit)
         .to_owned();
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::EXECUTIONS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }

@@ -9,7 +9,7 @@ use sea_query::{
 
 use super::{
     columns::{NewRow, entity_id, is_entity, stored},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{LAUNCH_PLANS, ListQuery, WORKFLOWS},
@@ -68,7 +68,10 @@ pub async fn insert(tx: &mut WriteTx, plan: &LaunchPlan, now: Timestamp) -> Resu
         .set("digest", plan.digest.clone())
         .set("schedule_type", plan.schedule_type)
         .set("launch_condition_type", scheduled.then_some("SCHED"));
-    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+    tx.of(operations::LAUNCH_PLANS.create())
+        .execute(&row.insert_into(TABLE))
+        .await
+        .map(drop)
 }
 
 /// The launch plan with this id.
@@ -85,7 +88,8 @@ async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<LaunchPlan>
     let select = query::select(TABLE, &COLUMNS)
         .cond_where(condition)
         .to_owned();
-    tx.fetch_optional(&select)
+    tx.of(operations::LAUNCH_PLANS.get())
+        .fetch_optional(&select)
         .await?
         .as_ref()
         .map(read)
@@ -101,7 +105,12 @@ pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<LaunchPla
         .iter()
         .fold(Cond::any(), |any, id| any.add(is_entity(TABLE, id)));
     let select = query::select(TABLE, &COLUMNS).cond_where(any).to_owned();
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::LAUNCH_PLANS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 fn named(select: &mut SelectStatement, (project, domain, name): (&str, &str, &str)) {
@@ -135,7 +144,12 @@ pub async fn list(
         );
     }
     query::apply(&mut select, &LAUNCH_PLANS, list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::LAUNCH_PLANS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// The active version of a name.
@@ -149,7 +163,8 @@ pub async fn active(
         .and_where(Expr::col((TABLE, "state")).eq(ACTIVE))
         .order_by((TABLE, "id"), sea_query::Order::Asc)
         .limit(1);
-    tx.fetch_optional(&select)
+    tx.of(operations::LAUNCH_PLANS.get())
+        .fetch_optional(&select)
         .await?
         .as_ref()
         .map(read)
@@ -168,7 +183,12 @@ pub async fn lock_active(
     select
         .and_where(Expr::col((TABLE, "state")).eq(ACTIVE))
         .lock(LockType::Update);
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::LAUNCH_PLANS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Whether a change of state is visible in `updated_at`: activation is not (spec 01 §10.3).
@@ -195,5 +215,8 @@ pub async fn set_state(
     if let Touch::At(now) = touch {
         update.value("updated_at", now);
     }
-    tx.execute(&update).await.map(drop)
+    tx.of(operations::LAUNCH_PLANS.set_active())
+        .execute(&update)
+        .await
+        .map(drop)
 }

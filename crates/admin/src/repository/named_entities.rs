@@ -8,7 +8,11 @@ use sea_query::{
     Alias, Cond, Expr, ExprTrait as _, JoinType, OnConflict, Order, Query, SelectStatement,
 };
 
-use super::{columns::NewRow, query};
+use super::{
+    columns::NewRow,
+    operations::{self, Repository},
+    query,
+};
 use crate::{
     domain::lists::{ListQuery, NAMED_ENTITIES},
     records::NamedEntity,
@@ -34,6 +38,14 @@ impl NamedResource {
             Self::Task => "tasks",
             Self::Workflow => "workflows",
             Self::LaunchPlan => "launch_plans",
+        }
+    }
+
+    fn repository(self) -> Repository {
+        match self {
+            Self::Task => operations::TASKS,
+            Self::Workflow => operations::WORKFLOWS,
+            Self::LaunchPlan => operations::LAUNCH_PLANS,
         }
     }
 
@@ -90,7 +102,8 @@ pub async fn get(
     let select = entities(resource, &id.project, &id.domain)
         .and_where(Expr::col(("entities", "name")).eq(id.name.as_str()))
         .to_owned();
-    tx.fetch_optional(&select)
+    tx.of(operations::NAMED_ENTITIES.get())
+        .fetch_expected(&select)
         .await?
         .as_ref()
         .map(read)
@@ -120,7 +133,10 @@ pub async fn set_metadata(
     }
     let mut insert = row.insert_into(METADATA);
     insert.on_conflict(conflict);
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::NAMED_ENTITIES.update())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 /// Names with their metadata. Filters come before the page: the reference loses results (spec 01 §24 no. 2).
@@ -137,7 +153,12 @@ pub async fn list(
     }
     select.order_by(("entities", "name"), Order::Asc);
     query::page(&mut select, list);
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::NAMED_ENTITIES.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Names alone, archived and generated ones included.
@@ -167,7 +188,8 @@ pub async fn names(
         }
     }
     query::page(&mut select, list);
-    let rows = tx.fetch_all(&select).await?;
+    let operation = resource.repository().list_identifiers();
+    let rows = tx.of(operation).fetch_all(&select).await?;
     rows.iter()
         .map(|row| {
             Ok(admin::NamedEntityIdentifier {

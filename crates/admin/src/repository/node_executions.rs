@@ -10,7 +10,7 @@ use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatemen
 
 use super::{
     columns::{NewRow, corrupt, node_execution_id, of_execution, of_node, stored},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{ListQuery, NODE_EXECUTIONS},
@@ -110,7 +110,10 @@ pub async fn insert(tx: &mut WriteTx, node: &NodeExecution, now: Timestamp) -> R
     for (column, value) in mutable(node) {
         row.set(column, value);
     }
-    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+    tx.of(operations::NODE_EXECUTIONS.create())
+        .execute(&row.insert_into(TABLE))
+        .await
+        .map(drop)
 }
 
 /// Writes all columns that may change.
@@ -121,7 +124,10 @@ pub async fn update(tx: &mut WriteTx, node: &NodeExecution, now: Timestamp) -> R
         .values(mutable(node).map(|(column, value)| (column, Expr::val(value))))
         .value("updated_at", now)
         .cond_where(of_node(TABLE, &node.id));
-    tx.execute(&update).await.map(drop)
+    tx.of(operations::NODE_EXECUTIONS.update())
+        .execute(&update)
+        .await
+        .map(drop)
 }
 
 fn keyed(id: &NodeExecutionId) -> SelectStatement {
@@ -131,7 +137,8 @@ fn keyed(id: &NodeExecutionId) -> SelectStatement {
 }
 
 async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<NodeExecution>, DbError> {
-    tx.fetch_optional(select)
+    tx.of(operations::NODE_EXECUTIONS.get())
+        .fetch_optional(select)
         .await?
         .as_ref()
         .map(read)
@@ -156,7 +163,10 @@ pub async fn row(tx: &mut ReadTx, id: &NodeExecutionId) -> Result<Option<i64>, D
     let select = query::select(TABLE, &["id"])
         .cond_where(of_node(TABLE, id))
         .to_owned();
-    let row = tx.fetch_optional(&select).await?;
+    let row = tx
+        .of(operations::NODE_EXECUTIONS.exists())
+        .fetch_optional(&select)
+        .await?;
     row.map(|row| row.integer("id")).transpose()
 }
 
@@ -192,7 +202,12 @@ pub async fn list(
         Level::MadeBy(row) => select.and_where(parent_task.eq(row)),
     };
     query::apply(&mut select, &NODE_EXECUTIONS, list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::NODE_EXECUTIONS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Those of `rows` that are the parent of some node: one query for a whole page.
@@ -219,7 +234,11 @@ async fn distinct(
             .from(TABLE)
             .cond_where(Condition::all().add(Expr::col(column).is_in(rows.iter().copied())))
             .take();
-        for row in tx.fetch_all(&select).await? {
+        for row in tx
+            .of(operations::NODE_EXECUTIONS.list())
+            .fetch_all(&select)
+            .await?
+        {
             found.insert(row.integer(column)?);
         }
     }

@@ -7,7 +7,7 @@ use sea_query::{Expr, ExprTrait as _, OnConflict, Order, Query};
 
 use super::{
     columns::{NewRow, optional_message},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{ListQuery, PROJECTS},
@@ -42,14 +42,20 @@ fn new_row(project: &Project, now: Timestamp) -> NewRow {
 /// Inserts a project; a taken identifier is a unique violation.
 pub async fn insert(tx: &mut WriteTx, project: &Project, now: Timestamp) -> Result<(), DbError> {
     let insert = new_row(project, now).insert_into("projects");
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::PROJECTS.create())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 /// Inserts a project unless its identifier is taken.
 pub async fn seed(tx: &mut WriteTx, project: &Project, now: Timestamp) -> Result<(), DbError> {
     let mut insert = new_row(project, now).insert_into("projects");
     insert.on_conflict(OnConflict::column("identifier").do_nothing().to_owned());
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::PROJECTS.create())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 /// The project called `identifier`.
@@ -57,7 +63,8 @@ pub async fn get(tx: &mut ReadTx, identifier: &str) -> Result<Option<Project>, D
     let select = query::select("projects", &COLUMNS)
         .and_where(Expr::col("identifier").eq(identifier))
         .to_owned();
-    tx.fetch_optional(&select)
+    tx.of(operations::PROJECTS.get())
+        .fetch_optional(&select)
         .await?
         .as_ref()
         .map(read)
@@ -84,7 +91,7 @@ pub async fn update(tx: &mut WriteTx, project: &Project, now: Timestamp) -> Resu
     if let Some(labels) = &project.labels {
         update.value("labels", labels.encode_to_vec());
     }
-    tx.execute(&update).await
+    tx.of(operations::PROJECTS.update()).execute(&update).await
 }
 
 /// Projects in the requested order, by identifier if none was requested.
@@ -96,5 +103,10 @@ pub async fn list(tx: &mut ReadTx, list: &ListQuery) -> Result<Vec<Project>, DbE
     }
     select.order_by(("projects", "identifier"), Order::Asc);
     query::page(&mut select, list);
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::PROJECTS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }

@@ -5,7 +5,10 @@ use flyte_platform::sql::{DbError, WriteTx};
 use jiff::Timestamp;
 use sea_query::{OnConflict, Query};
 
-use super::columns::{ENTITY_KEY, NewRow, is_entity};
+use super::{
+    columns::{ENTITY_KEY, NewRow, is_entity},
+    operations,
+};
 use crate::records::Schedule;
 
 const TABLE: &str = "schedulable_entities";
@@ -30,7 +33,10 @@ pub async fn activate(
             .value("updated_at", now)
             .to_owned(),
     );
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::SCHEDULES.create())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 /// Deactivates the schedule of a launch plan, if it has one.
@@ -45,5 +51,8 @@ pub async fn deactivate(
         .value("updated_at", now)
         .cond_where(is_entity(TABLE, launch_plan))
         .take();
-    tx.execute(&update).await.map(drop)
+    tx.of(operations::SCHEDULES.update())
+        .execute(&update)
+        .await
+        .map(drop)
 }

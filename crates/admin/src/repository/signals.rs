@@ -7,7 +7,7 @@ use sea_query::{Condition, Expr, ExprTrait as _, OnConflict, Query};
 
 use super::{
     columns::{EXECUTION_KEY, NewRow, execution_id, of_execution, optional_stored, stored},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{ListQuery, SIGNALS},
@@ -51,7 +51,10 @@ pub async fn ensure(tx: &mut WriteTx, signal: &Signal, now: Timestamp) -> Result
     let mut insert = row.insert_into(TABLE);
     let key = EXECUTION_KEY.into_iter().chain(["signal_id"]);
     insert.on_conflict(OnConflict::columns(key).do_nothing().to_owned());
-    tx.execute(&insert).await.map(drop)
+    tx.of(operations::SIGNALS.create())
+        .execute(&insert)
+        .await
+        .map(drop)
 }
 
 /// The signal called `signal` of an execution.
@@ -63,7 +66,8 @@ pub async fn get(
     let select = query::select(TABLE, &COLUMNS)
         .cond_where(is_signal(execution, signal))
         .to_owned();
-    tx.fetch_optional(&select)
+    tx.of(operations::SIGNALS.get())
+        .fetch_optional(&select)
         .await?
         .as_ref()
         .map(read)
@@ -79,7 +83,10 @@ pub async fn set_value(tx: &mut WriteTx, signal: &Signal, now: Timestamp) -> Res
         .value("updated_at", now)
         .cond_where(is_signal(&signal.execution, &signal.signal))
         .take();
-    tx.execute(&update).await.map(drop)
+    tx.of(operations::SIGNALS.update())
+        .execute(&update)
+        .await
+        .map(drop)
 }
 
 /// Signals of an execution.
@@ -91,5 +98,10 @@ pub async fn list(
     let mut select = query::select(TABLE, &COLUMNS);
     select.cond_where(of_execution(TABLE, execution));
     query::apply(&mut select, &SIGNALS, list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::SIGNALS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }

@@ -7,7 +7,7 @@ use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatemen
 
 use super::{
     columns::{NewRow, corrupt, entity_id, is_entity, node_execution_id, of_node, stored},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{ListQuery, TASK_EXECUTIONS},
@@ -82,7 +82,10 @@ pub async fn insert(tx: &mut WriteTx, task: &TaskExecution, now: Timestamp) -> R
     for (column, value) in mutable(task) {
         row.set(column, value);
     }
-    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+    tx.of(operations::TASK_EXECUTIONS.create())
+        .execute(&row.insert_into(TABLE))
+        .await
+        .map(drop)
 }
 
 fn is_attempt(id: &TaskExecutionId) -> Condition {
@@ -100,11 +103,15 @@ pub async fn update(tx: &mut WriteTx, task: &TaskExecution, now: Timestamp) -> R
         .values(mutable(task).map(|(column, value)| (column, Expr::val(value))))
         .value("updated_at", now)
         .cond_where(is_attempt(&task.id));
-    tx.execute(&update).await.map(drop)
+    tx.of(operations::TASK_EXECUTIONS.update())
+        .execute(&update)
+        .await
+        .map(drop)
 }
 
 async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<TaskExecution>, DbError> {
-    tx.fetch_optional(select)
+    tx.of(operations::TASK_EXECUTIONS.get())
+        .fetch_optional(select)
         .await?
         .as_ref()
         .map(read)
@@ -135,7 +142,10 @@ pub async fn row(tx: &mut ReadTx, id: &TaskExecutionId) -> Result<Option<i64>, D
     let select = query::select(TABLE, &["id"])
         .cond_where(is_attempt(id))
         .to_owned();
-    let row = tx.fetch_optional(&select).await?;
+    let row = tx
+        .of(operations::TASK_EXECUTIONS.get())
+        .fetch_optional(&select)
+        .await?;
     row.map(|row| row.integer("id")).transpose()
 }
 
@@ -148,7 +158,12 @@ pub async fn list(
     let mut select = query::select(TABLE, &COLUMNS);
     select.cond_where(of_node(TABLE, node));
     query::apply(&mut select, &TASK_EXECUTIONS, list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::TASK_EXECUTIONS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// The attempt of a node with this number, whichever task it belongs to.

@@ -7,7 +7,7 @@ use sea_query::{Cond, Expr, ExprTrait as _};
 
 use super::{
     columns::{NewRow, entity_id, is_entity, stored},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{ListQuery, TASKS},
@@ -49,7 +49,10 @@ pub async fn insert(tx: &mut WriteTx, task: &Task, now: Timestamp) -> Result<(),
         .set("digest", task.digest.clone())
         .set("type", task.task_type.as_str())
         .set("short_description", task.short_description.as_str());
-    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+    tx.of(operations::TASKS.create())
+        .execute(&row.insert_into(TABLE))
+        .await
+        .map(drop)
 }
 
 /// The task with this id.
@@ -57,7 +60,8 @@ pub async fn get(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Task>, DbError
     let select = query::select(TABLE, &COLUMNS)
         .cond_where(is_entity(TABLE, id))
         .to_owned();
-    tx.fetch_optional(&select)
+    tx.of(operations::TASKS.get())
+        .fetch_optional(&select)
         .await?
         .as_ref()
         .map(read)
@@ -69,7 +73,10 @@ pub async fn digest(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Vec<u8>>, D
     let select = query::select(TABLE, &["digest"])
         .cond_where(is_entity(TABLE, id))
         .to_owned();
-    let row = tx.fetch_optional(&select).await?;
+    let row = tx
+        .of(operations::TASKS.get())
+        .fetch_optional(&select)
+        .await?;
     row.map(|row| row.bytes("digest")).transpose()
 }
 
@@ -82,7 +89,12 @@ pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<Task>, Db
         .iter()
         .fold(Cond::any(), |any, id| any.add(is_entity(TABLE, id)));
     let select = query::select(TABLE, &COLUMNS).cond_where(any).to_owned();
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::TASKS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Tasks of a project and domain, of one name if `name` is not empty.
@@ -99,5 +111,10 @@ pub async fn list(
         select.and_where(Expr::col((TABLE, "name")).eq(name));
     }
     query::apply(&mut select, &TASKS, list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::TASKS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }

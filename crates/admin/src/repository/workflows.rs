@@ -7,7 +7,7 @@ use sea_query::{Condition, Expr, ExprTrait as _};
 
 use super::{
     columns::{NewRow, entity_id, is_entity, optional_stored},
-    query,
+    operations, query,
 };
 use crate::{
     domain::lists::{ListQuery, WORKFLOWS},
@@ -55,7 +55,10 @@ pub async fn insert(tx: &mut WriteTx, workflow: &Workflow, now: Timestamp) -> Re
         .set("remote_closure_identifier", workflow.closure_uri.as_str())
         .set("digest", workflow.digest.clone())
         .set("short_description", workflow.short_description.as_str());
-    tx.execute(&row.insert_into(TABLE)).await.map(drop)
+    tx.of(operations::WORKFLOWS.create())
+        .execute(&row.insert_into(TABLE))
+        .await
+        .map(drop)
 }
 
 /// The workflow with this id.
@@ -72,7 +75,8 @@ async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<Workflow>, 
     let select = query::select(TABLE, &COLUMNS)
         .cond_where(condition)
         .to_owned();
-    tx.fetch_optional(&select)
+    tx.of(operations::WORKFLOWS.get())
+        .fetch_optional(&select)
         .await?
         .as_ref()
         .map(read)
@@ -93,5 +97,10 @@ pub async fn list(
         select.and_where(Expr::col((TABLE, "name")).eq(name));
     }
     query::apply(&mut select, &WORKFLOWS, list, tx.dialect());
-    tx.fetch_all(&select).await?.iter().map(read).collect()
+    tx.of(operations::WORKFLOWS.list())
+        .fetch_all(&select)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }

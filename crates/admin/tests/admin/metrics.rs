@@ -29,6 +29,8 @@ async fn a_call_by_rest_counts_once_and_as_the_rpc_that_it_is() {
         ("flyte:admin:admin:get_execution:errors", 1.0),
         ("flyte:admin:admin:get_execution:success", 0.0),
         ("flyte:admin:admin:get_execution:duration_ms_count", 1.0),
+        ("flyte:admin:admin:database:executions:get_ms_count", 1.0),
+        ("flyte:admin:signal:database:executions:get_ms_count", 0.0),
         (&format!("grpc_server_started_total{{{labels}}}"), 1.0),
         (&format!("grpc_server_msg_received_total{{{labels}}}"), 1.0),
         (&format!("grpc_server_msg_sent_total{{{labels}}}"), 0.0),

@@ -10,7 +10,8 @@ use sqlx::{
 };
 
 use super::{
-    DatabaseConfig, DbError, PostgresConfig, ReadTx, WriteTx, tx::Connection, writer::Writer,
+    DatabaseConfig, DbError, OperationMetrics, PostgresConfig, ReadTx, WriteTx, tx::Connection,
+    writer::Writer,
 };
 
 /// How often a write is run again after a serialization failure or deadlock.
@@ -33,7 +34,10 @@ pub enum Dialect {
 
 /// An open database. Clones share its connections.
 #[derive(Clone)]
-pub struct Database(Arc<Pools>);
+pub struct Database {
+    pools: Arc<Pools>,
+    metrics: Option<Arc<OperationMetrics>>,
+}
 
 enum Pools {
     Sqlite {
@@ -76,10 +80,10 @@ impl Database {
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
             .connect_lazy_with(options.read_only(true));
-        Ok(Self(Arc::new(Pools::Sqlite {
+        Ok(Self::over(Pools::Sqlite {
             readers,
             writer: Writer::start(writer),
-        })))
+        }))
     }
 
     async fn open_postgres(config: &DatabaseConfig) -> Result<Self, DbError> {
@@ -107,15 +111,38 @@ impl Database {
             host if host == postgres.host => None,
             host => Some(pool.clone().connect_lazy_with(options.clone().host(host))),
         };
-        Ok(Self(Arc::new(Pools::Postgres {
+        Ok(Self::over(Pools::Postgres {
             primary: pool.connect_lazy_with(options),
             replica,
-        })))
+        }))
+    }
+
+    /// The same database, whose operations are counted ([`ReadTx::of`]).
+    #[must_use]
+    pub fn counted(&self, metrics: Arc<OperationMetrics>) -> Self {
+        Self {
+            pools: self.pools.clone(),
+            metrics: Some(metrics),
+        }
+    }
+
+    fn over(pools: Pools) -> Self {
+        Self {
+            pools: Arc::new(pools),
+            metrics: None,
+        }
+    }
+
+    fn reading(&self, connection: Connection) -> ReadTx {
+        ReadTx {
+            connection,
+            metrics: self.metrics.clone(),
+        }
     }
 
     /// Which database this is.
     pub fn dialect(&self) -> Dialect {
-        match *self.0 {
+        match *self.pools {
             Pools::Sqlite { .. } => Dialect::Sqlite,
             Pools::Postgres { .. } => Dialect::Postgres,
         }
@@ -123,7 +150,7 @@ impl Database {
 
     /// Reads what has been committed.
     pub async fn read(&self) -> Result<ReadTx, DbError> {
-        Ok(ReadTx(match &*self.0 {
+        Ok(self.reading(match &*self.pools {
             Pools::Sqlite { readers, .. } => Connection::SqliteReader(readers.acquire().await?),
             Pools::Postgres { primary, .. } => Connection::PostgresReader(primary.acquire().await?),
         }))
@@ -131,11 +158,11 @@ impl Database {
 
     /// Reads from a replica where there is one: what it shows may lag behind.
     pub async fn read_lagging(&self) -> Result<ReadTx, DbError> {
-        match &*self.0 {
+        match &*self.pools {
             Pools::Postgres {
                 replica: Some(replica),
                 ..
-            } => Ok(ReadTx(Connection::PostgresReader(replica.acquire().await?))),
+            } => Ok(self.reading(Connection::PostgresReader(replica.acquire().await?))),
             Pools::Postgres { .. } | Pools::Sqlite { .. } => self.read().await,
         }
     }
@@ -157,13 +184,15 @@ impl Database {
         T: Send + 'static,
         E: From<DbError> + Retryable + Send + 'static,
     {
-        let pool = match &*self.0 {
-            Pools::Sqlite { writer, .. } => return writer.write(context, work).await,
+        let pool = match &*self.pools {
+            Pools::Sqlite { writer, .. } => {
+                return writer.write(self.metrics.clone(), context, work).await;
+            }
             Pools::Postgres { primary, .. } => primary,
         };
         let mut attempt = 0;
         loop {
-            let outcome = try_write(pool, &context, &work).await;
+            let outcome = try_write(self, pool, &context, &work).await;
             match outcome {
                 Err(error) if attempt < RETRIES && error.collided() => attempt += 1,
                 outcome => return outcome,
@@ -173,7 +202,7 @@ impl Database {
 
     /// Closes the connections; writes that were accepted are finished first.
     pub async fn close(&self) {
-        match &*self.0 {
+        match &*self.pools {
             Pools::Sqlite { readers, writer } => {
                 writer.stop().await;
                 readers.close().await;
@@ -200,16 +229,21 @@ impl Retryable for DbError {
     }
 }
 
-async fn try_write<C, F, T, E>(pool: &PgPool, context: &C, work: &F) -> Result<T, E>
+async fn try_write<C, F, T, E>(
+    database: &Database,
+    pool: &PgPool,
+    context: &C,
+    work: &F,
+) -> Result<T, E>
 where
     F: for<'a> Fn(&'a C, &'a mut WriteTx) -> BoxFuture<'a, Result<T, E>>,
     E: From<DbError>,
 {
     let transaction = pool.begin().await.map_err(DbError::from)?;
-    let mut tx = WriteTx(ReadTx(Connection::Postgres(transaction)));
+    let mut tx = WriteTx(database.reading(Connection::Postgres(transaction)));
     // An error drops the transaction, which rolls it back.
     let value = work(context, &mut tx).await?;
-    if let Connection::Postgres(transaction) = tx.0.0 {
+    if let Connection::Postgres(transaction) = tx.0.connection {
         transaction.commit().await.map_err(DbError::from)?;
     }
     Ok(value)

@@ -3,7 +3,8 @@
 use sea_query::{Expr, ExprTrait as _, LikeExpr, Query, SelectStatement};
 use tempfile::TempDir;
 
-use super::{Database, DatabaseConfig, DbError, Migrations};
+use super::{Database, DatabaseConfig, DbError, Migrations, Operation, OperationMetrics};
+use crate::metrics::Scope;
 
 async fn database() -> (Database, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -122,4 +123,54 @@ async fn text_that_postgresql_cannot_store_is_refused() {
         error.to_string(),
         "invalid byte sequence for encoding \"UTF8\": 0x00"
     );
+}
+
+#[tokio::test]
+async fn operations_are_counted_by_who_asked_and_errors_by_kind() {
+    const CREATE: Operation = Operation {
+        repository: "things",
+        name: "create",
+    };
+    const GET: Operation = Operation {
+        repository: "things",
+        name: "get",
+    };
+    let (database, _folder) = database().await;
+    let scope = Scope::new("admin");
+    let metrics = OperationMetrics::register(&scope, [CREATE, GET]).unwrap();
+    let counting = database.counted(metrics.into());
+    for name in ["a", "a"] {
+        let insert = Query::insert()
+            .into_table("things")
+            .columns(["name"])
+            .values_panic([Expr::val(name)])
+            .take();
+        let written: Result<u64, DbError> = counting
+            .write(insert, |insert, tx| {
+                Box::pin(async move { tx.of(CREATE).execute(insert).await })
+            })
+            .await;
+        drop(written);
+    }
+    // Others who use the same writer are not counted.
+    insert(&database, "b").await.unwrap();
+    let mut tx = counting.read().await.unwrap();
+    for name in ["a", "nobody"] {
+        let select = names(Expr::col("name").eq(name));
+        tx.of(GET).fetch_expected(&select).await.unwrap();
+    }
+    let unknown = Query::select().column("name").from("nothing").take();
+    assert!(tx.of(GET).fetch_all(&unknown).await.is_err());
+    let text = scope.render();
+    for line in [
+        "admin:database:things:create_ms_count 2",
+        "admin:database:things:get_ms_count 3",
+        "admin:errors:already_exists 1",
+        "admin:errors:not_found 1",
+        "admin:errors:undefined_table 1",
+        "admin:errors:postgres_error 0",
+        "admin:errors:gorm_error 0",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+    }
 }

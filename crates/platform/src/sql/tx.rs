@@ -1,5 +1,7 @@
 //! What repository functions are given.
 
+use std::sync::Arc;
+
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SelectStatement, SqliteQueryBuilder};
 use sqlx::{
     AssertSqlSafe, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction,
@@ -7,14 +9,17 @@ use sqlx::{
 };
 
 use super::{
-    DbError, Dialect,
+    DbError, Dialect, OperationMetrics,
     row::{Kind, Row},
     values,
 };
 
 /// A connection that reads. Each statement sees its own snapshot: what must agree belongs in one
 /// statement, or in a [`WriteTx`].
-pub struct ReadTx(pub(super) Connection);
+pub struct ReadTx {
+    pub(super) connection: Connection,
+    pub(super) metrics: Option<Arc<OperationMetrics>>,
+}
 
 /// A transaction that reads and writes; it derefs to [`ReadTx`], so every reading function takes it too.
 pub struct WriteTx(pub(super) ReadTx);
@@ -45,7 +50,7 @@ impl Connection {
 impl ReadTx {
     /// Which database answers, for the few statements that must differ.
     pub fn dialect(&self) -> Dialect {
-        match &self.0 {
+        match &self.connection {
             Connection::SqliteReader(_) | Connection::SqliteWriter(_) => Dialect::Sqlite,
             Connection::PostgresReader(_) | Connection::Postgres(_) => Dialect::Postgres,
         }
@@ -65,7 +70,7 @@ impl ReadTx {
     }
 
     async fn rows(&mut self, statement: &impl QueryStatementBuilder) -> Result<Vec<Row>, DbError> {
-        match self.0.target() {
+        match self.connection.target() {
             Target::Sqlite(connection) => {
                 let (text, values) = statement.build_any(&SqliteQueryBuilder);
                 let rows = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
@@ -93,7 +98,7 @@ impl WriteTx {
         &mut self,
         statement: &impl QueryStatementBuilder,
     ) -> Result<u64, DbError> {
-        match self.0.0.target() {
+        match self.0.connection.target() {
             Target::Sqlite(connection) => {
                 let (text, values) = statement.build_any(&SqliteQueryBuilder);
                 let done = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
@@ -122,7 +127,7 @@ impl WriteTx {
     /// Runs SQL text that has no parameters; several statements may follow each other.
     pub async fn execute_script(&mut self, text: &str) -> Result<(), DbError> {
         let script = sqlx::raw_sql(AssertSqlSafe(text.to_owned()));
-        match self.0.0.target() {
+        match self.0.connection.target() {
             Target::Sqlite(connection) => script.execute(connection).await.map(drop)?,
             Target::Postgres(connection) => script.execute(connection).await.map(drop)?,
         }
@@ -134,7 +139,7 @@ impl WriteTx {
     /// For rules that span rows which a lock on one row cannot guard. On SQLite there is one writer and
     /// nothing to do.
     pub async fn lock(&mut self, key: &str) -> Result<(), DbError> {
-        match self.0.0.target() {
+        match self.0.connection.target() {
             Target::Sqlite(_) => Ok(()),
             Target::Postgres(connection) => {
                 sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")

@@ -5,7 +5,7 @@
 //! nothing of the others, and commits once: a burst pays for one fsync. A caller hears back only after the
 //! commit. A caller that goes away does not interrupt its write.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use sqlx::{Connection as _, SqliteConnection};
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{DbError, ReadTx, WriteTx, tx::Connection};
+use super::{DbError, OperationMetrics, ReadTx, WriteTx, tx::Connection};
 
 /// Writes that may wait before callers wait to enqueue: more than the requests a server runs at once.
 const QUEUE: usize = 1024;
@@ -48,6 +48,7 @@ trait Job: Send {
 }
 
 struct Write<C, F, T, E> {
+    metrics: Option<Arc<OperationMetrics>>,
     context: C,
     work: F,
     result: Option<Result<T, E>>,
@@ -63,6 +64,7 @@ where
 {
     fn run<'a>(&'a mut self, tx: &'a mut WriteTx) -> BoxFuture<'a, Verdict> {
         async move {
+            tx.0.metrics.clone_from(&self.metrics);
             let work = AssertUnwindSafe((self.work)(&self.context, tx));
             let result = work
                 .catch_unwind()
@@ -111,7 +113,12 @@ impl Writer {
         }
     }
 
-    pub(super) async fn write<C, F, T, E>(&self, context: C, work: F) -> Result<T, E>
+    pub(super) async fn write<C, F, T, E>(
+        &self,
+        metrics: Option<Arc<OperationMetrics>>,
+        context: C,
+        work: F,
+    ) -> Result<T, E>
     where
         C: Send + Sync + 'static,
         F: for<'a> Fn(&'a C, &'a mut WriteTx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
@@ -120,6 +127,7 @@ impl Writer {
     {
         let (caller, answer) = oneshot::channel();
         let job = Write {
+            metrics,
             context,
             work,
             result: None,
@@ -133,7 +141,10 @@ impl Writer {
 }
 
 async fn run(connection: SqliteConnection, mut queue: mpsc::Receiver<Message>) {
-    let mut tx = WriteTx(ReadTx(Connection::SqliteWriter(Box::new(connection))));
+    let mut tx = WriteTx(ReadTx {
+        connection: Connection::SqliteWriter(Box::new(connection)),
+        metrics: None,
+    });
     let mut stopped = None;
     while stopped.is_none() {
         let first = match queue.recv().await {
@@ -161,7 +172,7 @@ async fn run(connection: SqliteConnection, mut queue: mpsc::Receiver<Message>) {
             }
         }
     }
-    if let Connection::SqliteWriter(connection) = tx.0.0
+    if let Connection::SqliteWriter(connection) = tx.0.connection
         && let Err(error) = connection.close().await
     {
         tracing::warn!(%error, "closing the SQLite writer");
