@@ -65,7 +65,7 @@ pub struct ClusterOptions {
     pub object_bytes: usize,
     /// How many changes per resource a watch may resume over; beyond them it is told 410.
     pub history_changes: usize,
-    /// How many bytes of changed objects per resource the history keeps.
+    /// How many bytes of changes per resource the history keeps; what a change leaves alone is not counted.
     pub history_bytes: usize,
     /// How often a quiet watch is told the current revision.
     pub bookmark_interval: Duration,
@@ -79,8 +79,8 @@ impl Default for ClusterOptions {
             json_depth: 128,
             // etcd's default limit on a request.
             object_bytes: 1_572_864,
-            history_changes: 4096,
-            history_bytes: 16 << 20,
+            history_changes: 2048,
+            history_bytes: 4 << 20,
             bookmark_interval: Duration::from_mins(1),
         }
     }
@@ -149,7 +149,7 @@ impl Cluster {
         let limits = HistoryLimits {
             changes: options.history_changes,
             bytes: options.history_bytes,
-            minimum: 128,
+            minimum: 32,
         };
         let model = Model::new(contents, limits, !store.is_volatile())?;
         let (durable, _) = watch::channel(model.revision);

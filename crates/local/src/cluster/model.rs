@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::cluster::object::{Key, ObjectRef, Stored, parse, set_metadata};
+use crate::cluster::object::{Key, ObjectRef, Stored, text_at};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{DEFINITIONS, EVENTS, Registry, ResourceId};
 use crate::cluster::store::{Contents, Row, RowChange};
@@ -59,7 +59,7 @@ pub(crate) struct Table {
 
 impl Table {
     fn remember(&mut self, change: Change, limits: HistoryLimits) {
-        self.history_bytes += change.object.json.len();
+        self.history_bytes += change.object.own_bytes();
         self.history.push_back(change);
         while self.history.len() > limits.changes
             || (self.history_bytes > limits.bytes && self.history.len() > limits.minimum)
@@ -67,7 +67,7 @@ impl Table {
             let Some(old) = self.history.pop_front() else {
                 break;
             };
-            self.history_bytes = self.history_bytes.saturating_sub(old.object.json.len());
+            self.history_bytes = self.history_bytes.saturating_sub(old.object.own_bytes());
             self.forgotten = old.revision;
         }
     }
@@ -143,7 +143,9 @@ impl Model {
                 });
                 continue;
             }
-            let stored = Stored::restore(row.resource.into(), row.revision, row.json)?;
+            let known = model.tables.get_key_value(row.resource.as_str());
+            let resource = known.map_or_else(|| row.resource.as_str().into(), |(id, _)| id.clone());
+            let stored = Stored::restore(resource, row.revision, &row.json)?;
             if &*stored.resource == DEFINITIONS {
                 Arc::make_mut(&mut model.registry).define(&stored.value()?);
             }
@@ -186,15 +188,20 @@ impl Model {
     pub(crate) fn put(
         &mut self,
         resource: &ResourceId,
-        mut value: Value,
+        value: &Value,
     ) -> Result<Arc<Stored>, Refusal> {
         let revision = self.revision + 1;
-        let stored = Arc::new(Stored::new(resource.clone(), revision, &mut value)?);
+        let key = (
+            text_at(value, "/metadata/namespace").to_owned(),
+            text_at(value, "/metadata/name").to_owned(),
+        );
+        let previous = self.get(resource, &key).map(AsRef::as_ref);
+        let stored = Stored::new(resource.clone(), revision, value, previous)?;
+        let stored = Arc::new(stored);
         self.revision = revision;
         if &**resource == DEFINITIONS {
-            Arc::make_mut(&mut self.registry).define(&value);
+            Arc::make_mut(&mut self.registry).define(value);
         }
-        let key = stored.key();
         let table = self.tables.entry(resource.clone()).or_default();
         let previous = table.objects.insert(key.clone(), stored.clone());
         let kind = if previous.is_some() {
@@ -221,29 +228,19 @@ impl Model {
                 namespace: key.0,
                 name: key.1,
                 revision,
-                json: stored.json.clone(),
+                json: stored.json(),
             }));
         }
         Ok(stored)
     }
 
     /// Removes an object for good; the last version carries the revision of the removal.
-    fn remove(&mut self, reference: &ObjectRef) -> Result<Option<Arc<Stored>>, Refusal> {
-        let Some(table) = self.tables.get_mut(&reference.resource) else {
-            return Ok(None);
-        };
-        let Some(previous) = table.objects.remove(&reference.key) else {
-            return Ok(None);
-        };
+    fn remove(&mut self, reference: &ObjectRef) -> Option<Arc<Stored>> {
+        let table = self.tables.get_mut(&reference.resource)?;
+        let previous = table.objects.remove(&reference.key)?;
         self.revision += 1;
         let revision = self.revision;
-        let mut value = parse(&previous.json)?;
-        set_metadata(&mut value, "resourceVersion", revision.to_string().into());
-        let last = Arc::new(Stored::new(
-            reference.resource.clone(),
-            revision,
-            &mut value,
-        )?);
+        let last = Arc::new(previous.at_revision(revision));
         table.remember(
             Change {
                 revision,
@@ -265,7 +262,7 @@ impl Model {
                 name,
             });
         }
-        Ok(Some(last))
+        Some(last)
     }
 
     fn index(&mut self, stored: &Stored) {

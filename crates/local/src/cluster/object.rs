@@ -1,15 +1,14 @@
 //! A stored object: its JSON as it is served, and the few fields that the API itself decides on.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::cluster::refusal::Refusal;
-use crate::cluster::resource::{EVENTS, PODS, ResourceId};
+use crate::cluster::resource::{EVENTS, NAMESPACES, PODS, ResourceId};
 
 /// Namespace (empty for cluster-scoped kinds) and name: the order of lists.
 pub(crate) type Key = (String, String);
@@ -47,38 +46,69 @@ pub(crate) struct Meta {
     pub(crate) generation: i64,
 }
 
-/// One version of an object. Its JSON is kept serialized: it is served far more often than it is read here, and takes
-/// a fraction of the memory of a parsed tree.
-#[derive(Debug)]
+/// One version of an object. Its JSON is kept serialized: it is served far more often than it is read here, and takes a
+/// fraction of the memory of a parsed tree. What the version before has as well is shared with it: of most changes only
+/// `status` and the revision are new, and the history keeps thousands of versions.
+#[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) resource: ResourceId,
     pub(crate) revision: u64,
-    pub(crate) meta: Meta,
-    pub(crate) json: Bytes,
-    /// Fields other than those of metadata by which lists may be filtered.
-    fields: BTreeMap<&'static str, String>,
-    metadata_only: OnceLock<Bytes>,
+    pub(crate) meta: Arc<Meta>,
+    /// Everything but metadata and status, without the closing brace: `{"apiVersion":…,"kind":…,"spec":…`.
+    rest: Bytes,
+    /// The members of metadata but `resourceVersion`, without braces.
+    metadata: Bytes,
+    /// The value of `status`; empty without one.
+    status: Bytes,
+    /// Fields other than those of metadata by which lists may be filtered, in the order of [`selectable`].
+    fields: Box<[Arc<str>]>,
+    /// Bytes of JSON that are this version's alone.
+    own_bytes: usize,
 }
 
 impl Stored {
-    /// Serializes `value` as version `revision`.
+    /// Serializes `value` as version `revision`, after `previous`.
     pub(crate) fn new(
         resource: ResourceId,
         revision: u64,
-        value: &mut Value,
+        value: &Value,
+        previous: Option<&Self>,
     ) -> Result<Self, Refusal> {
-        set_metadata(value, "resourceVersion", revision.to_string().into());
-        let json =
-            serde_json::to_vec(value).map_err(|error| Refusal::internal(error.to_string()))?;
+        let texts = Texts::of(value).map_err(|error| Refusal::internal(error.to_string()))?;
         let meta = read_meta(value)?;
-        let fields = selectable(&resource, value);
+        let mut own_bytes = 0;
+        let mut share = |before: Option<&Bytes>, text: Vec<u8>| match before {
+            Some(before) if **before == *text => before.clone(),
+            _ => {
+                own_bytes += text.len();
+                // Not larger than it has to be: most texts stay.
+                Bytes::from(text.into_boxed_slice())
+            }
+        };
+        let rest = share(previous.map(|previous| &previous.rest), texts.rest);
+        let metadata = share(previous.map(|previous| &previous.metadata), texts.metadata);
+        let status = share(previous.map(|previous| &previous.status), texts.status);
+        let fields = selectable(&resource).iter().enumerate();
+        let fields = fields.map(|(index, (_, pointers))| {
+            let mut texts = pointers.iter().map(|pointer| text_at(value, pointer));
+            let text = texts.find(|text| !text.is_empty()).unwrap_or_default();
+            match previous.and_then(|previous| previous.fields.get(index)) {
+                Some(before) if **before == *text => before.clone(),
+                _ => text.into(),
+            }
+        });
         Ok(Self {
-            resource,
             revision,
-            meta,
-            json: json.into(),
-            fields,
-            metadata_only: OnceLock::new(),
+            meta: match previous {
+                Some(previous) if *previous.meta == meta => previous.meta.clone(),
+                _ => Arc::new(meta),
+            },
+            rest,
+            metadata,
+            status,
+            fields: fields.collect(),
+            own_bytes,
+            resource,
         })
     }
 
@@ -86,19 +116,18 @@ impl Stored {
     pub(crate) fn restore(
         resource: ResourceId,
         revision: u64,
-        json: Bytes,
+        json: &[u8],
     ) -> Result<Self, Refusal> {
-        let value: Value = parse(&json)?;
-        let meta = read_meta(&value)?;
-        let fields = selectable(&resource, &value);
-        Ok(Self {
-            resource,
+        Self::new(resource, revision, &parse(json)?, None)
+    }
+
+    /// The same under a later revision.
+    pub(crate) fn at_revision(&self, revision: u64) -> Self {
+        Self {
             revision,
-            meta,
-            json,
-            fields,
-            metadata_only: OnceLock::new(),
-        })
+            own_bytes: 0,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -112,9 +141,56 @@ impl Stored {
         }
     }
 
+    /// What this version takes that the one before does not, in bytes.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.own_bytes + size_of::<Self>() + size_of_val(&*self.fields)
+    }
+
+    /// The object's JSON.
+    pub(crate) fn json(&self) -> Bytes {
+        let length = self.rest.len() + self.metadata.len() + self.status.len() + 64;
+        let mut json = Vec::with_capacity(length);
+        json.extend_from_slice(&self.rest);
+        json.extend_from_slice(b",\"metadata\":");
+        self.write_metadata(&mut json);
+        if !self.status.is_empty() {
+            json.extend_from_slice(b",\"status\":");
+            json.extend_from_slice(&self.status);
+        }
+        json.push(b'}');
+        json.into()
+    }
+
+    /// The object as `PartialObjectMetadata`.
+    pub(crate) fn metadata_only(&self) -> Bytes {
+        let head = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
+        let mut json = Vec::with_capacity(head.len() + self.metadata.len() + 64);
+        json.extend_from_slice(head);
+        self.write_metadata(&mut json);
+        json.push(b'}');
+        json.into()
+    }
+
+    fn write_metadata(&self, json: &mut Vec<u8>) {
+        json.extend_from_slice(b"{\"resourceVersion\":\"");
+        json.extend_from_slice(self.revision.to_string().as_bytes());
+        json.push(b'"');
+        if !self.metadata.is_empty() {
+            json.push(b',');
+            json.extend_from_slice(&self.metadata);
+        }
+        json.push(b'}');
+    }
+
     /// The parsed object.
     pub(crate) fn value(&self) -> Result<Value, Refusal> {
-        parse(&self.json)
+        parse(&self.json())
+    }
+
+    /// Whether the object is kept in this API version.
+    pub(crate) fn is_of_version(&self, api_version: &str) -> bool {
+        let head = format!("{{\"apiVersion\":{},", Value::from(api_version));
+        self.rest.starts_with(head.as_bytes())
     }
 
     /// A field that a field selector names; absent fields are empty.
@@ -122,31 +198,59 @@ impl Stored {
         match path {
             "metadata.name" => Some(&self.meta.name),
             "metadata.namespace" => Some(&self.meta.namespace),
-            _ => self.fields.get(path).map(String::as_str),
+            _ => {
+                let mut known = selectable(&self.resource).iter();
+                let index = known.position(|(field, _)| *field == path)?;
+                self.fields.get(index).map(AsRef::as_ref)
+            }
         }
     }
+}
 
-    /// The object as `PartialObjectMetadata`.
-    pub(crate) fn metadata_only(&self) -> Bytes {
-        self.metadata_only
-            .get_or_init(|| {
-                #[derive(Deserialize)]
-                struct Envelope<'a> {
-                    #[serde(borrow)]
-                    metadata: &'a RawValue,
+/// The JSON of an object in three texts, see [`Stored`].
+struct Texts {
+    rest: Vec<u8>,
+    metadata: Vec<u8>,
+    status: Vec<u8>,
+}
+
+impl Texts {
+    fn of(value: &Value) -> Result<Self, serde_json::Error> {
+        let member = |name: &str| value.get(name).unwrap_or(&Value::Null);
+        let mut texts = Self {
+            rest: b"{\"apiVersion\":".to_vec(),
+            metadata: Vec::new(),
+            status: Vec::new(),
+        };
+        serde_json::to_writer(&mut texts.rest, member("apiVersion"))?;
+        texts.rest.extend_from_slice(b",\"kind\":");
+        serde_json::to_writer(&mut texts.rest, member("kind"))?;
+        for (name, member) in value.as_object().into_iter().flatten() {
+            match name.as_str() {
+                "apiVersion" | "kind" => {}
+                "metadata" => {
+                    let members = member.as_object().into_iter().flatten();
+                    let kept = members.filter(|(name, _)| *name != "resourceVersion");
+                    for (name, member) in kept {
+                        write_member(&mut texts.metadata, name, member)?;
+                    }
                 }
-                let head =
-                    br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
-                let metadata = serde_json::from_slice::<Envelope<'_>>(&self.json)
-                    .map_or("{}", |found| found.metadata.get());
-                let mut text = Vec::with_capacity(head.len() + metadata.len() + 1);
-                text.extend_from_slice(head);
-                text.extend_from_slice(metadata.as_bytes());
-                text.push(b'}');
-                text.into()
-            })
-            .clone()
+                "status" => serde_json::to_writer(&mut texts.status, member)?,
+                _ => write_member(&mut texts.rest, name, member)?,
+            }
+        }
+        Ok(texts)
     }
+}
+
+/// Appends one member of a JSON object, after a comma if there is anything before it.
+fn write_member(text: &mut Vec<u8>, name: &str, member: &Value) -> Result<(), serde_json::Error> {
+    if !text.is_empty() {
+        text.push(b',');
+    }
+    serde_json::to_writer(&mut *text, name)?;
+    text.push(b':');
+    serde_json::to_writer(text, member)
 }
 
 /// Parses JSON that this server wrote itself.
@@ -223,48 +327,35 @@ pub(crate) fn text_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-fn selectable(resource: &str, value: &Value) -> BTreeMap<&'static str, String> {
-    const POD: &[(&str, &str)] = &[
-        ("spec.nodeName", "/spec/nodeName"),
-        ("spec.restartPolicy", "/spec/restartPolicy"),
-        ("spec.schedulerName", "/spec/schedulerName"),
-        ("spec.serviceAccountName", "/spec/serviceAccountName"),
-        ("status.phase", "/status/phase"),
-        ("status.podIP", "/status/podIP"),
-    ];
-    const EVENT: &[(&str, &str)] = &[
-        ("involvedObject.kind", "/involvedObject/kind"),
-        ("involvedObject.namespace", "/involvedObject/namespace"),
-        ("involvedObject.name", "/involvedObject/name"),
-        ("involvedObject.uid", "/involvedObject/uid"),
-        ("involvedObject.apiVersion", "/involvedObject/apiVersion"),
-        (
-            "involvedObject.resourceVersion",
-            "/involvedObject/resourceVersion",
-        ),
-        ("involvedObject.fieldPath", "/involvedObject/fieldPath"),
-        ("reason", "/reason"),
-        ("source", "/source/component"),
-        ("reportingComponent", "/reportingComponent"),
-        ("type", "/type"),
-    ];
-    const NAMESPACE: &[(&str, &str)] = &[("status.phase", "/status/phase")];
-    const SECRET: &[(&str, &str)] = &[("type", "/type")];
-    let paths = match resource {
-        PODS => POD,
-        EVENTS => EVENT,
-        "namespaces" => NAMESPACE,
-        "secrets" => SECRET,
+/// The fields of a resource by which it can be selected, and where they are; of several places the first that is not empty.
+fn selectable(resource: &str) -> &'static [(&'static str, &'static [&'static str])] {
+    match resource {
+        PODS => &[
+            ("spec.nodeName", &["/spec/nodeName"]),
+            ("spec.restartPolicy", &["/spec/restartPolicy"]),
+            ("spec.schedulerName", &["/spec/schedulerName"]),
+            ("spec.serviceAccountName", &["/spec/serviceAccountName"]),
+            ("status.phase", &["/status/phase"]),
+            ("status.podIP", &["/status/podIP"]),
+        ],
+        EVENTS => &[
+            ("involvedObject.kind", &["/involvedObject/kind"]),
+            ("involvedObject.namespace", &["/involvedObject/namespace"]),
+            ("involvedObject.name", &["/involvedObject/name"]),
+            ("involvedObject.uid", &["/involvedObject/uid"]),
+            ("involvedObject.apiVersion", &["/involvedObject/apiVersion"]),
+            (
+                "involvedObject.resourceVersion",
+                &["/involvedObject/resourceVersion"],
+            ),
+            ("involvedObject.fieldPath", &["/involvedObject/fieldPath"]),
+            ("reason", &["/reason"]),
+            ("source", &["/source/component", "/reportingComponent"]),
+            ("reportingComponent", &["/reportingComponent"]),
+            ("type", &["/type"]),
+        ],
+        NAMESPACES => &[("status.phase", &["/status/phase"])],
+        "secrets" => &[("type", &["/type"])],
         _ => &[],
-    };
-    paths
-        .iter()
-        .map(|(field, pointer)| {
-            let text = match text_at(value, pointer) {
-                "" if *field == "source" => text_at(value, "/reportingComponent"),
-                text => text,
-            };
-            (*field, text.to_owned())
-        })
-        .collect()
+    }
 }

@@ -138,7 +138,11 @@ impl Cluster {
     async fn expire_events(&self) -> Result<(), Refusal> {
         let now = self.now();
         if self.model().has_expired_events(&now) {
-            self.change(|model| model.expire_events(&now)).await?;
+            self.change(|model| {
+                model.expire_events(&now);
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     }
@@ -243,7 +247,7 @@ fn in_scope<'a>(
 
 /// An empty object of the kind, to ask which fields it can be selected by.
 fn probe(resource: &Resource) -> Result<Stored, Refusal> {
-    Stored::new(resource.id.clone(), 0, &mut json!({ "metadata": {} }))
+    Stored::new(resource.id.clone(), 0, &json!({ "metadata": {} }), None)
 }
 
 /// The object in the API version of the path. Stored objects carry the version they were written in.
@@ -251,23 +255,13 @@ pub(crate) fn in_version(object: &Stored, resource: &Resource) -> Result<Bytes, 
     if resource.is_modern_event() {
         return Ok(events::from_core(object.value()?).to_string().into());
     }
-    if !resource.custom {
-        return Ok(object.json.clone());
-    }
-    #[derive(Deserialize)]
-    struct Version<'a> {
-        #[serde(rename = "apiVersion", borrow)]
-        api_version: std::borrow::Cow<'a, str>,
-    }
     let wanted = resource.api_version();
-    match serde_json::from_slice::<Version<'_>>(&object.json) {
-        Ok(found) if found.api_version == wanted => Ok(object.json.clone()),
-        _ => {
-            let mut value = object.value()?;
-            if let Some(map) = value.as_object_mut() {
-                map.insert("apiVersion".to_owned(), wanted.into());
-            }
-            Ok(value.to_string().into())
-        }
+    if !resource.custom || object.is_of_version(&wanted) {
+        return Ok(object.json());
     }
+    let mut value = object.value()?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("apiVersion".to_owned(), wanted.into());
+    }
+    Ok(value.to_string().into())
 }

@@ -220,10 +220,10 @@ mod tests {
     use super::*;
 
     fn pod(labels: &serde_json::Value) -> Stored {
-        let mut value = json!({
+        let value = json!({
             "metadata": {"name": "a", "namespace": "n", "labels": labels}, "status": {"phase": "Running"},
         });
-        Stored::new("pods".into(), 1, &mut value).unwrap()
+        Stored::new("pods".into(), 1, &value, None).unwrap()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -24,6 +25,14 @@ use crate::cluster::selector::Selector;
 /// How long a watch lasts when its client does not say.
 const DEFAULT_LENGTH: Duration = Duration::from_mins(60);
 
+/// One event of the stream.
+enum Frame {
+    /// As it is sent.
+    Text(Bytes),
+    /// A type and an object, which is shared with history and other watchers until it is its turn.
+    Object(&'static str, Arc<Stored>),
+}
+
 struct Watcher {
     cluster: Cluster,
     target: Target,
@@ -35,8 +44,8 @@ struct Watcher {
     bookmarks: bool,
     next_bookmark: Instant,
     end: Instant,
-    /// Frames that are ready to go.
-    ready: VecDeque<Bytes>,
+    /// What is to be told next.
+    ready: VecDeque<Frame>,
     over: bool,
 }
 
@@ -107,8 +116,17 @@ impl Cluster {
 impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
-                return Some(frame);
+            match self.ready.pop_front() {
+                Some(Frame::Text(text)) => return Some(text),
+                Some(Frame::Object(kind, object)) => match self.text(kind, &object) {
+                    Ok(text) => return Some(text),
+                    Err(refusal) => {
+                        self.ready.clear();
+                        self.fail(&refusal);
+                        continue;
+                    }
+                },
+                None => {}
             }
             if self.over {
                 return None;
@@ -185,7 +203,8 @@ impl Watcher {
     /// Tells an error and ends.
     fn fail(&mut self, refusal: &Refusal) {
         let error = json!({ "type": "ERROR", "object": refusal.to_value() });
-        self.ready.push_back(format!("{error}\n").into());
+        self.ready
+            .push_back(Frame::Text(format!("{error}\n").into()));
         self.over = true;
     }
 
@@ -209,23 +228,23 @@ impl Watcher {
             && self.selector.matches(object)
     }
 
-    fn tell(&mut self, kind: &'static str, object: &Stored) {
-        let head: &'static [u8] = match kind {
-            "ADDED" => br#"{"type":"ADDED","object":"#,
-            "MODIFIED" => br#"{"type":"MODIFIED","object":"#,
-            _ => br#"{"type":"DELETED","object":"#,
-        };
-        match self
+    fn tell(&mut self, kind: &'static str, object: &Arc<Stored>) {
+        self.ready.push_back(Frame::Object(kind, object.clone()));
+    }
+
+    fn text(&self, kind: &str, object: &Stored) -> Result<Bytes, Refusal> {
+        let json = self
             .cluster
-            .render(object, &self.target.resource, self.form)
-        {
-            // The object's own bytes are shared by all watchers, not copied.
-            Ok(json) => {
-                self.ready
-                    .extend([Bytes::from_static(head), json, Bytes::from_static(b"}\n")]);
-            }
-            Err(refusal) => self.fail(&refusal),
-        }
+            .render(object, &self.target.resource, self.form)?;
+        Ok([
+            br#"{"type":""#,
+            kind.as_bytes(),
+            br#"","object":"#,
+            &json,
+            b"}\n",
+        ]
+        .concat()
+        .into())
     }
 
     fn bookmark(&mut self, initial_end: bool) {
@@ -252,6 +271,7 @@ impl Watcher {
             map.insert("spec".to_owned(), json!({ "containers": null }));
         }
         let event = json!({ "type": "BOOKMARK", "object": object });
-        self.ready.push_back(format!("{event}\n").into());
+        self.ready
+            .push_back(Frame::Text(format!("{event}\n").into()));
     }
 }

@@ -46,7 +46,7 @@ impl Cluster {
         self.change(|model| {
             let key = (String::new(), name.to_owned());
             if model.get(NAMESPACES, &key).is_none() {
-                model.put(&resource.id, value)?;
+                model.put(&resource.id, &value)?;
             }
             Ok(())
         })
@@ -127,11 +127,7 @@ impl Cluster {
                     &name,
                 ));
             }
-            return Ok(Arc::new(Stored::new(
-                resource.id.clone(),
-                0,
-                &mut value.clone(),
-            )?));
+            return Ok(Arc::new(Stored::new(resource.id.clone(), 0, &value, None)?));
         }
         self.change(|model| {
             Self::check_namespace(model, target, &name)?;
@@ -142,7 +138,7 @@ impl Cluster {
                     &name,
                 ));
             }
-            let stored = model.put(&resource.id, value)?;
+            let stored = model.put(&resource.id, &value)?;
             model.after_put(&stored, &now)?;
             Ok(stored)
         })
@@ -424,7 +420,8 @@ impl Cluster {
                 break Arc::new(Stored::new(
                     resource.id.clone(),
                     current.revision,
-                    &mut next,
+                    &next,
+                    None,
                 )?);
             }
             match self.replace(resource, &current, next, &now).await? {
@@ -451,7 +448,7 @@ impl Cluster {
                 Some(found) if Arc::ptr_eq(found, current) => {}
                 _ => return Ok(Try::Outdated),
             }
-            let stored = model.put(&resource.id, next)?;
+            let stored = model.put(&resource.id, &next)?;
             model.after_put(&stored, now)?;
             Ok(Try::Done(stored))
         })

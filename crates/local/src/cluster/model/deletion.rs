@@ -81,13 +81,13 @@ impl Model {
     /// Draws the consequences of a version that was just stored: an object that nothing holds any more is removed, and one
     /// whose owners are all gone is collected.
     pub(crate) fn after_put(&mut self, stored: &Arc<Stored>, now: &str) -> Result<(), Refusal> {
-        self.note_event(stored, now)?;
+        self.note_event(stored, now);
         let mut queue = VecDeque::new();
         let held_by_namespace = &*stored.resource == NAMESPACES && !self.namespace_may_go(stored);
         let held_by_instances =
             &*stored.resource == DEFINITIONS && !self.of_resource(&stored.meta.name).is_empty();
         if is_released(&stored.meta) && !held_by_namespace && !held_by_instances {
-            if let Some(last) = self.remove(&stored.reference())? {
+            if let Some(last) = self.remove(&stored.reference()) {
                 queue.push_back(Consequence::Removed(last));
             }
         } else if stored.meta.deletion_timestamp.is_none() && self.is_orphaned(stored) {
@@ -140,7 +140,7 @@ impl Model {
             _ => false,
         };
         if finalizers.is_empty() && grace == 0 && !holds {
-            let removed = self.remove(reference)?;
+            let removed = self.remove(reference);
             return Ok(removed.map(|last| {
                 queue.push_back(Consequence::Removed(last.clone()));
                 Deleted::Gone(last)
@@ -171,7 +171,7 @@ impl Model {
         if is_namespace && let Some(object) = value.as_object_mut() {
             object.insert("status".to_owned(), json!({ "phase": "Terminating" }));
         }
-        let stored = self.put(&reference.resource, value)?;
+        let stored = self.put(&reference.resource, &value)?;
         queue.push_back(Consequence::Terminating(stored.clone()));
         Ok(Some(Deleted::Pending(stored)))
     }
@@ -271,7 +271,7 @@ impl Model {
                     }
                 }
                 if self.namespace_is_empty(&object.meta.name) && object.meta.finalizers.is_empty() {
-                    self.finish(&object, queue)?;
+                    self.finish(&object, queue);
                 }
                 return Ok(());
             }
@@ -282,7 +282,7 @@ impl Model {
                 if self.of_resource(&object.meta.name).is_empty()
                     && object.meta.finalizers.is_empty()
                 {
-                    self.finish(&object, queue)?;
+                    self.finish(&object, queue);
                 }
                 return Ok(());
             }
@@ -334,15 +334,10 @@ impl Model {
         Ok(())
     }
 
-    fn finish(
-        &mut self,
-        object: &Stored,
-        queue: &mut VecDeque<Consequence>,
-    ) -> Result<(), Refusal> {
-        if let Some(last) = self.remove(&object.reference())? {
+    fn finish(&mut self, object: &Stored, queue: &mut VecDeque<Consequence>) {
+        if let Some(last) = self.remove(&object.reference()) {
             queue.push_back(Consequence::Removed(last));
         }
-        Ok(())
     }
 
     fn drop_finalizer(
@@ -364,9 +359,9 @@ impl Model {
             json!(rest)
         };
         set_metadata(&mut value, "finalizers", rest);
-        let stored = self.put(&object.resource, value)?;
+        let stored = self.put(&object.resource, &value)?;
         if is_released(&stored.meta) {
-            self.finish(&stored, queue)?;
+            self.finish(&stored, queue);
         }
         Ok(())
     }
@@ -383,7 +378,7 @@ impl Model {
                 metadata.shift_remove("ownerReferences");
             }
         }
-        self.put(&object.resource, value)?;
+        self.put(&object.resource, &value)?;
         Ok(())
     }
 

@@ -1,11 +1,9 @@
 //! Events go by themselves: an hour after their last write, and before that where a namespace has too many, oldest first.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use crate::cluster::model::Model;
 use crate::cluster::object::{ObjectRef, Stored};
-use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{EVENTS, ResourceId};
 
 /// Seconds that an event is kept after its last write, kube-apiserver's default.
@@ -53,9 +51,9 @@ impl EventAges {
 
 impl Model {
     /// Remembers the write of an event, and forgets what is now too much in its namespace.
-    pub(super) fn note_event(&mut self, stored: &Arc<Stored>, now: &str) -> Result<(), Refusal> {
+    pub(super) fn note_event(&mut self, stored: &Stored, now: &str) {
         if &*stored.resource != EVENTS {
-            return Ok(());
+            return;
         }
         let second = seconds(now);
         let (namespace, name) = stored.key();
@@ -69,7 +67,7 @@ impl Model {
             .entry(namespace.clone())
             .or_default()
             .push_back(write);
-        self.forget_events(&stored.resource, &namespace, second)
+        self.forget_events(&stored.resource, &namespace, second);
     }
 
     /// Whether there are events whose time is up at `now` (RFC 3339).
@@ -78,24 +76,18 @@ impl Model {
     }
 
     /// Forgets the events whose time is up at `now` (RFC 3339).
-    pub(crate) fn expire_events(&mut self, now: &str) -> Result<(), Refusal> {
+    pub(crate) fn expire_events(&mut self, now: &str) {
         let second = seconds(now);
         let Some((resource, _)) = self.tables.get_key_value(EVENTS) else {
-            return Ok(());
+            return;
         };
         let resource = resource.clone();
         for namespace in self.event_ages.namespaces_due(second) {
-            self.forget_events(&resource, &namespace, second)?;
+            self.forget_events(&resource, &namespace, second);
         }
-        Ok(())
     }
 
-    fn forget_events(
-        &mut self,
-        resource: &ResourceId,
-        namespace: &str,
-        second: i64,
-    ) -> Result<(), Refusal> {
+    fn forget_events(&mut self, resource: &ResourceId, namespace: &str, second: i64) {
         while let Some(write) = self.event_ages.pop_due(namespace, second) {
             let reference = ObjectRef {
                 resource: resource.clone(),
@@ -105,10 +97,9 @@ impl Model {
                 .get(EVENTS, &reference.key)
                 .is_some_and(|event| event.revision == write.revision);
             if is_last {
-                self.remove(&reference)?;
+                self.remove(&reference);
             }
         }
-        Ok(())
     }
 }
 
