@@ -5,6 +5,7 @@
 //! differ from process to process, so definitions are decoded and fields are matched by name.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
 
 use crate::status::TaskPhase;
 
@@ -29,6 +30,8 @@ pub struct PluginState {
     pub phase_version: u32,
     /// The reason last reported; a new one makes a new version.
     pub reason: String,
+    /// Creation of the last event of the object that was told; none while `send-object-events` is off.
+    pub last_event_update: Option<Timestamp>,
 }
 
 /// The state cannot be read.
@@ -39,6 +42,11 @@ pub struct GobError(&'static str);
 /// The three type definitions that precede the value.
 const DEFINITIONS: &str = "TP+BAwEBC1BsdWdpblN0YXRlAf+CAAEDAQVQaGFzZQEGAAEOSzhzUGx1Z2luU3RhdGUB/4QAAQ9MYXN0RXZlbnRVcGRhdGUB/4YAAAA//4MDAQELUGx1Z2luU3RhdGUB/4QAAQMBBVBoYXNlAQQAAQxQaGFzZVZlcnNpb24BBgABBlJlYXNvbgEMAAAAEP+FBQEBBFRpbWUB/4YAAAA=";
 
+/// Seconds from the beginning of the year 1 to that of 1970.
+const YEAR_ONE: i64 = 62_135_596_800;
+/// How many bytes a time is encoded in.
+const TIME_BYTES: usize = 15;
+
 impl PluginState {
     /// The base64 text of `pState`.
     pub fn encode(&self) -> String {
@@ -47,7 +55,7 @@ impl PluginState {
             Progress::NotStarted => 0,
             Progress::Started => 2,
         };
-        // Outer struct: field 1 Phase, field 2 K8sPluginState (always emitted), field 3 LastEventUpdate (zero).
+        // Outer struct: field 1 Phase, field 2 K8sPluginState (always emitted), field 3 LastEventUpdate (unless zero).
         let mut last = 0_u64;
         put_field(&mut value, &mut last, 1, progress, |out| {
             put_unsigned(out, progress);
@@ -66,7 +74,13 @@ impl PluginState {
             put_unsigned(out, self.reason.len() as u64);
             out.extend_from_slice(self.reason.as_bytes());
         });
-        value.extend([0, 0]);
+        value.push(0);
+        if let Some(time) = self.last_event_update {
+            put_unsigned(&mut value, 1);
+            put_unsigned(&mut value, TIME_BYTES as u64);
+            value.extend(time_bytes(time));
+        }
+        value.push(0);
 
         let mut message = Vec::new();
         put_unsigned(&mut message, zigzag(65));
@@ -100,6 +114,38 @@ impl PluginState {
         }
         Err(GobError("there is no value"))
     }
+}
+
+/// How a time encodes itself: seconds since the year 1, nanoseconds, and UTC as its zone.
+fn time_bytes(time: Timestamp) -> [u8; TIME_BYTES] {
+    let mut bytes = [0; TIME_BYTES];
+    let parts = [1]
+        .into_iter()
+        .chain((time.as_second() + YEAR_ONE).to_be_bytes())
+        .chain(time.subsec_nanosecond().to_be_bytes())
+        .chain((-1_i16).to_be_bytes());
+    for (byte, part) in bytes.iter_mut().zip(parts) {
+        *byte = part;
+    }
+    bytes
+}
+
+/// A time as it encodes itself; none for the zero time. The zone only says how it is shown.
+fn time_of(bytes: &[u8]) -> Result<Option<Timestamp>, GobError> {
+    const BAD: GobError = GobError("a time is not one");
+    let number = |range: std::ops::Range<usize>| {
+        let bytes = bytes.get(range).ok_or(BAD)?;
+        Ok(bytes
+            .iter()
+            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    let seconds = number(1..9)?.cast_signed();
+    let nanos = i32::try_from(number(9..13)?).map_err(|_| BAD)?;
+    if seconds == 0 && nanos == 0 {
+        return Ok(None);
+    }
+    let seconds = seconds.checked_sub(YEAR_ONE).ok_or(BAD)?;
+    Timestamp::new(seconds, nanos).map(Some).map_err(|_| BAD)
 }
 
 fn put_field(
@@ -281,7 +327,7 @@ impl Definitions {
                 // Times encode themselves: a length and that many bytes.
                 ("LastEventUpdate", _) => {
                     let length = reader.length()?;
-                    reader.take(length)?;
+                    state.last_event_update = time_of(reader.take(length)?)?;
                 }
                 _ => return Err(GobError("the state has an unknown field")),
             }
@@ -337,6 +383,17 @@ mod tests {
                     phase: TaskPhase::Queued,
                     phase_version: 0,
                     reason: "task submitted to K8s".into(),
+                    last_event_update: None,
+                },
+            ),
+            (
+                "c/4IBAgEBCgEBAAEPAQAAAA7dJXQlAAAAAP//AA==",
+                PluginState {
+                    progress: Progress::Started,
+                    phase: TaskPhase::Running,
+                    phase_version: 1,
+                    reason: String::new(),
+                    last_event_update: Some("2024-01-02T03:04:05Z".parse().unwrap()),
                 },
             ),
         ] {
@@ -359,6 +416,7 @@ mod tests {
                 phase: TaskPhase::Queued,
                 phase_version: 0,
                 reason: "task submitted to K8s".into(),
+                last_event_update: None,
             }
         );
     }

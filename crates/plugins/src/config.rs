@@ -132,7 +132,8 @@ pub struct K8sConfig {
     pub default_pod_template_name: String,
     /// Extended resources for which pods get a toleration.
     pub add_tolerations_for_extended_resources: Vec<String>,
-    /// Reasons are sent with their own times; the older single reason is left out.
+    /// Watches what the cluster says about pods (`events.k8s.io`) and sends it as reasons of the task, each with its
+    /// own time; the older single reason is left out.
     pub send_object_events: bool,
 }
 

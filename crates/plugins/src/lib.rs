@@ -16,5 +16,5 @@ pub mod template;
 
 pub use context::TaskContext;
 pub use logs::task_logs;
-pub use phase::{PhaseInfo, TaskInfo};
+pub use phase::{AdditionalReason, PhaseInfo, TaskInfo};
 pub use registry::{Plugin, PluginsError, Registry, UnsupportedTaskType};

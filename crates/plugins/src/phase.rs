@@ -30,6 +30,17 @@ pub struct TaskInfo {
     pub occurred_at: Option<Timestamp>,
     /// When it was reported.
     pub reported_at: Option<Timestamp>,
+    /// What else is to be said about it.
+    pub additional_reasons: Vec<AdditionalReason>,
+}
+
+/// What the cluster said about the object of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdditionalReason {
+    /// For people.
+    pub reason: String,
+    /// When it was said.
+    pub occurred_at: Timestamp,
 }
 
 impl PhaseInfo {

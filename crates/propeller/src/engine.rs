@@ -30,7 +30,10 @@ use flyte_plugins::{PluginsError, Registry, config::PluginsConfig};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Pod, PodTemplate},
+    api::{
+        core::v1::{Pod, PodTemplate},
+        events::v1::Event,
+    },
 };
 use kube::{
     Api, Resource,
@@ -233,6 +236,13 @@ impl Engine {
             .default_backoff()
             .reflect(self.templates)
             .boxed();
+        let mut object_events = if self.settings.plugins.k8s.send_object_events {
+            let events: Api<Event> = api(&self.world.kube, limit);
+            let of_pods = watcher::Config::default().fields("regarding.kind=Pod");
+            watcher::watcher(events, of_pods).default_backoff().boxed()
+        } else {
+            futures::stream::pending().boxed()
+        };
         let mut collect = tokio::time::interval(
             self.settings
                 .propeller
@@ -265,6 +275,12 @@ impl Engine {
                     Ok(Some(_)) => {}
                     Ok(None) => return Err(EngineError::WatchEnded("PodTemplates")),
                     Err(error) => tracing::warn!(%error, "the watch of PodTemplates was interrupted"),
+                },
+                // After the pods, so that the first list of events finds them.
+                event = object_events.try_next(), if synced.0 => match event {
+                    Ok(Some(event)) => controller.object_event(event),
+                    Ok(None) => return Err(EngineError::WatchEnded("events of pods")),
+                    Err(error) => tracing::warn!(%error, "the watch of pods' events was interrupted"),
                 },
                 _ = collect.tick() => controller.collect_garbage(&workflows),
             }

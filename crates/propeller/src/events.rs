@@ -334,14 +334,17 @@ pub fn task(
         )),
         _ => None,
     };
-    let reasons = if info.reason.is_empty() {
-        Vec::new()
-    } else {
-        vec![EventReason {
-            reason: info.reason.clone(),
+    let main = Some(&info.reason).filter(|reason| !reason.is_empty());
+    let additional = info.info.additional_reasons.iter();
+    let reasons = main
+        .map(|reason| (reason, occurred_at))
+        .into_iter()
+        .chain(additional.map(|said| (&said.reason, proto_time(said.occurred_at))))
+        .map(|(reason, occurred_at)| EventReason {
+            reason: reason.clone(),
             occurred_at: Some(occurred_at),
-        }]
-    };
+        })
+        .collect();
     #[expect(deprecated, reason = "older consoles read the single reason")]
     Event::Task(Box::new(TaskExecutionEvent {
         task_id: Some(identity.task.clone()),

@@ -13,6 +13,7 @@ pub mod machine;
 pub mod node;
 pub mod patch;
 pub mod resolve;
+pub mod sighting;
 pub mod sweep;
 pub mod world;
 

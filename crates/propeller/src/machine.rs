@@ -168,6 +168,8 @@ impl OwnedNode {
             inputs_known: None,
             pod_expected: false,
             waits_for_room: false,
+            object_events: &[],
+            told: None,
         }
     }
 }
@@ -389,6 +391,8 @@ impl Machine {
             inputs_known: node.inputs.as_ref(),
             pod_expected: node.pod_expected,
             waits_for_room: node.room == Room::Awaited,
+            object_events: &[],
+            told: node.told,
         })
     }
 

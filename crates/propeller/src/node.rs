@@ -32,6 +32,7 @@ use crate::{
     config::{NodeConfig, PropellerConfig},
     events::{self, Event, NodeDetails, NodeIdentity},
     resolve::ResolveError,
+    sighting::ObjectEvent,
 };
 
 use endings::{abort, ended, failed, succeeded};
@@ -123,6 +124,10 @@ pub struct NodeView<'a> {
     pub pod_expected: bool,
     /// The API server refused the pod of its attempt, and nothing says yet that there is room.
     pub waits_for_room: bool,
+    /// What the cluster says about the pod of its attempt.
+    pub object_events: &'a [ObjectEvent],
+    /// The last of those that this process told, by arrival.
+    pub told: Option<u64>,
 }
 
 /// What was seen or done since the last step.
@@ -236,6 +241,18 @@ pub struct Change {
     pub then: Then,
     /// The pod of this attempt is to be deleted once the status is written.
     pub delete_pod: Option<String>,
+    /// Events of the object that are told with it.
+    pub told: Option<TellsEvents>,
+}
+
+/// Events of an object that are told with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TellsEvents {
+    /// The last of them, by arrival.
+    pub arrival: u64,
+    /// The task's state when admin answers that it has heard of the change before: an earlier process told it, but
+    /// maybe without these events, which are told again then. None when this process told all there was before.
+    pub if_repeated: Option<String>,
 }
 
 /// What happens together with a change.
@@ -260,6 +277,7 @@ impl Change {
             derivable: false,
             then: Then::Nothing,
             delete_pod: None,
+            told: None,
         }))
     }
 }

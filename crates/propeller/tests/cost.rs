@@ -157,7 +157,7 @@ impl Driven {
             let pods = &self.pods;
             under_way.extend(
                 self.machine
-                    .next_jobs(now(), |name| pods.get(name).cloned()),
+                    .next_jobs(now(), |name| pods.get(name).cloned().map(Into::into)),
             );
             self.most_jobs = self.most_jobs.max(under_way.len());
             let Some(job) = under_way.pop() else { break };

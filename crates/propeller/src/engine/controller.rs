@@ -1,12 +1,12 @@
 //! Which event wakes which workflow, and what becomes of pods that belong to none.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use flyte_crd::FlyteWorkflow;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub(super) struct Controller {
     /// Workflows seen before the pods were; none once they are.
     unsynced: Option<Vec<(Key, bool)>>,
     relisted: Vec<Pod>,
+    relisted_events: HashSet<String>,
     pub(super) stop: CancellationToken,
 }
 
@@ -49,6 +50,7 @@ impl Controller {
             keys: HashMap::new(),
             unsynced: Some(Vec::new()),
             relisted: Vec::new(),
+            relisted_events: HashSet::new(),
             stop,
         }
     }
@@ -200,6 +202,29 @@ impl Controller {
         self.metrics.wakes.with_label_values(&["task"]).inc();
         inbox.pod(pod.name_any());
         true
+    }
+
+    /// Something that the cluster says about a pod.
+    pub(super) fn object_event(&mut self, event: watcher::Event<Event>) {
+        match event {
+            watcher::Event::Apply(event) => self.object_told(event),
+            watcher::Event::Delete(event) => self.pods.remove_event(&event),
+            watcher::Event::Init => self.relisted_events.clear(),
+            watcher::Event::InitApply(event) => {
+                self.relisted_events.extend(event.metadata.name.clone());
+                self.object_told(event);
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.relisted_events);
+                self.pods.keep_only_events(&listed);
+            }
+        }
+    }
+
+    fn object_told(&self, event: Event) {
+        if let Some(pod) = self.pods.put_event(event) {
+            self.wake_owner(&pod);
+        }
     }
 
     /// Looks at a pod whose workflow is not under way.

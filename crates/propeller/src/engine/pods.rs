@@ -1,47 +1,91 @@
 //! The pods that the watch has shown, cut down to what decisions read.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::{
+    core::v1::{Container, Pod, PodSpec},
+    events::v1::Event,
+};
 use kube::ResourceExt as _;
 
+use crate::sighting::{ObjectEvent, Sighting};
+
+/// Namespace and name of a pod.
 type Id = (String, String);
+
+/// How many events are kept of one pod; kubelet and scheduler make some ten.
+const EVENTS_OF_A_POD: usize = 100;
+/// How many events are kept whose pods the watch has not shown yet: it may do so a moment later, and most are of pods
+/// that are none of ours.
+const EVENTS_OF_STRANGERS: usize = 1_000;
 
 /// Pods by namespace and name.
 #[derive(Debug, Default)]
-pub(super) struct PodCache(Mutex<HashMap<Id, Arc<Pod>>>);
+pub(super) struct PodCache(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    pods: HashMap<Id, Entry>,
+    /// Events of pods that are not known, the oldest first.
+    strangers: VecDeque<(Id, NamedEvent)>,
+    arrivals: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    sighting: Sighting,
+    /// Names of the events, in the same order.
+    event_names: Vec<String>,
+}
+
+#[derive(Debug)]
+struct NamedEvent {
+    name: String,
+    event: ObjectEvent,
+}
 
 fn id(pod: &Pod) -> Id {
     (pod.namespace().unwrap_or_default(), pod.name_any())
 }
 
+/// The pod that an event is about, which lives where the event does.
+fn regarded(event: &Event) -> Option<Id> {
+    let regarding = event.regarding.as_ref()?;
+    Some((regarding.namespace.clone()?, regarding.name.clone()?))
+}
+
 impl PodCache {
-    fn with<T>(&self, use_it: impl FnOnce(&mut HashMap<Id, Arc<Pod>>) -> T) -> T {
+    fn with<T>(&self, use_it: impl FnOnce(&mut Known) -> T) -> T {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Remembers the pod, cut down, and returns what it remembers and what it knew before.
     pub(super) fn put(&self, pod: Pod) -> (Arc<Pod>, Option<Arc<Pod>>) {
         let pod = Arc::new(trimmed(pod));
-        let before = self.with(|pods| pods.insert(id(&pod), pod.clone()));
+        let before = self.with(|known| known.put(&pod));
         (pod, before)
     }
 
-    /// Forgets the pod, and returns what it knew.
+    /// Forgets the pod and its events, and returns what it knew.
     pub(super) fn remove(&self, pod: &Pod) -> Option<Arc<Pod>> {
-        self.with(|pods| pods.remove(&id(pod)))
+        self.with(|known| known.pods.remove(&id(pod)))
+            .map(|entry| entry.sighting.pod)
     }
 
-    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        self.with(|pods| pods.get(&(namespace.to_owned(), name.to_owned())).cloned())
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Sighting> {
+        let id = (namespace.to_owned(), name.to_owned());
+        self.with(|known| Some(known.pods.get(&id)?.sighting.clone()))
     }
 
     /// All that are known.
     pub(super) fn all(&self) -> Vec<Arc<Pod>> {
-        self.with(|pods| pods.values().cloned().collect())
+        self.with(|known| {
+            let entries = known.pods.values();
+            entries.map(|entry| entry.sighting.pod.clone()).collect()
+        })
     }
 
     /// Drops all others; returns what was dropped.
@@ -49,12 +93,133 @@ impl PodCache {
         let kept: HashSet<Id> = pods.iter().map(id).collect();
         self.with(|known| {
             let gone: Vec<Id> = known
+                .pods
                 .keys()
                 .filter(|id| !kept.contains(*id))
                 .cloned()
                 .collect();
-            gone.iter().filter_map(|id| known.remove(id)).collect()
+            gone.iter()
+                .filter_map(|id| Some(known.pods.remove(id)?.sighting.pod))
+                .collect()
         })
+    }
+
+    /// Remembers an event when it occurs for the first time; returns its pod if that is known.
+    pub(super) fn put_event(&self, event: Event) -> Option<Arc<Pod>> {
+        let id = regarded(&event)?;
+        self.with(|known| {
+            let named = NamedEvent {
+                name: event.metadata.name?,
+                event: ObjectEvent {
+                    reason: event.reason.unwrap_or_default(),
+                    note: event.note.unwrap_or_default(),
+                    created_at: event.metadata.creation_timestamp?.0,
+                    arrival: known.arrivals + 1,
+                },
+            };
+            match known.pods.get_mut(&id) {
+                Some(entry) => {
+                    let is_new = entry.add(named);
+                    known.arrivals += u64::from(is_new);
+                    is_new.then(|| entry.sighting.pod.clone())
+                }
+                None => {
+                    known.meet_stranger(id, named);
+                    None
+                }
+            }
+        })
+    }
+
+    /// Forgets an event.
+    pub(super) fn remove_event(&self, event: &Event) {
+        let (Some(id), Some(name)) = (regarded(event), &event.metadata.name) else {
+            return;
+        };
+        self.with(|known| {
+            if let Some(entry) = known.pods.get_mut(&id) {
+                entry.retain(|known| known != name);
+            }
+            known.strangers.retain(|(_, known)| known.name != *name);
+        });
+    }
+
+    /// Forgets all events but these.
+    pub(super) fn keep_only_events(&self, events: &HashSet<String>) {
+        self.with(|known| {
+            for entry in known.pods.values_mut() {
+                entry.retain(|name| events.contains(name));
+            }
+            known
+                .strangers
+                .retain(|(_, stranger)| events.contains(&stranger.name));
+        });
+    }
+}
+
+impl Known {
+    fn put(&mut self, pod: &Arc<Pod>) -> Option<Arc<Pod>> {
+        let id = id(pod);
+        if let Some(entry) = self.pods.get_mut(&id) {
+            return Some(std::mem::replace(&mut entry.sighting.pod, pod.clone()));
+        }
+        let mut entry = Entry {
+            sighting: pod.clone().into(),
+            event_names: Vec::new(),
+        };
+        let all = std::mem::take(&mut self.strangers);
+        for (regarded, event) in all {
+            if regarded == id {
+                entry.add(event);
+            } else {
+                self.strangers.push_back((regarded, event));
+            }
+        }
+        self.pods.insert(id, entry);
+        None
+    }
+
+    fn meet_stranger(&mut self, id: Id, event: NamedEvent) {
+        let is_known = self
+            .strangers
+            .iter()
+            .any(|(regarded, known)| *regarded == id && known.name == event.name);
+        if is_known {
+            return;
+        }
+        if self.strangers.len() == EVENTS_OF_STRANGERS {
+            self.strangers.pop_front();
+        }
+        self.arrivals += 1;
+        self.strangers.push_back((id, event));
+    }
+}
+
+impl Entry {
+    /// True when the event is new.
+    fn add(&mut self, named: NamedEvent) -> bool {
+        if self.event_names.contains(&named.name) {
+            return false;
+        }
+        let excess = (self.event_names.len() + 1).saturating_sub(EVENTS_OF_A_POD);
+        self.event_names.drain(..excess);
+        self.event_names.push(named.name);
+        let events = self.sighting.events.iter().skip(excess).cloned();
+        self.sighting.events = events.chain([named.event]).collect();
+        true
+    }
+
+    fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        if self.event_names.iter().all(|name| keep(name)) {
+            return;
+        }
+        let pairs = self.event_names.iter().zip(self.sighting.events.iter());
+        let (names, events): (Vec<_>, Vec<_>) = pairs
+            .filter(|(name, _)| keep(name))
+            .map(|(name, event)| (name.clone(), event.clone()))
+            .unzip();
+        self.event_names = names;
+        self.sighting.events = events.into();
     }
 }
 
@@ -81,4 +246,80 @@ fn trimmed(mut pod: Pod) -> Pod {
         });
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str) -> Pod {
+        serde_json::from_value(json!({ "metadata": { "namespace": "ns", "name": name } })).unwrap()
+    }
+
+    fn event(pod: &str, name: &str, note: &str) -> Event {
+        let event = json!({
+            "metadata": { "namespace": "ns", "name": name, "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "regarding": { "kind": "Pod", "namespace": "ns", "name": pod },
+            "reason": "Because", "note": note,
+        });
+        serde_json::from_value(event).unwrap()
+    }
+
+    fn notes(cache: &PodCache, pod: &str) -> Vec<String> {
+        let events = cache.get("ns", pod).map(|sighting| sighting.events);
+        let events = events.as_deref().unwrap_or_default();
+        events.iter().map(|event| event.note.clone()).collect()
+    }
+
+    #[test]
+    fn the_first_occurrence_of_an_event_is_kept_as_long_as_its_pod() {
+        let cache = PodCache::default();
+        cache.put(pod("a"));
+        assert!(cache.put_event(event("a", "e1", "pulling")).is_some());
+        assert!(cache.put_event(event("a", "e1", "pulling again")).is_none());
+        assert!(cache.put_event(event("a", "e2", "pulled")).is_some());
+        cache.put(pod("a"));
+        assert_eq!(notes(&cache, "a"), ["pulling", "pulled"]);
+        cache.remove_event(&event("a", "e1", ""));
+        assert_eq!(notes(&cache, "a"), ["pulled"]);
+        cache.keep_only_events(&HashSet::from(["e3".to_owned()]));
+        assert_eq!(notes(&cache, "a"), [] as [String; 0]);
+        cache.put_event(event("a", "e4", "started"));
+        cache.remove(&pod("a"));
+        cache.put(pod("a"));
+        assert_eq!(notes(&cache, "a"), [] as [String; 0]);
+    }
+
+    #[test]
+    fn events_wait_for_a_pod_that_is_not_known_yet() {
+        let cache = PodCache::default();
+        for name in ["e1", "e1", "e2"] {
+            assert!(cache.put_event(event("a", name, name)).is_none());
+        }
+        cache.put_event(event("b", "e3", "e3"));
+        cache.put(pod("a"));
+        assert_eq!(notes(&cache, "a"), ["e1", "e2"]);
+        assert!(cache.put_event(event("a", "e2", "e2")).is_none());
+        cache.put(pod("b"));
+        assert_eq!(notes(&cache, "b"), ["e3"]);
+    }
+
+    #[test]
+    fn only_so_many_events_are_kept() {
+        let cache = PodCache::default();
+        cache.put(pod("a"));
+        for index in 0..2_000 {
+            cache.put_event(event("a", &format!("a{index}"), ""));
+            cache.put_event(event("b", &format!("b{index}"), ""));
+        }
+        let kept = notes(&cache, "a").len();
+        assert_eq!(kept, EVENTS_OF_A_POD);
+        let strangers = cache.with(|known| known.strangers.len());
+        assert_eq!(strangers, EVENTS_OF_STRANGERS);
+        cache.put(pod("b"));
+        let last = cache.get("ns", "b").unwrap().events.len();
+        assert_eq!(last, EVENTS_OF_A_POD);
+    }
 }

@@ -34,6 +34,8 @@ pub(super) struct Instance {
     pub(super) inputs: Option<Arc<LiteralMap>>,
     pub(super) pod_expected: bool,
     pub(super) room: Room,
+    /// The last event of its pod that this process told, by arrival.
+    pub(super) told: Option<u64>,
     pub(super) abort: AbortState,
     pub(super) timer: Option<Timestamp>,
 }

@@ -78,6 +78,21 @@ impl Machine {
         self.begin_change(index, Box::new(change), now);
     }
 
+    /// What an earlier process told of a change may have been less than what was told now.
+    pub(super) fn repeated(change: &mut Change) {
+        let Some(state) = change
+            .told
+            .as_mut()
+            .and_then(|told| told.if_repeated.take())
+        else {
+            return;
+        };
+        change.told = None;
+        if let Some(task) = &mut change.status.task_node_status {
+            task.plugin_state = state;
+        }
+    }
+
     /// The events of a change are acknowledged: the node becomes what it was to become.
     pub(super) fn commit(&mut self, index: NodeIndex, change: Change, now: Timestamp) {
         let Some(node) = self.nodes.get_mut(index) else {
@@ -91,7 +106,9 @@ impl Machine {
         if new_attempt {
             node.pod_expected = false;
             node.room = Room::Free;
+            node.told = None;
         }
+        node.told = node.told.max(change.told.map(|told| told.arrival));
         if change.then == Then::Aborted {
             self.end_abort(index);
         }

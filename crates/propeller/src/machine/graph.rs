@@ -65,6 +65,7 @@ impl Machine {
                 inputs: None,
                 pod_expected: false,
                 room: Room::default(),
+                told: None,
                 abort: AbortState::None,
                 timer: None,
             });

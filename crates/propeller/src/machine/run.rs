@@ -1,19 +1,20 @@
 //! Wake-ups: stepping marked nodes and taking in what their work brought (spec 04 §5, §6).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use flyte_core::layout::END_NODE;
 use flyte_crd::{NodeKind, NodePhase, status::TaskPhase};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    AbortState, GraphState, Job, JobFor, JobTask, Machine, NodeIndex, Outcome, Room, Stage,
+    AbortState, GraphState, Job, JobFor, JobTask, Machine, NodeIndex, Outcome, Receipt, Room,
+    Stage,
     graph::{Readiness, is_active},
 };
 use crate::{
-    node::{self, Observation, Source, Step, Then, Work},
+    node::{self, NodeView, Observation, Source, Step, Then, Work},
     resolve,
+    sighting::Sighting,
 };
 
 /// Why active nodes end when another one has failed.
@@ -45,7 +46,7 @@ impl Machine {
     pub fn next_jobs(
         &mut self,
         now: Timestamp,
-        pods: impl Fn(&str) -> Option<Arc<Pod>>,
+        pods: impl Fn(&str) -> Option<Sighting>,
     ) -> Vec<Job> {
         loop {
             self.steps += 1;
@@ -76,7 +77,7 @@ impl Machine {
         &mut self,
         index: NodeIndex,
         now: Timestamp,
-        pods: &impl Fn(&str) -> Option<Arc<Pod>>,
+        pods: &impl Fn(&str) -> Option<Sighting>,
     ) {
         let Some(node) = self.nodes.get(index) else {
             return;
@@ -84,6 +85,7 @@ impl Machine {
         if node.abort == AbortState::Done {
             return;
         }
+        let mut object_events = None;
         let observation = if node.abort == AbortState::Wanted {
             self.observations.remove(&index);
             if node.status.phase == NodePhase::NotYetStarted || node.status.phase.is_terminal() {
@@ -122,12 +124,21 @@ impl Machine {
                 }
                 self.waiting.remove(&index);
             }
-            match self.observations.remove(&index) {
-                Some(observation) => observation,
-                None => Observation::Look(self.known_pod(index, pods)),
-            }
+            let observation = self.observations.remove(&index);
+            let sends_events = self.run.settings.plugins.k8s.send_object_events;
+            let sighting = if observation.is_none() || sends_events {
+                self.sighting(index, pods)
+            } else {
+                None
+            };
+            object_events = sighting.as_ref().map(|sighting| sighting.events.clone());
+            observation.unwrap_or_else(|| Observation::Look(sighting.map(|sighting| sighting.pod)))
         };
         let Some(view) = self.view(index) else { return };
+        let view = NodeView {
+            object_events: object_events.as_deref().unwrap_or_default(),
+            ..view
+        };
         match node::step(&view, observation, now) {
             Step::Wait(until) => self.set_timer(index, until),
             Step::Do(work) => self.begin_work(index, work),
@@ -151,11 +162,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn known_pod(
+    /// What the watches know of the pod of an attempt under way.
+    pub(super) fn sighting(
         &self,
         index: NodeIndex,
-        pods: &impl Fn(&str) -> Option<Arc<Pod>>,
-    ) -> Option<Arc<Pod>> {
+        pods: &impl Fn(&str) -> Option<Sighting>,
+    ) -> Option<Sighting> {
         let view = self.view(index)?;
         if view.spec.kind != NodeKind::Task || !self.nodes.get(index).is_some_and(is_active) {
             return None;
@@ -167,7 +179,7 @@ impl Machine {
     pub(super) fn pod_exists(
         &self,
         index: NodeIndex,
-        pods: &impl Fn(&str) -> Option<Arc<Pod>>,
+        pods: &impl Fn(&str) -> Option<Sighting>,
     ) -> bool {
         self.view(index)
             .filter(|view| view.spec.kind == NodeKind::Task)
@@ -272,7 +284,12 @@ impl Machine {
                         .as_ref()
                         .is_some_and(|change| change.then == Then::Aborted);
                 match (result, node.pending.take()) {
-                    (Ok(_), Some(change)) => self.commit(index, *change, now),
+                    (Ok(receipt), Some(mut change)) => {
+                        if receipt == Receipt::Repeated {
+                            Self::repeated(&mut change);
+                        }
+                        self.commit(index, *change, now);
+                    }
                     (Err(_), Some(change)) if told => self.commit(index, *change, now),
                     (Err(rejection), _) => self.rejected(index, rejection, now),
                     (Ok(_), None) => {}

@@ -76,6 +76,7 @@ pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp
                 derivable: false,
                 then: Then::ChooseArm(Some(node)),
                 delete_pod: None,
+                told: None,
             }))
         }
         Ok(Choice::Fail(message)) => fail(

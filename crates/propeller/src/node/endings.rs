@@ -41,6 +41,7 @@ pub(super) fn failure(
         derivable: false,
         then: Then::Nothing,
         delete_pod: None,
+        told: None,
     }
 }
 
@@ -58,6 +59,7 @@ pub fn skip(view: &NodeView<'_>, now: Timestamp) -> Change {
         derivable: false,
         then: Then::Nothing,
         delete_pod: None,
+        told: None,
     }
 }
 
@@ -80,6 +82,7 @@ pub(super) fn abort(view: &NodeView<'_>, reason: &str, pod_exists: bool, now: Ti
         derivable: true,
         then: Then::Aborted,
         delete_pod,
+        told: None,
     }))
 }
 

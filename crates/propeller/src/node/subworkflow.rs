@@ -62,6 +62,7 @@ pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp
                     derivable: false,
                     then: Then::StartSubWorkflow,
                     delete_pod: None,
+                    told: None,
                 }))
             }
             // The node's inputs are the outputs of the start node inside.

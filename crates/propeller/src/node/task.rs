@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    Change, NodeView, Observation, Step, TaskResult, Then, Work, failed,
+    Change, NodeView, Observation, Step, TaskResult, TellsEvents, Then, Work, failed,
     failure::{Deadline, deadline},
     identity, running, succeeded, unsupported,
 };
@@ -121,19 +121,11 @@ fn observed(attempt: &Attempt<'_>, info: PhaseInfo, now: Timestamp) -> Step {
         _ => {}
     }
     let known = view.status.task_node_status.clone().unwrap_or_default();
-    let state = PluginState::decode(&known.plugin_state).unwrap_or_default();
-    let mut info = info;
+    let state = attempt.state();
     let same_phase = known.phase == info.phase;
-    if same_phase && info.phase != TaskPhase::Running {
-        // The same reason keeps its version, a new one gets the next (spec 05 §2.6).
-        info.version = if state.reason == info.reason {
-            known.phase_version
-        } else {
-            known.phase_version + 1
-        };
-    }
-    if same_phase && info.version == known.phase_version && view.status.phase == NodePhase::Running
-    {
+    let untold = attempt.told(&state).untold(view.object_events);
+    let news = News::of(&info, &known, &state, !untold.is_empty());
+    if news == News::None && view.status.phase == NodePhase::Running {
         if info.phase == TaskPhase::WaitingForResources {
             return launch(attempt, now);
         }
@@ -142,18 +134,32 @@ fn observed(attempt: &Attempt<'_>, info: PhaseInfo, now: Timestamp) -> Step {
             .flatten();
         return within_deadlines(attempt, grace, now);
     }
-    if info.version > view.run.settings.plugins.tasks.max_plugin_phase_versions {
+    let version = match news {
+        News::Phase => info.version,
+        News::None => known.phase_version,
+        // A new version for everything that is told within a phase (spec 05 §2.6, §4.7).
+        News::Reason | News::ObjectEvents => known.phase_version + 1,
+    };
+    if version > view.run.settings.plugins.tasks.max_plugin_phase_versions {
         let message = format!(
             "Too many Plugin [{}] phase versions: attempted [{}], max allowed [{}]",
             attempt.plugin.id(),
-            info.version,
+            version,
             view.run.settings.plugins.tasks.max_plugin_phase_versions
         );
         let failure = PhaseInfo::permanent(ErrorKind::User, "TooManyPluginPhaseVersions", message)
             .cleaned_up();
         return attempt_failed(attempt, failure, now);
     }
-    let mut events = vec![attempt.event(&info, now)];
+    let mut said = PhaseInfo {
+        version,
+        ..info.clone()
+    };
+    if news == News::ObjectEvents {
+        // Said before.
+        said.reason.clear();
+    }
+    let mut events = vec![attempt.event(&said, now)];
     let begins = view.status.phase == NodePhase::Queued;
     let mut status = if view.status.phase == NodePhase::Running
         && view.status.last_attempt_started_at.is_some()
@@ -175,23 +181,40 @@ fn observed(attempt: &Attempt<'_>, info: PhaseInfo, now: Timestamp) -> Step {
         ));
     }
     let launched = info.phase != TaskPhase::WaitingForResources;
+    let told = attempt.told(&state).after(view.object_events);
+    let new_state = PluginState {
+        progress: if launched {
+            Progress::Started
+        } else {
+            Progress::NotStarted
+        },
+        phase: info.phase,
+        // The pod's own version while it runs, by which new log links are told.
+        phase_version: match info.phase {
+            TaskPhase::Running if same_phase => info.version.max(state.phase_version),
+            TaskPhase::Running => info.version,
+            _ => version,
+        },
+        reason: info.reason,
+        last_event_update: told.created_at,
+    };
+    let tells = told.arrival.filter(|_| !untold.is_empty()).map(|arrival| {
+        let before = view.told.is_none().then(|| PluginState {
+            last_event_update: state.last_event_update,
+            ..new_state.clone()
+        });
+        TellsEvents {
+            arrival,
+            if_repeated: before.map(|state| state.encode()),
+        }
+    });
     status.dynamic_node_status.get_or_insert_default();
     status.task_node_status = Some(TaskNodeStatus {
         phase: info.phase,
-        phase_version: info.version,
-        plugin_state: PluginState {
-            progress: if launched {
-                Progress::Started
-            } else {
-                Progress::NotStarted
-            },
-            phase: info.phase,
-            phase_version: info.version,
-            reason: info.reason.clone(),
-        }
-        .encode(),
+        phase_version: version,
+        plugin_state: new_state.encode(),
         plugin_state_version: PLUGIN_STATE_VERSION,
-        updated_at: if same_phase && launched {
+        updated_at: if same_phase {
             known.updated_at
         } else {
             NanoTime(Some(now))
@@ -202,10 +225,42 @@ fn observed(attempt: &Attempt<'_>, info: PhaseInfo, now: Timestamp) -> Step {
         events,
         status,
         // That the pod exists can always be found out again; that the node runs is worth a write.
-        derivable: !begins && launched,
+        derivable: !begins && launched && untold.is_empty(),
         then: Then::Nothing,
         delete_pod: None,
+        told: tells,
     }))
+}
+
+/// What there is to tell about a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    None,
+    /// It is another one than before.
+    Phase,
+    /// It has another reason, or log links that it did not have.
+    Reason,
+    /// The cluster has said something about the pod.
+    ObjectEvents,
+}
+
+impl News {
+    fn of(info: &PhaseInfo, known: &TaskNodeStatus, state: &PluginState, said: bool) -> Self {
+        let another_reason = if info.phase == TaskPhase::Running {
+            info.version > state.phase_version
+        } else {
+            info.reason != state.reason
+        };
+        if info.phase != known.phase {
+            Self::Phase
+        } else if another_reason {
+            Self::Reason
+        } else if said {
+            Self::ObjectEvents
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// Pods that cannot start are judged by time, so they must be looked at again without an event.

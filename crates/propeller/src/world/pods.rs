@@ -113,7 +113,7 @@ impl World {
                 waiting(&reason)
             }
             // Whoever has the turn next finds out whether there is room.
-            Answer::Other(info) => info,
+            Answer::Other(info) => *info,
         }
     }
 
@@ -273,7 +273,7 @@ enum Answer {
         scarce: Amounts,
     },
     /// It was there already, or can never be.
-    Other(PhaseInfo),
+    Other(Box<PhaseInfo>),
 }
 
 /// What a refusal means; none when it is simply to be tried again (spec 05 §4.2). `waits` says whether pods wait for
@@ -281,10 +281,19 @@ enum Answer {
 fn answer(status: &Status, waits: bool) -> Option<Answer> {
     let message = status.message.as_str();
     let failure = |code: &str, message: &str| {
-        Answer::Other(PhaseInfo::permanent(ErrorKind::User, code, message))
+        Answer::Other(Box::new(PhaseInfo::permanent(
+            ErrorKind::User,
+            code,
+            message,
+        )))
     };
-    let retryable =
-        |code: &str| Answer::Other(PhaseInfo::retryable(ErrorKind::User, code, message));
+    let retryable = |code: &str| {
+        Answer::Other(Box::new(PhaseInfo::retryable(
+            ErrorKind::User,
+            code,
+            message,
+        )))
+    };
     let back_off = |scarce: Amounts| {
         waits.then(|| Answer::Waits {
             reason: format!(
@@ -294,7 +303,7 @@ fn answer(status: &Status, waits: bool) -> Option<Answer> {
         })
     };
     Some(match (status.code, status.reason.as_str()) {
-        (409, "AlreadyExists") => Answer::Other(submitted()),
+        (409, "AlreadyExists") => Answer::Other(Box::new(submitted())),
         (403, _) => match Exceeded::parse(message) {
             Some(exceeded) if exceeded.is_hopeless() => failure(
                 "ResourceRequestsExceedLimits",

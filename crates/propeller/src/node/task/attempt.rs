@@ -1,14 +1,15 @@
 //! One attempt of a task: what its plugin and its events are made of.
 
 use flyte_core::{layout, unique_id};
-use flyte_crd::status::TaskPhase;
+use flyte_crd::{gob::PluginState, status::TaskPhase};
 use flyte_idl::core::{ExecutionError, TaskTemplate, execution_error::ErrorKind};
-use flyte_plugins::{PhaseInfo, Plugin, TaskContext, pod};
+use flyte_plugins::{AdditionalReason, PhaseInfo, Plugin, TaskContext, pod};
 use jiff::Timestamp;
 
 use crate::{
     events::{self, Event, NodeDetails, TaskIdentity},
     node::{NodeView, identity, is_interruptible, template},
+    sighting::Told,
 };
 
 /// One attempt of a task, with everything that its plugin needs.
@@ -143,7 +144,41 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Up to which event of its pod admin has been told.
+    pub(super) fn told(&self, state: &PluginState) -> Told {
+        Told {
+            created_at: state.last_event_update,
+            arrival: self.view.told,
+        }
+    }
+
+    /// The plugin's state as the status has it.
+    pub(super) fn state(&self) -> PluginState {
+        let known = self.view.status.task_node_status.as_ref();
+        known
+            .and_then(|known| PluginState::decode(&known.plugin_state).ok())
+            .unwrap_or_default()
+    }
+
+    /// What admin is told of a phase, with everything that the cluster has said about the pod meanwhile.
     pub(super) fn event(&self, info: &PhaseInfo, now: Timestamp) -> Event {
+        if self.view.object_events.is_empty() {
+            return self.plain_event(info, now);
+        }
+        let mut info = info.clone();
+        let told = self.told(&self.state());
+        info.info.additional_reasons = told
+            .untold(self.view.object_events)
+            .into_iter()
+            .map(|event| AdditionalReason {
+                reason: event.note.clone(),
+                occurred_at: event.created_at,
+            })
+            .collect();
+        self.plain_event(&info, now)
+    }
+
+    fn plain_event(&self, info: &PhaseInfo, now: Timestamp) -> Event {
         let outputs = (info.phase == TaskPhase::Success).then(|| self.view.places.outputs());
         let node = identity(&self.view);
         let identity = TaskIdentity {

@@ -56,6 +56,7 @@ fn after_failure(
             derivable: false,
             then: Then::Nothing,
             delete_pod,
+            told: None,
         }));
     }
     let error = if retryable {
@@ -103,6 +104,7 @@ pub(super) fn retry(attempt: &Attempt<'_>, now: Timestamp) -> Step {
         derivable: false,
         then: Then::Nothing,
         delete_pod: None,
+        told: None,
     }))
 }
 
@@ -142,6 +144,7 @@ pub(super) fn within_deadlines(
                 derivable: false,
                 then: Then::Nothing,
                 delete_pod,
+                told: None,
             }))
         }
     }
@@ -158,7 +161,12 @@ pub(in crate::node) fn abort(
         .task_node_status
         .as_ref()
         .is_some_and(|task| !task.phase.is_terminal());
-    let (Ok(attempt), true) = (Attempt::of(*view), launched || pod_exists) else {
+    // What the cluster says of a pod that is not wanted any more is of no use to anybody.
+    let view = NodeView {
+        object_events: &[],
+        ..*view
+    };
+    let (Ok(attempt), true) = (Attempt::of(view), launched || pod_exists) else {
         return (Vec::new(), None);
     };
     let info = PhaseInfo::new(TaskPhase::Aborted, 0, "", TaskInfo::default());
