@@ -15,7 +15,11 @@ mod faults;
 pub mod graphs;
 mod node;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
@@ -43,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use admin::{Records, in_memory};
 pub use faults::{Fault, Plan, Refusal};
+pub use node::NOTES;
 
 /// Where the simulated workflow lives.
 pub const NAMESPACE: &str = "project-development";
@@ -85,6 +90,8 @@ pub struct Run {
     pub steps: u64,
     /// The effects in order: requests of the cluster and of admin, and blobs.
     pub trace: Vec<String>,
+    /// What the engine read of the cluster and watched: paths with queries.
+    pub reads: BTreeSet<String>,
     /// How often the engine was started again.
     pub restarts: u32,
     /// Writes of the workflow resource.
@@ -371,6 +378,7 @@ impl Simulation {
             rounds,
             steps,
             trace: faults.trace(),
+            reads: faults.reads(),
             restarts,
             status_writes,
             calls,

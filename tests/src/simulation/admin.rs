@@ -75,6 +75,18 @@ impl Records {
             .collect()
     }
 
+    /// What was said about each attempt, by node and number.
+    pub fn reasons(&self) -> BTreeMap<String, Vec<String>> {
+        self.tasks
+            .iter()
+            .map(|((node, attempt, _), task)| {
+                let reasons = task.closure.get().reasons.iter();
+                let messages = reasons.map(|reason| reason.message.clone()).collect();
+                (format!("{node}/{attempt}"), messages)
+            })
+            .collect()
+    }
+
     /// Nodes and attempts whose outputs came with an event instead of a reference to them.
     #[expect(deprecated, reason = "inline events are what is looked for")]
     pub fn with_data(&self) -> Vec<String> {

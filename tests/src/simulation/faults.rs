@@ -1,7 +1,7 @@
 //! What goes wrong, and when.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
@@ -112,6 +112,8 @@ struct Inner {
     crash: Notify,
     pods: Mutex<BTreeMap<String, u32>>,
     trace: Mutex<Vec<String>>,
+    /// What the engine read of the cluster and watched.
+    reads: Mutex<BTreeSet<String>>,
     status_writes: AtomicU64,
     calls: AtomicU64,
 }
@@ -137,6 +139,7 @@ impl Faults {
             crash: Notify::new(),
             pods: Mutex::default(),
             trace: Mutex::default(),
+            reads: Mutex::default(),
             status_writes: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         }))
@@ -169,6 +172,23 @@ impl Faults {
             self.0.status_writes.load(Ordering::Relaxed),
             self.0.calls.load(Ordering::Relaxed),
         )
+    }
+
+    /// What was read of the cluster and watched, each once.
+    pub(super) fn reads(&self) -> BTreeSet<String> {
+        self.0
+            .reads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn reading(&self, path: &str) {
+        self.0
+            .reads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned());
     }
 
     /// Waits until so many effects have begun.
@@ -311,6 +331,8 @@ pub(super) fn over_cluster(
         let (service, faults) = (service.clone(), faults.clone());
         async move {
             if *request.method() == Method::GET {
+                let path = request.uri().path_and_query();
+                faults.reading(path.map_or("", |path| path.as_str()));
                 return service.oneshot(request).await;
             }
             if request.uri().path().contains("/flyteworkflows/") {

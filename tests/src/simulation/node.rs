@@ -10,10 +10,10 @@ use flyte_idl::core::{
     execution_error::ErrorKind, literal, primitive, scalar,
 };
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use object_store::{ObjectStoreExt as _, PutPayload, memory::InMemory, path::Path};
@@ -23,8 +23,17 @@ use tokio::task::JoinSet;
 
 use super::NAMESPACE;
 
+/// What the node says about a pod before and while it runs.
+pub const NOTES: [&str; 4] = [
+    "assigned to the simulation",
+    "the image is being pulled",
+    "the image is there",
+    "the container was started",
+];
+
 /// Runs every pod that appears, each status in a write of its own.
 pub(super) async fn run(client: Client, objects: Arc<InMemory>) {
+    let said: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
     let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
     let mut events = watcher::watcher(api.clone(), watcher::Config::default())
         .default_backoff()
@@ -49,13 +58,34 @@ pub(super) async fn run(client: Client, objects: Arc<InMemory>) {
             .and_then(|status| status.phase.clone())
             .unwrap_or_default();
         match phase.as_str() {
-            "" | "Pending" => set(&api, &pod, json!({ "phase": "Running", "containerStatuses": [state(&pod, &json!({ "running": {} }))] })).await,
+            "" | "Pending" => {
+                say(&said, &pod, 0..2).await;
+                set(&api, &pod, json!({ "phase": "Running", "containerStatuses": [state(&pod, &json!({ "running": {} }))] })).await;
+                say(&said, &pod, 2..4).await;
+            }
             "Running" => {
                 let (api, objects) = (api.clone(), objects.clone());
                 pods.spawn(async move { finish(&api, &pod, &objects).await });
             }
             _ => {}
         }
+    }
+}
+
+/// Makes events about a pod, as kubelet and scheduler do.
+async fn say(api: &Api<Event>, pod: &Pod, which: std::ops::Range<usize>) {
+    let name = pod.name_any();
+    for (index, note) in NOTES.iter().enumerate().take(which.end).skip(which.start) {
+        let event = json!({
+            "metadata": { "name": format!("{name}.{index}"), "namespace": NAMESPACE },
+            "regarding": { "kind": "Pod", "namespace": NAMESPACE, "name": name },
+            "reason": "Simulated", "action": "Simulating", "note": note, "type": "Normal",
+            "reportingController": "simulation", "reportingInstance": "simulation",
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+        });
+        let event = serde_json::from_value(event).expect("the event is well-formed");
+        // The pod may have been seen before.
+        drop(api.create(&PostParams::default(), &event).await);
     }
 }
 

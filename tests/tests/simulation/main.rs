@@ -1,5 +1,6 @@
 //! Whatever goes wrong between two effects, users see the same (design: Simulation).
 
+mod object_events;
 mod quota;
 
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
