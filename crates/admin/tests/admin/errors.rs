@@ -1,7 +1,9 @@
 //! Requests, most of them bad, with what clients see.
 
+use flyte_admin::config::CompilerRules;
+
 use crate::{
-    harness::{Store, World, code_name, recorded, text},
+    harness::{Store, World, code_name, config, recorded, text},
     on_both_databases, seed,
 };
 
@@ -72,7 +74,9 @@ fn without_row(message: &str) -> &str {
 }
 
 async fn bad_requests_are_answered_as_by_the_reference(store: Store) {
-    let world = World::start(store).await;
+    let mut config = config();
+    config.registration.compiler_rules = CompilerRules::Reference;
+    let world = World::start_with(store, config).await;
     seed::all(&world).await;
     let mut wrong = Vec::new();
     let cases = recorded("errors.jsonl");
