@@ -1,16 +1,19 @@
 //! What is counted, under the names that Go's dashboards ask for (spec 07 §3.2 and §12.1).
 
 mod endpoints;
+mod managers;
 
 use std::sync::Arc;
 
 use flyte_platform::{
+    blob::BlobMetrics,
     metrics::{MetricError, Scope},
     server::{CallMetrics, Latency},
     sql::OperationMetrics,
 };
 
 use crate::{config::AdminConfig, repository};
+pub(crate) use managers::{ExecutionMetrics, Managers, NodeMetrics, TaskMetrics};
 
 /// Services whose methods are counted as gRPC calls.
 const SERVICES: [&str; 3] = [
@@ -26,6 +29,8 @@ pub(crate) struct AdminMetrics {
     pub(crate) operations: Arc<OperationMetrics>,
     /// Of the repository as the service of signals uses it: Go has a second one for it.
     pub(crate) signal_operations: Arc<OperationMetrics>,
+    pub(crate) managers: Managers,
+    pub(crate) storage: Arc<BlobMetrics>,
 }
 
 impl AdminMetrics {
@@ -45,6 +50,8 @@ impl AdminMetrics {
             calls: Arc::new(calls),
             operations: operations(&admin)?,
             signal_operations: operations(&signal)?,
+            managers: Managers::register(&admin, &signal)?,
+            storage: Arc::new(BlobMetrics::register(&ours.sub("storage"))?),
         })
     }
 }

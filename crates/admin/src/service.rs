@@ -10,7 +10,7 @@ use crate::{
     config::AdminConfig,
     error::{Error, Result},
     flights::Flights,
-    metrics::AdminMetrics,
+    metrics::{AdminMetrics, Managers},
     targets::ExecutionTargets,
 };
 
@@ -33,6 +33,11 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// What Go's managers count.
+    pub(crate) fn counts(&self) -> &Managers {
+        &self.metrics.managers
+    }
+
     /// Asks the policy about something in a project and domain.
     pub(crate) fn allow(
         &self,
@@ -70,7 +75,9 @@ impl Service {
             .get(uri)
             .await
             .map_err(|error| failed(error.into()))?;
-        Stored::decode(bytes.into()).map_err(|error| failed(error.into()))
+        self.blobs
+            .decoded(|| Stored::decode(bytes.into()))
+            .map_err(|error| failed(error.into()))
     }
 
     /// Writes an encoded message to the blob store.

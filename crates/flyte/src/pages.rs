@@ -1,4 +1,4 @@
-//! Plain pages of the embedded backend: where it starts, and the logs that task links open.
+//! Plain pages of the embedded backend: where it starts, the logs that task links open, and its metrics.
 
 use axum::{
     Router,
@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use flyte_platform::{metrics::Scope, server};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::LogParams};
 use serde::Deserialize;
@@ -16,10 +17,11 @@ pub(crate) fn log_template(base: &str) -> String {
     format!("{base}/logs/{{{{ .namespace }}}}/{{{{ .podName }}}}")
 }
 
-/// `/` and `/logs/<namespace>/<pod>[?container=…]`, merged into what admin serves.
-pub(crate) fn routes(client: Client) -> Router {
+/// `/`, `/metrics` and `/logs/<namespace>/<pod>[?container=…]`, merged into what admin serves.
+pub(crate) fn routes(client: Client, metrics: Scope) -> Router {
     Router::new()
         .route("/", get(|| async { WELCOME }))
+        .merge(server::exposition(metrics))
         .route("/logs/{namespace}/{pod}", get(logs))
         .with_state(client)
 }

@@ -4,10 +4,11 @@
 //! cloud, folder or memory is behind it is configuration (or, embedded, what `wire` was given).
 
 mod config;
+mod metrics;
 mod reference;
 mod signing;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -17,6 +18,8 @@ use object_store::{
 };
 
 pub use config::{LimitsConfig, SignedUrlConfig, StorageConfig, StowConfig};
+use metrics::Meter;
+pub use metrics::{BlobMetrics, Cached};
 pub use reference::{Reference, ReferenceError};
 pub use signing::{SignRequest, SignedUrl, Verb};
 
@@ -111,6 +114,7 @@ pub const LOCAL_DOWNLOAD_MB: u64 = 1_000;
 #[derive(Clone)]
 pub struct BlobStore {
     inner: Arc<Inner>,
+    meter: Meter,
 }
 
 struct Inner {
@@ -150,17 +154,50 @@ impl BlobStore {
         store: Arc<dyn ObjectStore>,
         signer: Option<Arc<dyn Signer>>,
     ) -> Self {
+        Self::of_inner(Inner {
+            scheme: scheme.to_owned(),
+            container: container.to_owned(),
+            store,
+            signer,
+            opener: None,
+            opened: tokio::sync::Mutex::default(),
+            max_download_mb: LOCAL_DOWNLOAD_MB,
+        })
+    }
+
+    fn of_inner(inner: Inner) -> Self {
         Self {
-            inner: Arc::new(Inner {
-                scheme: scheme.to_owned(),
-                container: container.to_owned(),
-                store,
-                signer,
-                opener: None,
-                opened: tokio::sync::Mutex::default(),
-                max_download_mb: LOCAL_DOWNLOAD_MB,
-            }),
+            inner: Arc::new(inner),
+            meter: Meter::default(),
         }
+    }
+
+    /// The same store, whose requests are counted.
+    #[must_use]
+    pub fn counted(&self, metrics: Arc<BlobMetrics>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            meter: Meter::over(metrics),
+        }
+    }
+
+    /// The same store, whose requests are counted with these labels; what is not known is empty.
+    #[must_use]
+    pub fn used_by(&self, project: &str, domain: &str, workflow: &str) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            meter: self.meter.of(project, domain, workflow),
+        }
+    }
+
+    /// Counts that something of the store was looked for in memory first.
+    pub fn count_cached(&self, cached: Cached) {
+        self.meter.cached(cached);
+    }
+
+    /// Decodes what was read, and counts how long that took and whether it failed.
+    pub fn decoded<T, E>(&self, decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        self.meter.decoded(decode)
     }
 
     /// Signs URLs of an S3 endpoint by key, for stores that are reached otherwise in process.
@@ -196,8 +233,9 @@ impl BlobStore {
     /// Reads an object of at most `limit_mb` MiB; 0 is no limit.
     pub async fn get_at_most(&self, reference: &str, limit_mb: u64) -> Result<Bytes, BlobError> {
         let (store, path) = self.locate(reference).await?;
-        let result = store
-            .get(&path)
+        let result = self
+            .meter
+            .request(|metrics| &metrics.read, store.get(&path))
             .await
             .map_err(|error| BlobError::store(reference, error))?;
         let size = result.meta.size;
@@ -209,10 +247,10 @@ impl BlobStore {
             let size_mb = size as f64 / (1024.0 * 1024.0);
             return Err(BlobError::LimitExceeded { size_mb, limit_mb });
         }
-        result
-            .bytes()
-            .await
-            .map_err(|error| BlobError::store(reference, error))
+        let start = Instant::now();
+        let bytes = result.bytes().await;
+        self.meter.fetched(start.elapsed());
+        bytes.map_err(|error| BlobError::store(reference, error))
     }
 
     /// Whether an object of this many bytes is over `storage.limits.maxDownloadMBs`.
@@ -267,8 +305,9 @@ impl BlobStore {
         options: PutOptions,
     ) -> Result<(), BlobError> {
         let (store, path) = self.locate(reference).await?;
-        store
-            .put_opts(&path, PutPayload::from_bytes(bytes), options)
+        let put = store.put_opts(&path, PutPayload::from_bytes(bytes), options);
+        self.meter
+            .request(|metrics| &metrics.write, put)
             .await
             .map(drop)
             .map_err(|error| BlobError::store(reference, error))
@@ -281,7 +320,8 @@ impl BlobStore {
             head: true,
             ..Default::default()
         };
-        let found = match store.get_opts(&path, options).await {
+        let head = store.get_opts(&path, options);
+        let found = match self.meter.request(|metrics| &metrics.head, head).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(BlobError::store(reference, error)),
@@ -313,7 +353,8 @@ impl BlobStore {
     /// Removes an object; a missing one is fine.
     pub async fn delete(&self, reference: &str) -> Result<(), BlobError> {
         let (store, path) = self.locate(reference).await?;
-        match store.delete(&path).await {
+        let delete = store.delete(&path);
+        match self.meter.request(|metrics| &metrics.delete, delete).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(BlobError::store(reference, error)),
         }
@@ -324,11 +365,13 @@ impl BlobStore {
         let parsed = Self::parse(prefix)?;
         let (store, path) = self.locate(prefix).await?;
         let root = format!("{}://{}", parsed.scheme, parsed.container);
-        store
+        let list = store
             .list(Some(&path))
             .take(limit)
             .map_ok(|meta| format!("{root}/{}", percent_decoded(meta.location.as_ref())))
-            .try_collect()
+            .try_collect();
+        self.meter
+            .request(|metrics| &metrics.list, list)
             .await
             .map_err(|error| BlobError::store(prefix, error))
     }
@@ -372,6 +415,12 @@ impl BlobStore {
     }
 
     async fn locate(&self, reference: &str) -> Result<(Arc<dyn ObjectStore>, Path), BlobError> {
+        self.find(reference)
+            .await
+            .inspect_err(|error| self.meter.misdirected(error))
+    }
+
+    async fn find(&self, reference: &str) -> Result<(Arc<dyn ObjectStore>, Path), BlobError> {
         let parsed = Self::parse(reference)?;
         let path = store_path(&parsed.key);
         if parsed.container == self.inner.container {

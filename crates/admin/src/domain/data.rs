@@ -153,6 +153,11 @@ pub(crate) async fn execution(
         _ => Outputs::Nowhere,
     };
     let (inputs, outputs) = try_join(inputs, fetch_outputs(service, outputs)).await?;
+    service.counts().executions.data.answered(
+        inputs.url.bytes,
+        outputs.url.bytes,
+        outputs.literals.encoded_len(),
+    );
     let message = admin::WorkflowExecutionGetDataResponse {
         outputs: Some(outputs.url),
         inputs: Some(inputs.url),
@@ -197,6 +202,11 @@ pub(crate) async fn node(
             format!("{base}/d")
         },
     };
+    service.counts().nodes.data.answered(
+        inputs.url.bytes,
+        outputs.url.bytes,
+        outputs.literals.encoded_len(),
+    );
     let message = admin::NodeExecutionGetDataResponse {
         inputs: Some(inputs.url),
         outputs: Some(outputs.url),
@@ -264,6 +274,11 @@ pub(crate) async fn of_task(
     };
     let (inputs, outputs) = try_join(inputs, fetch_outputs(service, outputs)).await?;
     let base = format!("{}/{}", flyte_url(&task.id.node), task.id.retry_attempt);
+    service.counts().tasks.data.answered(
+        inputs.url.bytes,
+        outputs.url.bytes,
+        outputs.literals.encoded_len(),
+    );
     let message = admin::TaskExecutionGetDataResponse {
         inputs: Some(inputs.url),
         outputs: Some(outputs.url),

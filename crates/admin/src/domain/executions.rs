@@ -235,7 +235,9 @@ pub(crate) async fn terminate(
             })
         })
         .await?;
-    end_resource(service, &execution).await?;
+    end_resource(service, &execution)
+        .await
+        .inspect_err(|_error| service.counts().executions.termination_failures.inc())?;
     Ok(admin::ExecutionTerminateResponse {})
 }
 
@@ -292,15 +294,15 @@ pub(crate) async fn end_resource(service: &Service, execution: &Execution) -> Re
 /// Makes an ABORTING execution ABORTED; one in any other phase stays as it is.
 async fn finish_aborting(service: &Service, id: &ExecutionId) -> Result<()> {
     let now = service.clock.now();
-    service
+    let ended = service
         .database
         .write((id.clone(), now), |(id, now), tx| {
             Box::pin(async move {
                 let Some(mut execution) = executions::lock(tx, id).await? else {
-                    return Ok(());
+                    return Ok(None);
                 };
                 if execution.phase != "ABORTING" {
-                    return Ok(());
+                    return Ok(None);
                 }
                 "ABORTED".clone_into(&mut execution.phase);
                 execution.updated_at = Some(*now);
@@ -314,8 +316,13 @@ async fn finish_aborting(service: &Service, id: &ExecutionId) -> Result<()> {
                     closure.duration = duration.map(time::duration_to_wire);
                 });
                 executions::update(tx, &execution, *now).await?;
-                Ok::<_, Error>(())
+                Ok::<_, Error>(Some(execution.created_at))
             })
         })
-        .await
+        .await?;
+    if let Some(created) = ended {
+        let counts = &service.counts().executions;
+        counts.ended(id, ("ABORTED", ""), created, Some(now));
+    }
+    Ok(())
 }

@@ -4,6 +4,8 @@
 //! blob store under names derived from what the event is about, and the machine runs inside a transaction
 //! that holds the row. A repeated event meets ALREADY_EXISTS, which propeller takes for success.
 
+mod told;
+
 use flyte_core::{
     identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId},
     layout,
@@ -25,6 +27,8 @@ use super::{
     events::{self, absent, accept, check_cluster},
     executions, nodes, phases, time,
 };
+use told::{Recorded, Told};
+
 use crate::{
     caller::{Action, Caller},
     error::{Error, Result},
@@ -35,6 +39,11 @@ use crate::{
     service::Service,
     unknown::{self, Unknown},
 };
+
+/// Whether `error` is this refusal: the machines' errors are told apart by their words alone.
+fn is(error: &Error, refusal: &Error) -> bool {
+    matches!(error, Error::NotFound(_)) && error.to_string() == refusal.to_string()
+}
 
 fn location(uri: Result<String, InvalidReference>) -> Result<String> {
     uri.map_err(|error| Error::Invalid(error.to_string()))
@@ -80,6 +89,7 @@ pub(crate) async fn workflow(
         Action::Report,
         (id.project.as_str(), id.domain.as_str()),
     )?;
+    let told = Told::of_workflow(&event);
     offload_workflow(service, &id, (&mut event, unknown)).await?;
     let row = event_row(
         &request.request_id,
@@ -87,9 +97,10 @@ pub(crate) async fn workflow(
         event.occurred_at.as_ref(),
     );
     let now = service.clock.now();
-    service
+    let order = (id.clone(), event, row, now, unknown.part("event"));
+    let created = service
         .database
-        .write((id, event, row, now, unknown.part("event")), |order, tx| {
+        .write(order, |order, tx| {
             let (id, event, row, now, unknown) = order;
             Box::pin(async move {
                 let mut execution = execution_rows::lock(tx, id)
@@ -99,10 +110,11 @@ pub(crate) async fn workflow(
                 keep(unknown, &mut execution.closure);
                 execution_rows::update(tx, &execution, *now).await?;
                 insert_execution(tx, id, row, *now).await?;
-                Ok::<_, Error>(())
+                Ok::<_, Error>(execution.created_at)
             })
         })
         .await?;
+    told.count_workflow(&service.counts().executions, &id, created);
     Ok(admin::WorkflowExecutionEventResponse {})
 }
 
@@ -153,16 +165,34 @@ pub(crate) async fn node(
     request: admin::NodeExecutionEventRequest,
     unknown: &Unknown,
 ) -> Result<admin::NodeExecutionEventResponse> {
-    let (id, mut event) = accept::node(request.event)?;
+    let (id, event) = accept::node(request.event)?;
     service.allow(caller, Action::Report, nodes::scope(&id))?;
-    let dynamic_closure_uri = offload_node(service, &id, (&mut event, unknown)).await?;
+    let told = Told::of_node(&event);
+    let recorded = record_node(service, &request.request_id, (&id, event), unknown)
+        .await
+        .inspect_err(|error| {
+            if is(error, &absent::execution_of_node(&id.execution)) {
+                service.counts().nodes.missing_execution.inc();
+            }
+        })?;
+    told.count_node(&service.counts().nodes, &id, recorded);
+    Ok(admin::NodeExecutionEventResponse {})
+}
+
+async fn record_node(
+    service: &Service,
+    request_id: &str,
+    (id, mut event): (&NodeExecutionId, NodeExecutionEvent),
+    unknown: &Unknown,
+) -> Result<Recorded> {
+    let dynamic_closure_uri = offload_node(service, id, (&mut event, unknown)).await?;
     let row = event_row(
-        &request.request_id,
+        request_id,
         phases::node_name(event.phase),
         event.occurred_at.as_ref(),
     );
     let order = NodeOrder {
-        id,
+        id: id.clone(),
         event,
         row,
         dynamic_closure_uri,
@@ -177,10 +207,9 @@ pub(crate) async fn node(
     };
     match write().await {
         // Somebody else created the node in this moment: now it exists, and the event updates it.
-        Err(Error::Store(DbError::UniqueViolation { .. })) => write().await?,
-        outcome => outcome?,
+        Err(Error::Store(DbError::UniqueViolation { .. })) => write().await,
+        outcome => outcome,
     }
-    Ok(admin::NodeExecutionEventResponse {})
 }
 
 struct NodeOrder {
@@ -193,7 +222,7 @@ struct NodeOrder {
     unknown: Unknown,
 }
 
-async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) -> Result<()> {
+async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) -> Result<Recorded> {
     let NodeOrder {
         id,
         event,
@@ -213,20 +242,24 @@ async fn write_node(order: &NodeOrder, tx: &mut flyte_platform::sql::WriteTx) ->
         dynamic_closure_uri: dynamic_closure_uri.clone(),
         ..Default::default()
     };
-    if let Some(mut node) = node_executions::lock(tx, id).await? {
+    let recorded = if let Some(mut node) = node_executions::lock(tx, id).await? {
         events::node::check(&node, event)?;
         require_child(tx, event).await?;
         events::node::apply(&mut node, event, &context)?;
         keep(unknown, &mut node.closure);
         node_executions::update(tx, &node, *now).await?;
+        Recorded::Updated
     } else {
         (context.parent_row, context.parent_task_row) = parents(tx, id, event).await?;
         let mut node = events::node::create(id.clone(), event, &context)?;
         keep(unknown, &mut node.closure);
         node_executions::insert(tx, &node, *now).await?;
-    }
+        Recorded::Created {
+            closure: node.closure.bytes().len(),
+        }
+    };
     insert_node(tx, id, row, *now).await?;
-    Ok(())
+    Ok(recorded)
 }
 
 /// The child execution that an event names must exist.
@@ -342,10 +375,34 @@ pub(crate) async fn task(
     unknown: &Unknown,
 ) -> Result<admin::TaskExecutionEventResponse> {
     let limit = service.config.remote_data.max_size_in_bytes;
-    let (id, mut event) = accept::task(request.event, limit)?;
+    let (id, event) = accept::task(request.event, limit)?;
     service.allow(caller, Action::Report, nodes::scope(&id.node))?;
-    offload_task(service, &id, (&mut event, unknown)).await?;
-    let order = std::sync::Arc::new((id, event, service.clock.now(), unknown.part("event")));
+    let told = Told::of_task(&event);
+    let recorded = record_task(service, &id, event, unknown)
+        .await
+        .inspect_err(|error| {
+            if is(error, &absent::node_of_task(&id.node)) {
+                service.counts().tasks.missing_node.inc();
+            }
+        })?;
+    told.count_task(&service.counts().tasks, &id, recorded);
+    Ok(admin::TaskExecutionEventResponse {})
+}
+
+async fn record_task(
+    service: &Service,
+    id: &TaskExecutionId,
+    mut event: TaskExecutionEvent,
+    unknown: &Unknown,
+) -> Result<Recorded> {
+    offload_task(service, id, (&mut event, unknown)).await?;
+    let order = (
+        id.clone(),
+        event,
+        service.clock.now(),
+        unknown.part("event"),
+    );
+    let order = std::sync::Arc::new(order);
     let write = || {
         service.database.write(order.clone(), |order, tx| {
             Box::pin(async move {
@@ -355,10 +412,9 @@ pub(crate) async fn task(
         })
     };
     match write().await {
-        Err(Error::Store(DbError::UniqueViolation { .. })) => write().await?,
-        outcome => outcome?,
+        Err(Error::Store(DbError::UniqueViolation { .. })) => write().await,
+        outcome => outcome,
     }
-    Ok(admin::TaskExecutionEventResponse {})
 }
 
 async fn write_task(
@@ -366,7 +422,7 @@ async fn write_task(
     id: &TaskExecutionId,
     (event, unknown): (&TaskExecutionEvent, &Unknown),
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Recorded> {
     require_cluster(
         tx,
         &id.node.execution,
@@ -377,14 +433,18 @@ async fn write_task(
     if let Some(mut task) = task_executions::lock(tx, id).await? {
         events::task::apply(&mut task, event)?;
         keep(unknown, &mut task.closure);
-        return Ok(task_executions::update(tx, &task, now).await?);
+        task_executions::update(tx, &task, now).await?;
+        return Ok(Recorded::Updated);
     }
     if node_executions::row(tx, &id.node).await?.is_none() {
         return Err(absent::node_of_task(&id.node));
     }
     let mut task = events::task::create(id.clone(), event)?;
     keep(unknown, &mut task.closure);
-    Ok(task_executions::insert(tx, &task, now).await?)
+    task_executions::insert(tx, &task, now).await?;
+    Ok(Recorded::Created {
+        closure: task.closure.bytes().len(),
+    })
 }
 
 async fn offload_task(

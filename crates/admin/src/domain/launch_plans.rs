@@ -75,7 +75,11 @@ pub(crate) async fn create(
     ];
     spec.keep_in(&mut plan.spec);
     Unknown::gathered("flyteidl.admin.LaunchPlanClosure", closure).keep_in(&mut plan.closure);
+    let (spec, closure) = (plan.spec.bytes().len(), plan.closure.bytes().len());
     register(service, plan).await?;
+    let counts = &service.counts().registered;
+    counts.plan_spec.observe_size(spec);
+    counts.plan_closure.observe_size(closure);
     Ok(admin::LaunchPlanCreateResponse {})
 }
 

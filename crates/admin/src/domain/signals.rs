@@ -5,6 +5,7 @@ use flyte_core::{
     types::{self, castable},
 };
 use flyte_idl::{admin, core, stored::Stored, text};
+use flyte_platform::metrics::Labels;
 
 use super::{
     lists::{Page, SIGNALS},
@@ -142,6 +143,12 @@ pub(crate) async fn set(
             Box::pin(async move { Ok::<_, Error>(signals::set_value(tx, signal, *now).await?) })
         })
         .await?;
+    service.counts().signals_set.inc(&Labels {
+        project: execution.project.as_str(),
+        domain: execution.domain.as_str(),
+        workflow: &execution.name,
+        ..Labels::default()
+    });
     Ok(admin::SignalSetResponse {})
 }
 

@@ -81,7 +81,10 @@ pub(crate) async fn create(
     drop(tx);
     let written = insert(service, &task, description).await;
     match written {
-        Ok(()) => Ok(admin::TaskCreateResponse {}),
+        Ok(()) => {
+            count(service, &task);
+            Ok(admin::TaskCreateResponse {})
+        }
         Err(Error::Store(DbError::UniqueViolation { .. })) => {
             let mut tx = service.database.read().await?;
             let stored = repository::tasks::digest(&mut tx, &id).await?;
@@ -90,6 +93,30 @@ pub(crate) async fn create(
         }
         Err(error) => Err(error),
     }
+}
+
+fn count(service: &Service, task: &Task) {
+    let runtime = task
+        .closure
+        .get()
+        .compiled_task
+        .as_ref()
+        .and_then(|compiled| {
+            compiled
+                .template
+                .as_ref()?
+                .metadata
+                .as_ref()?
+                .runtime
+                .as_ref()
+        });
+    let (kind, version) = runtime.map_or(("OTHER", ""), |runtime| {
+        (runtime.r#type().as_str_name(), runtime.version.as_str())
+    });
+    service
+        .counts()
+        .registered
+        .task(&task.id, task.closure.bytes().len(), (kind, version));
 }
 
 async fn insert(service: &Service, task: &Task, description: Option<Description>) -> Result<()> {

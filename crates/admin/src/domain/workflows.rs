@@ -15,7 +15,7 @@ use flyte_core::{
     reference,
 };
 use flyte_idl::{admin, core, stored::Stored, text};
-use flyte_platform::sql::DbError;
+use flyte_platform::{blob::Cached, sql::DbError};
 use prost::Message as _;
 
 use super::{
@@ -101,7 +101,9 @@ pub(crate) async fn compile(
 ) -> Result<Stored<core::CompiledWorkflowClosure>> {
     let id = id.to_proto();
     let failed = |cause: &str| Error::Invalid(compiler::workflow_failure(&id, cause));
+    let failures = &service.counts().registered.compilation_failures;
     let needed = compiler::requirements(&template, &sub_workflows)
+        .inspect_err(|_errors| failures.inc())
         .map_err(|errors| failed(&compiler::requirements_failure(&errors)))?;
     let (tasks, of_tasks, plans) =
         load_requirements(service, &needed)
@@ -112,6 +114,7 @@ pub(crate) async fn compile(
             })?;
     let rules = service.config.registration.compiler_rules.into();
     let compiled = compiler::compile_workflow(template, sub_workflows, tasks, &plans, rules)
+        .inspect_err(|_errors| failures.inc())
         .map_err(|errors| failed(&errors.to_string()))?;
     require_limits(service, &id, &compiled)?;
     let compiled_from =
@@ -266,7 +269,15 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
         return Err(exists(service, &stored, &workflow, &closure).await?);
     }
     match insert(service, &workflow, description).await {
-        Ok(()) => {}
+        Ok(()) => {
+            let interface = workflow.interface.as_ref();
+            let bytes = interface.map_or(0, |interface| interface.bytes().len());
+            service
+                .counts()
+                .registered
+                .interface_size
+                .observe_size(bytes);
+        }
         Err(Error::Store(DbError::UniqueViolation { .. })) => {
             let stored = find(service, &workflow.id)
                 .await?
@@ -372,8 +383,10 @@ pub(crate) async fn closure(
 ) -> Result<Arc<admin::WorkflowClosure>> {
     let key = (workflow.closure_uri.clone(), workflow.digest.clone());
     if let Some(closure) = service.closures.get(&key) {
+        service.blobs.count_cached(Cached::Hit);
         return Ok(closure);
     }
+    service.blobs.count_cached(Cached::Miss);
     let stored: Stored<admin::WorkflowClosure> = service
         .read_stored(&workflow.closure_uri, "WorkflowClosure")
         .await?;

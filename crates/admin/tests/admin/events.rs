@@ -27,7 +27,7 @@ fn task_id() -> Value {
     json!({"resource_type": "TASK", "project": "flytesnacks", "domain": "development", "name": "recwf.square", "version": "rec1"})
 }
 
-async fn started(store: Store) -> World {
+pub(crate) async fn started(store: Store) -> World {
     let world = World::start(store).await;
     seed::entities(&world).await;
     let request = json!({
@@ -39,7 +39,12 @@ async fn started(store: Store) -> World {
     world
 }
 
-async fn workflow_event(world: &World, phase: &str, second: u32, more: Value) -> &'static str {
+pub(crate) async fn workflow_event(
+    world: &World,
+    phase: &str,
+    second: u32,
+    more: Value,
+) -> &'static str {
     let mut event = json!({"execution_id": execution(), "phase": phase, "occurred_at": format!("2026-01-01T00:00:{second:02}Z")});
     event
         .as_object_mut()
@@ -54,7 +59,7 @@ async fn workflow_event(world: &World, phase: &str, second: u32, more: Value) ->
     answer.map_or_else(|status| code_name(status.code()), |_| "OK")
 }
 
-async fn node_event(world: &World, id: &str, phase: &str, more: Value) -> &'static str {
+pub(crate) async fn node_event(world: &World, id: &str, phase: &str, more: Value) -> &'static str {
     let mut event = json!({"id": node(id), "phase": phase, "occurred_at": "2026-01-01T00:00:05Z", "event_version": 2});
     event
         .as_object_mut()
@@ -66,7 +71,12 @@ async fn node_event(world: &World, id: &str, phase: &str, more: Value) -> &'stat
     answer.map_or_else(|status| code_name(status.code()), |_| "OK")
 }
 
-async fn task_event(world: &World, phase: &str, version: u32, more: Value) -> &'static str {
+pub(crate) async fn task_event(
+    world: &World,
+    phase: &str,
+    version: u32,
+    more: Value,
+) -> &'static str {
     let mut event = json!({"task_id": task_id(), "parent_node_execution_id": node("n0"), "phase": phase, "phase_version": version, "occurred_at": "2026-01-01T00:00:06Z"});
     event
         .as_object_mut()

@@ -92,7 +92,8 @@ impl Services {
 
     /// gRPC, REST and pages behind the common layers.
     pub fn router(&self) -> Router {
-        let pages = pages::routes(self.ground.cluster.clone()).fallback_service(self.admin.http());
+        let pages = pages::routes(self.ground.cluster.clone(), self.ground.metrics.clone())
+            .fallback_service(self.admin.http());
         server::combine(self.admin.grpc(), pages)
     }
 

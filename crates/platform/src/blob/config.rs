@@ -159,17 +159,15 @@ pub(super) fn open(config: &StorageConfig) -> Result<BlobStore, BlobError> {
         let settings = settings.clone();
         Box::new(move |container: &str| Ok(settings.open(container)?.store)) as Opener
     });
-    Ok(BlobStore {
-        inner: Arc::new(Inner {
-            scheme,
-            container: config.container.clone(),
-            store: main.store,
-            signer,
-            opener,
-            opened: tokio::sync::Mutex::default(),
-            max_download_mb: config.limits.max_download_mbs,
-        }),
-    })
+    Ok(BlobStore::of_inner(Inner {
+        scheme,
+        container: config.container.clone(),
+        store: main.store,
+        signer,
+        opener,
+        opened: tokio::sync::Mutex::default(),
+        max_download_mb: config.limits.max_download_mbs,
+    }))
 }
 
 #[cfg(feature = "s3")]

@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::StringMap;
+use crate::{
+    config::StringMap,
+    metrics::{LabelKeys, Scope},
+};
 
 #[test]
 fn references_split_as_the_reference_does() {
@@ -164,4 +167,46 @@ async fn a_signed_upload_binds_the_digest_and_uses_the_public_endpoint() {
         signed.headers.keys().collect::<Vec<_>>(),
         ["Content-MD5", "x-amz-meta-flyteContentMD5"]
     );
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_what_came_of_them_and_for_whom() {
+    let scope = Scope::new("storage").labelled_by(LabelKeys::new(["project", "wf"]));
+    let metrics = Arc::new(BlobMetrics::register(&scope).unwrap());
+    let store = BlobStore::in_memory()
+        .counted(metrics)
+        .used_by("snacks", "development", "wf");
+    store
+        .put("mem://container/a", Bytes::from_static(b"a"))
+        .await
+        .unwrap();
+    store.get("mem://container/a").await.unwrap();
+    store.get("mem://container/b").await.unwrap_err();
+    store.head("mem://container/b").await.unwrap();
+    store.delete("mem://container/b").await.unwrap();
+    store.get("mem://other/b").await.unwrap_err();
+    store.get("nowhere").await.unwrap_err();
+    store.count_cached(Cached::Hit);
+    let refused: Result<(), &str> = store.decoded(|| Err("no message"));
+    refused.unwrap_err();
+    let text = scope.render();
+    for line in [
+        r#"storage:write_ms_count{project="snacks",wf="wf"} 1"#,
+        "storage:write_unlabeled_count 1",
+        "storage:write_failure_unlabeled 0",
+        r#"storage:read_open_ms_count{project="snacks",wf="wf"} 2"#,
+        r#"storage:read_failure{failure_type="NotFound",project="snacks",wf="wf"} 1"#,
+        "storage:read_failure_unrelated_to_cache 1",
+        "storage:proto_fetch_ms_count 1",
+        "storage:head_failure_unlabeled 0",
+        "storage:head_unlabeled_ms_count 1",
+        "storage:delete_failure_unlabeled 0",
+        "storage:bad_container_unlabeled 1",
+        "storage:bad_key_unlabeled 1",
+        "storage:cache_hit 1",
+        "storage:cache_miss 0",
+        "storage:unmarshal_failure 1",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+    }
 }

@@ -72,6 +72,19 @@ struct Method {
     name: String,
     kind: &'static str,
     endpoint: Option<Arc<Endpoint>>,
+    panics: Option<IntCounter>,
+}
+
+impl Method {
+    fn new(service: &str, name: &str, kind: &'static str) -> Self {
+        Self {
+            service: service.to_owned(),
+            name: name.to_owned(),
+            kind,
+            endpoint: None,
+            panics: None,
+        }
+    }
 }
 
 /// What Go's services count of one method (spec 07 §12.1).
@@ -134,21 +147,11 @@ impl CallMetrics {
         let labels = ["grpc_type", "grpc_service", "grpc_method"];
         let ours = methods.into_iter().filter_map(|path| {
             let (service, name) = path.split_once('/')?;
-            let method = Method {
-                service: service.to_owned(),
-                name: name.to_owned(),
-                kind: UNARY,
-                endpoint: None,
-            };
+            let method = Method::new(service, name, UNARY);
             Some((path, method))
         });
         let common = COMMON.into_iter().map(|(service, name, kind)| {
-            let method = Method {
-                service: service.to_owned(),
-                name: name.to_owned(),
-                kind,
-                endpoint: None,
-            };
+            let method = Method::new(service, name, kind);
             (format!("{service}/{name}"), method)
         });
         Ok(Self {
@@ -181,7 +184,8 @@ impl CallMetrics {
     }
 
     /// Counts methods one by one too, each in a scope of its own within `scope`: `service/method` and the scope's name.
-    /// Methods of one name are counted together; a name without a method is there and stays 0.
+    /// Methods of one name are counted together; a name without a method is there and stays 0. Panics of all of them
+    /// are counted as `handler_panic`.
     ///
     /// # Errors
     /// When a name is registered already.
@@ -190,6 +194,7 @@ impl CallMetrics {
         scope: &Scope,
         names: &[(&str, &str)],
     ) -> Result<Self, MetricError> {
+        let panics = scope.counter("handler_panic", "Calls whose handler panicked.")?;
         let mut endpoints: HashMap<&str, Arc<Endpoint>> = HashMap::new();
         for (path, name) in names {
             let endpoint = match endpoints.get(name) {
@@ -199,6 +204,7 @@ impl CallMetrics {
             endpoints.insert(name, endpoint.clone());
             if let Some(method) = self.methods.get_mut(*path) {
                 method.endpoint = Some(endpoint);
+                method.panics = Some(panics.clone());
             }
         }
         Ok(self)
@@ -248,11 +254,11 @@ impl Drop for Counted {
         let Some(method) = metrics.methods.get(&self.path) else {
             return;
         };
-        let code = if std::thread::panicking() {
-            Code::Internal
-        } else {
-            self.code
-        };
+        let panicked = std::thread::panicking();
+        let code = if panicked { Code::Internal } else { self.code };
+        if let Some(panics) = method.panics.as_ref().filter(|_| panicked) {
+            panics.inc();
+        }
         let took = self.start.elapsed();
         if let Some(endpoint) = &method.endpoint {
             endpoint.count(code, took);

@@ -1,6 +1,7 @@
 //! What operators read: metrics, health, version, configuration (spec 07 §2.3).
 
 use axum::{Json, Router, routing::get};
+use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use crate::metrics::Scope;
@@ -16,13 +17,21 @@ pub struct BuildInformation {
     pub time: &'static str,
 }
 
+/// The media type of Prometheus' text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `/metrics` alone, for a server that has no profiler port.
+pub fn exposition(metrics: Scope) -> Router {
+    let render = move || async move { ([(CONTENT_TYPE, EXPOSITION)], metrics.render()) };
+    Router::new().route("/metrics", get(render))
+}
+
 /// Router of the profiler port: `/metrics`, `/healthcheck`, `/version` and, unless `configuration` is none,
 /// `/config`. Secrets in `configuration` must have been serialized through [`crate::config::Secret`].
 pub fn operations(metrics: Scope, build: BuildInformation, configuration: Option<Value>) -> Router {
     let version =
         json!({ "build": build.build, "version": build.version, "timestamp": build.time });
-    let mut router = Router::new()
-        .route("/metrics", get(move || async move { metrics.render() }))
+    let mut router = exposition(metrics)
         .route("/healthcheck", get(|| async { "OK" }))
         .route(
             "/version",

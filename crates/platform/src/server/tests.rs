@@ -102,6 +102,7 @@ async fn a_call_that_panics_is_counted_as_internal() {
         "test:panic:errors 1",
         "test:panic:duration_ms_count 1",
         "test:nobody:errors 0",
+        "test:handler_panic 1",
     ] {
         assert!(
             metrics.lines().any(|told| told == line),

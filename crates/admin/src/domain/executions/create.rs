@@ -16,6 +16,7 @@ use flyte_idl::{
     stored::Stored,
     text,
 };
+use prost::Message as _;
 
 use super::{
     config::{self, EffectiveConfig},
@@ -189,7 +190,11 @@ async fn start(
         inputs: unknown::encoded(&materials.inputs, &unknown),
         user_inputs,
     };
+    let bytes = given.encoded_len();
     launch::run(service, &execution, materials, Some(files)).await?;
+    if subject.task_row.is_some() {
+        service.counts().executions.data.inputs(bytes);
+    }
     Ok(admin::ExecutionCreateResponse {
         id: Some(execution.id.to_proto()),
     })

@@ -76,18 +76,35 @@ pub(crate) async fn run(
             return Err(error);
         }
     }
+    let counts = &service.counts().executions;
     match submit(service, execution, materials).await {
-        Ok(()) => end_if_terminated(service, execution).await,
+        Ok(()) => {
+            counts.created(execution);
+            end_if_terminated(service, execution).await
+        }
         Err(error) if execution.task_row != 0 => {
             withdraw(service, &execution.id).await?;
             Err(error)
         }
-        Err(error) => fail(service, &execution.id, &error).await,
+        Err(error) => {
+            counts.created(execution);
+            fail(service, &execution.id, &error).await
+        }
     }
 }
 
-/// Builds and creates the resource.
+/// Builds and creates the resource, and counts how that went.
 async fn submit(service: &Service, execution: &Execution, materials: Materials) -> Result<()> {
+    let counts = &service.counts().executions;
+    let outcome = create(service, execution, materials).await;
+    match &outcome {
+        Ok(()) => counts.accepted(execution.created_at, service.clock.now()),
+        Err(_error) => counts.propeller_failures.inc(),
+    }
+    outcome
+}
+
+async fn create(service: &Service, execution: &Execution, materials: Materials) -> Result<()> {
     let spec = execution.spec.get();
     let target = target(service, spec).map_err(|error| match error {
         Error::Internal(text) => {
@@ -116,7 +133,10 @@ async fn submit(service: &Service, execution: &Execution, materials: Materials) 
         accepted_at: execution.created_at.unwrap_or_else(|| service.clock.now()),
     };
     let platform = PlatformResources::of_config(&service.config.task_resources)?;
-    let resource = resource::build(order, server, &platform)?;
+    let counts = &service.counts().executions;
+    let resource = resource::build(order, server, &platform)
+        .inspect(|_resource| counts.built.inc())
+        .inspect_err(|_error| counts.not_built.inc())?;
     target.create(&namespace, &resource).await
 }
 
@@ -134,15 +154,15 @@ async fn withdraw(service: &Service, id: &ExecutionId) -> Result<()> {
 pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> Result<()> {
     let failure = failure(error);
     let now = service.clock.now();
-    service
+    let failed = service
         .database
         .write((id.clone(), failure, now), |(id, failure, now), tx| {
             Box::pin(async move {
                 let Some(mut execution) = executions::lock(tx, id).await? else {
-                    return Ok(());
+                    return Ok(false);
                 };
                 if execution.phase != Phase::Undefined.as_str_name() {
-                    return Ok(());
+                    return Ok(false);
                 }
                 Phase::Failed.as_str_name().clone_into(&mut execution.phase);
                 execution.cluster = String::new();
@@ -162,10 +182,14 @@ pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> 
                     }
                 });
                 executions::update(tx, &execution, *now).await?;
-                Ok::<_, Error>(())
+                Ok::<_, Error>(true)
             })
         })
-        .await
+        .await?;
+    if failed {
+        service.counts().executions.failed_at_once();
+    }
+    Ok(())
 }
 
 /// The error that the execution shows. A closure that the transform refuses is not one of admin's own
@@ -197,15 +221,25 @@ async fn end_if_terminated(service: &Service, execution: &Execution) -> Result<(
 /// Finishes a reservation that a crash left: everything it needs is in the store. A launch plan's execution
 /// that cannot be finished is FAILED; a task's reservation too, since its caller is long gone.
 pub(crate) async fn resume(service: &Service, execution: &Execution) -> Result<()> {
+    let counts = &service.counts().executions;
     let materials = match materials(service, execution).await {
         Ok(materials) => materials,
         Err(error @ (Error::Store(_) | Error::Cluster { .. })) => return Err(error),
-        Err(error) => return fail(service, &execution.id, &error).await,
+        Err(error) => {
+            counts.created(execution);
+            return fail(service, &execution.id, &error).await;
+        }
     };
     match submit(service, execution, materials).await {
-        Ok(()) => end_if_terminated(service, execution).await,
+        Ok(()) => {
+            counts.created(execution);
+            end_if_terminated(service, execution).await
+        }
         Err(error @ Error::Store(_)) => Err(error),
-        Err(error) => fail(service, &execution.id, &error).await,
+        Err(error) => {
+            counts.created(execution);
+            fail(service, &execution.id, &error).await
+        }
     }
 }
 

@@ -10,7 +10,10 @@ use flyte_idl::{
     admin::{self, ExecutionSpec, execution_spec},
     stored::Stored,
 };
-use flyte_platform::sql::DbError;
+use flyte_platform::{
+    metrics::{LabelledStopWatch, Labels},
+    sql::DbError,
+};
 use jiff::Timestamp;
 
 use super::create::{Family, Subject, random_text};
@@ -58,7 +61,9 @@ pub(super) async fn reserve(service: &Service, order: Order<'_>) -> Result<Execu
             .plan_spec()
             .and_then(|plan| plan.concurrency_policy)
             .map(|policy| (policy, order.subject.plan.id.clone()));
+        let counts = &service.counts().executions;
         let reservation = Reservation {
+            check: counts.concurrency_check.clone(),
             tags: tags(&order.spec),
             execution,
             policy,
@@ -71,6 +76,10 @@ pub(super) async fn reserve(service: &Service, order: Order<'_>) -> Result<Execu
             })
             .await;
         match inserted {
+            Err(error @ Error::AlreadyExists(_)) => {
+                counts.limit_hit(&order.subject.plan.id);
+                return Err(error);
+            }
             Err(Error::Store(DbError::UniqueViolation { .. })) if tries > 0 => {}
             outcome => return outcome,
         }
@@ -78,6 +87,8 @@ pub(super) async fn reserve(service: &Service, order: Order<'_>) -> Result<Execu
 }
 
 struct Reservation {
+    /// Times the count of executions.
+    check: LabelledStopWatch,
     execution: Execution,
     tags: BTreeSet<(String, String)>,
     policy: Option<(admin::ConcurrencyPolicy, EntityId)>,
@@ -96,7 +107,14 @@ async fn insert(
         );
         tx.lock(&format!("concurrency {}:{}:{}", names.0, names.1, names.2))
             .await?;
-        let count = executions::count_active(tx, names).await?;
+        let labels = Labels {
+            project: names.0,
+            domain: names.1,
+            launch_plan: names.2,
+            ..Labels::default()
+        };
+        let count = executions::count_active(tx, names);
+        let count = reservation.check.timed(&labels, count).await?;
         require_room(*policy, count, &plan.name)?;
     }
     let mut execution = reservation.execution.clone();

@@ -1,0 +1,168 @@
+//! What an event adds to the counts once it is recorded (spec 07 §3.2).
+//!
+//! It is taken down before the payloads of the event go to the blob store, and counted after the commit.
+
+use flyte_core::identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId};
+use flyte_idl::{
+    core::{node_execution, task_execution, workflow_execution},
+    event::{
+        NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent, node_execution_event,
+        task_execution_event, workflow_execution_event,
+    },
+};
+use jiff::Timestamp;
+use prost::Message as _;
+
+use crate::{
+    domain::{phases, time},
+    metrics::{ExecutionMetrics, NodeMetrics, TaskMetrics},
+};
+
+/// What an event did to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// It was the first: there is a row with a closure of this many bytes.
+    Created { closure: usize },
+    /// It changed a row.
+    Updated,
+}
+
+/// Where the event's phase is in the life of what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Begins,
+    Ends,
+    /// Neither; of a task also a later version of a phase.
+    Between,
+}
+
+/// What is remembered of an event.
+#[derive(Debug)]
+pub(super) struct Told {
+    stage: Stage,
+    phase: String,
+    occurred: Option<Timestamp>,
+    error_kind: &'static str,
+    /// Bytes of outputs that the event carries itself.
+    outputs: Option<usize>,
+}
+
+impl Told {
+    pub(super) fn of_workflow(event: &WorkflowExecutionEvent) -> Self {
+        use workflow_execution_event::OutputResult;
+        let phase = phases::workflow_name(event.phase);
+        let (outputs, error_kind) = match &event.output_result {
+            Some(OutputResult::OutputData(data)) => (Some(data.encoded_len()), ""),
+            Some(OutputResult::Error(error)) => (None, error.kind().as_str_name()),
+            Some(OutputResult::OutputUri(_)) | None => (None, ""),
+        };
+        Self {
+            stage: if phases::workflow_is_terminal(&phase) {
+                Stage::Ends
+            } else if event.phase == workflow_execution::Phase::Running as i32 {
+                Stage::Begins
+            } else {
+                Stage::Between
+            },
+            phase,
+            occurred: time::from_wire(event.occurred_at.as_ref()),
+            error_kind,
+            outputs,
+        }
+    }
+
+    pub(super) fn of_node(event: &NodeExecutionEvent) -> Self {
+        use node_execution_event::OutputResult;
+        let phase = phases::node_name(event.phase);
+        Self {
+            stage: if phases::node_is_terminal(&phase) {
+                Stage::Ends
+            } else if event.phase == node_execution::Phase::Running as i32 {
+                Stage::Begins
+            } else {
+                Stage::Between
+            },
+            phase,
+            occurred: time::from_wire(event.occurred_at.as_ref()),
+            error_kind: "",
+            outputs: match &event.output_result {
+                Some(OutputResult::OutputData(data)) => Some(data.encoded_len()),
+                _ => None,
+            },
+        }
+    }
+
+    pub(super) fn of_task(event: &TaskExecutionEvent) -> Self {
+        use task_execution_event::OutputResult;
+        let phase = phases::task_name(event.phase);
+        Self {
+            stage: if event.phase_version != 0 {
+                Stage::Between
+            } else if phases::task_is_terminal(&phase) {
+                Stage::Ends
+            } else if event.phase == task_execution::Phase::Running as i32 {
+                Stage::Begins
+            } else {
+                Stage::Between
+            },
+            phase,
+            occurred: time::from_wire(event.occurred_at.as_ref()),
+            error_kind: "",
+            outputs: match &event.output_result {
+                Some(OutputResult::OutputData(data)) => Some(data.encoded_len()),
+                _ => None,
+            },
+        }
+    }
+
+    /// The execution counts as active since it was created.
+    pub(super) fn count_workflow(
+        &self,
+        counts: &ExecutionMetrics,
+        id: &ExecutionId,
+        created: Option<Timestamp>,
+    ) {
+        counts.event();
+        if self.stage == Stage::Ends {
+            let outcome = (self.phase.as_str(), self.error_kind);
+            counts.ended(id, outcome, created, self.occurred);
+            if let Some(bytes) = self.outputs {
+                counts.data.outputs(bytes);
+            }
+        }
+    }
+
+    pub(super) fn count_node(&self, counts: &NodeMetrics, id: &NodeExecutionId, done: Recorded) {
+        counts.event();
+        if let Recorded::Created { closure } = done {
+            counts.created(closure);
+        }
+        match self.stage {
+            Stage::Begins => counts.running(),
+            Stage::Ends => {
+                counts.ended(id, &self.phase);
+                if let Some(bytes) = self.outputs {
+                    counts.data.outputs(bytes);
+                }
+            }
+            Stage::Between => {}
+        }
+    }
+
+    pub(super) fn count_task(&self, counts: &TaskMetrics, id: &TaskExecutionId, done: Recorded) {
+        counts.event();
+        if let Recorded::Created { closure } = done {
+            counts.created(closure);
+        }
+        match self.stage {
+            Stage::Begins => counts.running(),
+            Stage::Ends => {
+                counts.ended(id, &self.phase);
+                if let Some(bytes) = self.outputs {
+                    counts.data.outputs(bytes);
+                }
+            }
+            Stage::Between => {}
+        }
+    }
+}
