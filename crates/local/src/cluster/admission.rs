@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::cluster::events;
-use crate::cluster::object::{metadata_mut, read_meta, set_metadata, text_at};
+use crate::cluster::object::{metadata_mut, read_metadata, set_metadata, text_at};
 use crate::cluster::refusal::{Cause, Refusal};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
 
@@ -214,7 +214,7 @@ fn content_changed(resource: &Resource, current: &Value, next: &Value) -> bool {
 fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refusal> {
     let name = text_at(current, "/metadata/name");
     let mut causes = Vec::new();
-    let (before, after) = (read_meta(current)?, read_meta(next)?);
+    let (before, after) = (read_metadata(current)?, read_metadata(next)?);
     if before.deletion_timestamp.is_some() {
         let new: Vec<&String> = after
             .finalizers
@@ -258,7 +258,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
 }
 
 fn validate(resource: &Resource, value: &Value) -> Result<(), Refusal> {
-    let meta = read_meta(value)?;
+    let meta = read_metadata(value)?;
     let mut causes = Vec::new();
     if meta.name.is_empty() {
         causes.push(Cause {

@@ -38,7 +38,8 @@ impl Cluster {
             .await?;
         match deleted.ok_or_else(|| target.not_found(&key.1))? {
             Deleted::Gone(last) if !matches!(&*resource.id, "pods" | "namespaces") => {
-                let mut details = json!({ "name": last.meta.name, "kind": resource.plural, "uid": last.meta.uid });
+                let mut details =
+                    json!({ "name": last.name(), "kind": resource.plural, "uid": last.meta.uid });
                 if let (false, Some(map)) = (resource.group.is_empty(), details.as_object_mut()) {
                     map.insert("group".to_owned(), resource.group.clone().into());
                 }
@@ -159,7 +160,7 @@ impl DeleteOptions {
             Err(Refusal::conflict(
                 &resource.group,
                 &resource.plural,
-                &current.meta.name,
+                current.name(),
                 &why,
             ))
         };

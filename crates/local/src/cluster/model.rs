@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
+use uuid::Uuid;
 
-use crate::cluster::object::{Key, ObjectRef, Stored, text_at};
+use crate::cluster::object::{Key, ObjectRef, SharedKey, Stored, text_at};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{DEFINITIONS, EVENTS, Registry, ResourceId};
 use crate::cluster::store::{Contents, Row, RowChange};
@@ -50,7 +51,7 @@ pub(crate) struct Change {
 /// The objects of one resource.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    pub(crate) objects: BTreeMap<Key, Arc<Stored>>,
+    pub(crate) objects: BTreeMap<SharedKey, Arc<Stored>>,
     history: VecDeque<Change>,
     history_bytes: usize,
     /// The revision of the last change that the history has forgotten; a watch from here on is complete.
@@ -84,13 +85,13 @@ impl Table {
     }
 
     /// The objects as they were at `revision`, or nothing if that is forgotten.
-    pub(crate) fn at(&self, revision: u64) -> Option<BTreeMap<Key, Arc<Stored>>> {
+    pub(crate) fn at(&self, revision: u64) -> Option<BTreeMap<SharedKey, Arc<Stored>>> {
         let mut objects = self.objects.clone();
         let later: Vec<&Change> = self.since(revision)?.collect();
         for change in later.into_iter().rev() {
             match &change.previous {
-                Some(previous) => objects.insert(previous.key(), previous.clone()),
-                None => objects.remove(&change.object.key()),
+                Some(previous) => objects.insert(previous.key.clone(), previous.clone()),
+                None => objects.remove(&change.object.key),
             };
         }
         Some(objects)
@@ -103,9 +104,9 @@ pub(crate) struct Model {
     pub(crate) revision: u64,
     pub(crate) registry: Arc<Registry>,
     tables: HashMap<ResourceId, Table>,
-    by_uid: HashMap<String, ObjectRef>,
-    /// Dependents by the uid of their owner.
-    dependents: HashMap<String, BTreeSet<ObjectRef>>,
+    by_uid: HashMap<Uuid, ObjectRef>,
+    /// Uid of the owner, and dependent.
+    dependents: BTreeSet<(Uuid, ObjectRef)>,
     event_ages: EventAges,
     batch: Vec<RowChange>,
     limits: HistoryLimits,
@@ -127,7 +128,7 @@ impl Model {
             registry: Arc::new(Registry::built_in()),
             tables: HashMap::new(),
             by_uid: HashMap::new(),
-            dependents: HashMap::new(),
+            dependents: BTreeSet::new(),
             event_ages: EventAges::default(),
             batch: Vec::new(),
             limits,
@@ -152,7 +153,7 @@ impl Model {
             let stored = Arc::new(stored);
             model.index(&stored);
             let table = model.tables.entry(stored.resource.clone()).or_default();
-            table.objects.insert(stored.key(), stored);
+            table.objects.insert(stored.key.clone(), stored);
         }
         let revision = model.revision;
         for table in model.tables.values_mut() {
@@ -176,7 +177,21 @@ impl Model {
     }
 
     pub(crate) fn uid(&self, uid: &str) -> Option<&ObjectRef> {
-        self.by_uid.get(uid)
+        self.by_uid.get(&Uuid::try_parse(uid).ok()?)
+    }
+
+    fn dependents_of(&self, uid: &str) -> impl Iterator<Item = &ObjectRef> {
+        // An owner that this cluster made has such a uid.
+        let owner = Uuid::try_parse(uid).ok();
+        let found = owner.map(|owner| {
+            let first = ObjectRef {
+                resource: "".into(),
+                key: SharedKey::default(),
+            };
+            let later = self.dependents.range((owner, first)..);
+            later.take_while(move |(of, _)| *of == owner)
+        });
+        found.into_iter().flatten().map(|(_, dependent)| dependent)
     }
 
     /// The changes that are not durable yet, and the revision up to which they go.
@@ -203,7 +218,8 @@ impl Model {
             Arc::make_mut(&mut self.registry).define(value);
         }
         let table = self.tables.entry(resource.clone()).or_default();
-        let previous = table.objects.insert(key.clone(), stored.clone());
+        let previous = table.objects.remove(&stored.key);
+        table.objects.insert(stored.key.clone(), stored.clone());
         let kind = if previous.is_some() {
             ChangeKind::Modified
         } else {
@@ -218,10 +234,14 @@ impl Model {
             },
             self.limits,
         );
-        if let Some(previous) = previous {
-            self.unindex(&previous);
+        match previous {
+            Some(previous) if Arc::ptr_eq(&previous.meta, &stored.meta) => {}
+            Some(previous) => {
+                self.unindex(&previous);
+                self.index(&stored);
+            }
+            None => self.index(&stored),
         }
-        self.index(&stored);
         if self.is_stored(resource) {
             self.batch.push(RowChange::Put(Row {
                 resource: resource.to_string(),
@@ -252,10 +272,10 @@ impl Model {
         );
         self.unindex(&previous);
         if &*reference.resource == DEFINITIONS {
-            Arc::make_mut(&mut self.registry).undefine(&previous.meta.name);
+            Arc::make_mut(&mut self.registry).undefine(previous.name());
         }
         if self.is_stored(&reference.resource) {
-            let (namespace, name) = reference.key.clone();
+            let (namespace, name) = (*reference.key).clone();
             self.batch.push(RowChange::Remove {
                 resource: reference.resource.to_string(),
                 namespace,
@@ -266,25 +286,23 @@ impl Model {
     }
 
     fn index(&mut self, stored: &Stored) {
-        self.by_uid
-            .insert(stored.meta.uid.clone(), stored.reference());
+        if let Ok(uid) = Uuid::try_parse(&stored.meta.uid) {
+            self.by_uid.insert(uid, stored.reference());
+        }
         for owner in &stored.meta.owner_references {
-            self.dependents
-                .entry(owner.uid.clone())
-                .or_default()
-                .insert(stored.reference());
+            if let Ok(owner) = Uuid::try_parse(&owner.uid) {
+                self.dependents.insert((owner, stored.reference()));
+            }
         }
     }
 
     fn unindex(&mut self, stored: &Stored) {
-        self.by_uid.remove(&stored.meta.uid);
-        let reference = stored.reference();
+        if let Ok(uid) = Uuid::try_parse(&stored.meta.uid) {
+            self.by_uid.remove(&uid);
+        }
         for owner in &stored.meta.owner_references {
-            if let Some(dependents) = self.dependents.get_mut(&owner.uid) {
-                dependents.remove(&reference);
-                if dependents.is_empty() {
-                    self.dependents.remove(&owner.uid);
-                }
+            if let Ok(owner) = Uuid::try_parse(&owner.uid) {
+                self.dependents.remove(&(owner, stored.reference()));
             }
         }
     }
@@ -296,7 +314,7 @@ impl Model {
             let from = (namespace.to_owned(), String::new());
             let keys = table
                 .objects
-                .range(from..)
+                .range::<Key, _>(from..)
                 .map(|(key, _)| key)
                 .take_while(|key| key.0 == namespace);
             found.extend(keys.map(|key| ObjectRef {
@@ -313,7 +331,7 @@ impl Model {
         self.tables.values().all(|table| {
             table
                 .objects
-                .range(from.clone()..)
+                .range::<Key, _>(from.clone()..)
                 .next()
                 .is_none_or(|(key, _)| key.0 != namespace)
         })

@@ -13,11 +13,14 @@ use crate::cluster::resource::{EVENTS, NAMESPACES, PODS, ResourceId};
 /// Namespace (empty for cluster-scoped kinds) and name: the order of lists.
 pub(crate) type Key = (String, String);
 
+/// The key of an object that is kept: its versions and all indexes have the same one.
+pub(crate) type SharedKey = Arc<Key>;
+
 /// Names one object of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ObjectRef {
     pub(crate) resource: ResourceId,
-    pub(crate) key: Key,
+    pub(crate) key: SharedKey,
 }
 
 /// An entry of `metadata.ownerReferences`.
@@ -30,20 +33,30 @@ pub(crate) struct Owner {
     pub(crate) block_owner_deletion: bool,
 }
 
-/// The part of `metadata` that decisions read.
+/// The part of `metadata` that is checked when it comes in.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Meta {
+pub(crate) struct Metadata {
     pub(crate) name: String,
     pub(crate) namespace: String,
-    pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
+    uid: String,
     pub(crate) finalizers: Vec<String>,
     pub(crate) owner_references: Vec<Owner>,
-    pub(crate) creation_timestamp: Option<String>,
+    creation_timestamp: Option<String>,
+    pub(crate) deletion_timestamp: Option<String>,
+    deletion_grace_period_seconds: Option<i64>,
+    generation: i64,
+}
+
+/// The part of `metadata` that decisions about kept objects read, besides the key.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Meta {
+    pub(crate) uid: String,
+    pub(crate) finalizers: Vec<String>,
+    pub(crate) owner_references: Vec<Owner>,
     pub(crate) deletion_timestamp: Option<String>,
     pub(crate) deletion_grace_period_seconds: Option<i64>,
-    pub(crate) generation: i64,
 }
 
 /// One version of an object. Its JSON is kept serialized: it is served far more often than it is read here, and takes a
@@ -53,6 +66,7 @@ pub(crate) struct Meta {
 pub(crate) struct Stored {
     pub(crate) resource: ResourceId,
     pub(crate) revision: u64,
+    pub(crate) key: SharedKey,
     pub(crate) meta: Arc<Meta>,
     /// Everything but metadata and status, without the closing brace: `{"apiVersion":…,"kind":…,"spec":…`.
     rest: Bytes,
@@ -60,8 +74,6 @@ pub(crate) struct Stored {
     metadata: Bytes,
     /// The value of `status`; empty without one.
     status: Bytes,
-    /// Fields other than those of metadata by which lists may be filtered, in the order of [`selectable`].
-    fields: Box<[Arc<str>]>,
     /// Bytes of JSON that are this version's alone.
     own_bytes: usize,
 }
@@ -75,7 +87,15 @@ impl Stored {
         previous: Option<&Self>,
     ) -> Result<Self, Refusal> {
         let texts = Texts::of(value).map_err(|error| Refusal::internal(error.to_string()))?;
-        let meta = read_meta(value)?;
+        let metadata = read_metadata(value)?;
+        let key = (metadata.namespace, metadata.name);
+        let meta = Meta {
+            uid: metadata.uid,
+            finalizers: metadata.finalizers,
+            owner_references: metadata.owner_references,
+            deletion_timestamp: metadata.deletion_timestamp,
+            deletion_grace_period_seconds: metadata.deletion_grace_period_seconds,
+        };
         let mut own_bytes = 0;
         let mut share = |before: Option<&Bytes>, text: Vec<u8>| match before {
             Some(before) if **before == *text => before.clone(),
@@ -88,17 +108,12 @@ impl Stored {
         let rest = share(previous.map(|previous| &previous.rest), texts.rest);
         let metadata = share(previous.map(|previous| &previous.metadata), texts.metadata);
         let status = share(previous.map(|previous| &previous.status), texts.status);
-        let fields = selectable(&resource).iter().enumerate();
-        let fields = fields.map(|(index, (_, pointers))| {
-            let mut texts = pointers.iter().map(|pointer| text_at(value, pointer));
-            let text = texts.find(|text| !text.is_empty()).unwrap_or_default();
-            match previous.and_then(|previous| previous.fields.get(index)) {
-                Some(before) if **before == *text => before.clone(),
-                _ => text.into(),
-            }
-        });
         Ok(Self {
             revision,
+            key: match previous {
+                Some(previous) if *previous.key == key => previous.key.clone(),
+                _ => Arc::new(key),
+            },
             meta: match previous {
                 Some(previous) if *previous.meta == meta => previous.meta.clone(),
                 _ => Arc::new(meta),
@@ -106,7 +121,6 @@ impl Stored {
             rest,
             metadata,
             status,
-            fields: fields.collect(),
             own_bytes,
             resource,
         })
@@ -130,20 +144,24 @@ impl Stored {
         }
     }
 
-    pub(crate) fn key(&self) -> Key {
-        (self.meta.namespace.clone(), self.meta.name.clone())
+    pub(crate) fn namespace(&self) -> &str {
+        &self.key.0
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.key.1
     }
 
     pub(crate) fn reference(&self) -> ObjectRef {
         ObjectRef {
             resource: self.resource.clone(),
-            key: self.key(),
+            key: self.key.clone(),
         }
     }
 
     /// What this version takes that the one before does not, in bytes.
     pub(crate) fn own_bytes(&self) -> usize {
-        self.own_bytes + size_of::<Self>() + size_of_val(&*self.fields)
+        self.own_bytes + size_of::<Self>()
     }
 
     /// The object's JSON.
@@ -193,18 +211,43 @@ impl Stored {
         self.rest.starts_with(head.as_bytes())
     }
 
-    /// A field that a field selector names; absent fields are empty.
-    pub(crate) fn field(&self, path: &str) -> Option<&str> {
-        match path {
-            "metadata.name" => Some(&self.meta.name),
-            "metadata.namespace" => Some(&self.meta.namespace),
-            _ => {
-                let mut known = selectable(&self.resource).iter();
-                let index = known.position(|(field, _)| *field == path)?;
-                self.fields.get(index).map(AsRef::as_ref)
-            }
-        }
+    /// Whether labels are known to be the same as in another version, without reading them.
+    pub(crate) fn shares_metadata(&self, other: &Self) -> bool {
+        self.metadata.as_ptr() == other.metadata.as_ptr()
+            && self.metadata.len() == other.metadata.len()
     }
+
+    /// The labels.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Labelled {
+            labels: Option<BTreeMap<String, String>>,
+        }
+        let mut metadata = Vec::with_capacity(self.metadata.len() + 64);
+        self.write_metadata(&mut metadata);
+        let labelled: Labelled = serde_json::from_slice(&metadata).unwrap_or_default();
+        labelled.labels.unwrap_or_default()
+    }
+}
+
+/// Whether lists of a resource may be filtered by a field.
+pub(crate) fn is_selectable(resource: &str, field: &str) -> bool {
+    matches!(field, "metadata.name" | "metadata.namespace")
+        || selectable(resource)
+            .iter()
+            .any(|(known, _)| *known == field)
+}
+
+/// The text of a field other than those of the key; absent ones are empty.
+pub(crate) fn selected_field<'a>(resource: &str, value: &'a Value, field: &str) -> &'a str {
+    let mut known = selectable(resource).iter();
+    let places = known.find(|(known, _)| *known == field);
+    let mut texts = places
+        .into_iter()
+        .flat_map(|(_, pointers)| *pointers)
+        .map(|pointer| text_at(value, pointer));
+    texts.find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 /// The JSON of an object in three texts, see [`Stored`].
@@ -260,11 +303,11 @@ pub(crate) fn parse(json: &[u8]) -> Result<Value, Refusal> {
 }
 
 /// Reads the decisive part of the metadata. Wrong types are the client's mistake.
-pub(crate) fn read_meta(value: &Value) -> Result<Meta, Refusal> {
+pub(crate) fn read_metadata(value: &Value) -> Result<Metadata, Refusal> {
     let Some(metadata) = value.get("metadata") else {
-        return Ok(Meta::default());
+        return Ok(Metadata::default());
     };
-    Meta::deserialize(Defaulted(metadata).value()).map_err(|error| {
+    Metadata::deserialize(Defaulted(metadata).value()).map_err(|error| {
         Refusal::bad_request(format!("unable to read the object: metadata: {error}"))
     })
 }
@@ -357,5 +400,58 @@ fn selectable(resource: &str) -> &'static [(&'static str, &'static [&'static str
         NAMESPACES => &[("status.phase", &["/status/phase"])],
         "secrets" => &[("type", &["/type"])],
         _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "n", "env": "x".repeat(4000)}, "status": {"phase": "Pending"},
+            "metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": "1", "labels": {"a": "b"}},
+        })
+    }
+
+    #[test]
+    fn a_version_costs_what_it_changes() {
+        let before = Stored::new("pods".into(), 7, &pod(), None).unwrap();
+        let mut value = pod();
+        value["status"]["phase"] = json!("Running");
+        let after = Stored::new("pods".into(), 8, &value, Some(&before)).unwrap();
+        assert!(before.own_bytes() > 4000);
+        assert!(after.own_bytes() < 1000, "{}", after.own_bytes());
+        assert!(after.shares_metadata(&before));
+        value["metadata"]["labels"]["a"] = json!("c");
+        let labelled = Stored::new("pods".into(), 9, &value, Some(&after)).unwrap();
+        assert!(!labelled.shares_metadata(&after));
+        assert_eq!(labelled.labels()["a"], "c");
+    }
+
+    #[test]
+    fn a_version_reads_as_it_was_written_under_its_own_revision() {
+        let mut value = pod();
+        let stored = Stored::new("pods".into(), 7, &value, None).unwrap();
+        value["metadata"]["resourceVersion"] = json!("7");
+        assert_eq!(stored.value().unwrap(), value);
+        value["metadata"]["resourceVersion"] = json!("9");
+        assert_eq!(stored.at_revision(9).value().unwrap(), value);
+        let again = Stored::restore("pods".into(), 9, &stored.at_revision(9).json()).unwrap();
+        assert_eq!(again.value().unwrap(), value);
+        let metadata = parse(&again.metadata_only()).unwrap();
+        assert_eq!(metadata["metadata"], value["metadata"]);
+        assert!(stored.is_of_version("v1") && !stored.is_of_version("v"));
+    }
+
+    #[test]
+    fn what_has_only_metadata_is_whole_json() {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}});
+        let stored = Stored::new("configmaps".into(), 1, &value, None).unwrap();
+        let expected =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"resourceVersion": "1"}});
+        assert_eq!(stored.value().unwrap(), expected);
     }
 }

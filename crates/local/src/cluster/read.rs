@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::events;
-use crate::cluster::object::{Key, Stored};
+use crate::cluster::object::{Key, SharedKey, Stored};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Form, Target};
 use crate::cluster::resource::{EVENTS, Resource};
@@ -156,8 +156,7 @@ impl Cluster {
         if target.resource.is_modern_event() {
             selector.rename_fields(events::core_field)?;
         }
-        let probe = probe(&target.resource)?;
-        selector.check_fields(|field| probe.field(field).is_some())?;
+        selector.check_fields(&target.resource.id)?;
         Ok(selector)
     }
 
@@ -210,7 +209,7 @@ impl Cluster {
         };
         let after = next.as_ref().map(|next| &next.after);
         let mut chosen = in_scope(objects, target)
-            .filter(|object| after.is_none_or(|after| object.key() > *after))
+            .filter(|object| after.is_none_or(|after| *object.key > *after))
             .filter(|object| selector.matches(object));
         let page: Vec<Arc<Stored>> = chosen.by_ref().take(limit).cloned().collect();
         let remaining = if page.len() < limit {
@@ -221,7 +220,7 @@ impl Cluster {
         let next = match page.last() {
             Some(last) if remaining > 0 => Some(Continue {
                 rv: revision,
-                after: last.key(),
+                after: (*last.key).clone(),
             }),
             _ => None,
         };
@@ -235,19 +234,14 @@ impl Cluster {
 }
 
 fn in_scope<'a>(
-    objects: &'a std::collections::BTreeMap<Key, Arc<Stored>>,
+    objects: &'a std::collections::BTreeMap<SharedKey, Arc<Stored>>,
     target: &'a Target,
 ) -> impl Iterator<Item = &'a Arc<Stored>> {
     let from = (target.namespace.clone(), String::new());
     objects
-        .range(from..)
+        .range::<Key, _>(from..)
         .take_while(|(key, _)| target.namespace.is_empty() || key.0 == target.namespace)
         .map(|(_, object)| object)
-}
-
-/// An empty object of the kind, to ask which fields it can be selected by.
-fn probe(resource: &Resource) -> Result<Stored, Refusal> {
-    Stored::new(resource.id.clone(), 0, &json!({ "metadata": {} }), None)
 }
 
 /// The object in the API version of the path. Stored objects carry the version they were written in.

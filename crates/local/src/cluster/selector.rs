@@ -1,6 +1,6 @@
 //! Label and field selectors, in the grammar of kube-apiserver.
 
-use crate::cluster::object::Stored;
+use crate::cluster::object::{Stored, is_selectable, selected_field};
 use crate::cluster::refusal::Refusal;
 
 /// What a list, watch or collection delete is narrowed to.
@@ -56,16 +56,51 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// Refuses fields that a kind cannot be filtered by, as kube-apiserver does.
-    pub(crate) fn check_fields(&self, known: impl Fn(&str) -> bool) -> Result<(), Refusal> {
-        match self.fields.iter().find(|term| !known(&term.path)) {
+    /// Refuses fields that a resource cannot be filtered by, as kube-apiserver does.
+    pub(crate) fn check_fields(&self, resource: &str) -> Result<(), Refusal> {
+        let mut fields = self.fields.iter();
+        match fields.find(|term| !is_selectable(resource, &term.path)) {
             Some(term) => Err(unsupported(&term.path)),
             None => Ok(()),
         }
     }
 
     pub(crate) fn matches(&self, object: &Stored) -> bool {
-        let labels = &object.meta.labels;
+        self.matches_fields(object) && (self.labels.is_empty() || self.matches_labels(object))
+    }
+
+    /// Whether both versions are chosen, which often one look answers.
+    pub(crate) fn matches_both(&self, before: &Stored, after: &Stored) -> (bool, bool) {
+        let after_matches = self.matches(after);
+        let same = self.fields.iter().all(|term| is_of_key(&term.path))
+            && before.key == after.key
+            && before.shares_metadata(after);
+        let before_matches = if same {
+            after_matches
+        } else {
+            self.matches(before)
+        };
+        (before_matches, after_matches)
+    }
+
+    /// What the key does not tell is read from the object's JSON: few select by it, and all would have to keep it.
+    fn matches_fields(&self, object: &Stored) -> bool {
+        let mut value = None;
+        self.fields.iter().all(|term| {
+            let text = match term.path.as_str() {
+                "metadata.name" => object.name(),
+                "metadata.namespace" => object.namespace(),
+                path => {
+                    let value = value.get_or_insert_with(|| object.value().unwrap_or_default());
+                    selected_field(&object.resource, value, path)
+                }
+            };
+            (text == term.value) == term.equal
+        })
+    }
+
+    fn matches_labels(&self, object: &Stored) -> bool {
+        let labels = object.labels();
         let label_matches = |term: &LabelTerm| match term {
             LabelTerm::In(key, values) => {
                 labels.get(key).is_some_and(|value| values.contains(value))
@@ -82,11 +117,12 @@ impl Selector {
                 number(labels.get(key)).is_some_and(|value| value < *bound)
             }
         };
-        let field_matches = |term: &FieldTerm| {
-            (object.field(&term.path).unwrap_or_default() == term.value) == term.equal
-        };
-        self.labels.iter().all(label_matches) && self.fields.iter().all(field_matches)
+        self.labels.iter().all(label_matches)
     }
+}
+
+fn is_of_key(field: &str) -> bool {
+    matches!(field, "metadata.name" | "metadata.namespace")
 }
 
 fn unsupported(field: &str) -> Refusal {

@@ -164,7 +164,7 @@ impl Watcher {
             }
         };
         for object in objects.values() {
-            if self.selects(object) {
+            if self.is_in_scope(object) && self.selector.matches(object) {
                 self.tell("ADDED", object);
             }
         }
@@ -210,12 +210,14 @@ impl Watcher {
 
     /// An object that leaves the selection is deleted for this watcher, one that enters is added.
     fn tell_change(&mut self, change: &Change) {
-        let was = change
-            .previous
-            .as_ref()
-            .is_some_and(|previous| self.selects(previous));
-        let is = change.kind != ChangeKind::Deleted && self.selects(&change.object);
-        match (was, is) {
+        if !self.is_in_scope(&change.object) {
+            return;
+        }
+        let (was, is) = match &change.previous {
+            Some(previous) => self.selector.matches_both(previous, &change.object),
+            None => (false, self.selector.matches(&change.object)),
+        };
+        match (was, is && change.kind != ChangeKind::Deleted) {
             (false, true) => self.tell("ADDED", &change.object),
             (true, true) => self.tell("MODIFIED", &change.object),
             (true, false) => self.tell("DELETED", &change.object),
@@ -223,9 +225,8 @@ impl Watcher {
         }
     }
 
-    fn selects(&self, object: &Stored) -> bool {
-        (self.target.namespace.is_empty() || self.target.namespace == object.meta.namespace)
-            && self.selector.matches(object)
+    fn is_in_scope(&self, object: &Stored) -> bool {
+        self.target.namespace.is_empty() || self.target.namespace == object.namespace()
     }
 
     fn tell(&mut self, kind: &'static str, object: &Arc<Stored>) {

@@ -444,7 +444,7 @@ impl Cluster {
         now: &str,
     ) -> Result<Try<Arc<Stored>>, Refusal> {
         self.change(|model| {
-            match model.get(&resource.id, &current.key()) {
+            match model.get(&resource.id, &current.key) {
                 Some(found) if Arc::ptr_eq(found, current) => {}
                 _ => return Ok(Try::Outdated),
             }

@@ -85,7 +85,7 @@ impl Model {
         let mut queue = VecDeque::new();
         let held_by_namespace = &*stored.resource == NAMESPACES && !self.namespace_may_go(stored);
         let held_by_instances =
-            &*stored.resource == DEFINITIONS && !self.of_resource(&stored.meta.name).is_empty();
+            &*stored.resource == DEFINITIONS && !self.of_resource(stored.name()).is_empty();
         if is_released(&stored.meta) && !held_by_namespace && !held_by_instances {
             if let Some(last) = self.remove(&stored.reference()) {
                 queue.push_back(Consequence::Removed(last));
@@ -124,7 +124,7 @@ impl Model {
         let grace = grace_seconds(&current, &value, order.grace);
         let mut finalizers = current.meta.finalizers.clone();
         if current.meta.deletion_timestamp.is_none() {
-            let has_dependents = self.dependents.contains_key(&current.meta.uid);
+            let has_dependents = self.dependents_of(&current.meta.uid).next().is_some();
             match order.propagation {
                 Propagation::Foreground if has_dependents => finalizers.push(FOREGROUND.to_owned()),
                 Propagation::Orphan if has_dependents => finalizers.push(ORPHAN.to_owned()),
@@ -133,10 +133,8 @@ impl Model {
         }
         let is_namespace = &*reference.resource == NAMESPACES;
         let holds = match &*reference.resource {
-            NAMESPACES => {
-                !self.namespace_is_empty(&current.meta.name) || has_spec_finalizers(&value)
-            }
-            DEFINITIONS => !self.of_resource(&current.meta.name).is_empty(),
+            NAMESPACES => !self.namespace_is_empty(current.name()) || has_spec_finalizers(&value),
+            DEFINITIONS => !self.of_resource(current.name()).is_empty(),
             _ => false,
         };
         if finalizers.is_empty() && grace == 0 && !holds {
@@ -194,7 +192,11 @@ impl Model {
         now: &str,
         queue: &mut VecDeque<Consequence>,
     ) -> Result<(), Refusal> {
-        for dependent in self.dependents_of(&gone.meta.uid) {
+        for dependent in self
+            .dependents_of(&gone.meta.uid)
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             let Some(current) = self.get(&dependent.resource, &dependent.key).cloned() else {
                 continue;
             };
@@ -212,11 +214,11 @@ impl Model {
         for owner in &gone.meta.owner_references {
             self.recheck(&owner.uid, queue);
         }
-        if !gone.meta.namespace.is_empty() {
-            let key = (String::new(), gone.meta.namespace.clone());
+        if !gone.namespace().is_empty() {
+            let key = (String::new(), gone.namespace().to_owned());
             if let Some(namespace) = self.get(NAMESPACES, &key).cloned()
                 && namespace.meta.deletion_timestamp.is_some()
-                && self.namespace_is_empty(&namespace.meta.name)
+                && self.namespace_is_empty(namespace.name())
             {
                 queue.push_back(Consequence::Terminating(namespace));
             }
@@ -256,12 +258,12 @@ impl Model {
         queue: &mut VecDeque<Consequence>,
     ) -> Result<(), Refusal> {
         // The queue may hold an older version.
-        let Some(object) = self.get(&object.resource, &object.key()).cloned() else {
+        let Some(object) = self.get(&object.resource, &object.key).cloned() else {
             return Ok(());
         };
         match &*object.resource {
             NAMESPACES => {
-                let contents = self.in_namespace(&object.meta.name);
+                let contents = self.in_namespace(object.name());
                 for reference in &contents {
                     let terminating = self
                         .get(&reference.resource, &reference.key)
@@ -270,18 +272,16 @@ impl Model {
                         self.delete_one(reference, DeleteOrder::default(), now, queue)?;
                     }
                 }
-                if self.namespace_is_empty(&object.meta.name) && object.meta.finalizers.is_empty() {
+                if self.namespace_is_empty(object.name()) && object.meta.finalizers.is_empty() {
                     self.finish(&object, queue);
                 }
                 return Ok(());
             }
             DEFINITIONS => {
-                for reference in self.of_resource(&object.meta.name) {
+                for reference in self.of_resource(object.name()) {
                     self.delete_one(&reference, DeleteOrder::default(), now, queue)?;
                 }
-                if self.of_resource(&object.meta.name).is_empty()
-                    && object.meta.finalizers.is_empty()
-                {
+                if self.of_resource(object.name()).is_empty() && object.meta.finalizers.is_empty() {
                     self.finish(&object, queue);
                 }
                 return Ok(());
@@ -296,7 +296,11 @@ impl Model {
                 .any(|finalizer| finalizer == name)
         };
         if waits_for(FOREGROUND) {
-            for dependent in self.dependents_of(&object.meta.uid) {
+            for dependent in self
+                .dependents_of(&object.meta.uid)
+                .cloned()
+                .collect::<Vec<_>>()
+            {
                 let terminating = self
                     .get(&dependent.resource, &dependent.key)
                     .is_none_or(|found| found.meta.deletion_timestamp.is_some());
@@ -308,23 +312,24 @@ impl Model {
                     self.delete_one(&dependent, order, now, queue)?;
                 }
             }
-            let blocked = self
-                .dependents_of(&object.meta.uid)
-                .iter()
-                .any(|dependent| {
-                    self.get(&dependent.resource, &dependent.key)
-                        .is_some_and(|found| {
-                            let owners = &found.meta.owner_references;
-                            owners.iter().any(|owner| {
-                                owner.uid == object.meta.uid && owner.block_owner_deletion
-                            })
-                        })
-                });
+            let blocked = self.dependents_of(&object.meta.uid).any(|dependent| {
+                self.get(&dependent.resource, &dependent.key)
+                    .is_some_and(|found| {
+                        let owners = &found.meta.owner_references;
+                        owners
+                            .iter()
+                            .any(|owner| owner.uid == object.meta.uid && owner.block_owner_deletion)
+                    })
+            });
             if !blocked {
                 self.drop_finalizer(&object, FOREGROUND, queue)?;
             }
         } else if waits_for(ORPHAN) {
-            for dependent in self.dependents_of(&object.meta.uid) {
+            for dependent in self
+                .dependents_of(&object.meta.uid)
+                .cloned()
+                .collect::<Vec<_>>()
+            {
                 if let Some(current) = self.get(&dependent.resource, &dependent.key).cloned() {
                     self.drop_owner(&current, &object.meta.uid)?;
                 }
@@ -382,17 +387,8 @@ impl Model {
         Ok(())
     }
 
-    fn dependents_of(&self, uid: &str) -> Vec<ObjectRef> {
-        self.dependents
-            .get(uid)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
-    }
-
     fn namespace_may_go(&self, stored: &Stored) -> bool {
-        self.namespace_is_empty(&stored.meta.name)
+        self.namespace_is_empty(stored.name())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::cluster::model::Model;
-use crate::cluster::object::{ObjectRef, Stored};
+use crate::cluster::object::{ObjectRef, SharedKey, Stored};
 use crate::cluster::resource::{EVENTS, ResourceId};
 
 /// Seconds that an event is kept after its last write, kube-apiserver's default.
@@ -56,7 +56,7 @@ impl Model {
             return;
         }
         let second = seconds(now);
-        let (namespace, name) = stored.key();
+        let (namespace, name) = (*stored.key).clone();
         let write = Write {
             second,
             name,
@@ -91,7 +91,7 @@ impl Model {
         while let Some(write) = self.event_ages.pop_due(namespace, second) {
             let reference = ObjectRef {
                 resource: resource.clone(),
-                key: (namespace.to_owned(), write.name),
+                key: SharedKey::new((namespace.to_owned(), write.name)),
             };
             let is_last = self
                 .get(EVENTS, &reference.key)

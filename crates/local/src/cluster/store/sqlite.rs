@@ -15,6 +15,9 @@ pub struct SqliteStore {
     connection: Mutex<SqliteConnection>,
 }
 
+/// KiB of pages, as SQLite's negative number: everything is read once and then only written, and the system caches the file.
+const CACHE: &str = "-256";
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS objects (
     resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, json BLOB NOT NULL,
@@ -34,6 +37,7 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .pragma("cache_size", CACHE)
             .disable_statement_logging();
         let failed = |source| StoreError {
             doing: "open its file",
