@@ -21,9 +21,9 @@ pub(crate) fn log_template(base: &str) -> String {
 pub(crate) fn routes(client: Client, metrics: Scope) -> Router {
     Router::new()
         .route("/", get(|| async { WELCOME }))
-        .merge(server::exposition(metrics))
         .route("/logs/{namespace}/{pod}", get(logs))
         .with_state(client)
+        .merge(server::exposition(metrics))
 }
 
 const WELCOME: &str = "Flyte is running here. Point clients at this address:\n\n\
