@@ -103,6 +103,11 @@ def start(folder, ports=("0", "0", "0")):
     return backend
 
 
+def counted(text):
+    """The series of an exposition and their values."""
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
 def stop(backend):
     """Ctrl-C; it must end by itself."""
     if backend.process.poll() is None:

@@ -80,6 +80,21 @@ def test_kubectl_shows_the_log_of_the_container_before(kubectl):
     kubectl("delete", "pod", "again", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("configmap", ("--from-literal=mode=fast",)),
+        ("secret", ("--from-literal=key=value",)),
+        ("serviceaccount", ()),
+    ],
+)
+def test_kubectl_creates_by_flags(kubectl, kind, arguments):
+    words = (kind, "generic") if kind == "secret" else (kind,)
+    kubectl("create", *words, "by-flags", "--namespace", NAMESPACE, *arguments)
+    assert f"{kind}/by-flags" in kubectl("get", kind, "by-flags", "--namespace", NAMESPACE, "--output", "name")
+    kubectl("delete", kind, "by-flags", "--namespace", NAMESPACE)
+
+
 def test_kubectl_tells_why_a_pod_waits(kubectl):
     pod = json.loads(json.dumps(POD))
     pod["metadata"] |= {"name": "too-large", "labels": {"made": "too-large"}}

@@ -1,5 +1,6 @@
 """flyteadmin, flytepropeller and the embedded platform as three programs, with PostgreSQL as the store."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from conftest import FLOWS, PROJECT, ROOT, binary, eventually, execution_name, free_ports
+from conftest import FLOWS, PROJECT, ROOT, binary, counted, eventually, execution_name, free_ports
 from protocol import Api, Phase, execution_identifier
 
 
@@ -139,6 +140,11 @@ def cluster(tmp_path_factory):
     assert {name: code for name, code in codes.items() if code != 0} == {}
 
 
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
 def test_a_workflow_runs_across_three_programs(cluster):
     programs, ports = cluster
     address = f"127.0.0.1:{ports['grpc']}"
@@ -163,10 +169,22 @@ def test_calls_are_counted_under_the_names_of_gos_dashboards(cluster):
     with Api(f"127.0.0.1:{ports['grpc']}") as api, pytest.raises(grpc.RpcError) as missing:
         api.execution(execution_identifier("nobody-made-this"))
     assert missing.value.code() == grpc.StatusCode.NOT_FOUND
-    with urllib.request.urlopen(f"http://127.0.0.1:{ports['admin profiler']}/metrics", timeout=10) as answer:
-        counted = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
+    series = counted(get(f"http://127.0.0.1:{ports['admin profiler']}/metrics"))
     prefix = "flyte:admin:admin:get_execution"
-    assert float(counted[f"{prefix}:codes:NotFound"]) >= 1
-    assert float(counted[f"{prefix}:errors"]) >= 1
-    assert float(counted[f"{prefix}:duration_ms_count"]) >= 1
-    assert float(counted[f'{prefix}:duration_ms{{quantile="0.5"}}']) > 0
+    assert float(series[f"{prefix}:codes:NotFound"]) >= 1
+    assert float(series[f"{prefix}:errors"]) >= 1
+    assert float(series[f"{prefix}:duration_ms_count"]) >= 1
+    # Whole milliseconds, as Go counts them.
+    assert float(series[f'{prefix}:duration_ms{{quantile="0.5"}}']).is_integer()
+    # The labels are those of flyteadmin.metricsKeys.
+    labels = re.escape(f'project="{PROJECT}",runtime_type="",runtime_version="",task="",tasktype="",wf=""')
+    ended = [name for name in series if name.startswith("flyte:admin:admin:execution_manager:executions_terminated{")]
+    assert [name for name in ended if re.search(labels, name) and 'phase="SUCCEEDED"' in name], ended
+
+
+def test_the_configuration_is_shown_without_its_secrets(cluster):
+    _, ports = cluster
+    shown = json.loads(get(f"http://127.0.0.1:{ports['admin profiler']}/config"))
+    assert shown["server"]["httpPort"] == int(ports["http"])
+    assert shown["database"]["postgres"]["password"] == "***"
+    assert shown["storage"]["stow"]["config"]["secret_key"] == "***"

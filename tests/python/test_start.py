@@ -1,12 +1,18 @@
 """What `flyte start` says when it cannot start, and that it starts again."""
 
+import http.client
+import json
+import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 import pytest
-from conftest import binary, start, stop
+import yaml
+from conftest import DOMAIN, PROJECT, binary, counted, eventually, free_ports, start, stop
 
 PORTS = ["--http-port", "0", "--s3-port", "0", "--kubernetes-port", "0"]
 
@@ -75,3 +81,79 @@ def test_it_stops_when_asked_and_starts_again_with_what_it_had(tmp_path, number)
         assert b"flytesnacks" in second.get("/api/v1/projects")
     finally:
         assert stop(second) == 0
+
+
+def test_metrics_are_on_the_http_port_for_this_machine_alone(tmp_path):
+    backend = start(tmp_path)
+    try:
+        series = counted(backend.get("/metrics").decode())
+        assert series["flyte:admin:admin:get_execution:errors"] == "0"
+        assert [name for name in series if name.startswith("flyte:propeller:all:")]
+        connection = http.client.HTTPConnection(backend.api, timeout=10)
+        connection.request("GET", "/metrics", headers={"Host": "evil.example"})
+        assert connection.getresponse().status == 403
+        connection.close()
+    finally:
+        assert stop(backend) == 0
+
+
+# The labels of Go's single binary, whatever is configured.
+LABELS = ["app_name", "domain", "failure_type", "node", "project", "runtime_type", "runtime_version", "task", "tasktype", "wf"]
+
+
+def test_all_services_of_one_process_count_in_one_place(tmp_path):
+    names = ["http", "grpc", "prof", "s3", "kubernetes"]
+    ports = dict(zip(names, free_ports(len(names))))
+    logs, programs = {}, {}
+
+    def run(name, *arguments):
+        logs[name] = tmp_path / f"{name}.log"
+        programs[name] = subprocess.Popen(
+            [binary(), *arguments], stdin=subprocess.DEVNULL, stdout=logs[name].open("w"), stderr=subprocess.STDOUT
+        )
+
+    def get(port, path):
+        for name, program in programs.items():
+            assert program.poll() is None, logs[name].read_text()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports[port]}{path}", timeout=10) as answer:
+                return answer.read().decode()
+        except (urllib.error.URLError, ConnectionError):
+            return None
+
+    try:
+        run("platform", "platform", "--data-dir", str(tmp_path / "data"), "--python", sys.executable,
+            "--s3-port", ports["s3"], "--kubernetes-port", ports["kubernetes"])
+        eventually(lambda: "Embedded platform ready" in logs["platform"].read_text(), "the platform serves")
+        kubeconfig = re.search(r"kubeconfig (\S+)\)", logs["platform"].read_text()).group(1)
+        settings = {"auth_type": "accesskey", "access_key_id": "minio", "secret_key": "miniostorage", "disable_ssl": "true",
+                    "endpoint": f"http://localhost:{ports['s3']}", "region": "us-east-1"}
+        (tmp_path / "flyte.yaml").write_text(yaml.safe_dump({
+            "database": {"sqlite": {"file": str(tmp_path / "admin.db")}},
+            "server": {"httpPort": int(ports["http"]), "grpc": {"port": int(ports["grpc"])}, "kube-config": kubeconfig},
+            "flyteadmin": {"metricsKeys": ["project"]},
+            "propeller": {"kube-config": kubeconfig, "prof-port": int(ports["prof"]), "create-flyteworkflow-crd": True},
+            "storage": {"type": "stow", "container": "my-s3-bucket", "stow": {"kind": "s3", "config": settings}},
+        }))
+        run("flyte", "start", "--config", str(tmp_path / "flyte.yaml"))
+        eventually(lambda: get("http", "/api/v1/projects"), "the API serves")
+        template = {"type": "container", "metadata": {"runtime": {"type": "FLYTE_SDK", "version": "1"}},
+                    "interface": {"inputs": {}, "outputs": {}}, "container": {"image": "image", "args": ["true"]}}
+        task = {"id": {"resource_type": "TASK", "project": PROJECT, "domain": DOMAIN, "name": "t", "version": "1"},
+                "spec": {"template": template}}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{ports['http']}/api/v1/tasks", json.dumps(task).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+        series = counted(get("prof", "/metrics"))
+        assert series["flyte:admin:admin:create_task:success"] == "1"
+        assert [name for name in series if name.startswith("flyte:propeller:all:")]
+        assert [name for name in series if name.startswith("grpc_server_handled_total{")]
+        registered = next(name for name in series if name.startswith("flyte:admin:admin:task_manager:num_registered{"))
+        assert re.findall(r"(\w+)=", registered) == LABELS
+        assert "miniostorage" not in get("prof", "/config")
+    finally:
+        for program in reversed(programs.values()):
+            program.terminate()
+        codes = {name: program.wait(timeout=40) for name, program in programs.items()}
+    assert codes == {"platform": 0, "flyte": 0}, logs["flyte"].read_text()

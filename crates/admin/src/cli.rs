@@ -11,9 +11,11 @@ use flyte_platform::{
     cli::{self, Program, Sections},
     config::{Config, KeyedList, Reload},
     metrics::Scope,
+    server::ProfConfig,
     sql::{Database, DatabaseConfig},
     telemetry::{LoggerConfig, OtelConfig},
 };
+use serde_json::Value;
 
 use crate::{
     Admin, Dependencies,
@@ -52,6 +54,7 @@ pub fn sections() -> Sections {
         .with::<StorageConfig>("storage")
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
+        .with::<ProfConfig>("prof")
 }
 
 /// Its command line.
@@ -147,6 +150,8 @@ pub(crate) struct Loaded {
     pub(crate) admin: AdminConfig,
     pub(crate) logger: LoggerConfig,
     pub(crate) otel: OtelConfig,
+    /// What `/config` shows, if it is there.
+    pub(crate) shown: Option<Value>,
     /// Follows the files it was read from.
     pub(crate) reload: Reload,
 }
@@ -158,6 +163,7 @@ fn load(matches: &ArgMatches) -> Outcome<Loaded> {
         admin: AdminConfig::read(&mut config),
         logger: config.section("logger"),
         otel: config.section("otel"),
+        shown: sections.effective(matches, config.section("prof"))?,
         reload: sections.reload(matches)?,
     };
     for warning in config.finish()? {

@@ -12,7 +12,7 @@ use flyte_platform::{
     client::{self, RetryPolicy},
     kubernetes,
     metrics::{LabelKeys, Scope},
-    server::{self, BuildInformation},
+    server::{self, BuildInformation, ProfConfig},
     sql::Database,
     telemetry,
 };
@@ -84,6 +84,7 @@ struct Switch {
 pub(crate) fn sections() -> Sections {
     Sections::new()
         .with::<FlyteConfig>("flyte")
+        .with::<ProfConfig>("prof")
         .and(flyte_propeller::cli::sections())
         .and(flyte_admin::cli::sections())
         .and(flyte_datacatalog::cli::sections())
@@ -103,6 +104,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     let engine_config = EngineConfig::read(&mut loaded);
     let admin_config = AdminConfig::read(&mut loaded);
     let home = loaded.variable("HOME").map(str::to_owned);
+    let shown = sections.effective(&matches, loaded.section("prof"))?;
     let warnings = loaded.finish()?;
     let telemetry = telemetry::install(&engine_config.logger, &engine_config.otel, "flyte")?;
     for warning in warnings {
@@ -217,7 +219,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
             build: "unknown",
             time: "unknown",
         };
-        let router = server::operations(metrics, build, None);
+        let router = server::operations(metrics, build, shown);
         tasks.spawn_infallible(
             "operations",
             server::serve(listener, None, router, stop.child_token(), GRACE),

@@ -31,7 +31,7 @@ pub use calls::{CallMetrics, Latency};
 pub use guard::RequestId;
 pub use health::Health;
 pub use in_process::in_process;
-pub use operations::{BuildInformation, exposition, operations};
+pub use operations::{BuildInformation, ProfConfig, exposition, operations};
 
 use crate::Chain;
 

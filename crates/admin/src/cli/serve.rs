@@ -80,7 +80,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
         build: "unknown",
         time: "unknown",
     };
-    let profiler = server::operations(metrics.clone(), build, None);
+    let profiler = server::operations(metrics.clone(), build, loaded.shown);
     let mut listeners = vec![(
         config.flyteadmin.profiler_port,
         "flyteadmin.profilerPort",

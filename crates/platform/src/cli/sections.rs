@@ -7,7 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::print;
-use crate::config::{self, Config, ConfigError, Reload, Shape, Sources};
+use crate::{
+    config::{self, Config, ConfigError, Reload, Shape, Sources},
+    server::ProfConfig,
+};
 
 /// The sections that a service reads.
 #[derive(Default)]
@@ -103,6 +106,27 @@ impl Sections {
             .map(|section| (section.name.clone(), section.decode))
             .collect();
         Reload::new(self.sources(matches), sections)
+    }
+
+    /// What all sections hold, defaults included and secrets left out, by the names of the sections; none if `prof` says
+    /// that nobody is to see it.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are not YAML.
+    pub fn effective(
+        &self,
+        matches: &ArgMatches,
+        prof: ProfConfig,
+    ) -> Result<Option<Value>, ConfigError> {
+        if prof.disable_config_endpoint {
+            return Ok(None);
+        }
+        let mut config = self.load(matches)?;
+        let sections = self.known.iter().map(|section| {
+            let value = (section.decode)(&mut config, &section.name);
+            (section.name.clone(), value)
+        });
+        Ok(Some(Value::Object(sections.collect())))
     }
 
     fn sources(&self, matches: &ArgMatches) -> Sources {
@@ -296,6 +320,22 @@ mod tests {
                 Some("5")
             );
         }
+    }
+
+    #[test]
+    fn what_is_in_effect_is_told_unless_it_is_not_to_be() {
+        let sections = Sections::new().with::<Logger>("logger");
+        let line = ["flyteadmin", "--logger.level=5"];
+        let matches = sections
+            .extend(Command::new("flyteadmin"))
+            .try_get_matches_from(line)
+            .unwrap();
+        let told = sections.effective(&matches, ProfConfig::default());
+        assert_eq!(told.unwrap(), Some(json!({ "logger": { "level": 5 } })));
+        let prof = ProfConfig {
+            disable_config_endpoint: true,
+        };
+        assert_eq!(sections.effective(&matches, prof).unwrap(), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, ConfigError, Problem, Sources, files};
+use super::{Config, ConfigError, Problem, Sources, files, secret};
 
 /// How often the files are looked at. A look costs as many stat calls as there are files.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -36,7 +36,9 @@ pub fn decoded<S: Serialize + DeserializeOwned + Default>(
     config: &mut Config,
     name: &str,
 ) -> Value {
-    serde_json::to_value(config.section::<S>(name)).unwrap_or_default()
+    let mut value = serde_json::to_value(config.section::<S>(name)).unwrap_or_default();
+    secret::hide(&mut value);
+    value
 }
 
 /// Decodes a section for its follower; what it returns hands it over.

@@ -2,9 +2,19 @@
 
 use axum::{Json, Router, routing::get};
 use http::header::CONTENT_TYPE;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::metrics::Scope;
+
+/// Section `prof`: what the profiler port serves.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProfConfig {
+    /// Do not serve the configuration at `/config`.
+    #[serde(rename = "DisableConfigEndpoint")]
+    pub disable_config_endpoint: bool,
+}
 
 /// Which build this is.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +37,7 @@ pub fn exposition(metrics: Scope) -> Router {
 }
 
 /// Router of the profiler port: `/metrics`, `/healthcheck`, `/version` and, unless `configuration` is none,
-/// `/config`. Secrets in `configuration` must have been serialized through [`crate::config::Secret`].
+/// `/config`, which is what [`crate::cli::Sections::effective`] tells of it.
 pub fn operations(metrics: Scope, build: BuildInformation, configuration: Option<Value>) -> Router {
     let version =
         json!({ "build": build.build, "version": build.version, "timestamp": build.time });
