@@ -27,6 +27,7 @@ mod logs;
 mod model;
 mod object;
 mod patch;
+mod protobuf;
 mod read;
 mod refusal;
 mod request;

@@ -15,6 +15,7 @@ use crate::cluster::events;
 use crate::cluster::model::Model;
 use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
 use crate::cluster::patch::{PatchKind, json_patch, merge, strategic};
+use crate::cluster::protobuf::{self, ProtobufError};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::request::Target;
 use crate::cluster::resource::{NAMESPACES, Resource};
@@ -194,6 +195,12 @@ impl Cluster {
                 ))
             })?,
             "application/yaml" | "application/apply-patch+yaml" => self.parse_yaml(&call.body)?,
+            protobuf::MEDIA_TYPE => {
+                protobuf::read(&call.body, &target.resource).map_err(|error| match error {
+                    ProtobufError::Kind => Refusal::unsupported_media(protobuf::MEDIA_TYPE),
+                    error => Refusal::bad_request(format!("the body cannot be read: {error}")),
+                })?
+            }
             other => return Err(Refusal::unsupported_media(other)),
         };
         Self::check_body(target, value)
