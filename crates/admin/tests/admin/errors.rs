@@ -133,6 +133,9 @@ async fn an_rpc_of_a_later_version_is_unimplemented(store: Store) {
     for rpc in methods.iter().chain(&services) {
         let status = world.call(rpc, &serde_json::json!({})).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unimplemented, "{rpc}");
+        if !services.contains(rpc) {
+            assert_eq!(status.message(), format!("{rpc} is not built yet"));
+        }
     }
 }
 
