@@ -1,10 +1,13 @@
 //! Events: one set of objects with two faces, kept for a while, and what scheduler and kubelet tell in them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use flyte_local::cluster::{Cluster, ClusterOptions, NoStore, SqliteStore};
+use flyte_local::cluster::{
+    Cluster, ClusterOptions, Contents, NoStore, RowChange, SqliteStore, Store, StoreError,
+};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
 use k8s_openapi::api::events::v1::Event as ModernEvent;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
@@ -297,6 +300,58 @@ async fn a_restart_forgets_events_and_gives_no_revision_twice() {
     let made = maps.create(&PostParams::default(), &map).await.unwrap();
     let given: u64 = made.resource_version().unwrap().parse().unwrap();
     assert!(given > seen, "{given} comes after {seen}");
+}
+
+/// A store that only counts, and says how far revisions are written.
+#[derive(Default)]
+struct Counted {
+    commits: Arc<AtomicI64>,
+    revision: Arc<AtomicU64>,
+}
+
+impl Store for Counted {
+    fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
+        Box::pin(async { Ok(Contents::default()) })
+    }
+
+    fn commit<'a>(
+        &'a self,
+        _: &'a [RowChange],
+        revision: u64,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.revision.store(revision, Ordering::Relaxed);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn events_do_not_write_to_the_store_but_now_and_then_their_revision() {
+    const UNWRITTEN: u64 = 10_000;
+    let store = Counted::default();
+    let (commits, written) = (store.commits.clone(), store.revision.clone());
+    let cluster = Cluster::new(store, ClusterOptions::default()).await;
+    let events: Api<Event> = Api::namespaced(cluster.unwrap().client(), "default");
+    let (before, first) = (
+        commits.load(Ordering::Relaxed),
+        written.load(Ordering::Relaxed),
+    );
+    events
+        .create(&PostParams::default(), &object(core_event("e")))
+        .await
+        .unwrap();
+    let mut given = 0;
+    for count in 0..UNWRITTEN {
+        let change = Patch::Merge(json!({ "count": count }));
+        let event = events.patch("e", &PatchParams::default(), &change).await;
+        given = event.unwrap().resource_version().unwrap().parse().unwrap();
+        assert!(
+            given < written.load(Ordering::Relaxed) + UNWRITTEN,
+            "a start would give it again"
+        );
+    }
+    assert!(given > first + UNWRITTEN, "{given} {first}");
+    assert_eq!(commits.load(Ordering::Relaxed), before + 1);
 }
 
 #[tokio::test]
