@@ -63,6 +63,8 @@ pub(crate) async fn run(
 
 /// One round.
 pub(crate) async fn sync(service: &Service) -> Result<()> {
+    let counts = &service.metrics.clusters;
+    counts.rounds.inc();
     let namespaces = namespaces(service).await?;
     let mut work = Vec::new();
     for target in service.targets.all() {
@@ -73,6 +75,7 @@ pub(crate) async fn sync(service: &Service) -> Result<()> {
     let failures: Vec<String> = stream::iter(work)
         .map(|(target, namespace)| async move {
             let ensured = target.ensure_namespace(&namespace).await;
+            counts.ensured(ensured.as_ref().ok().copied());
             ensured.map_err(|error| format!("namespace {namespace}: {}", Chain(&error)))
         })
         .buffer_unordered(CONCURRENT)

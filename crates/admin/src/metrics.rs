@@ -1,5 +1,6 @@
 //! What is counted, under the names that Go's dashboards ask for (spec 07 §3.2 and §12.1).
 
+mod clusters;
 mod endpoints;
 mod managers;
 
@@ -13,6 +14,7 @@ use flyte_platform::{
 };
 
 use crate::{config::AdminConfig, repository};
+use clusters::ClusterMetrics;
 pub(crate) use managers::{ExecutionMetrics, Managers, NodeMetrics, TaskMetrics};
 
 /// Services whose methods are counted as gRPC calls.
@@ -31,12 +33,14 @@ pub(crate) struct AdminMetrics {
     pub(crate) signal_operations: Arc<OperationMetrics>,
     pub(crate) managers: Managers,
     pub(crate) storage: Arc<BlobMetrics>,
+    pub(crate) clusters: ClusterMetrics,
 }
 
 impl AdminMetrics {
-    /// Registers all of it, below `flyteadmin.metricsScope` and `admin`.
+    /// Registers all of it, below `flyteadmin.metricsScope`, and counts of calls below nothing.
     pub(crate) fn register(scope: &Scope, config: &AdminConfig) -> Result<Self, MetricError> {
-        let ours = scope.sub(&config.flyteadmin.metrics_scope).sub("admin");
+        let all = scope.sub(&config.flyteadmin.metrics_scope);
+        let ours = all.sub("admin");
         let (admin, signal) = (ours.sub("admin"), ours.sub("signal"));
         let latency = if config.server.grpc.enable_grpc_latency_metrics {
             Latency::Counted
@@ -51,6 +55,7 @@ impl AdminMetrics {
             operations: operations(&admin)?,
             signal_operations: operations(&signal)?,
             managers: Managers::register(&admin, &signal)?,
+            clusters: ClusterMetrics::register(&all.sub("clusterresource"))?,
             storage: Arc::new(BlobMetrics::register(&ours.sub("storage"))?),
         })
     }

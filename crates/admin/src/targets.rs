@@ -30,6 +30,15 @@ pub struct ExecutionTarget {
 #[derive(Clone)]
 pub struct ExecutionTargets(Arc<Vec<ExecutionTarget>>);
 
+/// How it comes that a resource is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ensured {
+    /// It was created.
+    Created,
+    /// It was there before.
+    Existed,
+}
+
 /// What became of a resource that was to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
@@ -148,7 +157,7 @@ impl ExecutionTarget {
     }
 
     /// Creates a namespace unless it is there.
-    pub async fn ensure_namespace(&self, name: &str) -> Result<(), kube::Error> {
+    pub async fn ensure_namespace(&self, name: &str) -> Result<Ensured, kube::Error> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let namespace = Namespace {
             metadata: ObjectMeta {
@@ -158,8 +167,8 @@ impl ExecutionTarget {
             ..Namespace::default()
         };
         match namespaces.create(&PostParams::default(), &namespace).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Ok(_) => Ok(Ensured::Created),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Ensured::Existed),
             Err(error) => Err(error),
         }
     }

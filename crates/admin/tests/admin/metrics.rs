@@ -132,6 +132,22 @@ fn require(text: &str, series: &str, expected: f64) {
     );
 }
 
+#[tokio::test]
+async fn namespaces_are_counted_as_they_come() {
+    let world = World::start(Store::Sqlite).await;
+    world.admin.sync_cluster_resources().await.unwrap();
+    let text = world.metrics.render();
+    for (name, count) in [
+        ("k8s_resource_syncs", 2.0),
+        ("k8s_resources_created", 4.0),
+        ("applied_template_exists", 4.0),
+        ("resources_added", 8.0),
+        ("sync_errors", 0.0),
+    ] {
+        require(&text, &format!("flyte:clusterresource:{name}"), count);
+    }
+}
+
 /// One execution with a node, a task and a signal, from its creation to its end.
 async fn run() -> World {
     let world = started(Store::Sqlite).await;
