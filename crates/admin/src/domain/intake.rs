@@ -172,7 +172,7 @@ pub(crate) async fn node(
         .await
         .inspect_err(|error| {
             if is(error, &absent::execution_of_node(&id.execution)) {
-                service.counts().nodes.missing_execution.inc();
+                service.counts().nodes.missing_parent.inc();
             }
         })?;
     told.count_node(&service.counts().nodes, &id, recorded);
@@ -382,7 +382,7 @@ pub(crate) async fn task(
         .await
         .inspect_err(|error| {
             if is(error, &absent::node_of_task(&id.node)) {
-                service.counts().tasks.missing_node.inc();
+                service.counts().tasks.missing_parent.inc();
             }
         })?;
     told.count_task(&service.counts().tasks, &id, recorded);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use flyte_core::identifiers::{EntityId, ExecutionId, NodeExecutionId, TaskExecutionId};
+use flyte_core::identifiers::{EntityId, ExecutionId, NodeExecutionId};
 use flyte_platform::metrics::{
     LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, StopWatch, Summary, Twin, Unit,
 };
@@ -25,8 +25,8 @@ const MOST_PROJECTS: usize = 1_000;
 /// All managers.
 pub(crate) struct Managers {
     pub(crate) executions: ExecutionMetrics,
-    pub(crate) nodes: NodeMetrics,
-    pub(crate) tasks: TaskMetrics,
+    pub(crate) nodes: StepMetrics,
+    pub(crate) tasks: StepMetrics,
     pub(crate) registered: RegistrationMetrics,
     /// `signal_manager:num_set`.
     pub(crate) signals_set: LabelledCounter,
@@ -47,10 +47,16 @@ impl Managers {
             "flyteclient_initialization_error",
             "Clients of clusters that could not be made.",
         )?;
+        let tasks = admin.sub("task_execution_manager");
+        // Always 0, as Go's, which nothing counts either.
+        tasks.counter(
+            "missing_task_definition",
+            "Events of tasks that do not exist.",
+        )?;
         Ok(Self {
             executions: ExecutionMetrics::register(admin)?,
-            nodes: NodeMetrics::register(&admin.sub("node_execution_manager"))?,
-            tasks: TaskMetrics::register(&admin.sub("task_execution_manager"))?,
+            nodes: StepMetrics::register(&admin.sub("node_execution_manager"), &NODES)?,
+            tasks: StepMetrics::register(&tasks, &TASKS)?,
             registered: RegistrationMetrics::register(admin)?,
             signals_set: signal.sub("signal_manager").labelled_counter(
                 "num_set",
@@ -269,41 +275,64 @@ fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or_default())
 }
 
-/// `node_execution_manager`.
-pub(crate) struct NodeMetrics {
+/// `node_execution_manager` or `task_execution_manager`: the same of nodes and of attempts of tasks.
+pub(crate) struct StepMetrics {
     active: IntGauge,
     created: IntCounter,
     terminated: LabelledCounter,
     events: IntCounter,
-    pub(crate) missing_execution: IntCounter,
+    /// Events of something whose parent does not exist.
+    pub(crate) missing_parent: IntCounter,
     closure_size: Summary,
     pub(crate) data: DataSizes,
 }
 
-impl NodeMetrics {
-    fn register(scope: &Scope) -> Result<Self, MetricError> {
+/// What Go calls the metrics of one kind.
+struct StepNames {
+    active: &'static str,
+    created: &'static str,
+    terminated: &'static str,
+    events: &'static str,
+    missing_parent: &'static str,
+}
+
+const NODES: StepNames = StepNames {
+    active: "active_node_executions",
+    created: "node_executions_created",
+    terminated: "node_executions_terminated",
+    events: "node_execution_events_created",
+    missing_parent: "missing_workflow_execution",
+};
+
+const TASKS: StepNames = StepNames {
+    active: "active_executions",
+    created: "task_executions_created",
+    terminated: "task_executions_terminated",
+    events: "task_execution_events_created",
+    missing_parent: "missing_node_execution",
+};
+
+impl StepMetrics {
+    fn register(scope: &Scope, names: &StepNames) -> Result<Self, MetricError> {
         Ok(Self {
-            active: scope.gauge("active_node_executions", "Nodes that run.")?,
-            created: scope.counter("node_executions_created", "Nodes that were heard of.")?,
+            active: scope.gauge(names.active, "Those that run.")?,
+            created: scope.counter(names.created, "Those that were heard of.")?,
             terminated: scope.labelled_counter(
-                "node_executions_terminated",
-                "Nodes that ended.",
+                names.terminated,
+                "Those that ended.",
                 Twin::None,
             )?,
-            events: scope.counter(
-                "node_execution_events_created",
-                "Events that were recorded.",
-            )?,
-            missing_execution: scope.counter(
-                "missing_workflow_execution",
-                "Events of executions that do not exist.",
+            events: scope.counter(names.events, "Events that were recorded.")?,
+            missing_parent: scope.counter(
+                names.missing_parent,
+                "Events of something whose parent does not exist.",
             )?,
             closure_size: scope.summary("closure_size_bytes", "Bytes of a new closure.")?,
             data: DataSizes::register(scope)?,
         })
     }
 
-    /// The first event of a node made a closure of this many bytes.
+    /// The first event made a closure of this many bytes.
     pub(crate) fn created(&self, closure: usize) {
         self.created.inc();
         self.closure_size.observe_size(closure);
@@ -314,89 +343,23 @@ impl NodeMetrics {
         self.events.inc();
     }
 
+    /// It runs.
     pub(crate) fn running(&self) {
         self.active.inc();
     }
 
-    pub(crate) fn ended(&self, id: &NodeExecutionId, phase: &str) {
+    /// It ended, in the phase of `labels`.
+    pub(crate) fn ended(&self, labels: &Labels<'_>) {
         self.active.dec();
-        self.terminated.inc(&Labels {
-            phase,
-            ..of_node(id)
-        });
+        self.terminated.inc(labels);
     }
 }
 
-fn of_node(id: &NodeExecutionId) -> Labels<'_> {
+/// What is known of a node.
+pub(crate) fn of_node(id: &NodeExecutionId) -> Labels<'_> {
     Labels {
         node: id.node.as_str(),
         ..of_execution(&id.execution)
-    }
-}
-
-/// `task_execution_manager`.
-pub(crate) struct TaskMetrics {
-    active: IntGauge,
-    created: IntCounter,
-    terminated: LabelledCounter,
-    events: IntCounter,
-    pub(crate) missing_node: IntCounter,
-    closure_size: Summary,
-    pub(crate) data: DataSizes,
-}
-
-impl TaskMetrics {
-    fn register(scope: &Scope) -> Result<Self, MetricError> {
-        // Always 0, as Go's, which nothing counts either.
-        scope.counter(
-            "missing_task_definition",
-            "Events of tasks that do not exist.",
-        )?;
-        Ok(Self {
-            active: scope.gauge("active_executions", "Attempts that run.")?,
-            created: scope.counter("task_executions_created", "Attempts that were heard of.")?,
-            terminated: scope.labelled_counter(
-                "task_executions_terminated",
-                "Attempts that ended.",
-                Twin::None,
-            )?,
-            events: scope.counter(
-                "task_execution_events_created",
-                "Events that were recorded.",
-            )?,
-            missing_node: scope.counter(
-                "missing_node_execution",
-                "Events of nodes that do not exist.",
-            )?,
-            closure_size: scope.summary("closure_size_bytes", "Bytes of a new closure.")?,
-            data: DataSizes::register(scope)?,
-        })
-    }
-
-    /// The first event of an attempt made a closure of this many bytes.
-    pub(crate) fn created(&self, closure: usize) {
-        self.created.inc();
-        self.closure_size.observe_size(closure);
-    }
-
-    /// An event was recorded.
-    pub(crate) fn event(&self) {
-        self.events.inc();
-    }
-
-    pub(crate) fn running(&self) {
-        self.active.inc();
-    }
-
-    /// Label `task` has the attempt's number too, as Go's.
-    pub(crate) fn ended(&self, id: &TaskExecutionId, phase: &str) {
-        self.active.dec();
-        let task = format!("{}-{}", id.task.name, id.retry_attempt);
-        self.terminated.inc(&Labels {
-            task: &task,
-            phase,
-            ..of_node(&id.node)
-        });
     }
 }
 

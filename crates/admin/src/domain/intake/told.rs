@@ -10,12 +10,13 @@ use flyte_idl::{
         task_execution_event, workflow_execution_event,
     },
 };
+use flyte_platform::metrics::Labels;
 use jiff::Timestamp;
 use prost::Message as _;
 
 use crate::{
     domain::{phases, time},
-    metrics::{ExecutionMetrics, NodeMetrics, TaskMetrics},
+    metrics::{ExecutionMetrics, StepMetrics, of_node},
 };
 
 /// What an event did to the table.
@@ -132,24 +133,21 @@ impl Told {
         }
     }
 
-    pub(super) fn count_node(&self, counts: &NodeMetrics, id: &NodeExecutionId, done: Recorded) {
-        counts.event();
-        if let Recorded::Created { closure } = done {
-            counts.created(closure);
-        }
-        match self.stage {
-            Stage::Begins => counts.running(),
-            Stage::Ends => {
-                counts.ended(id, &self.phase);
-                if let Some(bytes) = self.outputs {
-                    counts.data.outputs(bytes);
-                }
-            }
-            Stage::Between => {}
-        }
+    pub(super) fn count_node(&self, counts: &StepMetrics, id: &NodeExecutionId, done: Recorded) {
+        self.count_step(counts, of_node(id), done);
     }
 
-    pub(super) fn count_task(&self, counts: &TaskMetrics, id: &TaskExecutionId, done: Recorded) {
+    /// Label `task` has the attempt's number too, as Go's.
+    pub(super) fn count_task(&self, counts: &StepMetrics, id: &TaskExecutionId, done: Recorded) {
+        let task = format!("{}-{}", id.task.name, id.retry_attempt);
+        let labels = Labels {
+            task: &task,
+            ..of_node(&id.node)
+        };
+        self.count_step(counts, labels, done);
+    }
+
+    fn count_step(&self, counts: &StepMetrics, labels: Labels<'_>, done: Recorded) {
         counts.event();
         if let Recorded::Created { closure } = done {
             counts.created(closure);
@@ -157,7 +155,10 @@ impl Told {
         match self.stage {
             Stage::Begins => counts.running(),
             Stage::Ends => {
-                counts.ended(id, &self.phase);
+                counts.ended(&Labels {
+                    phase: &self.phase,
+                    ..labels
+                });
                 if let Some(bytes) = self.outputs {
                     counts.data.outputs(bytes);
                 }
