@@ -24,7 +24,13 @@ use std::{
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
-use flyte_platform::{Clock, blob::BlobStore, client::RetryPolicy, metrics::Scope, server};
+use flyte_platform::{
+    Clock,
+    blob::BlobStore,
+    client::RetryPolicy,
+    metrics::{LabelKeys, Scope},
+    server,
+};
 use flyte_plugins::config::PluginsConfig;
 use flyte_propeller::{
     Dependencies,
@@ -92,6 +98,8 @@ pub struct Run {
     pub trace: Vec<String>,
     /// What the engine read of the cluster and watched: paths with queries.
     pub reads: BTreeSet<String>,
+    /// What the engine counted in its last life, in Prometheus' text format.
+    pub metrics: String,
     /// How often the engine was started again.
     pub restarts: u32,
     /// Writes of the workflow resource.
@@ -243,7 +251,7 @@ impl Simulation {
 
     /// Runs to the end in real time on this runtime, for benches.
     pub async fn measure(self) -> Run {
-        self.drive(Duration::ZERO).await
+        Box::pin(self.drive(Duration::ZERO)).await
     }
 
     async fn drive(self, settling: Duration) -> Run {
@@ -279,7 +287,12 @@ impl Simulation {
         );
         let (channel, serving) = server::in_process(router, stop.clone());
         tasks.spawn(serving);
-        tasks.spawn(node::run(outside.clone(), objects.clone()));
+        let manner = if self.plugins.k8s.send_object_events {
+            node::Manner::Talkative
+        } else {
+            node::Manner::Silent
+        };
+        tasks.spawn(node::run(outside.clone(), objects.clone(), manner));
         if let Some(after) = self.delete_after {
             let (faults, outside) = (faults.clone(), outside.clone());
             let name = self.workflow.metadata.name.clone().unwrap_or_default();
@@ -304,8 +317,8 @@ impl Simulation {
         tokio::pin!(end);
         let mut restarts = 0;
         let (mut rounds, mut steps) = (0, 0);
-        let (phase, elapsed) = loop {
-            let metrics = Scope::new("");
+        let (phase, elapsed, counted) = loop {
+            let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
             let kube = kube::Client::new(
                 faults::over_cluster(cluster.service(), faults.clone()),
                 NAMESPACE,
@@ -360,8 +373,8 @@ impl Simulation {
                 "a live-lock: {rounds} rounds, {steps} steps, {most_effects} effects at most: {}",
                 describe(&api, &name, &records).await
             );
-            if let Some(end) = end {
-                break end;
+            if let Some((phase, elapsed)) = end {
+                break (phase, elapsed, metrics.render());
             }
         };
         let left = unfinished(&pods).await;
@@ -379,6 +392,7 @@ impl Simulation {
             steps,
             trace: faults.trace(),
             reads: faults.reads(),
+            metrics: counted,
             restarts,
             status_writes,
             calls,
@@ -519,7 +533,8 @@ pub async fn floor(width: usize, depth: usize) -> Duration {
     let client = cluster.client();
     prepare(&client).await;
     let mut tasks = JoinSet::new();
-    tasks.spawn(node::run(client.clone(), Arc::new(InMemory::new())));
+    let objects = Arc::new(InMemory::new());
+    tasks.spawn(node::run(client.clone(), objects, node::Manner::Silent));
     let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
     let mut events = watcher::watcher(api.clone(), watcher::Config::default())
         .default_backoff()

@@ -10,7 +10,7 @@ use flyte_platform::{
     client::{self, AdminClientConfig, RetryPolicy},
     config::Config,
     kubernetes,
-    metrics::Scope,
+    metrics::{LabelKeys, Scope},
     server::{self, BuildInformation},
     telemetry::{self, LoggerConfig, OtelConfig},
 };
@@ -128,7 +128,7 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
         home.clone().filter(|_| name == "HOME")
     })
     .await?;
-    let metrics = Scope::new("");
+    let metrics = Scope::new("").labelled_by(LabelKeys::new(&config.propeller.metrics_keys));
     let operations = SocketAddr::from(([0, 0, 0, 0], config.propeller.prof_port));
     let listener = server::bind(operations, "metrics and health", "--propeller.prof-port").await?;
     let engine = wire(

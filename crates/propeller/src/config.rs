@@ -19,6 +19,8 @@ pub struct PropellerConfig {
     pub rawoutput_prefix: String,
     /// First part of metric names.
     pub metrics_prefix: String,
+    /// Labels of metrics: `project`, `domain`, `wf`, `task`, `node`, `tasktype`. The single binary has its own.
+    pub metrics_keys: Vec<String>,
     /// Rounds that may fail before a workflow is given up.
     pub max_workflow_retries: u32,
     /// Hours that finished resources are kept; at most 23, 0 keeps them.
@@ -59,6 +61,9 @@ impl Default for PropellerConfig {
             metadata_prefix: "metadata/propeller".into(),
             rawoutput_prefix: String::new(),
             metrics_prefix: "flyte".into(),
+            metrics_keys: ["project", "domain", "wf", "task"]
+                .map(str::to_owned)
+                .into(),
             max_workflow_retries: 10,
             max_ttl_hours: 23,
             gc_interval: Duration::minutes(30),

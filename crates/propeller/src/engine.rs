@@ -22,7 +22,7 @@ use flyte_crd::FlyteWorkflow;
 use flyte_idl::service::admin_service_client::AdminServiceClient;
 use flyte_platform::{
     Clock,
-    blob::BlobStore,
+    blob::{BlobMetrics, BlobStore},
     client::RetryPolicy,
     metrics::{MetricError, Scope},
 };
@@ -40,13 +40,13 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, reflector::store::Writer, watcher},
 };
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
     config::PropellerConfig,
+    metrics::EngineMetrics,
     node::Settings,
     world::{Jitter, PodTemplates, WaitingRoom, World},
 };
@@ -56,6 +56,9 @@ use self::{controller::Controller, pods::PodCache};
 /// How many effects may be under way at once, over all workflows: enough to keep a cluster and a bucket busy, few
 /// enough to keep memory and connections bounded.
 const EFFECTS_AT_ONCE: usize = 512;
+
+/// How often levels are looked at that nothing changes by itself: how long something has taken.
+const LEVELS: Duration = Duration::from_secs(10);
 
 /// What an engine is wired with.
 pub struct Dependencies {
@@ -67,7 +70,7 @@ pub struct Dependencies {
     pub admin: Channel,
     /// Time.
     pub clock: Clock,
-    /// Where metrics are registered, without the engine's own scope.
+    /// Where metrics are registered, without the engine's own scope, and the labels that they have.
     pub metrics: Scope,
 }
 
@@ -91,39 +94,6 @@ pub enum EngineError {
     /// The definition of FlyteWorkflow cannot be created.
     #[error("the FlyteWorkflow definition cannot be created")]
     Definition(#[source] Box<kube::Error>),
-}
-
-/// Counts of the engine, under Go's names (spec 04 §15).
-#[derive(Debug)]
-struct EngineMetrics {
-    accepted: IntCounter,
-    active: IntGauge,
-    writes: IntCounter,
-    conflicts: IntCounter,
-    wakes: IntCounterVec,
-    rounds: IntCounter,
-    steps: IntCounter,
-}
-
-impl EngineMetrics {
-    fn register(scope: &Scope) -> Result<Self, MetricError> {
-        Ok(Self {
-            accepted: scope
-                .sub("workflow")
-                .counter("accepted", "Workflows taken up.")?,
-            active: scope
-                .sub("execstats")
-                .gauge("active_workflow_executions", "Workflows under way.")?,
-            writes: scope.counter("wf_updated", "Writes of status.")?,
-            conflicts: scope.counter(
-                "wf_update_conflict",
-                "Writes refused because somebody else wrote.",
-            )?,
-            wakes: scope.counters("wf_enqueue", "Wake-ups, by what woke.", &["type"])?,
-            rounds: scope.counter("wf_rounds", "Looks at a workflow that was woken.")?,
-            steps: scope.counter("wf_steps", "Steps of nodes and of workflows.")?,
-        })
-    }
 }
 
 /// The engine: call [`Engine::run`].
@@ -174,7 +144,11 @@ pub fn wire(
     });
     let world = World {
         kube: dependencies.kube,
-        blobs: dependencies.blobs,
+        blobs: dependencies
+            .blobs
+            .counted(Arc::new(BlobMetrics::register(&scope.sub("metastore"))?)),
+        metrics: metrics.clone(),
+        subject: None,
         templates,
         admin: AdminServiceClient::new(dependencies.admin)
             .max_decoding_message_size(64 * 1024 * 1024)
@@ -251,6 +225,7 @@ impl Engine {
                 .max(Duration::from_secs(1)),
         );
         let mut call_in_time = std::pin::pin!(self.world.waiting_room.clone().call_in_time());
+        let mut levels = tokio::time::interval(LEVELS);
         let mut synced = (false, false);
         loop {
             tokio::select! {
@@ -282,6 +257,7 @@ impl Engine {
                     Ok(None) => return Err(EngineError::WatchEnded("events of pods")),
                     Err(error) => tracing::warn!(%error, "the watch of pods' events was interrupted"),
                 },
+                _ = levels.tick() => self.metrics.queue.look_at_rounds(),
                 _ = collect.tick() => controller.collect_garbage(&workflows),
             }
             if synced.0 {

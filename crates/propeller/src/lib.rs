@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod events;
 pub mod machine;
+pub mod metrics;
 pub mod node;
 pub mod patch;
 pub mod resolve;

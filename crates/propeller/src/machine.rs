@@ -18,6 +18,7 @@ mod closing;
 mod commit;
 mod ends;
 mod graph;
+mod happened;
 mod marks;
 mod persist;
 mod run;
@@ -46,7 +47,8 @@ use crate::{
     sweep::{Remains, Search},
 };
 
-use arena::{AbortState, Activity, Graph, GraphState, Instance, Room, Upstream};
+use arena::{AbortState, Activity, Graph, GraphState, Instance, Past, Room, Upstream};
+pub use happened::{Active, NodeChanged, TaskEnd};
 pub use persist::{Author, Origin, Patch, Spill};
 pub(crate) use run::AUTO_ABORT;
 
@@ -252,6 +254,10 @@ pub struct Machine {
     jobs: VecDeque<Job>,
     under_way: usize,
     steps: u64,
+    /// What became of nodes and nobody has looked at.
+    changes: Vec<NodeChanged>,
+    active: Active,
+    accepted_at: Option<Timestamp>,
     persist: persist::Persist,
     deletions: Vec<String>,
     retry_begin_at: Option<Timestamp>,
@@ -352,6 +358,16 @@ impl Machine {
             jobs: VecDeque::new(),
             under_way: 0,
             steps: 0,
+            changes: Vec::new(),
+            active: Active::default(),
+            accepted_at: resource
+                .accepted_at
+                .map(flyte_crd::Time::timestamp)
+                .or(resource
+                    .metadata
+                    .creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0)),
             persist,
             deletions: Vec::new(),
             retry_begin_at: None,
@@ -359,6 +375,7 @@ impl Machine {
             finishing: None,
         };
         machine.add_graph(None, Arc::new(spec), node_status)?;
+        machine.count_active();
         machine.resume();
         Ok(machine)
     }
@@ -366,6 +383,17 @@ impl Machine {
     /// What is the same for all nodes.
     pub fn constants(&self) -> &Arc<Constants> {
         &self.run
+    }
+
+    /// When admin accepted it.
+    pub fn accepted_at(&self) -> Option<Timestamp> {
+        self.accepted_at
+    }
+
+    /// When the workflow began to run and when it ended.
+    pub fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let time = |time: Option<flyte_crd::Time>| time.map(flyte_crd::Time::timestamp);
+        (time(self.status.started_at), time(self.status.stopped_at))
     }
 
     /// Where the workflow stands.

@@ -3,6 +3,7 @@
 //! Every effect is idempotent by name, so one that may or may not have happened is simply done again. What may
 //! succeed later is retried here, with growing waits; only what cannot is an [`Outcome`].
 
+mod counting;
 mod events;
 mod pods;
 mod results;
@@ -30,7 +31,7 @@ use flyte_idl::{
 };
 use flyte_platform::{
     Chain, Clock,
-    blob::{BlobError, BlobStore},
+    blob::{BlobError, BlobStore, Cached},
     client::RetryPolicy,
 };
 use prost::Message as _;
@@ -47,7 +48,8 @@ pub use waiting::{Calls, WaitingRoom};
 use crate::{
     config::EventConfig,
     machine::{JobTask, Outcome, OwnedNode},
-    node::{Source, Work},
+    metrics::EngineMetrics,
+    node::{Constants, Source, Work},
     resolve::{self, Outputs},
 };
 
@@ -85,6 +87,10 @@ pub struct World {
     pub waiting_room: WaitingRoom,
     /// Which pods of one workflow may try again.
     pub calls: Arc<Calls>,
+    /// What is counted.
+    pub metrics: Arc<EngineMetrics>,
+    /// The workflow whose effects they are, once it is read.
+    pub subject: Option<Arc<Constants>>,
 }
 
 /// What spreads the tries of different workflows apart, the same for one workflow in every run.
@@ -179,6 +185,18 @@ impl World {
         let Ok(_permit) = self.permits.acquire().await else {
             return Outcome::Broken(ExecutionError::default());
         };
+        let counted = self.begin_counting(&task);
+        let outcome = self.do_it(task, node.as_ref(), &remembered).await;
+        counted.ends(node.as_ref(), &outcome);
+        outcome
+    }
+
+    async fn do_it(
+        &self,
+        task: JobTask,
+        node: Option<&OwnedNode>,
+        remembered: &Remembered,
+    ) -> Outcome {
         let done = match task {
             JobTask::Begin {
                 inputs,
@@ -186,12 +204,15 @@ impl World {
                 to,
             } => {
                 return Outcome::Begun(
-                    self.begin(inputs, &offloaded, &to, &remembered)
+                    self.begin(inputs, &offloaded, &to, remembered)
                         .await
                         .map_err(|error| error.0),
                 );
             }
-            JobTask::Send(events) => return Outcome::Sent(self.send(events, &remembered).await),
+            JobTask::Send(events) => {
+                let labels = self.labels(node);
+                return Outcome::Sent(self.send(events, remembered, &labels).await);
+            }
             JobTask::Sweep(search) => return Outcome::Swept(self.sweep(search).await),
             JobTask::Node {
                 work,
@@ -201,13 +222,13 @@ impl World {
             } => match node {
                 Some(node) => {
                     self.work(
-                        &node,
+                        node,
                         work,
                         Surroundings {
                             sources,
                             inner,
                             error,
-                            remembered,
+                            remembered: remembered.clone(),
                         },
                     )
                     .await
@@ -319,8 +340,10 @@ impl World {
     /// Reads literals. A missing file is hopeless: whoever was to write it says that it has.
     async fn read(&self, uri: &str, remembered: &Remembered) -> Result<Arc<LiteralMap>, Hopeless> {
         if let Some(known) = remembered.get(uri) {
+            self.blobs.count_cached(Cached::Hit);
             return Ok(known);
         }
+        self.blobs.count_cached(Cached::Miss);
         let bytes = self.get(uri).await?.ok_or_else(|| {
             Hopeless::new(
                 ErrorKind::System,
@@ -338,7 +361,10 @@ impl World {
         // Tasks write what they like, and decoding recurses.
         nesting::scan(&descriptors::message::<LiteralMap>(), &bytes)
             .map_err(|error| unusable(&error))?;
-        let literals = LiteralMap::decode(bytes).map_err(|error| unusable(&error))?;
+        let literals = self
+            .blobs
+            .decoded(|| LiteralMap::decode(bytes))
+            .map_err(|error| unusable(&error))?;
         let literals = Arc::new(literals);
         remembered.put(uri, &literals);
         Ok(literals)

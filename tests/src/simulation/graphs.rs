@@ -269,6 +269,21 @@ pub fn slow(count: usize) -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// A Python task that may be interrupted and is retried, and one that may not.
+pub fn interruptible() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task_with("n0", "fail:1", 2, &["start-node"])
+        .task("n1", "ok", &["n0"]);
+    if let Some(node) = draft.nodes.get_mut("n0") {
+        node["interruptible"] = true.into();
+    }
+    for template in draft.tasks.values_mut() {
+        template["type"] = "python-task".into();
+    }
+    resource(draft.workflow())
+}
+
 /// A task that must have ended after this time, and is tried so often.
 pub fn impatient(active_deadline: &str, attempts: u32) -> FlyteWorkflow {
     let mut draft = Draft::default();

@@ -31,8 +31,15 @@ pub const NOTES: [&str; 4] = [
     "the container was started",
 ];
 
+/// Whether the node makes events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Silent,
+    Talkative,
+}
+
 /// Runs every pod that appears, each status in a write of its own.
-pub(super) async fn run(client: Client, objects: Arc<InMemory>) {
+pub(super) async fn run(client: Client, objects: Arc<InMemory>, manner: Manner) {
     let said: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
     let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
     let mut events = watcher::watcher(api.clone(), watcher::Config::default())
@@ -59,9 +66,13 @@ pub(super) async fn run(client: Client, objects: Arc<InMemory>) {
             .unwrap_or_default();
         match phase.as_str() {
             "" | "Pending" => {
-                say(&said, &pod, 0..2).await;
+                if manner == Manner::Talkative {
+                    say(&said, &pod, 0..2).await;
+                }
                 set(&api, &pod, json!({ "phase": "Running", "containerStatuses": [state(&pod, &json!({ "running": {} }))] })).await;
-                say(&said, &pod, 2..4).await;
+                if manner == Manner::Talkative {
+                    say(&said, &pod, 2..4).await;
+                }
             }
             "Running" => {
                 let (api, objects) = (api.clone(), objects.clone());

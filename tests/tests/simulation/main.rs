@@ -1,5 +1,12 @@
 //! Whatever goes wrong between two effects, users see the same (design: Simulation).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that fails says where"
+)]
+
+mod metrics;
 mod object_events;
 mod quota;
 

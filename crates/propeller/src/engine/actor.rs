@@ -1,5 +1,6 @@
 //! One workflow: read it, run its machine, write its status.
 
+mod counting;
 mod write;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -16,14 +17,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use self::counting::Counting;
 use super::{
-    EngineMetrics, Key,
+    Key,
     inbox::Inbox,
     pods::PodCache,
     resource::{self, Found},
 };
 use crate::{
     machine::{JobFor, Machine, Origin, Outcome, Spill},
+    metrics::{self, EngineMetrics},
     node::Settings,
     world::{Remembered, World},
 };
@@ -89,20 +92,28 @@ impl Actor {
         let mut missing = None;
         loop {
             let Some(found) = self.read().await else {
+                self.metrics.round.not_found.inc();
                 return;
             };
             let seen = Seen::of(&found.value);
             let end = match self.load(found, &mut missing).await {
                 Loaded::Finished => return,
-                Loaded::Moved => continue,
+                Loaded::Moved => {
+                    self.metrics.round.skipped.inc();
+                    continue;
+                }
                 Loaded::Machine(machine) => self.drive(*machine, seen).await,
                 Loaded::Unreadable(execution, message) => {
+                    let labels = execution.as_ref().map(metrics::labels_of);
+                    let labels = labels.unwrap_or_default();
+                    self.metrics.round.system_error.inc(&labels);
                     Box::pin(self.fail_unreadable(execution, message, seen)).await
                 }
             };
             match end {
                 End::Done => return,
                 End::StartOver => {
+                    self.metrics.round.error.inc();
                     tracing::debug!("somebody else wrote the status; reading it again");
                 }
             }
@@ -195,9 +206,12 @@ impl Actor {
     /// Runs the machine until the workflow is over.
     async fn drive(&self, mut machine: Machine, mut seen: Seen) -> End {
         let mut jobs: JoinSet<(JobFor, Outcome)> = JoinSet::new();
+        let mut counting = Counting::new(self.metrics.clone(), &machine);
+        let world = self.world.on_behalf_of(machine.constants());
         let remembered = Remembered::default();
         let mut unwritten_since: Option<tokio::time::Instant> = None;
         loop {
+            counting.look_begins();
             let wake = self.inbox.take();
             if wake.gone {
                 return End::Done;
@@ -217,14 +231,14 @@ impl Actor {
             let steps = machine.steps();
             let next = machine.next_jobs(now, |name| self.pods.get(namespace, name));
             self.world.calls.keep(|pod| machine.may_launch(pod));
-            self.metrics.rounds.inc();
-            self.metrics.steps.inc_by(machine.steps() - steps);
+            counting.decided(machine.steps() - steps);
+            counting.happened(&mut machine, now);
             for job in next {
                 let node = match job.whom {
                     JobFor::Node(index) => machine.owned(index),
                     JobFor::Workflow => None,
                 };
-                let (world, remembered) = (self.world.clone(), remembered.clone());
+                let (world, remembered) = (world.clone(), remembered.clone());
                 jobs.spawn(
                     async move { (job.whom, world.perform(job.task, node, remembered).await) }
                         .in_current_span(),
@@ -251,13 +265,17 @@ impl Actor {
                     .unwrap_or(End::Done);
             }
             let timer = machine.next_timer();
+            counting.look_ends(machine.is_quiescent() && !machine.must_write());
             tokio::select! {
                 biased;
                 Some(done) = jobs.join_next(), if !jobs.is_empty() => match done {
-                    Ok((whom, outcome)) => machine.complete(whom, outcome, self.world.clock.now()),
+                    Ok((whom, outcome)) => {
+                        machine.complete(whom, outcome, self.world.clock.now());
+                    }
                     // A panic in an effect would leave its node waiting for ever: start over from what is written.
                     Err(error) => {
                         tracing::error!(%error, "an effect panicked");
+                        self.metrics.round.panic.inc(&metrics::labels(machine.constants()));
                         return End::StartOver;
                     }
                 },

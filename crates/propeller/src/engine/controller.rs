@@ -6,15 +6,15 @@ use std::{
 };
 
 use flyte_crd::FlyteWorkflow;
+use flyte_platform::metrics::Labels;
 use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Engine, EngineMetrics, Key, actor::Actor, garbage, inbox::Inbox, orphans, pods::PodCache,
-};
+use super::{Engine, Key, actor::Actor, garbage, inbox::Inbox, orphans, pods::PodCache};
 use crate::{
+    metrics::EngineMetrics,
     node::Settings,
     world::{World, is_finished},
 };
@@ -101,7 +101,7 @@ impl Controller {
             }
             return;
         }
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(self.metrics.queue.clone()));
         if deleting {
             inbox.deleting();
         }
@@ -116,8 +116,7 @@ impl Controller {
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),
         };
-        self.metrics.accepted.inc();
-        self.metrics.active.inc();
+        self.metrics.levels.workflows.inc();
         let handle = self.actors.spawn(actor.run());
         self.keys.insert(handle.id(), key.clone());
         self.inboxes.insert(key, inbox);
@@ -131,7 +130,7 @@ impl Controller {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
         };
-        self.metrics.active.dec();
+        self.metrics.levels.workflows.dec();
         let Some(key) = self.keys.remove(&id) else {
             return;
         };
@@ -139,6 +138,8 @@ impl Controller {
         if let Err(error) = ended
             && error.is_panic()
         {
+            self.metrics.round.workers_restarted.inc();
+            self.metrics.round.panic.inc(&Labels::default());
             tracing::error!(
                 ns = key.namespace,
                 exec_id = key.name,
@@ -176,10 +177,15 @@ impl Controller {
     fn pod_changed(&mut self, pod: Pod) {
         // First the cache, then its owner: an owner that looks before the cache knows the change sees it never.
         let (pod, before) = self.pods.put(pod);
-        if let Some(before) = before {
-            self.left(&before, Some(&pod));
-        }
         let known = self.wake_owner(&pod);
+        match before {
+            Some(before) => {
+                self.left(&before, Some(&pod));
+                let is_new = before.metadata.resource_version != pod.metadata.resource_version;
+                self.metrics.plugin.pod_seen(known && is_new);
+            }
+            None => self.metrics.plugin.pods(namespace_of(&pod), 1),
+        }
         if !known && self.unsynced.is_none() {
             self.adopt_or_release(&pod);
         }
@@ -187,9 +193,11 @@ impl Controller {
 
     /// A pod that has ended or is gone leaves room in its namespace.
     fn left(&self, before: &Pod, now: Option<&Pod>) {
+        if now.is_none() {
+            self.metrics.plugin.pods(namespace_of(before), -1);
+        }
         if !is_finished(before) && now.is_none_or(is_finished) {
-            let namespace = before.metadata.namespace.as_deref().unwrap_or_default();
-            self.world.waiting_room.freed(namespace);
+            self.world.waiting_room.freed(namespace_of(before));
         }
     }
 
@@ -255,11 +263,15 @@ impl Controller {
             self.chores.spawn(garbage::collect(
                 self.world.kube.clone(),
                 workflows.clone(),
-                ttl,
-                self.world.clock.now(),
+                (ttl, self.world.clock.now()),
+                self.metrics.clone(),
             ));
         }
     }
+}
+
+fn namespace_of(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 /// The workflow resource that controls a pod. Go writes the kind in lower case.

@@ -1,33 +1,48 @@
 //! Deleting finished resources whose time is over (spec 04 §2.7).
 
+use std::sync::Arc;
+
 use flyte_crd::{COMPLETED_TIME_LABEL, FlyteWorkflow, TERMINATED, TERMINATION_LABEL};
+use flyte_platform::metrics::Labels;
 use futures::StreamExt as _;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
 use super::resource;
+use crate::metrics::EngineMetrics;
 
 /// How many resources are deleted side by side.
 const DELETIONS_AT_ONCE: usize = 16;
 
-/// Deletes every finished resource that completed more than `ttl_hours` ago. Listed once over all namespaces.
+/// Deletes every finished resource that completed more than `ttl_hours` ago, and counts how that went.
 pub(super) async fn collect(
+    client: Client,
+    workflows: Api<PartialObjectMeta<FlyteWorkflow>>,
+    (ttl_hours, now): (u32, Timestamp),
+    metrics: Arc<EngineMetrics>,
+) {
+    let (garbage, labels) = (&metrics.garbage, Labels::default());
+    let deletion = delete_old(client, workflows, ttl_hours, now);
+    match garbage.latency.timed(&labels, deletion).await {
+        Ok(()) => garbage.success.inc(&labels),
+        Err(error) => {
+            tracing::warn!(%error, "cannot delete finished workflows");
+            garbage.failure.inc(&labels);
+        }
+    }
+}
+
+/// Listed once over all namespaces.
+async fn delete_old(
     client: Client,
     workflows: Api<PartialObjectMeta<FlyteWorkflow>>,
     ttl_hours: u32,
     now: Timestamp,
-) {
+) -> Result<(), kube::Error> {
     let selector = format!("{TERMINATION_LABEL}={TERMINATED},{COMPLETED_TIME_LABEL}");
-    let listed = match workflows
+    let listed = workflows
         .list(&ListParams::default().labels(&selector))
-        .await
-    {
-        Ok(listed) => listed,
-        Err(error) => {
-            tracing::warn!(%error, "cannot list finished workflows");
-            return;
-        }
-    };
+        .await?;
     let old = listed.items.into_iter().filter(|found| {
         found
             .labels()
@@ -45,6 +60,7 @@ pub(super) async fn collect(
             }
         })
         .await;
+    Ok(())
 }
 
 /// Whether the hour `YYYY-MM-DD.HH` is more than `ttl_hours` before now.

@@ -2,16 +2,26 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
+use crate::metrics::{QueueMetrics, Waiting};
+
 /// One pending wake-up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
-    state: Mutex<Wake>,
+    state: Mutex<State>,
     notify: Notify,
+    queue: QueueMetrics,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wake: Wake,
+    /// As long as nobody has looked.
+    waiting: Option<Waiting>,
 }
 
 /// What has happened since the last look. Bounded by the number of the workflow's pods.
@@ -26,8 +36,28 @@ pub(super) struct Wake {
 }
 
 impl Inbox {
+    /// Of a workflow that has just been seen.
+    pub(super) fn new(queue: QueueMetrics) -> Self {
+        let state = State {
+            waiting: Some(queue.woken()),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            notify: Notify::new(),
+            queue,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn with(&self, change: impl FnOnce(&mut Wake)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.lock();
+        change(&mut state.wake);
+        state.waiting.get_or_insert_with(|| self.queue.woken());
+        drop(state);
         self.notify.notify_one();
     }
 
@@ -46,10 +76,7 @@ impl Inbox {
     }
 
     pub(super) fn is_deleting(&self) -> bool {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .deleting
+        self.lock().wake.deleting
     }
 
     /// Waits until something happens. Cancel-safe: what happened stays until [`Inbox::take`].
@@ -58,24 +85,27 @@ impl Inbox {
     }
 
     pub(super) fn take(&self) -> Wake {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let pods = std::mem::take(&mut state.pods);
+        let mut state = self.lock();
+        state.waiting = None;
+        let pods = std::mem::take(&mut state.wake.pods);
         // Deletion and disappearance stay: an actor that starts over must still see them.
         Wake {
             pods,
-            deleting: state.deleting,
-            gone: state.gone,
+            deleting: state.wake.deleting,
+            gone: state.wake.gone,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use flyte_platform::metrics::Scope;
+
     use super::*;
 
     #[tokio::test]
     async fn wake_ups_are_merged_and_deletion_is_remembered() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(QueueMetrics::register(&Scope::new("")).unwrap());
         inbox.pod("a".into());
         inbox.pod("a".into());
         inbox.deleting();

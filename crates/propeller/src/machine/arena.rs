@@ -28,6 +28,7 @@ pub(super) struct Instance {
     pub(super) inner: Option<GraphIndex>,
     /// It counts as a task that runs, from the preparation of its inputs to its end (max parallelism).
     pub(super) holds_slot: bool,
+    pub(super) past: Past,
     pub(super) activity: Activity,
     /// What is applied once its events are acknowledged.
     pub(super) pending: Option<Box<Change>>,
@@ -60,6 +61,15 @@ pub(super) enum Room {
     CalledEarly,
 }
 
+/// What is counted with a node's next change.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    /// What its task left behind was read.
+    pub(super) result_read: bool,
+    /// It was ready before it might run.
+    pub(super) waited_for_others: bool,
+}
+
 /// What a node comes after, and how far that is known to be done with.
 #[derive(Debug, Default)]
 pub(super) struct Upstream {
@@ -68,6 +78,8 @@ pub(super) struct Upstream {
     pub(super) done: usize,
     /// One of those was skipped or failed.
     pub(super) skips: bool,
+    /// When the last of those ended.
+    pub(super) ended_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -95,6 +95,7 @@ impl Machine {
 
     /// The events of a change are acknowledged: the node becomes what it was to become.
     pub(super) fn commit(&mut self, index: NodeIndex, change: Change, now: Timestamp) {
+        let before = self.before_change(index, now);
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
@@ -124,6 +125,9 @@ impl Machine {
         }
         if is_task {
             self.remember_pod(index);
+        }
+        if let Some(before) = before.filter(|_| change.then != Then::Aborted) {
+            self.after_change(&before);
         }
         match change.then {
             Then::Nothing => {}

@@ -138,7 +138,11 @@ impl Machine {
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
-        if std::mem::replace(&mut node.abort, AbortState::Done) == AbortState::Wanted {
+        let before = std::mem::replace(&mut node.abort, AbortState::Done);
+        if before != AbortState::Done {
+            self.note_aborted(index);
+        }
+        if before == AbortState::Wanted {
             self.count_aborting(index, usize::saturating_sub);
         }
     }

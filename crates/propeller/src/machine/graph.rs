@@ -15,7 +15,7 @@ use flyte_crd::{
 };
 
 use super::{
-    AbortState, Activity, Graph, GraphIndex, GraphState, Instance, Machine, NodeIndex, Room,
+    AbortState, Activity, Graph, GraphIndex, GraphState, Instance, Machine, NodeIndex, Past, Room,
     Unreadable, Upstream,
 };
 use crate::node::Places;
@@ -65,6 +65,7 @@ impl Machine {
                 inputs: None,
                 pod_expected: false,
                 room: Room::default(),
+                past: Past::default(),
                 told: None,
                 abort: AbortState::None,
                 timer: None,
@@ -310,6 +311,7 @@ impl Machine {
             return Readiness::NotReady;
         }
         let (mut done, mut skips) = (node.upstream.done, node.upstream.skips);
+        let mut ended_at = node.upstream.ended_at;
         let waits = loop {
             let Some(upstream) = node.upstream.nodes.get(done) else {
                 break false;
@@ -319,11 +321,17 @@ impl Machine {
                 Readiness::Skip => skips = true,
                 Readiness::Ready => {}
             }
+            let ended = self
+                .nodes
+                .get(*upstream)
+                .and_then(|node| node.status.stopped_at);
+            ended_at = ended_at.max(ended.map(flyte_crd::Time::timestamp));
             done += 1;
         };
         if let Some(node) = self.nodes.get_mut(index) {
             node.upstream.done = done;
             node.upstream.skips = skips;
+            node.upstream.ended_at = ended_at;
         }
         match (waits, skips) {
             (true, _) => Readiness::NotReady,

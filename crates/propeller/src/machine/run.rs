@@ -120,6 +120,9 @@ impl Machine {
                 }
                 if !self.has_room(index) {
                     self.waiting.insert(index);
+                    if let Some(node) = self.nodes.get_mut(index) {
+                        node.past.waited_for_others = true;
+                    }
                     return;
                 }
                 self.waiting.remove(&index);
@@ -274,7 +277,10 @@ impl Machine {
                 Observation::Launched(info)
             }
             Outcome::LookedUp(pod) => Observation::LookedUp(pod),
-            Outcome::Result(result) => Observation::Result(result),
+            Outcome::Result(result) => {
+                node.past.result_read = true;
+                Observation::Result(result)
+            }
             Outcome::Copied(found) => Observation::Copied(found),
             Outcome::Sent(result) => {
                 // The end of a terminated node and the end node's events are told, not asked about.

@@ -1,6 +1,9 @@
 //! Telling admin (spec 04 §11.3).
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use flyte_idl::{
     admin::{
@@ -10,6 +13,7 @@ use flyte_idl::{
     core::LiteralMap,
     rpc,
 };
+use flyte_platform::metrics::Labels;
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -51,30 +55,41 @@ impl World {
         &self,
         events: Vec<Event>,
         remembered: &Remembered,
+        labels: &Labels<'_>,
     ) -> Result<Receipt, Rejection> {
         let mut receipt = Receipt::New;
         for event in events {
-            if self.send_one(event, remembered).await? == Receipt::Repeated {
+            if self.send_one(event, remembered, labels).await? == Receipt::Repeated {
                 receipt = Receipt::Repeated;
             }
         }
         Ok(receipt)
     }
 
-    async fn send_one(&self, event: Event, remembered: &Remembered) -> Result<Receipt, Rejection> {
+    async fn send_one(
+        &self,
+        event: Event,
+        remembered: &Remembered,
+        labels: &Labels<'_>,
+    ) -> Result<Receipt, Rejection> {
         let full = match self.event_config.raw_output_policy {
             RawOutputPolicy::Reference => None,
             RawOutputPolicy::Inline => self.with_data(&event, remembered).await,
         };
         let Some(full) = full else {
-            return self.send_as_it_is(&event).await.map_err(TooLargeOr::into);
+            return self
+                .send_as_it_is(&event, labels)
+                .await
+                .map_err(TooLargeOr::into);
         };
-        match self.send_as_it_is(&full).await {
+        match self.send_as_it_is(&full, labels).await {
             Err(TooLargeOr::TooLarge(message))
                 if self.event_config.fallback_to_output_reference =>
             {
                 tracing::debug!(message, "an event is too large with its data");
-                self.send_as_it_is(&event).await.map_err(TooLargeOr::into)
+                self.send_as_it_is(&event, labels)
+                    .await
+                    .map_err(TooLargeOr::into)
             }
             sent => sent.map_err(TooLargeOr::into),
         }
@@ -95,10 +110,18 @@ impl World {
         found.then(|| event.clone().with_data(Data { inputs, outputs }))
     }
 
-    async fn send_as_it_is(&self, event: &Event) -> Result<Receipt, TooLargeOr> {
+    async fn send_as_it_is(
+        &self,
+        event: &Event,
+        labels: &Labels<'_>,
+    ) -> Result<Receipt, TooLargeOr> {
         let started = tokio::time::Instant::now();
         self.until_it_works("send an event", || async {
-            match answer(event, self.in_time(self.call(event)).await) {
+            let began = Instant::now();
+            let answered = self.in_time(self.call(event)).await;
+            let told = (began.elapsed(), &answered);
+            self.metrics.recording.told(labels, event, told);
+            match answer(event, answered) {
                 Answer::Accepted(receipt) => Ok(Ok(receipt)),
                 Answer::TooLarge(message) => Ok(Err(TooLargeOr::TooLarge(message))),
                 Answer::Refused(Rejection::NoExecution(message))

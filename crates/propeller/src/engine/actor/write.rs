@@ -1,6 +1,6 @@
 //! Writing: status in one patch, and what must come before and after it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{
@@ -22,6 +22,7 @@ use super::{Actor, End, MAX_WAIT, Seen};
 use crate::{
     events::{self, WorkflowOutput},
     machine::{AUTO_ABORT, Author, JobTask, Machine, Outcome, Patch},
+    metrics,
     sweep::{self, PodSearch, Search},
     world::Remembered,
 };
@@ -59,22 +60,29 @@ impl Actor {
             }
             match self.put(&patch, machine, seen).await {
                 Written::Yes => {}
-                Written::Again => continue,
+                Written::Again => {
+                    self.count_stale(machine);
+                    continue;
+                }
                 Written::Gone => return Some(End::Done),
-                Written::Foreign => return Some(End::StartOver),
+                Written::Foreign => {
+                    self.count_stale(machine);
+                    return Some(End::StartOver);
+                }
                 Written::TooLarge if machine.must_spill() => continue,
                 Written::TooLarge if seen.unwritable => {
                     tracing::error!("the API server takes not even the workflow's end");
                     return Some(End::Done);
                 }
                 Written::TooLarge => {
+                    let labels = metrics::labels(machine.constants());
+                    self.metrics.round.system_error.inc(&labels);
                     seen.unwritable = true;
                     machine.postpone_write();
                     machine.give_up(too_large());
                     return None;
                 }
             }
-            self.metrics.writes.inc();
             if let Some(obsolete) = machine.written(&patch) {
                 self.world.delete_statuses(&obsolete.uri).await;
             }
@@ -83,6 +91,11 @@ impl Actor {
             }
             return patch.terminal.then_some(End::Done);
         }
+    }
+
+    fn count_stale(&self, machine: &Machine) {
+        let labels = metrics::labels(machine.constants());
+        self.metrics.store.stale.inc(&labels);
     }
 
     /// Node statuses that do not fit into the resource, and then the patch that names them.
@@ -115,19 +128,28 @@ impl Actor {
         }
         let body = KubePatch::Merge(&body);
         let mut wait = Duration::from_millis(100);
+        let store = &self.metrics.store;
         loop {
+            let began = Instant::now();
+            store.updated.inc();
             let patched = api
                 .patch_metadata(&self.key.name, &PatchParams::default(), &body)
                 .await;
             match patched {
                 Ok(found) => {
+                    store.latency.observe(began.elapsed());
+                    store.success.inc();
                     seen.have(found);
                     return Written::Yes;
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => return Written::Gone,
-                Err(kube::Error::Api(status)) if is_too_large(&status) => return Written::TooLarge,
+                Err(kube::Error::Api(status)) if is_too_large(&status) => {
+                    store.too_large.inc();
+                    return Written::TooLarge;
+                }
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    self.metrics.conflicts.inc();
+                    store.conflict.inc();
+                    store.failed.inc();
                     let Some(found) = self.read().await else {
                         return Written::Gone;
                     };
@@ -144,6 +166,7 @@ impl Actor {
                     };
                 }
                 Err(error) => {
+                    store.failed.inc();
                     tracing::warn!(error = %Chain(&error), ?wait, "cannot write status, trying again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(MAX_WAIT);

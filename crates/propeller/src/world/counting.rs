@@ -1,0 +1,88 @@
+//! Counting effects (spec 04 §15).
+
+use std::{sync::Arc, time::Instant};
+
+use flyte_platform::metrics::Labels;
+
+use super::World;
+use crate::{
+    machine::{JobTask, Outcome, OwnedNode},
+    metrics::{self, Gathered},
+    node::{Constants, Work},
+};
+
+/// One effect under way; it holds a permit.
+pub(super) struct Effect<'a> {
+    world: &'a World,
+    began: Instant,
+    gathers: bool,
+}
+
+impl World {
+    /// The same clients, whose effects are counted for this workflow.
+    #[must_use]
+    pub fn on_behalf_of(&self, run: &Arc<Constants>) -> Self {
+        let labels = metrics::labels(run);
+        Self {
+            blobs: self
+                .blobs
+                .used_by(labels.project, labels.domain, labels.workflow),
+            subject: Some(run.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// The labels of what is done for a node, or for the workflow itself.
+    pub(super) fn labels<'a>(&'a self, node: Option<&'a OwnedNode>) -> Labels<'a> {
+        match (node, &self.subject) {
+            (Some(node), _) => metrics::labels_of_node(&node.view()),
+            (None, Some(run)) => metrics::labels(run),
+            (None, None) => Labels::default(),
+        }
+    }
+
+    pub(super) fn begin_counting(&self, task: &JobTask) -> Effect<'_> {
+        self.count_permits(0);
+        Effect {
+            world: self,
+            began: Instant::now(),
+            gathers: matches!(
+                task,
+                JobTask::Node {
+                    work: Work::Prepare { .. },
+                    ..
+                }
+            ),
+        }
+    }
+
+    fn count_permits(&self, more: usize) {
+        let free = self.permits.available_permits() + more;
+        let free = i64::try_from(free).unwrap_or(i64::MAX);
+        self.metrics.round.free_workers.set(free);
+    }
+}
+
+impl Effect<'_> {
+    pub(super) fn ends(self, node: Option<&OwnedNode>, outcome: &Outcome) {
+        let Some(node) = node else { return };
+        let labels = self.world.labels(Some(node));
+        let (metrics, time) = (&self.world.metrics.node, self.began.elapsed());
+        metrics.worked(&labels, time);
+        if self.gathers {
+            let gathered = match outcome {
+                Outcome::Prepared(Ok(_)) => Gathered::All,
+                Outcome::Prepared(Err(_)) => Gathered::NotResolved,
+                _ => Gathered::NotWritten,
+            };
+            metrics.gathered(&labels, time, gathered);
+        }
+    }
+}
+
+impl Drop for Effect<'_> {
+    fn drop(&mut self) {
+        // Its permit goes after it.
+        self.world.count_permits(1);
+    }
+}
