@@ -1,6 +1,6 @@
 //! Creating, finding and deleting the pods of tasks (spec 05 §4.2, §4.4).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flyte_crd::status::TaskPhase;
 use flyte_idl::core::execution_error::ErrorKind;
@@ -93,16 +93,29 @@ impl World {
             }
         };
         let api: Api<Pod> = Api::namespaced(self.kube.clone(), namespace);
+        // While this pod meets trouble of another kind, which may be its own, others have their turn.
+        let turn = Mutex::new(Some(turn));
+        let pass = || drop(turn.lock().unwrap_or_else(PoisonError::into_inner).take());
         let answer = self
             .until_it_works("create a pod", || async {
-                match api.create(&PostParams::default(), pod).await {
-                    Ok(_) => Ok(Answer::Created),
-                    Err(kube::Error::Api(status)) => answer(&status, self.waiting_room.is_open())
-                        .ok_or_else(|| kube::Error::Api(status).into()),
-                    Err(error) => Err(error.into()),
-                }
+                let error = match api.create(&PostParams::default(), pod).await {
+                    Ok(_) => return Ok(Answer::Created),
+                    Err(kube::Error::Api(status)) => {
+                        match answer(&status, self.waiting_room.is_open()) {
+                            Some(answer) => return Ok(answer),
+                            None => kube::Error::Api(status),
+                        }
+                    }
+                    Err(error) => error,
+                };
+                pass();
+                Err(error.into())
             })
             .await;
+        let turn = turn
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(|| self.waiting_room.out_of_turn(request));
         match answer {
             Answer::Created => {
                 turn.created();

@@ -137,6 +137,11 @@ impl WaitingRoom {
         Admission::Wait(until)
     }
 
+    /// What the turn of a pod is that has handed it on and was tried nevertheless.
+    pub(super) fn out_of_turn(&self, request: Request<'_>) -> Turn {
+        self.turn(request, true)
+    }
+
     fn turn(&self, request: Request<'_>, while_blocked: bool) -> Turn {
         Turn {
             room: self.clone(),

@@ -179,3 +179,34 @@ async fn turns_that_nobody_takes_are_handed_on() {
     assert!(scene.launch("wanted", 1));
     assert_eq!(scene.names(), [] as [String; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_in_trouble_of_its_own_lets_others_pass() {
+    let mut scene = Scene::new(0);
+    for pod in ["a", "b", "c"] {
+        scene.launch(pod, 1);
+    }
+    scene.room = 1;
+    scene.waiting.freed(NAMESPACE);
+    assert_eq!(scene.calls.take(), BTreeSet::from(["a".to_owned()]));
+    let demands = Amounts::new();
+    let calls = scene.calls.clone();
+    let request = Request {
+        namespace: NAMESPACE,
+        pod: "a",
+        demands: &demands,
+        calls: &calls,
+    };
+    let Admission::Try(turn) = scene.waiting.admit(request) else {
+        panic!("it was called")
+    };
+    drop(turn);
+    assert_eq!(scene.calls.take(), BTreeSet::from(["b".to_owned()]));
+    assert!(scene.launch("b", 1));
+    // In the end it comes through as well, and so do the others.
+    scene.waiting.out_of_turn(request).created();
+    scene.room = 2;
+    scene.answer_calls();
+    assert!(scene.running.contains("c"));
+    assert_eq!(scene.names(), [] as [String; 0]);
+}
