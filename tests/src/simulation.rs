@@ -17,7 +17,10 @@ mod node;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::Duration,
 };
 
@@ -59,6 +62,11 @@ pub use node::NOTES;
 pub const NAMESPACE: &str = "project-development";
 /// Virtual time after which a run has lost its way.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// Time by the clock on the wall after which a run hangs; it takes milliseconds.
+const LONGEST_IN_REALITY: Duration = Duration::from_secs(300);
+/// Stack of a run: types and literals are walked by recursion, and services give it the same room
+/// (`flyte_platform::cli::runtime`).
+const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Virtual time that is left to the engine after the end, to delete what need not stay.
 const SETTLING: Duration = Duration::from_secs(120);
 
@@ -236,11 +244,33 @@ impl Simulation {
         self
     }
 
-    /// Runs to the end, on a runtime of its own whose time is paused.
+    /// Runs to the end, on a thread and a runtime of its own whose time is paused.
     ///
     /// # Panics
-    /// When the workflow does not end.
+    /// When the workflow does not end, also in a loop that neither waits nor has an effect.
     pub fn run(self) -> Run {
+        let plan = format!("{:?}", self.plan);
+        let (ended, end) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                // Nobody listens any more when it took too long.
+                ended.send(self.run_here()).ok();
+            })
+            .expect("a thread more is allowed");
+        match end.recv_timeout(LONGEST_IN_REALITY) {
+            Ok(run) => run,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("not ended after {LONGEST_IN_REALITY:?} of real time, with {plan}")
+            }
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("the thread sends before it ends"),
+            },
+        }
+    }
+
+    fn run_here(self) -> Run {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
