@@ -31,13 +31,14 @@ pub(crate) async fn run(
     ready: Arc<watch::Sender<bool>>,
     stop: CancellationToken,
 ) {
-    let interval = service.config.cluster_resources.refresh_interval.to_std();
+    let mut changes = service.live.clone();
     loop {
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             outcome = sync(&service) => outcome,
         };
+        let interval = service.config().cluster_resources.refresh_interval.to_std();
         let pause = match outcome {
             Ok(()) => {
                 ready.send_replace(true);
@@ -56,6 +57,8 @@ pub(crate) async fn run(
             biased;
             () = stop.cancelled() => return,
             () = service.projects_changed.notified() => {}
+            // There may be new domains, or other namespaces.
+            () = changes.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -98,12 +101,12 @@ async fn namespaces(service: &Service) -> Result<Vec<String>> {
     };
     let mut tx = service.database.read().await?;
     let projects = projects::list(&mut tx, &query).await?;
+    let config = service.config();
     Ok(projects
         .iter()
         .flat_map(|project| {
-            service.config.domains.0.iter().map(|domain| {
-                service
-                    .config
+            config.domains.0.iter().map(|domain| {
+                config
                     .namespace_mapping
                     .namespace(&project.identifier, &domain.name)
             })

@@ -1,5 +1,6 @@
 //! The configuration sections that flyteadmin reads (spec 01 §21.2, spec 03 §2.6 and §6.1).
 
+mod live;
 mod server;
 
 use flyte_core::compiler::Rules;
@@ -10,6 +11,7 @@ use flyte_platform::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use live::LiveConfig;
 pub use server::{
     DataProxyConfig, DownloadConfig, GrpcConfig, KubeClientConfig, SecurityConfig, ServerConfig,
     SslConfig, UploadConfig,

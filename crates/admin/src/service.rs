@@ -1,5 +1,7 @@
 //! What every domain function works with.
 
+use std::sync::Arc;
+
 use flyte_idl::stored::Stored;
 use flyte_platform::{Clock, blob::BlobStore, sql::Database};
 use tokio::sync::Notify;
@@ -7,7 +9,7 @@ use tokio::sync::Notify;
 use crate::{
     caller::{Action, Caller, Policy, Resource},
     closures::Closures,
-    config::AdminConfig,
+    config::{AdminConfig, LiveConfig, ServerConfig},
     error::{Error, Result},
     flights::Flights,
     metrics::{AdminMetrics, Managers},
@@ -16,7 +18,9 @@ use crate::{
 
 /// The dependencies of flyteadmin, wired once.
 pub(crate) struct Service {
-    pub(crate) config: AdminConfig,
+    /// Section `server`, as it was at the start.
+    pub(crate) server: ServerConfig,
+    pub(crate) live: LiveConfig,
     pub(crate) metrics: AdminMetrics,
     pub(crate) database: Database,
     /// The same, counted as the service of signals.
@@ -33,6 +37,11 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// The configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<AdminConfig> {
+        self.live.now()
+    }
+
     /// What Go's managers count.
     pub(crate) fn counts(&self) -> &Managers {
         &self.metrics.managers

@@ -30,7 +30,7 @@ use crate::{
     caller::Policy,
     closures::Closures,
     cluster_resources,
-    config::AdminConfig,
+    config::LiveConfig,
     error::{Error, Result},
     flights::Flights,
     gateway::{Cors, Gateway},
@@ -69,7 +69,10 @@ pub struct Admin {
 ///
 /// # Errors
 /// When its metrics are registered already, or `flyteadmin.metricsScope` is no beginning of a name.
-pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Result<Admin, MetricError> {
+pub fn wire(
+    dependencies: Dependencies,
+    config: impl Into<LiveConfig>,
+) -> Result<Admin, MetricError> {
     let Dependencies {
         database,
         blobs,
@@ -77,6 +80,8 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Result<Admin, Me
         clock,
         metrics,
     } = dependencies;
+    let live = config.into();
+    let config = live.now();
     let metrics = AdminMetrics::register(&metrics, &config)?;
     let version = Version {
         build: "unknown".to_owned(),
@@ -90,7 +95,8 @@ pub fn wire(dependencies: Dependencies, config: AdminConfig) -> Result<Admin, Me
     }
     Ok(Admin {
         service: Arc::new(Service {
-            config,
+            server: config.server.clone(),
+            live,
             database: database.counted(metrics.operations.clone()),
             signal_database: database.counted(metrics.signal_operations.clone()),
             blobs: blobs.counted(metrics.storage.clone()),
@@ -154,7 +160,7 @@ impl Admin {
     }
 
     fn message_bytes(&self) -> usize {
-        match self.service.config.server.grpc.max_message_size_bytes {
+        match self.service.server.grpc.max_message_size_bytes {
             0 => DEFAULT_MESSAGE_BYTES,
             bytes => bytes,
         }
@@ -166,7 +172,7 @@ impl Admin {
         let api = Api(self.service.clone());
         let limit = self.message_bytes();
         // Size is limited by the layer, with Go's text; answers are limited only if so configured.
-        let answers = match self.service.config.server.grpc.max_message_size_bytes {
+        let answers = match self.service.server.grpc.max_message_size_bytes {
             0 => usize::MAX,
             bytes => bytes,
         };
@@ -186,8 +192,8 @@ impl Admin {
                 .max_encoding_message_size(answers),
         )
         .add_service(self.health.service());
-        let grpc = &self.service.config.server.grpc;
-        if grpc.server_reflection || self.service.config.server.grpc_server_reflection {
+        let grpc = &self.service.server.grpc;
+        if grpc.server_reflection || self.service.server.grpc_server_reflection {
             let builder = || {
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -232,7 +238,7 @@ impl Admin {
 
     /// Everything that is not gRPC: the REST gateway and `/healthcheck`.
     pub fn http(&self) -> axum::Router {
-        let cors = Cors::of_config(&self.service.config.server.security);
+        let cors = Cors::of_config(&self.service.server.security);
         let grpc = self.grpc().into_axum_router();
         Gateway::new(grpc, cors, self.message_bytes()).into_router()
     }

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::ArgMatches;
-use flyte_admin::{config::AdminConfig, targets::ExecutionTargets};
+use flyte_admin::{
+    config::{AdminConfig, LiveConfig},
+    targets::ExecutionTargets,
+};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
@@ -132,6 +135,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     let mut tasks = Tasks::new(stop.clone());
     let mut reload = sections.reload(&matches)?;
     telemetry.follow(&mut reload);
+    let live_admin_config = LiveConfig::following(admin_config.clone(), &mut reload);
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
     let expand = |name: &str| home.clone().filter(|_| name == "HOME");
@@ -168,7 +172,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
                 clock,
                 metrics: metrics.clone(),
             },
-            admin_config,
+            live_admin_config,
         )?;
         admin.migrate().await?;
         admin.seed_projects(&seeds).await?;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Loaded, Outcome};
 use crate::{
     Admin, Dependencies,
-    config::{AdminConfig, ServerConfig},
+    config::{AdminConfig, LiveConfig, ServerConfig},
     targets::ExecutionTargets,
     wire,
 };
@@ -34,8 +34,10 @@ pub(super) enum Parts {
 }
 
 /// Opens what the configuration names and wires admin.
-pub(super) async fn connect(config: AdminConfig, metrics: Scope) -> Outcome<Admin> {
+pub(super) async fn connect(config: impl Into<LiveConfig>, metrics: Scope) -> Outcome<Admin> {
     tls::install_crypto_provider();
+    let live = config.into();
+    let config = live.now();
     let dependencies = Dependencies {
         database: Database::open(&config.database).await?,
         blobs: BlobStore::open(&config.storage)?,
@@ -43,7 +45,7 @@ pub(super) async fn connect(config: AdminConfig, metrics: Scope) -> Outcome<Admi
         clock: Clock::system(),
         metrics,
     };
-    Ok(wire(dependencies, config)?)
+    Ok(wire(dependencies, live)?)
 }
 
 /// The client of the one cluster: a kubeconfig, else the pod's service account (spec 03 §3.1).
@@ -73,6 +75,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let grace = Duration::from_secs(u64::from(config.server.graceful_shutdown_timeout_seconds));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
+    let live = LiveConfig::following(config.clone(), &mut reload);
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let metrics = Scope::new("").labelled_by(LabelKeys::new(&config.flyteadmin.metrics_keys));
     let build = BuildInformation {
@@ -90,7 +93,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let ports = ports(&config.server);
     tls::install_crypto_provider();
     let tls = acceptor(&config.server)?;
-    let admin = connect(config, metrics).await?;
+    let admin = connect(live, metrics).await?;
     match parts {
         Parts::ClusterResources => admin.spawn_cluster_resources(&mut tasks),
         Parts::Everything => {

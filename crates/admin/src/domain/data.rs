@@ -48,7 +48,8 @@ pub(crate) async fn fetch(service: &Service, uri: &str) -> Result<Fetched> {
     if uri.is_empty() {
         return Ok(fetched);
     }
-    let remote = &service.config.remote_data;
+    let config = service.config();
+    let remote = &config.remote_data;
     if remote.signed_urls.enabled {
         fetched.url = signed(service, uri).await?;
     }
@@ -82,7 +83,7 @@ async fn signed(service: &Service, uri: &str) -> Result<admin::UrlBlob> {
     };
     let minutes = u64::from(
         service
-            .config
+            .config()
             .remote_data
             .signed_urls
             .duration_minutes
@@ -112,7 +113,7 @@ async fn fetch_outputs(service: &Service, outputs: Outputs<'_>) -> Result<Fetche
         Outputs::Inline(literals) => {
             let size = literals.encoded_len() as u64;
             let mut fetched = Fetched::default();
-            if size < service.config.remote_data.max_size_in_bytes {
+            if size < service.config().remote_data.max_size_in_bytes {
                 fetched.literals = literals.clone();
             }
             Ok(fetched)

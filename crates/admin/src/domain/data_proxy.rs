@@ -81,7 +81,6 @@ fn download_expiry(
     prefix: &str,
 ) -> Result<Expiry> {
     let max = service
-        .config
         .server
         .data_proxy
         .download

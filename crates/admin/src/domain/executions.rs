@@ -52,7 +52,7 @@ pub(crate) async fn get(
     )?;
     let execution = load(service, &id).await?;
     let namespace = service
-        .config
+        .config()
         .namespace_mapping
         .namespace(id.project.as_str(), id.domain.as_str());
     Ok(answer(execution).map(|message| {
@@ -262,7 +262,7 @@ pub(crate) fn namespace(service: &Service, execution: &Execution) -> String {
         .unwrap_or_default();
     if stored.is_empty() {
         service
-            .config
+            .config()
             .namespace_mapping
             .namespace(execution.id.project.as_str(), execution.id.domain.as_str())
     } else {

@@ -82,7 +82,7 @@ pub(crate) async fn workflow(
     request: admin::WorkflowExecutionEventRequest,
     unknown: &Unknown,
 ) -> Result<admin::WorkflowExecutionEventResponse> {
-    let limit = service.config.remote_data.max_size_in_bytes;
+    let limit = service.config().remote_data.max_size_in_bytes;
     let (id, mut event) = accept::workflow(request.event, limit)?;
     service.allow(
         caller,
@@ -124,7 +124,7 @@ async fn offload_workflow(
     (event, unknown): (&mut WorkflowExecutionEvent, &Unknown),
 ) -> Result<()> {
     use workflow_execution_event::OutputResult;
-    if service.config.remote_data.stores_inline() {
+    if service.config().remote_data.stores_inline() {
         return Ok(());
     }
     let Some(OutputResult::OutputData(data)) = &event.output_result else {
@@ -299,7 +299,7 @@ async fn offload_node(
     (event, unknown): (&mut NodeExecutionEvent, &Unknown),
 ) -> Result<String> {
     use node_execution_event::{InputValue, OutputResult, TargetMetadata};
-    let offload = !service.config.remote_data.stores_inline();
+    let offload = !service.config().remote_data.stores_inline();
     let inputs = matches!(&event.input_value, Some(InputValue::InputData(_)));
     let outputs = offload && matches!(&event.output_result, Some(OutputResult::OutputData(_)));
     let dynamic = match &event.target_metadata {
@@ -345,7 +345,8 @@ async fn offload_node(
     let Some(dynamic) = dynamic else {
         return Ok(String::new());
     };
-    let prefix = &service.config.flyteadmin.metadata_storage_prefix;
+    let config = service.config();
+    let prefix = &config.flyteadmin.metadata_storage_prefix;
     let workflow = dynamic.id.unwrap_or_default();
     let uri = location(layout::reported_dynamic_closure(
         &base, prefix, id, &workflow,
@@ -374,7 +375,7 @@ pub(crate) async fn task(
     request: admin::TaskExecutionEventRequest,
     unknown: &Unknown,
 ) -> Result<admin::TaskExecutionEventResponse> {
-    let limit = service.config.remote_data.max_size_in_bytes;
+    let limit = service.config().remote_data.max_size_in_bytes;
     let (id, event) = accept::task(request.event, limit)?;
     service.allow(caller, Action::Report, nodes::scope(&id.node))?;
     let told = Told::of_task(&event);
@@ -453,7 +454,7 @@ async fn offload_task(
     (event, unknown): (&mut TaskExecutionEvent, &Unknown),
 ) -> Result<()> {
     use task_execution_event::{InputValue, OutputResult};
-    let offload = !service.config.remote_data.stores_inline();
+    let offload = !service.config().remote_data.stores_inline();
     let inputs = matches!(&event.input_value, Some(InputValue::InputData(_)));
     let outputs = offload && matches!(&event.output_result, Some(OutputResult::OutputData(_)));
     if !inputs && !outputs {

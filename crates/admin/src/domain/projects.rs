@@ -32,7 +32,7 @@ pub(crate) async fn require(service: &Service, project: &str, domain: &str) -> R
         return Err(Error::InactiveProject(project.to_owned()));
     }
     let known = service
-        .config
+        .config()
         .domains
         .0
         .iter()
@@ -153,7 +153,7 @@ pub(crate) async fn get(
     let project = projects::get(&mut tx, &request.id)
         .await?
         .ok_or_else(|| not_found(&request.id))?;
-    Ok(message(&service.config, project))
+    Ok(message(&service.config(), project))
 }
 
 pub(crate) async fn list(
@@ -179,7 +179,7 @@ pub(crate) async fn list(
         token: query.next_token(projects.len()),
         projects: projects
             .into_iter()
-            .map(|project| message(&service.config, project))
+            .map(|project| message(&service.config(), project))
             .collect(),
     })
 }
@@ -196,7 +196,7 @@ pub(crate) fn not_archived() -> Option<Predicate> {
 pub(crate) fn domains(service: &Service, caller: &Caller) -> Result<admin::GetDomainsResponse> {
     service.allow(caller, Action::Read, ("", ""))?;
     Ok(admin::GetDomainsResponse {
-        domains: domain_messages(&service.config),
+        domains: domain_messages(&service.config()),
     })
 }
 

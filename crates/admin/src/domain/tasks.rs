@@ -165,7 +165,8 @@ fn validate(service: &Service, id: &EntityId, template: &core::TaskTemplate) -> 
     if template.r#type.is_empty() {
         return Err(Error::missing("type"));
     }
-    if let Some(scopes) = service.config.task_type_whitelist.0.get(&template.r#type) {
+    let config = service.config();
+    if let Some(scopes) = config.task_type_whitelist.0.get(&template.r#type) {
         let allowed = scopes.0.iter().any(|scope| {
             scope.project.is_empty()
                 || scope.project == id.project.as_str()
@@ -187,7 +188,7 @@ fn validate(service: &Service, id: &EntityId, template: &core::TaskTemplate) -> 
     if template.interface.is_none() {
         return Err(Error::missing("typed interface"));
     }
-    let platform = PlatformResources::of_config(&service.config.task_resources)?;
+    let platform = PlatformResources::of_config(&service.config().task_resources)?;
     task_resources::validate(template, &platform)
 }
 

@@ -112,7 +112,7 @@ pub(crate) async fn compile(
                 Error::NotFound(text) => failed(&text),
                 other => other,
             })?;
-    let rules = service.config.registration.compiler_rules.into();
+    let rules = service.config().registration.compiler_rules.into();
     let compiled = compiler::compile_workflow(template, sub_workflows, tasks, &plans, rules)
         .inspect_err(|_errors| failures.inc())
         .map_err(|errors| failed(&errors.to_string()))?;
@@ -194,7 +194,8 @@ fn require_limits(
     id: &core::Identifier,
     compiled: &core::CompiledWorkflowClosure,
 ) -> Result<()> {
-    let registration = &service.config.registration;
+    let config = service.config();
+    let registration = &config.registration;
     if !registration.workflow_size_limit.is_empty() {
         let limit: Quantity = registration
             .workflow_size_limit
@@ -243,7 +244,7 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
     let now = service.clock.now();
     let closure_uri = layout::workflow_closure(
         &service.blobs.base(),
-        &service.config.flyteadmin.metadata_storage_prefix,
+        &service.config().flyteadmin.metadata_storage_prefix,
         &id.to_proto(),
     )
     .map_err(|error| Error::Invalid(error.to_string()))?;

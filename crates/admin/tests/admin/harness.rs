@@ -9,7 +9,10 @@ use std::{
 use axum::body::Body;
 use flyte_admin::{
     Admin, Dependencies,
-    config::{AdminConfig, DomainConfig, DomainsConfig, ResourceSetConfig, TaskResourcesConfig},
+    config::{
+        AdminConfig, DomainConfig, DomainsConfig, LiveConfig, ResourceSetConfig,
+        TaskResourcesConfig,
+    },
     targets::ExecutionTargets,
 };
 use flyte_idl::{
@@ -28,6 +31,7 @@ use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
@@ -82,7 +86,7 @@ impl World {
         Self::start_with(store, config()).await
     }
 
-    pub(crate) async fn start_with(store: Store, config: AdminConfig) -> Self {
+    pub(crate) async fn start_with(store: Store, config: impl Into<LiveConfig>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&database_config(store, folder.path()))
             .await
@@ -260,6 +264,7 @@ struct Objects {
     workflows: BTreeMap<(String, String), Value>,
     /// The API server answers this to creations.
     refusal: Option<(u16, String)>,
+    namespace_made: Arc<Notify>,
 }
 
 impl Cluster {
@@ -276,6 +281,18 @@ impl Cluster {
             }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// Waits for a namespace.
+    pub(crate) async fn made(&self, namespace: &str) {
+        let made = self.0.lock().unwrap().namespace_made.clone();
+        loop {
+            let next = made.notified();
+            if self.0.lock().unwrap().namespaces.contains(namespace) {
+                return;
+            }
+            next.await;
+        }
     }
 
     pub(crate) fn namespaces(&self) -> Vec<String> {
@@ -320,6 +337,7 @@ fn answer(
     match (method.as_str(), parts.as_slice()) {
         ("POST", ["api", "v1", "namespaces"]) => {
             let name = text(&body["metadata"], "name").to_owned();
+            objects.namespace_made.notify_waiters();
             if !objects.namespaces.insert(name.clone()) {
                 return status(
                     409,

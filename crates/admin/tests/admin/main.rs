@@ -14,6 +14,7 @@ mod launch_plans;
 mod list_world;
 #[cfg(test)]
 mod lists;
+mod live;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]

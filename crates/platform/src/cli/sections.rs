@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::print;
 use crate::{
-    config::{self, Config, ConfigError, Reload, Shape, Sources},
+    config::{self, Config, ConfigError, Decode, Reload, Shape, Sources},
     server::ProfConfig,
 };
 
@@ -100,12 +100,15 @@ impl Sections {
     /// # Errors
     /// Files that cannot be read or are not YAML, and values that do not fit.
     pub fn reload(&self, matches: &ArgMatches) -> Result<Reload, ConfigError> {
-        let sections = self
-            .known
+        Reload::new(self.sources(matches), self.decoders())
+    }
+
+    /// The sections by name, as [`Reload::new`] takes them.
+    pub fn decoders(&self) -> Vec<(String, Decode)> {
+        self.known
             .iter()
             .map(|section| (section.name.clone(), section.decode))
-            .collect();
-        Reload::new(self.sources(matches), sections)
+            .collect()
     }
 
     /// What all sections hold, defaults included and secrets left out, by the names of the sections; none if `prof` says

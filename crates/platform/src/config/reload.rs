@@ -62,6 +62,8 @@ struct Section {
     /// What the service makes of it.
     value: Value,
     followers: Vec<Stage>,
+    /// Keys, with the section's name, that followers look at only when they start.
+    fixed: Vec<String>,
 }
 
 /// What tells a file from the one that was there before.
@@ -83,6 +85,7 @@ impl Reload {
                 name,
                 decode,
                 followers: Vec::new(),
+                fixed: Vec::new(),
             })
             .collect();
         config.finish()?;
@@ -107,6 +110,15 @@ impl Reload {
             let (apply, content) = (apply.clone(), config.section::<S>(&name));
             Box::new(move || apply(content))
         }));
+    }
+
+    /// Says that these keys of the section `name` are read only at the start, although it is followed: who changes them is
+    /// told of the restart.
+    pub fn fixed(&mut self, name: &str, keys: &[&str]) {
+        if let Some(section) = self.sections.iter_mut().find(|known| known.name == name) {
+            let keys = keys.iter().map(|key| format!("{name}.{key}"));
+            section.fixed.extend(keys);
+        }
     }
 
     /// The section `name` as it is now, and each later content of it.
@@ -196,7 +208,7 @@ impl Section {
             differences.push((self.name.clone(), String::new(), String::new()));
         }
         for (key, old, new) in differences {
-            if self.followers.is_empty() {
+            if self.needs_restart(&key) {
                 tracing::warn!(
                     key,
                     old,
@@ -207,6 +219,14 @@ impl Section {
                 tracing::info!(key, old, new, "configuration changed");
             }
         }
+    }
+
+    fn needs_restart(&self, key: &str) -> bool {
+        let within = |fixed: &String| {
+            key.strip_prefix(fixed.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.followers.is_empty() || self.fixed.iter().any(within)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn upload_location(
             "content_md5 or filename_root is a required parameter",
         ));
     }
-    let config = &service.config.server.data_proxy.upload;
+    let config = &service.server.data_proxy.upload;
     if !request.filename.is_empty() && !request.filename_root.is_empty() {
         let location = location(service, &request, &request.filename)?;
         refuse_overwriting(service, &location, &request.content_md5).await?;
@@ -109,7 +109,7 @@ fn location(
     } else {
         request.filename_root.clone()
     };
-    let prefix = &service.config.server.data_proxy.upload.storage_prefix;
+    let prefix = &service.server.data_proxy.upload.storage_prefix;
     for (field, value) in [
         ("org", &request.org),
         ("project", &request.project),

@@ -149,14 +149,15 @@ async fn start(
         inherit(service, caller, &mut spec, source_row),
     )
     .await?;
+    let server_config = service.config();
     let config = config::merge(
         &spec,
         subject.plan_spec(),
-        &service.config.flyteadmin,
+        &server_config.flyteadmin,
         caller,
     );
     if subject.task_row.is_none() {
-        let limits = &service.config.registration;
+        let limits = &server_config.registration;
         config::require_at_most("labels", &config.labels, limits.max_label_entries)?;
         config::require_at_most(
             "annotations",
@@ -351,7 +352,8 @@ fn require_pool(
         .as_ref()
         .map(|assignment| assignment.cluster_pool_name.as_str())
         .unwrap_or_default();
-    let pools = &service.config.cluster_pools.cluster_pool_assignments.0;
+    let config = service.config();
+    let pools = &config.cluster_pools.cluster_pool_assignments.0;
     let configured = pools
         .get(&request.domain)
         .map(|assignment| assignment.pool.as_str())
@@ -386,7 +388,7 @@ fn complete_spec(
         }
     }
     let namespace = service
-        .config
+        .config()
         .namespace_mapping
         .namespace(&request.project, &request.domain);
     let cluster = launch::target(service, spec)

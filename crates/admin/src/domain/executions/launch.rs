@@ -112,7 +112,8 @@ async fn create(service: &Service, execution: &Execution, materials: Materials) 
         }
         other => other,
     })?;
-    let server = &service.config.flyteadmin;
+    let server_config = service.config();
+    let server = &server_config.flyteadmin;
     // The caller's identity is in the stored security context already.
     let config = config::merge(spec, materials.plan.as_ref(), server, &Caller::default());
     let mut labels = config.labels.clone();
@@ -132,7 +133,7 @@ async fn create(service: &Service, execution: &Execution, materials: Materials) 
         labels: &labels,
         accepted_at: execution.created_at.unwrap_or_else(|| service.clock.now()),
     };
-    let platform = PlatformResources::of_config(&service.config.task_resources)?;
+    let platform = PlatformResources::of_config(&server_config.task_resources)?;
     let counts = &service.counts().executions;
     let resource = resource::build(order, server, &platform)
         .inspect(|_resource| counts.built.inc())

@@ -121,6 +121,24 @@ async fn a_bad_file_changes_nothing_and_a_good_one_after_it_does() {
 }
 
 #[test]
+fn keys_that_are_read_at_the_start_need_a_restart() {
+    let sections = ["logger", "other"].map(|name| (name.to_owned(), decoded::<Logger> as Decode));
+    let mut reload = Reload::new(Sources::default(), sections.into()).unwrap();
+    reload.follow("logger", Logger { level: 3 });
+    reload.fixed("logger", &["formatter", "file"]);
+    for (section, key, expected) in [
+        (0, "logger.level", false),
+        (0, "logger.formatter", true),
+        (0, "logger.formatter.type", true),
+        (0, "logger.formatters", false),
+        (1, "other.level", true),
+    ] {
+        let section: &Section = &reload.sections[section];
+        assert_eq!(section.needs_restart(key), expected, "{key}");
+    }
+}
+
+#[test]
 fn differences_are_told_by_key() {
     let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     let mut found = Vec::new();
