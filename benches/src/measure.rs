@@ -166,6 +166,7 @@ pub(crate) async fn shape(
     backend.settle(&warm).await?;
     let template = floor::template(&backend.outside, &warm).await?;
     floor::run(&backend.outside, &template, shape, 0).await?;
+    floor::clear(&backend.outside).await?;
     let (mut times, mut floors) = (Vec::new(), Vec::new());
     let (mut used, mut floor_used) = (Usage::default(), Usage::default());
     for number in 1..=repetitions {
@@ -177,6 +178,7 @@ pub(crate) async fn shape(
         let before = Usage::of(backend);
         floors.push(floor::run(&backend.outside, &template, shape, number).await?);
         floor_used.add_since(&before, backend);
+        floor::clear(&backend.outside).await?;
     }
     let (wall, floor) = (Spread::of(times), Spread::of(floors));
     let each = |count: u64| share(count, repetitions);
