@@ -268,7 +268,7 @@ impl Kubelet {
 struct Running {
     shared: Arc<Shared>,
     scheduling: Scheduling,
-    /// Every pod of the cluster that concerns this node, by uid.
+    /// Every pod of the cluster that concerns this node and is not over, by uid.
     pods: HashMap<String, watch::Sender<Sight>>,
     runs: JoinSet<()>,
     /// Which pod a task of `runs` is for, and all of these.
@@ -321,14 +321,13 @@ impl Running {
         if !may_be_ours {
             return;
         }
-        let phase = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref())
-            .unwrap_or_default();
-        let over = matches!(phase, "Succeeded" | "Failed");
+        let over = is_over(&pod);
         let deleting = pod.metadata.deletion_timestamp.is_some();
         let held_by_us = deleting && pod.metadata.deletion_grace_period_seconds.unwrap_or(0) > 0;
+        if over && !held_by_us && !self.is_running(&uid) {
+            self.forget_over(&uid);
+            return;
+        }
         let request = Request::of(&pod);
         let turn = Turn {
             created: pod
@@ -457,7 +456,20 @@ impl Running {
         });
         if held && !*self.shutdown.borrow() {
             self.start(&uid);
+        } else if self
+            .pods
+            .get(&uid)
+            .is_some_and(|known| is_over(&known.borrow().pod))
+        {
+            self.forget_over(&uid);
         }
+    }
+
+    /// Keeps nothing in memory of a pod that is over: thousands of them may wait for their deletion. Its files stay until then.
+    fn forget_over(&mut self, uid: &str) {
+        self.pods.remove(uid);
+        self.scheduling.release(uid);
+        self.shared.records.release(uid);
     }
 
     /// After a list: pods that it did not name are gone, and so is what earlier lives left of others.
@@ -519,6 +531,14 @@ impl Running {
         }
         Ok(())
     }
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 async fn until(at: Option<Instant>) {

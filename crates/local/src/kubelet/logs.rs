@@ -63,6 +63,17 @@ impl Records {
         }
     }
 
+    /// Forgets the record of a pod that is over, unless somebody waits for it; it is read again when it is asked for.
+    pub(crate) fn release(&self, uid: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known
+            .get(uid)
+            .is_some_and(|sender| sender.receiver_count() == 0)
+        {
+            known.remove(uid);
+        }
+    }
+
     pub(crate) fn forget(&self, uid: &str) {
         self.0
             .lock()

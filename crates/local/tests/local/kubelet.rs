@@ -951,3 +951,39 @@ async fn a_supervisor_whose_folder_is_removed_ends() {
     };
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_pod_that_is_over_keeps_its_log_until_it_is_deleted() {
+    let mut machine = Machine::start().await;
+    let folder = |pod: &Pod| {
+        let pods = machine.folder.path().join("node/pods");
+        pods.join(pod.uid().unwrap())
+    };
+    let first = folder(&machine.create("first", sh("echo one")).await);
+    let second = folder(&machine.create("second", sh("echo two; exit 1")).await);
+    machine.phase("first", "Succeeded").await;
+    machine.phase("second", "Failed").await;
+    let all = LogParams::default();
+    assert_eq!(machine.log("first", &all).await, "one\n");
+    assert_eq!(machine.log("first", &all).await, "one\n");
+    let delete = async |machine: &Machine, name: &str| {
+        machine
+            .pods()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+        // The kubelet sees what happens in its order: when the later pod has run, the deletion is done.
+        let later = format!("after-{name}");
+        machine.create(&later, sh("true")).await;
+        machine.phase(&later, "Succeeded").await;
+    };
+    assert!(first.exists());
+    delete(&machine, "first").await;
+    assert!(!first.exists());
+    machine.stop_kubelet().await;
+    machine.start_kubelet().await;
+    assert_eq!(machine.log("second", &all).await, "two\n");
+    assert!(second.exists());
+    delete(&machine, "second").await;
+    assert!(!second.exists());
+}
