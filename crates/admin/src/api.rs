@@ -264,14 +264,14 @@ impl AdminService for Api {
         &self,
         request: Request<wire::ProjectRegisterRequest>,
     ) -> Reply<wire::ProjectRegisterResponse> {
-        rpc!(self, request => projects::register)
+        storing!(self, request => projects::register)
     }
 
     async fn update_project(
         &self,
         request: Request<wire::Project>,
     ) -> Reply<wire::ProjectUpdateResponse> {
-        rpc!(self, request => projects::update)
+        storing!(self, request => projects::update)
     }
 
     async fn get_project(&self, request: Request<wire::ProjectGetRequest>) -> Reply<wire::Project> {

@@ -14,7 +14,7 @@ pub struct Project {
     /// Its description.
     pub description: String,
     /// The whole message of the request that set labels; only its labels are read (spec 01 §6.1).
-    pub labels: Option<admin::Project>,
+    pub labels: Option<Stored<admin::Project>>,
     /// Number of `admin.Project.ProjectState`; newer numbers are kept.
     pub state: i32,
 }
@@ -90,7 +90,7 @@ pub struct Description {
     /// One line for people.
     pub short: String,
     /// The long text with format and icon.
-    pub long: Option<admin::Description>,
+    pub long: Option<Stored<admin::Description>>,
     /// Where the source is.
     pub link: String,
 }

@@ -187,6 +187,11 @@ impl<M: Message + Name> Answer<M> {
         }
     }
 
+    /// An answer with the unknown fields of a stored message of its own type.
+    pub(crate) fn like(message: M, unknown: Unknown) -> Self {
+        Self { message, unknown }
+    }
+
     /// The message alone.
     pub(crate) fn into_message(self) -> M {
         self.message

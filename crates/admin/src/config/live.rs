@@ -51,8 +51,15 @@ impl LiveConfig {
         self.0.borrow().clone()
     }
 
+    /// Waits until it is as wanted; for ever if that never comes.
+    pub async fn becomes(&mut self, wanted: impl Fn(&AdminConfig) -> bool) {
+        if self.0.wait_for(|config| wanted(config)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until it is another than when this was last asked; for ever if it never changes.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,7 +1,7 @@
 //! Description entities (spec 01 §11.2).
 
 use flyte_core::identifiers::ResourceType;
-use flyte_idl::{admin, core};
+use flyte_idl::{admin, core, stored::Stored};
 
 use super::lists::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS};
 use crate::{
@@ -10,14 +10,22 @@ use crate::{
     records::Description,
     repository::descriptions,
     service::Service,
+    unknown::{Answer, Unknown},
 };
 
 /// The record of a description that came with a registration.
-pub(crate) fn record(id: &core::Identifier, description: &admin::DescriptionEntity) -> Description {
+pub(crate) fn record(
+    id: &core::Identifier,
+    description: &admin::DescriptionEntity,
+    unknown: &Unknown,
+) -> Description {
     Description {
         id: id.clone(),
         short: description.short_description.clone(),
-        long: description.long_description.clone(),
+        long: description
+            .long_description
+            .clone()
+            .map(|long| unknown.part("long_description").store(long)),
         link: description
             .source_code
             .as_ref()
@@ -26,23 +34,25 @@ pub(crate) fn record(id: &core::Identifier, description: &admin::DescriptionEnti
     }
 }
 
-fn message(description: Description) -> admin::DescriptionEntity {
-    admin::DescriptionEntity {
+fn answer(description: Description) -> Answer<admin::DescriptionEntity> {
+    let unknown = description.long.as_ref().map(Unknown::of_stored);
+    let message = admin::DescriptionEntity {
         id: Some(description.id),
         short_description: description.short,
-        long_description: description.long,
+        long_description: description.long.map(Stored::into_inner),
         source_code: Some(admin::SourceCode {
             link: description.link,
         }),
         ..Default::default()
-    }
+    };
+    Answer::made_from(message, [("long_description", unknown.unwrap_or_default())])
 }
 
 pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<admin::DescriptionEntity> {
+) -> Result<Answer<admin::DescriptionEntity>> {
     let mut id = request.id.unwrap_or_default();
     service.allow(caller, Action::Read, (&id.project, &id.domain))?;
     if id == core::Identifier::default() {
@@ -65,14 +75,14 @@ pub(crate) async fn get(
     let description = descriptions::get(&mut tx, &id)
         .await?
         .ok_or_else(|| Error::NotFound("entry not found".to_owned()))?;
-    Ok(message(description))
+    Ok(answer(description))
 }
 
 pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::DescriptionEntityListRequest,
-) -> Result<admin::DescriptionEntityList> {
+) -> Result<Answer<admin::DescriptionEntityList>> {
     let id = request.id.ok_or_else(|| Error::missing("id"))?;
     service.allow(caller, Action::Read, (&id.project, &id.domain))?;
     for (field, value) in [
@@ -106,8 +116,14 @@ pub(crate) async fn list(
     let query = page.parse_with(filtered, &DESCRIPTION_ENTITIES, service.clock.now())?;
     let mut tx = service.database.read_lagging().await?;
     let list = descriptions::list(&mut tx, request.resource_type, &id, &query).await?;
-    Ok(admin::DescriptionEntityList {
-        token: query.next_token(list.len()),
-        description_entities: list.into_iter().map(message).collect(),
-    })
+    let token = query.next_token(list.len());
+    let answers = list.into_iter().map(answer).collect();
+    Ok(Answer::list(
+        answers,
+        "descriptionEntities",
+        |description_entities| admin::DescriptionEntityList {
+            description_entities,
+            token,
+        },
+    ))
 }

@@ -6,6 +6,7 @@ use flyte_core::identifiers::{NodeExecutionId, TaskExecutionId};
 use flyte_idl::{
     admin::{self, node_execution_closure::OutputResult},
     core,
+    stored::Stored,
 };
 
 use super::{
@@ -184,7 +185,7 @@ pub(crate) async fn dynamic_workflow(
     service: &Service,
     caller: &Caller,
     request: admin::GetDynamicNodeWorkflowRequest,
-) -> Result<admin::DynamicNodeWorkflowResponse> {
+) -> Result<Answer<admin::DynamicNodeWorkflowResponse>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
     service.allow(caller, Action::Read, scope(&id))?;
     let node = load(service, &id).await?;
@@ -193,10 +194,12 @@ pub(crate) async fn dynamic_workflow(
             "node does not contain dynamic workflow".to_owned(),
         ));
     }
-    let closure: core::CompiledWorkflowClosure = service
-        .read_blob(&node.dynamic_closure_uri, "WorkflowClosure")
+    let closure: Stored<core::CompiledWorkflowClosure> = service
+        .read_stored(&node.dynamic_closure_uri, "WorkflowClosure")
         .await?;
-    Ok(admin::DynamicNodeWorkflowResponse {
-        compiled_workflow: Some(closure),
-    })
+    let unknown = Unknown::of_stored(&closure);
+    let message = admin::DynamicNodeWorkflowResponse {
+        compiled_workflow: Some(closure.into_inner()),
+    };
+    Ok(Answer::made_from(message, [("compiled_workflow", unknown)]))
 }

@@ -11,6 +11,7 @@ use crate::{
     records::Project,
     repository::projects,
     service::Service,
+    unknown::{Answer, Unknown},
 };
 
 /// `Project.ProjectState.ARCHIVED`.
@@ -50,7 +51,7 @@ pub(crate) fn labels(project: &Project) -> std::collections::BTreeMap<String, St
     project
         .labels
         .as_ref()
-        .and_then(|message| message.labels.as_ref())
+        .and_then(|stored| stored.get().labels.as_ref())
         .map(|labels| labels.values.clone())
         .unwrap_or_default()
 }
@@ -59,6 +60,7 @@ pub(crate) async fn register(
     service: &Service,
     caller: &Caller,
     request: admin::ProjectRegisterRequest,
+    unknown: &Unknown,
 ) -> Result<admin::ProjectRegisterResponse> {
     let project = request.project.ok_or_else(|| Error::missing("project"))?;
     service.allow(caller, Action::Administer, (&project.id, ""))?;
@@ -66,7 +68,7 @@ pub(crate) async fn register(
         return Err(Error::missing("project_name"));
     }
     validate(&project)?;
-    let record = record(project);
+    let record = record(project, &unknown.part("project"));
     let now = service.clock.now();
     service
         .database
@@ -96,13 +98,13 @@ fn validate(project: &admin::Project) -> Result<()> {
     Ok(())
 }
 
-fn record(project: admin::Project) -> Project {
+fn record(project: admin::Project, unknown: &Unknown) -> Project {
     Project {
         identifier: project.id.clone(),
         name: project.name.clone(),
         description: project.description.clone(),
         state: project.state,
-        labels: project.labels.is_some().then_some(project),
+        labels: project.labels.is_some().then(|| unknown.store(project)),
     }
 }
 
@@ -110,6 +112,7 @@ pub(crate) async fn update(
     service: &Service,
     caller: &Caller,
     project: admin::Project,
+    unknown: &Unknown,
 ) -> Result<admin::ProjectUpdateResponse> {
     service.allow(caller, Action::Administer, (&project.id, ""))?;
     if project.id.is_empty() {
@@ -125,7 +128,7 @@ pub(crate) async fn update(
     let id = project.id.clone();
     let touched = service
         .database
-        .write((record(project), now), |(record, now), tx| {
+        .write((record(project, unknown), now), |(record, now), tx| {
             Box::pin(async move { Ok::<_, Error>(projects::update(tx, record, *now).await?) })
         })
         .await?;
@@ -144,7 +147,7 @@ pub(crate) async fn get(
     service: &Service,
     caller: &Caller,
     request: admin::ProjectGetRequest,
-) -> Result<admin::Project> {
+) -> Result<Answer<admin::Project>> {
     service.allow(caller, Action::Read, (&request.id, ""))?;
     if request.id.is_empty() {
         return Err(Error::missing("project_id"));
@@ -153,14 +156,14 @@ pub(crate) async fn get(
     let project = projects::get(&mut tx, &request.id)
         .await?
         .ok_or_else(|| not_found(&request.id))?;
-    Ok(message(&service.config(), project))
+    Ok(answer(&service.config(), project))
 }
 
 pub(crate) async fn list(
     service: &Service,
     caller: &Caller,
     request: admin::ProjectListRequest,
-) -> Result<admin::Projects> {
+) -> Result<Answer<admin::Projects>> {
     service.allow(caller, Action::Read, ("", ""))?;
     let page = Page {
         filters: &request.filters,
@@ -175,13 +178,15 @@ pub(crate) async fn list(
     }
     let mut tx = service.database.read_lagging().await?;
     let projects = projects::list(&mut tx, &query).await?;
-    Ok(admin::Projects {
-        token: query.next_token(projects.len()),
-        projects: projects
-            .into_iter()
-            .map(|project| message(&service.config(), project))
-            .collect(),
-    })
+    let token = query.next_token(projects.len());
+    let config = service.config();
+    let answers = projects
+        .into_iter()
+        .map(|project| answer(&config, project))
+        .collect();
+    Ok(Answer::list(answers, "projects", |projects| {
+        admin::Projects { projects, token }
+    }))
 }
 
 /// The predicate that leaves archived projects out.
@@ -212,14 +217,16 @@ fn domain_messages(config: &AdminConfig) -> Vec<admin::Domain> {
         .collect()
 }
 
-fn message(config: &AdminConfig, project: Project) -> admin::Project {
-    admin::Project {
+fn answer(config: &AdminConfig, project: Project) -> Answer<admin::Project> {
+    let unknown = project.labels.as_ref().map(Unknown::of_stored);
+    let message = admin::Project {
         id: project.identifier,
         name: project.name,
         domains: domain_messages(config),
         description: project.description,
-        labels: project.labels.and_then(|message| message.labels),
+        labels: project.labels.and_then(|stored| stored.into_inner().labels),
         state: project.state,
         org: String::new(),
-    }
+    };
+    Answer::like(message, unknown.unwrap_or_default())
 }

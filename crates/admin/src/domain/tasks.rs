@@ -68,10 +68,10 @@ pub(crate) async fn create(
         short_description,
         created_at: Some(now),
     };
-    let description = spec
-        .description
-        .as_ref()
-        .map(|description| descriptions::record(&id.to_proto(), description));
+    let description = spec.description.as_ref().map(|description| {
+        let of_description = unknown.part("spec").part("description");
+        descriptions::record(&id.to_proto(), description, &of_description)
+    });
     // A repeated registration is the normal case and need not reach the writer (spec 08 C9).
     let mut tx = service.database.read().await?;
     if let Some(stored) = repository::tasks::digest(&mut tx, &id).await? {

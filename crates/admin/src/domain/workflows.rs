@@ -52,10 +52,9 @@ pub(crate) async fn create(
         .interface
         .clone()
         .map(|interface| of_interface.store(interface));
-    let description = spec
-        .description
-        .as_ref()
-        .map(|description| descriptions::record(&id.to_proto(), description));
+    let description = spec.description.as_ref().map(|description| {
+        descriptions::record(&id.to_proto(), description, &unknown.part("description"))
+    });
     let compiled = compile(service, (&id, &unknown), template, spec.sub_workflows).await?;
     register(
         service,

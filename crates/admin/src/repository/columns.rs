@@ -86,14 +86,6 @@ pub(crate) fn of_node(table: &'static str, id: &NodeExecutionId) -> Condition {
     of_execution(table, &id.execution).add(Expr::col((table, "node_id")).eq(id.node.as_str()))
 }
 
-/// A message from a column; NULL is none, zero bytes are the empty message.
-pub(crate) fn optional_message<M: Message + Name + Default>(
-    row: &Row,
-    column: &str,
-) -> Result<Option<M>, DbError> {
-    Ok(optional_stored(row, column)?.map(Stored::into_inner))
-}
-
 /// A message from a column, with its unknown fields; NULL is none, zero bytes are the empty message.
 pub(crate) fn optional_stored<M: Message + Name + Default>(
     row: &Row,

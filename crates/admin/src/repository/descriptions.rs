@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sea_query::{Expr, ExprTrait as _, OnConflict, SelectStatement};
 
 use super::{
-    columns::{NewRow, optional_message},
+    columns::{NewRow, optional_stored},
     operations, query,
 };
 use crate::{
@@ -38,7 +38,7 @@ fn read(row: &Row) -> Result<Description, DbError> {
             org: String::new(),
         },
         short: row.text("short_description")?,
-        long: optional_message(row, "long_description")?,
+        long: optional_stored(row, "long_description")?,
         link: row.text("link")?,
     })
 }
@@ -58,7 +58,7 @@ pub async fn insert(
         .set("short_description", description.short.as_str())
         .set(
             "long_description",
-            description.long.as_ref().map(prost::Message::encode_to_vec),
+            description.long.as_ref().map(|long| long.bytes().to_vec()),
         )
         .set("link", description.link.as_str());
     let mut insert = row.insert_into(TABLE);

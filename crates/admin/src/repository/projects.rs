@@ -2,11 +2,10 @@
 
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use prost::Message as _;
 use sea_query::{Expr, ExprTrait as _, OnConflict, Order, Query};
 
 use super::{
-    columns::{NewRow, optional_message},
+    columns::{NewRow, optional_stored},
     operations, query,
 };
 use crate::{
@@ -21,7 +20,7 @@ fn read(row: &Row) -> Result<Project, DbError> {
         identifier: row.text("identifier")?,
         name: row.text("name")?,
         description: row.text("description")?,
-        labels: optional_message(row, "labels")?,
+        labels: optional_stored(row, "labels")?,
         state: row.number("state")?,
     })
 }
@@ -33,7 +32,10 @@ fn new_row(project: &Project, now: Timestamp) -> NewRow {
         .set("description", project.description.as_str())
         .set(
             "labels",
-            project.labels.as_ref().map(prost::Message::encode_to_vec),
+            project
+                .labels
+                .as_ref()
+                .map(|labels| labels.bytes().to_vec()),
         )
         .set("state", project.state);
     row
@@ -89,7 +91,7 @@ pub async fn update(tx: &mut WriteTx, project: &Project, now: Timestamp) -> Resu
         update.value("description", project.description.as_str());
     }
     if let Some(labels) = &project.labels {
-        update.value("labels", labels.encode_to_vec());
+        update.value("labels", labels.bytes().to_vec());
     }
     tx.of(operations::PROJECTS.update()).execute(&update).await
 }

@@ -77,7 +77,9 @@ async fn changed_files_are_heard_without_a_restart(store: Store) {
     assert!(register("before").await.is_err(), "3 CPUs of 2");
 
     write(&file, &["development", "research"], "4");
-    let changed = tokio::time::timeout(Duration::from_secs(60), live.changed());
+    let all = live
+        .becomes(|config| config.domains.0.len() == 2 && config.task_resources.limits.cpu == "4");
+    let changed = tokio::time::timeout(Duration::from_secs(60), all);
     changed.await.expect("the change is heard");
 
     register("after").await.unwrap();

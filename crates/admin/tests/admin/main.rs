@@ -14,6 +14,7 @@ mod launch_plans;
 mod list_world;
 #[cfg(test)]
 mod lists;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod metrics;

@@ -225,10 +225,10 @@ async fn insert_workflow(world: &World, workflow: admin::Workflow, digest: Vec<u
     let description = flyte_admin::records::Description {
         id: id.to_proto(),
         short: workflow.short_description,
-        long: Some(admin::Description {
+        long: Some(Stored::new(admin::Description {
             format: admin::DescriptionFormat::Rst.into(),
             ..Default::default()
-        }),
+        })),
         link: String::new(),
     };
     world

@@ -1,7 +1,10 @@
 //! Fields of a newer flyteidl: they are stored with what they belong to, answered again, and change nothing else.
 
 use axum::body::Body;
-use flyte_idl::descriptors;
+use flyte_idl::{
+    descriptors,
+    json::{Unknown, dynamic_from_slice},
+};
 use http::Request;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value as Field};
@@ -18,6 +21,8 @@ on_both_databases!(
     executions_keep_them,
     what_events_bring_keeps_them,
     signals_keep_them,
+    projects_and_descriptions_keep_them,
+    dynamic_workflows_keep_them,
     binary_rest_carries_them
 );
 
@@ -83,6 +88,11 @@ fn fixture(method: &str, paths: &[&[&str]]) -> DynamicMessage {
         mark(&mut request, path);
     }
     request
+}
+
+fn message_of(full_name: &str, value: &Value) -> DynamicMessage {
+    let descriptor = descriptors::pool().get_message_by_name(full_name).unwrap();
+    dynamic_from_slice(Unknown::Refuse, &descriptor, value.to_string().as_bytes()).unwrap()
 }
 
 async fn send(world: &World, method: &str, request: &DynamicMessage) -> DynamicMessage {
@@ -345,6 +355,91 @@ async fn signals_keep_them(store: Store) {
     assert_eq!(
         marked(&list.unwrap()),
         [".signals[0].type", ".signals[0].value"]
+    );
+}
+
+async fn projects_and_descriptions_keep_them(store: Store) {
+    let world = World::start(store).await;
+    let project = json!({"id": "newer", "name": "newer", "labels": {"values": {"a": "b"}}});
+    let mut register = message(
+        &format!("{SERVICE}/RegisterProject"),
+        &json!({"project": project}),
+    );
+    mark(&mut register, &["project", "labels"]);
+    send(&world, "RegisterProject", &register).await;
+    let id = json!({"id": "newer"});
+    assert_eq!(get(&world, "GetProject", &id).await, [".labels"]);
+    let mut update = message(&format!("{SERVICE}/UpdateProject"), &project);
+    mark(&mut update, &[]);
+    mark(&mut update, &["labels"]);
+    send(&world, "UpdateProject", &update).await;
+    assert_eq!(get(&world, "GetProject", &id).await, ["", ".labels"]);
+    let listed = json!({"filters": "eq(identifier,newer)"});
+    assert_eq!(
+        get(&world, "ListProjects", &listed).await,
+        [".projects[0]", ".projects[0].labels"]
+    );
+
+    for (method, field, kind, name) in [
+        ("CreateTask", "tasks", "TASK", "api.inc"),
+        ("CreateWorkflow", "workflows", "WORKFLOW", "api.wf"),
+    ] {
+        let mut request = fixture(method, &[]);
+        let spec = request.get_field_by_name_mut("spec").unwrap();
+        let spec = spec.as_message_mut().unwrap();
+        let long = json!({"long_description": {"value": "how it works"}});
+        let description = message_of("flyteidl.admin.DescriptionEntity", &long);
+        spec.set_field_by_name("description", Field::Message(description));
+        mark(&mut request, &["spec", "description", "long_description"]);
+        send(&world, method, &request).await;
+        let answer = get(&world, "GetDescriptionEntity", &entity(kind, name)).await;
+        assert_eq!(answer, [".long_description"], "{field}");
+        let mut listed = list(name);
+        listed["resource_type"] = json!(kind);
+        assert_eq!(
+            get(&world, "ListDescriptionEntities", &listed).await,
+            [".descriptionEntities[0].long_description"],
+            "{field}"
+        );
+    }
+}
+
+async fn dynamic_workflows_keep_them(store: Store) {
+    let world = World::start(store).await;
+    register(&world).await;
+    let execution = json!({"project": "flytesnacks", "domain": "staging", "name": "newer"});
+    let create = json!({
+        "project": "flytesnacks", "domain": "staging", "name": "newer",
+        "spec": {"launch_plan": entity("LAUNCH_PLAN", "api.lpe")["id"], "metadata": {}},
+        "inputs": {"literals": {
+            "d": {"scalar": {"primitive": {"datetime": "2026-01-01T00:00:00Z"}}},
+        }},
+    });
+    let rpc = format!("{SERVICE}/CreateExecution");
+    world.call(&rpc, &create).await.unwrap();
+    let node = json!({"node_id": "n0", "execution_id": execution});
+    let mut event = message(
+        &format!("{SERVICE}/CreateNodeEvent"),
+        &json!({"event": {
+            "id": node, "phase": "RUNNING", "occurred_at": "2026-01-01T00:00:00Z", "is_parent": true, "is_dynamic": true,
+            "task_node_metadata": {"dynamic_workflow": {
+                "id": entity("WORKFLOW", "api.wf")["id"],
+                "compiled_workflow": {"primary": {"template": {"id": entity("WORKFLOW", "api.wf")["id"]}}},
+            }},
+        }}),
+    );
+    let closure = [
+        "event",
+        "task_node_metadata",
+        "dynamic_workflow",
+        "compiled_workflow",
+    ];
+    let template: Vec<&str> = closure.into_iter().chain(["primary", "template"]).collect();
+    mark(&mut event, &template);
+    send(&world, "CreateNodeEvent", &event).await;
+    assert_eq!(
+        get(&world, "GetDynamicNodeWorkflow", &json!({"id": node})).await,
+        [".compiled_workflow.primary.template"]
     );
 }
 
