@@ -1,5 +1,7 @@
 //! What array nodes run is checked, and left as it was sent (spec 08 A18, 11).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use flyte_core::compiler::{Rules, compile_task, compile_workflow};
 use flyte_idl::core::{
     ArrayNode, Binding, BindingData, BindingDataCollection, CompiledTask, CompiledWorkflowClosure,
