@@ -22,6 +22,9 @@ const ACQUIRE: Duration = Duration::from_secs(30);
 
 /// Readers of a SQLite file: a few, since they compete for the same cores.
 const SQLITE_READERS: u32 = 4;
+/// Pages that each connection keeps, in KiB (negative, as SQLite has it): what is not there is in the system's cache, once for
+/// all connections.
+const SQLITE_CACHE: &str = "-512";
 
 /// The kinds of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,8 @@ impl Database {
         let options = SqliteConnectOptions::new()
             .filename(file)
             .busy_timeout(Duration::from_secs(10))
-            .pragma("case_sensitive_like", "ON");
+            .pragma("case_sensitive_like", "ON")
+            .pragma("cache_size", SQLITE_CACHE);
         let writer = options
             .clone()
             .create_if_missing(true)
