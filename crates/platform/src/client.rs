@@ -1,5 +1,7 @@
 //! gRPC clients: endpoints as Go writes them, deadlines, retries (spec 07 A.3).
 
+mod calls;
+
 use std::{future::Future, time::Duration};
 
 use rand::RngExt as _;
@@ -10,6 +12,8 @@ use tonic::{
 };
 
 use crate::config;
+
+pub use calls::CountedChannel;
 
 /// Section `admin`: how a service reaches flyteadmin.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //! the same for gRPC, REST and in-process calls. Calls are counted by the gRPC routes themselves
 //! ([`CallMetrics::around`]), where those of a REST gateway pass too.
 
-mod calls;
+pub(crate) mod calls;
 mod guard;
 mod health;
 mod in_process;
@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-pub use calls::{CallMetrics, Latency};
+pub use calls::{CallMetrics, CountedBody, Latency, methods_of};
 pub use guard::RequestId;
 pub use health::Health;
 pub use in_process::in_process;

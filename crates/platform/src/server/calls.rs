@@ -1,6 +1,6 @@
 //! Counts of gRPC calls, under Go's names.
 //!
-//! The layer lies around the gRPC routes, not around the port: a REST gateway calls the same routes, and its calls are
+//! Of a server, the layer lies around the gRPC routes, not around the port: a REST gateway calls the same routes, and its calls are
 //! counted as Go's are, which really makes them (spec 07 §3).
 
 use std::{
@@ -17,7 +17,6 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
@@ -43,10 +42,17 @@ const COMMON: [(&str, &str, &str); 4] = [
 
 const UNARY: &str = "unary";
 
+/// Who counts: the names differ, and who sends first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+}
+
 /// Whether the duration of calls is counted in a histogram too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Latency {
-    /// `grpc_server_handling_seconds` is there.
+    /// `grpc_server_handling_seconds` or `grpc_client_handling_seconds` is there.
     Counted,
     /// It is not: Go's default.
     NotCounted,
@@ -54,14 +60,14 @@ pub enum Latency {
 
 /// Counts of calls, under the names that gRPC dashboards use.
 ///
-/// Only methods that are served are counted, so that what callers invent does not become labels.
+/// Only methods that are known are counted, so that what callers invent does not become labels.
 #[derive(Debug)]
 pub struct CallMetrics {
     /// By `service/method`.
     methods: HashMap<String, Method>,
     started: IntCounterVec,
-    received: IntCounterVec,
-    sent: IntCounterVec,
+    requests: IntCounterVec,
+    answers: IntCounterVec,
     handled: IntCounterVec,
     seconds: Option<HistogramVec>,
 }
@@ -143,39 +149,64 @@ impl CallMetrics {
         methods: impl IntoIterator<Item = String>,
         latency: Latency,
     ) -> Result<Self, MetricError> {
-        let scope = scope.bare();
-        let labels = ["grpc_type", "grpc_service", "grpc_method"];
-        let ours = methods.into_iter().filter_map(|path| {
-            let (service, name) = path.split_once('/')?;
-            let method = Method::new(service, name, UNARY);
-            Some((path, method))
-        });
         let common = COMMON.into_iter().map(|(service, name, kind)| {
             let method = Method::new(service, name, kind);
             (format!("{service}/{name}"), method)
         });
+        let methods = unary(methods).chain(common).collect();
+        Self::of(Side::Server, scope, methods, latency)
+    }
+
+    /// Registers the counters of a client of `methods`, each `service/method` of one message in either direction; see
+    /// [`crate::client::CountedChannel`].
+    ///
+    /// # Errors
+    /// When they were registered before.
+    pub fn of_client(
+        scope: &Scope,
+        methods: impl IntoIterator<Item = String>,
+        latency: Latency,
+    ) -> Result<Self, MetricError> {
+        Self::of(Side::Client, scope, unary(methods).collect(), latency)
+    }
+
+    fn of(
+        side: Side,
+        scope: &Scope,
+        methods: HashMap<String, Method>,
+        latency: Latency,
+    ) -> Result<Self, MetricError> {
+        let scope = scope.bare();
+        let labels = ["grpc_type", "grpc_service", "grpc_method"];
+        let (side, request, answer) = match side {
+            Side::Server => ("server", "received", "sent"),
+            Side::Client => ("client", "sent", "received"),
+        };
+        let counters = |name: &str, help, labels: &[&str]| {
+            scope.counters(&format!("grpc_{side}_{name}_total"), help, labels)
+        };
         Ok(Self {
-            methods: ours.chain(common).collect(),
-            started: scope.counters("grpc_server_started_total", "Calls that began.", &labels)?,
-            received: scope.counters(
-                "grpc_server_msg_received_total",
+            methods,
+            started: counters("started", "Calls that began.", &labels)?,
+            requests: counters(
+                &format!("msg_{request}"),
                 "Messages of calls with one.",
                 &labels,
             )?,
-            sent: scope.counters(
-                "grpc_server_msg_sent_total",
+            answers: counters(
+                &format!("msg_{answer}"),
                 "Answers of calls with one, if they succeeded.",
                 &labels,
             )?,
-            handled: scope.counters(
-                "grpc_server_handled_total",
+            handled: counters(
+                "handled",
                 "Calls that ended, by code.",
                 &["grpc_type", "grpc_service", "grpc_method", "grpc_code"],
             )?,
             seconds: match latency {
                 Latency::NotCounted => None,
                 Latency::Counted => Some(scope.seconds(
-                    "grpc_server_handling_seconds",
+                    &format!("grpc_{side}_handling_seconds"),
                     "Seconds from start to end of a call.",
                     &labels,
                 )?),
@@ -220,8 +251,31 @@ impl CallMetrics {
     }
 }
 
+/// `service/method` of all methods of these services.
+pub fn methods_of(services: &[&str]) -> Vec<String> {
+    let pool = flyte_idl::descriptors::pool();
+    let known = services
+        .iter()
+        .filter_map(|name| pool.get_service_by_name(name));
+    known
+        .flat_map(|service| {
+            let methods = service.methods();
+            let paths = methods.map(|method| format!("{}/{}", service.full_name(), method.name()));
+            paths.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn unary(methods: impl IntoIterator<Item = String>) -> impl Iterator<Item = (String, Method)> {
+    methods.into_iter().filter_map(|path| {
+        let (service, name) = path.split_once('/')?;
+        let method = Method::new(service, name, UNARY);
+        Some((path, method))
+    })
+}
+
 /// Counts one call when dropped; a call that nobody finished counts as cancelled.
-struct Counted {
+pub(crate) struct Counted {
     metrics: Arc<CallMetrics>,
     /// `service/method`.
     path: String,
@@ -230,14 +284,14 @@ struct Counted {
 }
 
 impl Counted {
-    /// Nothing for a method that is not served.
-    fn begin(metrics: Arc<CallMetrics>, path: &str) -> Option<Self> {
+    /// Nothing for a method that is not known.
+    pub(crate) fn begin(metrics: Arc<CallMetrics>, path: &str) -> Option<Self> {
         let path = path.trim_start_matches('/').to_owned();
         let method = metrics.methods.get(&path)?;
         let labels = [method.kind, &method.service, &method.name];
         metrics.started.with_label_values(&labels).inc();
         if method.kind == UNARY {
-            metrics.received.with_label_values(&labels).inc();
+            metrics.requests.with_label_values(&labels).inc();
         }
         Some(Self {
             metrics,
@@ -245,6 +299,23 @@ impl Counted {
             code: Code::Cancelled,
             start: Instant::now(),
         })
+    }
+
+    /// The call ends with this code.
+    pub(crate) fn ends(mut self, code: Code) {
+        self.code = code;
+    }
+
+    /// The answer, whose end is that of the call: its status comes first if there is no message, else last.
+    pub(crate) fn follow<B>(self, response: http::Response<B>) -> http::Response<CountedBody<B>> {
+        let counted = match status_of(response.headers()) {
+            Some(code) => {
+                self.ends(code);
+                None
+            }
+            None => Some(self),
+        };
+        response.map(|body| CountedBody { body, counted })
     }
 }
 
@@ -265,7 +336,7 @@ impl Drop for Counted {
         }
         let labels = [method.kind, &method.service, &method.name];
         if code == Code::Ok && method.kind == UNARY {
-            metrics.sent.with_label_values(&labels).inc();
+            metrics.answers.with_label_values(&labels).inc();
         }
         let [kind, service, name] = labels;
         metrics
@@ -282,14 +353,10 @@ impl Drop for Counted {
 async fn count(State(metrics): State<Arc<CallMetrics>>, request: Request, next: Next) -> Response {
     let counted = Counted::begin(metrics, request.uri().path());
     let response = next.run(request).await;
-    let Some(mut counted) = counted else {
-        return response;
-    };
-    if let Some(code) = status_of(response.headers()) {
-        counted.code = code;
-        return response;
+    match counted {
+        Some(counted) => counted.follow(response).map(Body::new),
+        None => response,
     }
-    response.map(|body| Body::new(CountedBody { body, counted }))
 }
 
 fn status_of(headers: &HeaderMap) -> Option<Code> {
@@ -341,24 +408,35 @@ fn code_name(code: Code) -> &'static str {
 }
 
 /// A body that reads the status of the call off its trailers.
-struct CountedBody {
-    body: Body,
-    counted: Counted,
+pub struct CountedBody<B> {
+    body: B,
+    /// None when the call has ended, or is not counted.
+    counted: Option<Counted>,
 }
 
-impl http_body::Body for CountedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
+impl<B> CountedBody<B> {
+    pub(crate) fn uncounted(body: B) -> Self {
+        Self {
+            body,
+            counted: None,
+        }
+    }
+}
+
+impl<B: http_body::Body + Unpin> http_body::Body for CountedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(code) = frame.trailers_ref().and_then(status_of)
+            && let Some(counted) = &mut self.counted
         {
-            self.counted.code = code;
+            counted.code = code;
         }
         polled
     }
