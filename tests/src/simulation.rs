@@ -75,6 +75,7 @@ pub struct Simulation {
     workflow: FlyteWorkflow,
     plan: Plan,
     delete_after: Option<u64>,
+    lose_pods_after: Option<u64>,
     object_bytes: Option<usize>,
     max_resource_bytes: usize,
     event_config: EventConfig,
@@ -159,6 +160,7 @@ impl Simulation {
             workflow,
             plan: Plan::default(),
             delete_after: None,
+            lose_pods_after: None,
             object_bytes: None,
             max_resource_bytes: PropellerConfig::default().max_resource_bytes,
             event_config: EventConfig::default(),
@@ -166,6 +168,7 @@ impl Simulation {
                 event_bytes: usize::MAX,
                 pods: None,
                 refusals: Vec::new(),
+                panics: None,
             },
             plugins: PluginsConfig::default(),
             loses_statuses: false,
@@ -183,6 +186,13 @@ impl Simulation {
     #[must_use]
     pub fn deleted_after(mut self, effects: u64) -> Self {
         self.delete_after = Some(effects);
+        self
+    }
+
+    /// Somebody deletes all pods at once when this many effects have happened.
+    #[must_use]
+    pub fn losing_pods_after(mut self, effects: u64) -> Self {
+        self.lose_pods_after = Some(effects);
         self
     }
 
@@ -227,6 +237,13 @@ impl Simulation {
     #[must_use]
     pub fn refusing_pods(mut self, refusals: Vec<Refusal>) -> Self {
         self.limits.refusals = refusals;
+        self
+    }
+
+    /// What asks for an effect whose name contains this panics, however often it is tried.
+    #[must_use]
+    pub fn panicking_at(mut self, part: &'static str) -> Self {
+        self.limits.panics = Some(part);
         self
     }
 
@@ -334,6 +351,17 @@ impl Simulation {
             });
         }
         let pods: Api<Pod> = Api::namespaced(outside.clone(), NAMESPACE);
+        if let Some(after) = self.lose_pods_after {
+            let (faults, pods) = (faults.clone(), pods.clone());
+            tasks.spawn(async move {
+                faults.reached(after).await;
+                let at_once = DeleteParams::default().grace_period(0);
+                let all = ListParams::default();
+                pods.delete_collection(&at_once, &all)
+                    .await
+                    .expect("the cluster outside of the faults deletes pods");
+            });
+        }
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
         let began = tokio::time::Instant::now();
         let name = self.workflow.metadata.name.clone().unwrap_or_default();

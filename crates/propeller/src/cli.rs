@@ -11,7 +11,7 @@ use flyte_platform::{
     config::Config,
     kubernetes,
     metrics::{LabelKeys, Scope},
-    server::{self, BuildInformation},
+    server::{self, BuildInformation, ProfConfig},
     telemetry::{self, LoggerConfig, OtelConfig},
 };
 use flyte_plugins::config::{EchoConfig, K8sConfig, LogsConfig, PluginsConfig, TasksConfig};
@@ -81,6 +81,7 @@ pub fn sections() -> Sections {
         .with::<StorageConfig>("storage")
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
+        .with::<ProfConfig>("prof")
         .and(flyte_webhook::cli::sections())
 }
 
@@ -114,6 +115,7 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
     let mut loaded = sections.load(&matches)?;
     let config = EngineConfig::read(&mut loaded);
     let home = loaded.variable("HOME").map(str::to_owned);
+    let shown = sections.effective(&matches, loaded.section("prof"))?;
     let warnings = loaded.finish()?;
     let telemetry = telemetry::install(&config.logger, &config.otel, "flytepropeller")?;
     for warning in warnings {
@@ -148,7 +150,7 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
         build: "unknown",
         time: "unknown",
     };
-    let router = server::operations(metrics, build, None);
+    let router = server::operations(metrics, build, shown);
     tasks.spawn_infallible(
         "operations",
         server::serve(listener, None, router, stop.child_token(), GRACE),

@@ -21,6 +21,8 @@ pub struct PropellerConfig {
     pub metrics_prefix: String,
     /// Labels of metrics: `project`, `domain`, `wf`, `task`, `node`, `tasktype`. The single binary has its own.
     pub metrics_keys: Vec<String>,
+    /// Counts in `grpc_client_handling_seconds` how long calls of flyteadmin take.
+    pub enable_grpc_latency_metrics: bool,
     /// Rounds that may fail before a workflow is given up.
     pub max_workflow_retries: u32,
     /// Hours that finished resources are kept; at most 23, 0 keeps them.
@@ -64,6 +66,7 @@ impl Default for PropellerConfig {
             metrics_keys: ["project", "domain", "wf", "task"]
                 .map(str::to_owned)
                 .into(),
+            enable_grpc_latency_metrics: false,
             max_workflow_retries: 10,
             max_ttl_hours: 23,
             gc_interval: Duration::minutes(30),

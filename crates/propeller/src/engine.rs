@@ -23,8 +23,9 @@ use flyte_idl::service::admin_service_client::AdminServiceClient;
 use flyte_platform::{
     Clock,
     blob::{BlobMetrics, BlobStore},
-    client::RetryPolicy,
+    client::{CountedChannel, RetryPolicy},
     metrics::{MetricError, Scope},
+    server::{CallMetrics, Latency, methods_of},
 };
 use flyte_plugins::{PluginsError, Registry, config::PluginsConfig};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -135,6 +136,13 @@ pub fn wire(
         .sub("propeller")
         .sub(&propeller.limit_namespace);
     let metrics = Arc::new(EngineMetrics::register(&scope)?);
+    let latency = if propeller.enable_grpc_latency_metrics {
+        Latency::Counted
+    } else {
+        Latency::NotCounted
+    };
+    let methods = methods_of(&["flyteidl.service.AdminService"]);
+    let calls = CallMetrics::of_client(&scope, methods, latency)?;
     let (templates, templates_writer) = PodTemplates::new(&plugins.own_namespace);
     let settings = Arc::new(Settings {
         propeller,
@@ -150,7 +158,7 @@ pub fn wire(
         metrics: metrics.clone(),
         subject: None,
         templates,
-        admin: AdminServiceClient::new(dependencies.admin)
+        admin: AdminServiceClient::new(CountedChannel::new(dependencies.admin, Arc::new(calls)))
             .max_decoding_message_size(64 * 1024 * 1024)
             .max_encoding_message_size(64 * 1024 * 1024),
         retry,

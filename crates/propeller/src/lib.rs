@@ -9,6 +9,7 @@ pub mod condition;
 pub mod config;
 pub mod engine;
 pub mod events;
+mod guard;
 pub mod machine;
 pub mod metrics;
 pub mod node;

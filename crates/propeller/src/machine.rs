@@ -260,6 +260,7 @@ pub struct Machine {
     accepted_at: Option<Timestamp>,
     persist: persist::Persist,
     deletions: Vec<String>,
+    ended_pods: Vec<String>,
     retry_begin_at: Option<Timestamp>,
     /// All that admin and the cluster know of this workflow is from this process.
     is_first: bool,
@@ -370,6 +371,7 @@ impl Machine {
                     .map(|time| time.0)),
             persist,
             deletions: Vec::new(),
+            ended_pods: Vec::new(),
             retry_begin_at: None,
             is_first: false,
             finishing: None,
@@ -448,9 +450,20 @@ impl Machine {
     pub fn take_deletions(&mut self) -> Vec<String> {
         std::mem::take(&mut self.deletions)
     }
+
+    /// Pods of attempts that have ended by themselves, to be released once that is written; some may not exist.
+    pub fn take_ended_pods(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.ended_pods)
+    }
+
+    /// Whether all that admin and the cluster know of this workflow is from this process.
+    pub fn is_first(&self) -> bool {
+        self.is_first
+    }
 }
 
-fn system_error(code: &str, message: String) -> ExecutionError {
+/// A failure that is not the workflow's own.
+pub(crate) fn system_error(code: &str, message: String) -> ExecutionError {
     ExecutionError {
         code: code.to_owned(),
         message,

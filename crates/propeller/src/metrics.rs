@@ -20,7 +20,7 @@ use flyte_platform::metrics::{
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::node::{Constants, NodeView};
+use crate::node::{Constants, NodeView, task::Attempt};
 
 pub(crate) use node::Gathered;
 pub use node::NodeMetrics;
@@ -135,6 +135,14 @@ pub(crate) fn labels_of_node<'a>(view: &NodeView<'a>) -> Labels<'a> {
     Labels {
         node: &view.spec.id,
         ..labels(view.run)
+    }
+}
+
+/// The labels of a task.
+pub(crate) fn labels_of_task<'a>(view: &NodeView<'a>, attempt: &Attempt<'a>) -> Labels<'a> {
+    Labels {
+        task_type: &attempt.template.r#type,
+        ..labels_of_node(view)
     }
 }
 

@@ -32,11 +32,10 @@ use flyte_idl::{
 use flyte_platform::{
     Chain, Clock,
     blob::{BlobError, BlobStore, Cached},
-    client::RetryPolicy,
+    client::{CountedChannel, RetryPolicy},
 };
 use prost::Message as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tonic::transport::Channel;
 
 use flyte_idl::service::admin_service_client::AdminServiceClient;
 
@@ -72,7 +71,7 @@ pub struct World {
     /// PodTemplates of the cluster.
     pub templates: PodTemplates,
     /// Admin.
-    pub admin: AdminServiceClient<Channel>,
+    pub admin: AdminServiceClient<CountedChannel>,
     /// How calls of admin are tried again.
     pub retry: RetryPolicy,
     /// Time.

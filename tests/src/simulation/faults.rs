@@ -35,10 +35,12 @@ pub enum Fault {
     CrashBefore,
     /// The engine dies just after it, before it hears the answer.
     CrashAfter,
+    /// What asks for it panics.
+    Panic,
 }
 
 impl Fault {
-    /// Every one.
+    /// Every one that a cluster or a process can have; a panic is a mistake of ours.
     pub const ALL: [Self; 4] = [
         Self::Fail,
         Self::Repeat,
@@ -83,6 +85,8 @@ pub(super) struct Limits {
     pub(super) pods: Option<usize>,
     /// Answers to the first pods.
     pub(super) refusals: Vec<Refusal>,
+    /// What asks for an effect whose name contains this panics, however often.
+    pub(super) panics: Option<&'static str>,
 }
 
 /// What the API server says to a pod that it does not take.
@@ -106,6 +110,7 @@ struct Inner {
     most_bytes: usize,
     most_pods: Option<usize>,
     refusals: Mutex<VecDeque<Refusal>>,
+    panics: Option<&'static str>,
     /// Pods are counted and created one by one.
     admission: tokio::sync::Mutex<()>,
     effects: watch::Sender<u64>,
@@ -125,6 +130,7 @@ enum Verdict {
     PerformAndLose,
     DieBefore,
     DieAfter,
+    Panic,
 }
 
 impl Faults {
@@ -134,6 +140,7 @@ impl Faults {
             most_bytes: limits.event_bytes,
             most_pods: limits.pods,
             refusals: Mutex::new(limits.refusals.into()),
+            panics: limits.panics,
             admission: tokio::sync::Mutex::default(),
             effects: watch::Sender::new(0),
             crash: Notify::new(),
@@ -203,6 +210,7 @@ impl Faults {
     }
 
     fn next(&self, what: String) -> Verdict {
+        let panics = self.0.panics.is_some_and(|part| what.contains(part));
         self.0
             .trace
             .lock()
@@ -214,6 +222,8 @@ impl Faults {
             number = *count;
         });
         match self.0.plan.0.get(&number) {
+            Some(Fault::Panic) => Verdict::Panic,
+            _ if panics => Verdict::Panic,
             None => Verdict::Perform,
             Some(Fault::Fail) => Verdict::Refuse,
             Some(Fault::Repeat) => Verdict::PerformAndLose,
@@ -242,6 +252,7 @@ impl Faults {
                 perform.await;
                 self.die().await
             }
+            Verdict::Panic => panic!("a fault of the simulation"),
         }
     }
 

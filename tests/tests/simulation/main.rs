@@ -8,6 +8,9 @@
 
 mod metrics;
 mod object_events;
+mod panics;
+mod permissions;
+mod pods;
 mod quota;
 
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FINALIZER, FlyteWorkflow, NodeStatus, TERMINATION_LABEL};
-use flyte_idl::json;
+use flyte_idl::{core::ExecutionError, json};
 use flyte_platform::Chain;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -25,7 +25,7 @@ use super::{
     resource::{self, Found},
 };
 use crate::{
-    machine::{JobFor, Machine, Origin, Outcome, Spill},
+    machine::{JobFor, Machine, Origin, Outcome, Spill, system_error},
     metrics::{self, EngineMetrics},
     node::Settings,
     world::{Remembered, World},
@@ -33,6 +33,8 @@ use crate::{
 
 /// A busy workflow is written at least this often, so that little is repeated after a crash.
 const LONGEST_UNWRITTEN: Duration = Duration::from_secs(1);
+/// Wait before a workflow that panicked is begun again; doubled with each panic, up to the longest wait.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait between two tries of a write.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
@@ -51,7 +53,7 @@ pub(super) struct Actor {
 enum End {
     /// The workflow is over, or gone, or the engine stops.
     Done,
-    /// Somebody else wrote the status: read it and go on from there.
+    /// Somebody else wrote the status, or an effect panicked: read it and go on from there.
     StartOver,
 }
 
@@ -63,7 +65,7 @@ enum Loaded {
     /// Its node statuses were somewhere else by now.
     Moved,
     /// It cannot be run, for this reason.
-    Unreadable(Option<ExecutionId>, String),
+    Unreadable(Option<ExecutionId>, ExecutionError),
 }
 
 /// The resource as it was last seen.
@@ -90,31 +92,43 @@ impl Actor {
 
     async fn until_over(&self) {
         let mut missing = None;
+        let mut panics = 0;
         loop {
+            if self.inbox.panics() > panics {
+                panics = self.inbox.panics();
+                let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(panics - 1));
+                tokio::time::sleep(wait.min(MAX_WAIT)).await;
+            }
             let Some(found) = self.read().await else {
                 self.metrics.round.not_found.inc();
                 return;
             };
             let seen = Seen::of(&found.value);
-            let end = match self.load(found, &mut missing).await {
+            let most = self.settings.propeller.max_workflow_retries;
+            let loaded = if panics > most {
+                Loaded::Unreadable(execution_of(&found.value), panicked(panics, most))
+            } else {
+                self.load(found, &mut missing).await
+            };
+            let end = match loaded {
                 Loaded::Finished => return,
                 Loaded::Moved => {
                     self.metrics.round.skipped.inc();
                     continue;
                 }
                 Loaded::Machine(machine) => self.drive(*machine, seen).await,
-                Loaded::Unreadable(execution, message) => {
+                Loaded::Unreadable(execution, error) => {
                     let labels = execution.as_ref().map(metrics::labels_of);
                     let labels = labels.unwrap_or_default();
                     self.metrics.round.system_error.inc(&labels);
-                    Box::pin(self.fail_unreadable(execution, message, seen)).await
+                    Box::pin(self.fail_unreadable(execution, error, seen)).await
                 }
             };
             match end {
                 End::Done => return,
                 End::StartOver => {
                     self.metrics.round.error.inc();
-                    tracing::debug!("somebody else wrote the status; reading it again");
+                    tracing::debug!("reading the workflow again");
                 }
             }
         }
@@ -139,9 +153,15 @@ impl Actor {
     /// The machine of a resource. `missing` is the blob of node statuses that was not there the last time.
     async fn load(&self, found: Found, missing: &mut Option<Spill>) -> Loaded {
         let execution = execution_of(&found.value);
+        let cannot_be_run = |message: &dyn std::fmt::Display| {
+            let Key { namespace, name } = &self.key;
+            let message =
+                format!("workflow resource [{namespace}/{name}] cannot be run: {message}");
+            system_error("BadSpecificationError", message)
+        };
         let mut resource: FlyteWorkflow = match serde_json::from_value(found.value) {
             Ok(resource) => resource,
-            Err(error) => return Loaded::Unreadable(execution, error.to_string()),
+            Err(error) => return Loaded::Unreadable(execution, cannot_be_run(&error)),
         };
         if resource.status.phase.is_terminal()
             && resource.labels().contains_key(TERMINATION_LABEL)
@@ -163,9 +183,9 @@ impl Actor {
                 }
                 Ok(None) => {
                     let message = format!("the node statuses at [{}] are gone", spill.uri);
-                    return Loaded::Unreadable(execution, message);
+                    return Loaded::Unreadable(execution, cannot_be_run(&message));
                 }
-                Err(message) => return Loaded::Unreadable(execution, message),
+                Err(message) => return Loaded::Unreadable(execution, cannot_be_run(&message)),
             }
         }
         let origin = Origin {
@@ -174,7 +194,7 @@ impl Actor {
         };
         match Machine::load(&resource, origin, self.settings.clone()) {
             Ok(machine) => Loaded::Machine(Box::new(machine)),
-            Err(error) => Loaded::Unreadable(execution, Chain(&error).to_string()),
+            Err(error) => Loaded::Unreadable(execution, cannot_be_run(&Chain(&error))),
         }
     }
 
@@ -275,6 +295,7 @@ impl Actor {
                     // A panic in an effect would leave its node waiting for ever: start over from what is written.
                     Err(error) => {
                         tracing::error!(%error, "an effect panicked");
+                        self.inbox.panicked();
                         self.metrics.round.panic.inc(&metrics::labels(machine.constants()));
                         return End::StartOver;
                     }
@@ -325,6 +346,15 @@ fn execution_of(object: &Value) -> Option<ExecutionId> {
     let id = object.get("executionId")?;
     let part = |name: &str| id.get(name).and_then(Value::as_str);
     ExecutionId::new(part("project")?, part("domain")?, part("name")?).ok()
+}
+
+/// Why a workflow is given up that panicked so often, in the reference's words for it (spec 04 §3.3).
+fn panicked(times: u32, most: u32) -> ExecutionError {
+    let message = format!(
+        "max number of system retry attempts [{times}/{most}] exhausted. Last known status message: a panic, which \
+         is a mistake in flytepropeller; its log tells where"
+    );
+    system_error("RuntimeExecutionError", message)
 }
 
 async fn until_due(unwritten_since: Option<tokio::time::Instant>) {

@@ -101,10 +101,15 @@ impl Controller {
             }
             return;
         }
-        let inbox = Arc::new(Inbox::new(self.metrics.queue.clone()));
+        let inbox = Inbox::new(self.metrics.queue.clone());
         if deleting {
             inbox.deleting();
         }
+        self.attend(key, Arc::new(inbox));
+    }
+
+    /// Starts the actor of a workflow.
+    fn attend(&mut self, key: Key, inbox: Arc<Inbox>) {
         let actor = Actor {
             world: self
                 .world
@@ -145,7 +150,10 @@ impl Controller {
                 exec_id = key.name,
                 "a workflow's task panicked; starting it again"
             );
-            self.wake_workflow(key, inbox.is_some_and(|inbox| inbox.is_deleting()));
+            if let Some(inbox) = inbox {
+                self.metrics.wakes.with_label_values(&["wf"]).inc();
+                self.attend(key, Arc::new(inbox.after_panic()));
+            }
         }
     }
 
@@ -237,8 +245,9 @@ impl Controller {
 
     /// Looks at a pod whose workflow is not under way.
     fn adopt_or_release(&mut self, pod: &Pod) {
-        if let Some(key) = owner(pod).filter(|_| orphans::concerns(pod)) {
-            let pods = BTreeMap::from([(key, vec![orphans::Orphan::of(pod)])]);
+        let deletes = self.settings.plugins.k8s.delete_resource_on_finalize;
+        if let Some(key) = owner(pod).filter(|_| orphans::concerns(pod, deletes)) {
+            let pods = BTreeMap::from([(key, vec![orphans::Orphan::of(pod, deletes)])]);
             self.chores.spawn(orphans::end(self.world.clone(), pods));
         }
     }
@@ -246,12 +255,15 @@ impl Controller {
     /// Looks at all pods whose workflow is not under way, once at the start: the process that ended their workflows
     /// may not have come to ending them, and nothing else may ever change them.
     pub(super) fn end_orphans(&mut self) {
+        let deletes = self.settings.plugins.k8s.delete_resource_on_finalize;
         let mut pods: BTreeMap<Key, Vec<orphans::Orphan>> = BTreeMap::new();
         for pod in self.pods.all() {
-            if let Some(key) = owner(&pod).filter(|_| orphans::concerns(&pod))
+            if let Some(key) = owner(&pod).filter(|_| orphans::concerns(&pod, deletes))
                 && !self.inboxes.contains_key(&key)
             {
-                pods.entry(key).or_default().push(orphans::Orphan::of(&pod));
+                pods.entry(key)
+                    .or_default()
+                    .push(orphans::Orphan::of(&pod, deletes));
             }
         }
         self.chores.spawn(orphans::end(self.world.clone(), pods));

@@ -22,6 +22,8 @@ struct State {
     wake: Wake,
     /// As long as nobody has looked.
     waiting: Option<Waiting>,
+    /// How often this workflow or an effect of it panicked.
+    panics: u32,
 }
 
 /// What has happened since the last look. Bounded by the number of the workflow's pods.
@@ -47,6 +49,27 @@ impl Inbox {
             notify: Notify::new(),
             queue,
         }
+    }
+
+    /// Of a workflow whose actor panicked and is started again.
+    pub(super) fn after_panic(&self) -> Self {
+        let again = Self::new(self.queue.clone());
+        if self.is_deleting() {
+            again.deleting();
+        }
+        again.lock().panics = self.panics();
+        again.panicked();
+        again
+    }
+
+    /// The workflow, or an effect of it, panicked.
+    pub(super) fn panicked(&self) {
+        self.lock().panics += 1;
+    }
+
+    /// How often it did.
+    pub(super) fn panics(&self) -> u32 {
+        self.lock().panics
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -113,5 +136,17 @@ mod tests {
         let wake = inbox.take();
         assert_eq!(wake.pods, BTreeSet::from(["a".to_owned()]));
         assert!(inbox.take().deleting && inbox.take().pods.is_empty());
+    }
+
+    #[tokio::test]
+    async fn panics_and_deletion_outlive_an_actor() {
+        let inbox = Inbox::new(QueueMetrics::register(&Scope::new("")).unwrap());
+        inbox.panicked();
+        inbox.pod("a".into());
+        inbox.deleting();
+        let again = inbox.after_panic();
+        assert_eq!(again.panics(), 2);
+        let wake = again.take();
+        assert!(wake.deleting && wake.pods.is_empty());
     }
 }

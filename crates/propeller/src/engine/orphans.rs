@@ -16,25 +16,28 @@ const LOOKED_UP_AT_ONCE: usize = 16;
 /// A pod without a workflow under way.
 pub(super) struct Orphan {
     name: String,
-    finished: bool,
+    /// It may stay, but without our finalizer.
+    stays: bool,
 }
 
 impl Orphan {
-    pub(super) fn of(pod: &Pod) -> Self {
+    pub(super) fn of(pod: &Pod, deletes: bool) -> Self {
         Self {
             name: pod.name_any(),
-            finished: is_finished(pod),
+            stays: is_finished(pod) && !deletes,
         }
     }
 }
 
-/// Whether something would have to be done about this pod if its workflow were over.
-pub(super) fn concerns(pod: &Pod) -> bool {
-    let held = pod
-        .finalizers()
-        .iter()
-        .any(|name| name == flyte_crd::PodFinalizer::NAME);
-    !is_finished(pod) || held
+/// Whether something would have to be done about this pod if its workflow were over; `deletes` says that none stays.
+pub(super) fn concerns(pod: &Pod, deletes: bool) -> bool {
+    deletes || !is_finished(pod) || is_held(pod)
+}
+
+/// Whether it bears our finalizer.
+pub(super) fn is_held(pod: &Pod) -> bool {
+    let mut names = pod.finalizers().iter();
+    names.any(|name| name == flyte_crd::PodFinalizer::NAME)
 }
 
 /// Ends the pods of those workflows that are over.
@@ -58,7 +61,7 @@ async fn end_of(world: &World, key: Key, pods: Vec<Orphan>) {
         return;
     }
     for pod in pods {
-        if pod.finished {
+        if pod.stays {
             world.release_pod(&key.namespace, &pod.name).await;
         } else {
             world.delete_pod(&key.namespace, &pod.name).await;

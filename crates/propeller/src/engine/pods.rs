@@ -80,6 +80,20 @@ impl PodCache {
         self.with(|known| Some(known.pods.get(&id)?.sighting.clone()))
     }
 
+    /// Names of the pods that this workflow controls.
+    pub(super) fn of(&self, namespace: &str, workflow: &str) -> Vec<String> {
+        let controls = |pod: &Pod| {
+            let mut owners = pod.owner_references().iter();
+            owners.any(|owner| owner.controller == Some(true) && owner.name == workflow)
+        };
+        self.with(|known| {
+            let ours = known.pods.iter().filter(|((within, _), entry)| {
+                within == namespace && controls(&entry.sighting.pod)
+            });
+            ours.map(|((_, name), _)| name.clone()).collect()
+        })
+    }
+
     /// All that are known.
     pub(super) fn all(&self) -> Vec<Arc<Pod>> {
         self.with(|known| {

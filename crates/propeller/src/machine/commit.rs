@@ -96,6 +96,13 @@ impl Machine {
     /// The events of a change are acknowledged: the node becomes what it was to become.
     pub(super) fn commit(&mut self, index: NodeIndex, change: Change, now: Timestamp) {
         let before = self.before_change(index, now);
+        let is_over = self.nodes.get(index).is_some_and(|node| {
+            change.status.phase.is_terminal() || change.status.attempts != node.status.attempts
+        });
+        if is_over && change.delete_pod.is_none() {
+            let pod = self.pod_of(index);
+            self.ended_pods.extend(pod);
+        }
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };

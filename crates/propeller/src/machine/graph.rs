@@ -247,14 +247,23 @@ impl Machine {
 
     /// Which node a pod belongs to, for the attempt under way.
     pub(super) fn remember_pod(&mut self, index: NodeIndex) {
-        let Some(view) = self.view(index) else { return };
-        if view.spec.kind != NodeKind::Task || view.status.phase.is_terminal() {
+        let over = |status: &NodeStatus| status.phase.is_terminal();
+        if self.nodes.get(index).is_some_and(|node| over(&node.status)) {
             return;
         }
-        if let Ok(attempt) = crate::node::task::Attempt::of(view) {
-            let name = attempt.pod_name();
+        if let Some(name) = self.pod_of(index) {
             self.pods.insert(name, index);
         }
+    }
+
+    /// Name of the pod of the attempt under way, whether or not there is one.
+    pub(super) fn pod_of(&self, index: NodeIndex) -> Option<String> {
+        let view = self.view(index)?;
+        if view.spec.kind != NodeKind::Task {
+            return None;
+        }
+        let attempt = crate::node::task::Attempt::of(view).ok()?;
+        Some(attempt.pod_name())
     }
 
     fn count(&mut self, graph: GraphIndex) {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use flyte_crd::status::TaskPhase;
@@ -13,7 +14,11 @@ use flyte_plugins::Plugin;
 use prometheus::IntCounterVec;
 
 use super::{between, node::goes};
-use crate::machine::{NodeChanged, TaskEnd};
+use crate::{
+    guard::PANICKED,
+    machine::{NodeChanged, TaskEnd},
+    node::task::OBJECT_DELETED,
+};
 
 /// How many pairs of task type and plugin have metrics of their own: task types are names that users give.
 const MOST_PAIRS: usize = 1_000;
@@ -25,6 +30,8 @@ pub struct PluginMetrics {
     ends: Mutex<HashMap<String, Option<Arc<Ends>>>>,
     queue_latency: LabelledStopWatch,
     initialize_latency: LabelledStopWatch,
+    exec_latency: LabelledStopWatch,
+    panics: LabelledCounter,
     unsupported: LabelledCounter,
     /// Every plugin that makes pods watches all of them.
     pods: [PodMetrics; 2],
@@ -43,6 +50,11 @@ struct PodMetrics {
     updates: LabelledCounter,
     dropped: LabelledCounter,
     errors: IntCounterVec,
+    deleted: LabelledCounter,
+    not_released: LabelledCounter,
+    /// Looking a pod up that the watch does not show, and each request for it.
+    looked_up: LabelledStopWatch,
+    asked: LabelledStopWatch,
 }
 
 impl PluginMetrics {
@@ -57,6 +69,12 @@ impl PluginMetrics {
             initialize_latency: microseconds(
                 "plugin_initialize_latency",
                 "Tasks that were being set up.",
+            )?,
+            exec_latency: microseconds("plugin_exec_latency", "Asking a plugin to start a task.")?,
+            panics: scope.labelled_counter(
+                "plugin_panic",
+                "Attempts that failed because their plugin panicked.",
+                Twin::None,
             )?,
             unsupported: scope.labelled_counter(
                 "unsupported_tasktype",
@@ -152,7 +170,7 @@ impl PluginMetrics {
     }
 
     /// An attempt has failed with this code, without leaving anything behind.
-    pub(crate) fn failed(&self, plugin: Plugin, code: &str) {
+    pub(crate) fn failed(&self, labels: &Labels<'_>, plugin: Plugin, code: &str) {
         let Some(pods) = self.pods_of(plugin) else {
             return;
         };
@@ -161,6 +179,37 @@ impl PluginMetrics {
             None => ("PhasePermanentFailure", code),
         };
         pods.errors.with_label_values(&[code, phase]).inc();
+        match code {
+            OBJECT_DELETED => pods.deleted.inc(labels),
+            PANICKED => self.panics.inc(labels),
+            _ => {}
+        }
+    }
+
+    /// A plugin was asked to start a task, which took this long.
+    pub(crate) fn launched(&self, labels: &Labels<'_>, time: Duration) {
+        self.exec_latency.observe(labels, time);
+    }
+
+    /// A pod that the watch does not show was looked up.
+    pub(crate) fn looked_up(&self, labels: &Labels<'_>, plugin: Plugin, time: Duration) {
+        if let Some(pods) = self.pods_of(plugin) {
+            pods.looked_up.observe(labels, time);
+        }
+    }
+
+    /// The API server was asked for a pod.
+    pub(crate) fn asked(&self, labels: &Labels<'_>, plugin: Plugin, time: Duration) {
+        if let Some(pods) = self.pods_of(plugin) {
+            pods.asked.observe(labels, time);
+        }
+    }
+
+    /// Our finalizer could not be taken off a pod. A pod does not tell which plugin made it: all count as `container`.
+    pub(crate) fn not_released(&self, labels: &Labels<'_>) {
+        if let Some(pods) = self.pods_of(Plugin::Container) {
+            pods.not_released.inc(labels);
+        }
     }
 
     fn pods_of(&self, plugin: Plugin) -> Option<&PodMetrics> {
@@ -181,15 +230,27 @@ impl Ends {
 
 impl PodMetrics {
     fn register(scope: &Scope, plugin: Plugin) -> Result<Self, MetricError> {
-        let scope = scope.sub("node").sub(plugin.id());
-        let watch = scope.sub(plugin.id());
+        // Go opens a scope of this name within one of this name.
+        let scope = scope.sub("node").sub(plugin.id()).sub(plugin.id());
+        let counter = |name, help| scope.labelled_counter(name, help, Twin::None);
+        let milliseconds =
+            |name, help| scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Twin::None));
         Ok(Self {
-            updates: watch.labelled_counter("informer_update", "Changes of pods.", Twin::None)?,
-            dropped: watch.labelled_counter(
+            updates: counter("informer_update", "Changes of pods.")?,
+            dropped: counter(
                 "informer_update_dropped",
                 "Changes of pods that concern no workflow under way.",
-                Twin::None,
             )?,
+            deleted: counter("pods_deleted", "Attempts whose pod somebody deleted.")?,
+            not_released: counter(
+                "clear_finalizers_failures",
+                "Tries to take the finalizer off a pod that failed.",
+            )?,
+            looked_up: milliseconds(
+                "get_cache_miss",
+                "Looking up pods that the watch does not show.",
+            )?,
+            asked: milliseconds("get_api", "Requests for single pods.")?,
             errors: scope.counters(
                 "task_pod_errors",
                 "Failures, by phase and code.",
@@ -224,6 +285,25 @@ mod tests {
             "flyte:node:container:container:informer_update 1",
             "flyte:node:sidecar:sidecar:informer_update_dropped 1",
             "flyte:node:container:container:k8s_resources{kind=\"pod\",ns=\"ns\"} 1",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_fails_is_counted_by_its_code() {
+        let scope = Scope::new("flyte:");
+        let metrics = PluginMetrics::register(&scope).unwrap();
+        let labels = Labels::default();
+        metrics.failed(&labels, Plugin::Container, PANICKED);
+        let again = format!("RetriesExhausted|{PANICKED}");
+        metrics.failed(&labels, Plugin::Sidecar, &again);
+        metrics.failed(&labels, Plugin::Sidecar, OBJECT_DELETED);
+        let text = scope.render();
+        for line in [
+            "flyte:plugin_panic 2",
+            "flyte:node:sidecar:sidecar:pods_deleted 1",
+            "flyte:node:sidecar:sidecar:task_pod_errors{error_code=\"PluginPanicked\",phase=\"PhaseRetryableFailure\"} 1",
         ] {
             assert!(text.lines().any(|told| told == line), "{line} in {text}");
         }

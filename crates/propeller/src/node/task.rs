@@ -20,12 +20,17 @@ use super::{
     failure::{Deadline, deadline},
     identity, running, succeeded, unsupported,
 };
-use crate::events::{self, NodeDetails};
+use crate::{
+    events::{self, NodeDetails},
+    guard::guarded,
+};
 
 pub use attempt::Attempt;
 pub(super) use failures::abort;
 use failures::{attempt_failed, retry, within_deadlines};
 
+/// Code of attempts whose pod somebody deletes (spec 05 §4.4).
+pub(crate) const OBJECT_DELETED: &str = "UnexpectedObjectDeletion";
 /// Version of the plugin state that we and Go write.
 const PLUGIN_STATE_VERSION: u32 = 1;
 
@@ -84,22 +89,24 @@ fn launch(attempt: &Attempt<'_>, now: Timestamp) -> Step {
 /// What the pod says.
 fn follow(attempt: &Attempt<'_>, pod: &Arc<Pod>, now: Timestamp) -> Step {
     let settings = &attempt.view.run.settings.plugins;
-    let logs = task_logs(pod, &attempt.context(), &settings.logs, now);
-    let info = status::phase(
-        pod,
-        &settings.k8s,
-        TaskInfo {
+    let judged = guarded(attempt.plugin, || {
+        let logs = task_logs(pod, &attempt.context(), &settings.logs, now);
+        let info = TaskInfo {
             logs,
             ..TaskInfo::default()
-        },
-        now,
-    );
+        };
+        status::phase(pod, &settings.k8s, info, now)
+    });
+    let info = match judged {
+        Ok(info) => info,
+        Err(panicked) => return observed(attempt, *panicked, now),
+    };
     if !info.phase.is_terminal() && pod.metadata.deletion_timestamp.is_some() {
         let name = format!("{}/{}", attempt.view.run.namespace, attempt.pod_name());
         let message = format!("object [{name}] terminated in the background, manually");
         return observed(
             attempt,
-            PhaseInfo::retryable(ErrorKind::System, "UnexpectedObjectDeletion", message),
+            PhaseInfo::retryable(ErrorKind::System, OBJECT_DELETED, message),
             now,
         );
     }

@@ -8,14 +8,22 @@ use super::World;
 use crate::{
     machine::{JobTask, Outcome, OwnedNode},
     metrics::{self, Gathered},
-    node::{Constants, Work},
+    node::{Constants, Work, task::Attempt},
 };
 
 /// One effect under way; it holds a permit.
 pub(super) struct Effect<'a> {
     world: &'a World,
     began: Instant,
-    gathers: bool,
+    kind: Kind,
+}
+
+/// What is counted of an effect beside its time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gathers,
+    Launches,
+    Other,
 }
 
 impl World {
@@ -46,13 +54,16 @@ impl World {
         Effect {
             world: self,
             began: Instant::now(),
-            gathers: matches!(
-                task,
+            kind: match task {
                 JobTask::Node {
                     work: Work::Prepare { .. },
                     ..
-                }
-            ),
+                } => Kind::Gathers,
+                JobTask::Node {
+                    work: Work::Launch, ..
+                } => Kind::Launches,
+                _ => Kind::Other,
+            },
         }
     }
 
@@ -67,15 +78,25 @@ impl Effect<'_> {
     pub(super) fn ends(self, node: Option<&OwnedNode>, outcome: &Outcome) {
         let Some(node) = node else { return };
         let labels = self.world.labels(Some(node));
-        let (metrics, time) = (&self.world.metrics.node, self.began.elapsed());
-        metrics.worked(&labels, time);
-        if self.gathers {
-            let gathered = match outcome {
-                Outcome::Prepared(Ok(_)) => Gathered::All,
-                Outcome::Prepared(Err(_)) => Gathered::NotResolved,
-                _ => Gathered::NotWritten,
-            };
-            metrics.gathered(&labels, time, gathered);
+        let (nodes, time) = (&self.world.metrics.node, self.began.elapsed());
+        nodes.worked(&labels, time);
+        match self.kind {
+            Kind::Gathers => {
+                let gathered = match outcome {
+                    Outcome::Prepared(Ok(_)) => Gathered::All,
+                    Outcome::Prepared(Err(_)) => Gathered::NotResolved,
+                    _ => Gathered::NotWritten,
+                };
+                nodes.gathered(&labels, time, gathered);
+            }
+            Kind::Launches => {
+                let view = node.view();
+                if let Ok(attempt) = Attempt::of(view) {
+                    let labels = metrics::labels_of_task(&view, &attempt);
+                    self.world.metrics.plugin.launched(&labels, time);
+                }
+            }
+            Kind::Other => {}
         }
     }
 }

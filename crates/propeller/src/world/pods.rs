@@ -1,6 +1,9 @@
 //! Creating, finding and deleting the pods of tasks (spec 05 §4.2, §4.4).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use flyte_crd::status::TaskPhase;
 use flyte_idl::core::execution_error::ErrorKind;
@@ -23,7 +26,11 @@ use super::{
     Hopeless, Remembered, World,
     waiting::{Admission, Request},
 };
-use crate::node::{NodeView, task::Attempt};
+use crate::{
+    guard::guarded,
+    metrics,
+    node::{NodeView, task::Attempt},
+};
 
 /// What the reference calls it when the API server has no room for a pod.
 const BACK_OFF: &str = "[BackOffError]";
@@ -55,13 +62,16 @@ impl World {
                     inputs: inputs.as_deref(),
                     template: template.as_ref().and_then(|found| found.template.as_ref()),
                 };
-                pod::build(&context, attempt.plugin, supplies, plugins)
+                guarded(attempt.plugin, || {
+                    pod::build(&context, attempt.plugin, supplies, plugins)
+                })
             }
-            Err(error) => Err(error),
+            Err(error) => Ok(Err(error)),
         };
         let built = match built {
-            Ok(built) => built,
-            Err(error) => {
+            Ok(Ok(built)) => built,
+            Err(panicked) => return Ok(*panicked),
+            Ok(Err(error)) => {
                 return Ok(PhaseInfo::permanent(
                     ErrorKind::User,
                     "FailedToBuildResource",
@@ -156,10 +166,18 @@ impl World {
     pub(super) async fn look_up(&self, view: &NodeView<'_>) -> Result<Option<Arc<Pod>>, Hopeless> {
         let attempt = Attempt::of(*view).map_err(|error| Hopeless(*error))?;
         let api: Api<Pod> = Api::namespaced(self.kube.clone(), &view.run.namespace);
-        let name = attempt.pod_name();
+        let (name, began) = (attempt.pod_name(), Instant::now());
+        let labels = metrics::labels_of_task(view, &attempt);
+        let metrics = &self.metrics.plugin;
         let found = self
-            .until_it_works("look a pod up", || async { Ok(api.get_opt(&name).await?) })
+            .until_it_works("look a pod up", || async {
+                let asked = Instant::now();
+                let found = api.get_opt(&name).await;
+                metrics.asked(&labels, attempt.plugin, asked.elapsed());
+                Ok(found?)
+            })
             .await;
+        metrics.looked_up(&labels, attempt.plugin, began.elapsed());
         Ok(found.map(Arc::new))
     }
 
@@ -203,7 +221,10 @@ impl World {
             {
                 Ok(_) => Ok(()),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                Err(error) => Err(error.into()),
+                Err(error) => {
+                    self.metrics.plugin.not_released(&self.labels(None));
+                    Err(error.into())
+                }
             }
         })
         .await;

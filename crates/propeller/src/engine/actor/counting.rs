@@ -99,7 +99,9 @@ impl Counting {
         if let (Some(TaskEnd::PodFailed), Some(attempt), Some(error)) =
             (changed.task_end, &attempt, &view.status.error)
         {
-            self.metrics.plugin.failed(attempt.plugin, &error.code);
+            let labels = metrics::labels_of_task(&view, attempt);
+            let plugin = attempt.plugin;
+            self.metrics.plugin.failed(&labels, plugin, &error.code);
         }
     }
 

@@ -6,10 +6,9 @@ use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{
     COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, TERMINATED, TERMINATION_LABEL, WorkflowPhase,
 };
-use flyte_idl::core::{
-    ExecutionError, execution_error::ErrorKind, workflow_execution::Phase as EventPhase,
-};
+use flyte_idl::core::{ExecutionError, workflow_execution::Phase as EventPhase};
 use flyte_platform::Chain;
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::{
     Api,
@@ -20,12 +19,16 @@ use serde_json::{Value, json};
 
 use super::{Actor, End, MAX_WAIT, Seen};
 use crate::{
+    engine::orphans,
     events::{self, WorkflowOutput},
-    machine::{AUTO_ABORT, Author, JobTask, Machine, Outcome, Patch},
+    machine::{AUTO_ABORT, Author, JobTask, Machine, Outcome, Patch, system_error},
     metrics,
     sweep::{self, PodSearch, Search},
     world::Remembered,
 };
+
+/// How many pods are released side by side.
+const RELEASED_AT_ONCE: usize = 16;
 
 /// What became of a write.
 enum Written {
@@ -89,8 +92,33 @@ impl Actor {
             for pod in machine.take_deletions() {
                 self.world.delete_pod(&self.key.namespace, &pod).await;
             }
+            let mut ended = machine.take_ended_pods();
+            if patch.terminal && !machine.is_first() {
+                // Whoever had the workflow before may have written that they ended, and no more.
+                ended.extend(self.pods.of(&self.key.namespace, &self.key.name));
+            }
+            self.release(ended).await;
             return patch.terminal.then_some(End::Done);
         }
+    }
+
+    /// Pods whose attempts have ended need not stay (spec 05 §4.4).
+    async fn release(&self, pods: Vec<String>) {
+        let namespace = &self.key.namespace;
+        let known = pods.iter().filter_map(|name| {
+            let pod = self.pods.get(namespace, name)?.pod;
+            Some((name, orphans::is_held(&pod)))
+        });
+        let deletes = self.settings.plugins.k8s.delete_resource_on_finalize;
+        futures::stream::iter(known)
+            .for_each_concurrent(RELEASED_AT_ONCE, |(name, held)| async move {
+                if deletes {
+                    self.world.delete_pod(namespace, name).await;
+                } else if held {
+                    self.world.release_pod(namespace, name).await;
+                }
+            })
+            .await;
     }
 
     fn count_stale(&self, machine: &Machine) {
@@ -179,20 +207,11 @@ impl Actor {
     pub(super) async fn fail_unreadable(
         &self,
         execution: Option<ExecutionId>,
-        message: String,
+        error: ExecutionError,
         mut seen: Seen,
     ) -> End {
-        tracing::warn!(message, "a workflow resource cannot be run");
+        tracing::warn!(error.message, "a workflow is given up");
         let now = self.world.clock.now();
-        let error = ExecutionError {
-            code: "BadSpecificationError".into(),
-            message: format!(
-                "workflow resource [{}/{}] cannot be run: {message}",
-                self.key.namespace, self.key.name
-            ),
-            kind: ErrorKind::System.into(),
-            ..ExecutionError::default()
-        };
         let mut pods = Vec::new();
         if let Some(execution) = execution {
             pods = self.fail_execution(execution, error.clone(), &seen).await;
@@ -274,14 +293,9 @@ impl Seen {
 }
 
 fn too_large() -> ExecutionError {
-    ExecutionError {
-        code: "WorkflowTooLarge".into(),
-        message: "the status of the workflow is larger than the API server takes; run fewer nodes in one \
-                  workflow, or move some into a launch plan"
-            .into(),
-        kind: ErrorKind::System.into(),
-        ..ExecutionError::default()
-    }
+    let message = "the status of the workflow is larger than the API server takes; run fewer nodes in one workflow, \
+                   or move some into a launch plan";
+    system_error("WorkflowTooLarge", message.to_owned())
 }
 
 /// The API server, or the etcd behind it, takes no object of this size (spec 04 §3.2).
