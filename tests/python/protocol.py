@@ -2,7 +2,7 @@
 
 import grpc
 from conftest import DOMAIN, PROJECT
-from flyteidl.admin import execution_pb2, launch_plan_pb2, task_pb2, workflow_pb2
+from flyteidl.admin import execution_pb2, launch_plan_pb2, task_execution_pb2, task_pb2, workflow_pb2
 from flyteidl.core import execution_pb2 as phases
 from flyteidl.core import identifier_pb2, interface_pb2, tasks_pb2
 from flyteidl.core import workflow_pb2 as graph
@@ -81,6 +81,16 @@ class Api:
         """The outputs of an execution, as literals by name."""
         answer = self.call("GetExecutionData", execution_pb2.WorkflowExecutionGetDataRequest(id=execution))
         return answer.full_outputs.literals
+
+    def attempts(self, execution, node):
+        """Task executions of a node, the first attempt first."""
+        of = identifier_pb2.NodeExecutionIdentifier(node_id=node, execution_id=execution)
+        request = task_execution_pb2.TaskExecutionListRequest(node_execution_id=of, limit=100)
+        found = self.call("ListTaskExecutions", request).task_executions
+        return sorted(found, key=lambda attempt: attempt.id.retry_attempt)
+
+    def terminate(self, execution, cause):
+        self.call("TerminateExecution", execution_pb2.ExecutionTerminateRequest(id=execution, cause=cause))
 
     def ended(self, execution):
         """The execution once it has ended, else None."""

@@ -94,6 +94,7 @@ def configuration(ports, kubeconfig, s3):
     config["storage"]["stow"]["config"]["endpoint"] = s3
     config["admin"]["endpoint"] = f"dns:///127.0.0.1:{ports['grpc']}"
     config["propeller"] |= {"kube-config": kubeconfig, "prof-port": int(ports["propeller profiler"])}
+    config["plugins"]["k8s"]["send-object-events"] = True
     variables = config["plugins"]["k8s"]["default-env-vars"]
     variables[0]["FLYTE_AWS_ENDPOINT"] = s3
     return yaml.safe_dump(config)
@@ -145,28 +146,70 @@ def get(url):
         return answer.read().decode()
 
 
-def test_a_workflow_runs_across_three_programs(cluster):
+def launch(cluster, workflow, *inputs):
+    """Starts a workflow of flows.py with stock pyflyte; answers its execution."""
     programs, ports = cluster
-    address = f"127.0.0.1:{ports['grpc']}"
     config = programs.folder / "client.yaml"
-    config.write_text(f"admin:\n  endpoint: dns:///{address}\n  insecure: true\n")
+    config.write_text(f"admin:\n  endpoint: dns:///127.0.0.1:{ports['grpc']}\n  insecure: true\n")
     ran = subprocess.run(
-        [str(Path(sys.executable).parent / "pyflyte"), "--config", str(config), "run", "--remote", "flows.py", "chain", "--n", "4"],
+        [str(Path(sys.executable).parent / "pyflyte"), "--config", str(config), "run", "--remote", "flows.py", workflow, *inputs],
         cwd=FLOWS, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "300"},
     )
     assert ran.returncode == 0, f"{ran.stdout}\n{programs.log('flyteadmin')[-3000:]}"
-    execution = execution_identifier(execution_name(ran.stdout))
+    return execution_identifier(execution_name(ran.stdout))
+
+
+@pytest.fixture
+def api(cluster):
     # Not FlyteRemote: a second one in this process would take the first one's place in fsspec.
-    with Api(address) as api:
-        ended = eventually(lambda: api.ended(execution), "the workflow ends", within=120)
-        assert ended.closure.phase == Phase.SUCCEEDED, f"{ended.closure.error}\n{programs.log('flytepropeller')[-3000:]}"
-        assert api.outputs(execution)["o0"].scalar.primitive.integer == 11
+    with Api(f"127.0.0.1:{cluster[1]['grpc']}") as api:
+        yield api
 
 
-def test_calls_are_counted_under_the_names_of_gos_dashboards(cluster):
+def ended(api, execution, programs):
+    found = eventually(lambda: api.ended(execution), "the workflow ends", within=120)
+    return found.closure, f"{found.closure.error}\n{programs.log('flytepropeller')[-3000:]}"
+
+
+def test_a_workflow_runs_across_three_programs(cluster, api):
+    execution = launch(cluster, "chain", "--n", "4")
+    closure, why = ended(api, execution, cluster[0])
+    assert closure.phase == Phase.SUCCEEDED, why
+    assert api.outputs(execution)["o0"].scalar.primitive.integer == 11
+
+
+def test_what_the_cluster_says_about_a_pod_is_a_reason_of_its_task(cluster, api):
+    execution = launch(cluster, "recovering")
+    closure, why = ended(api, execution, cluster[0])
+    assert closure.phase == Phase.SUCCEEDED, why
+    attempts = api.attempts(execution, "n0")
+    assert [attempt.id.retry_attempt for attempt in attempts] == [0, 1, 2]
+    for attempt in attempts:
+        reasons = [reason.message for reason in attempt.closure.reasons]
+        for said in ("Successfully assigned ", "Started container "):
+            assert [reason for reason in reasons if reason.startswith(said)], reasons
+        assert reasons[0] == "task submitted to K8s"
+
+
+def test_a_task_that_waits_for_room_says_why(cluster, api):
+    execution = launch(cluster, "too_large")
+
+    def told():
+        reasons = [reason.message for attempt in api.attempts(execution, "n0") for reason in attempt.closure.reasons]
+        return [reason for reason in reasons if "nodes are available" in reason and "cpu" in reason.lower()]
+
+    eventually(told, "the scheduler's reason arrives")
+    assert api.execution(execution).closure.phase == Phase.RUNNING
+    api.terminate(execution, "too large")
+    closure, why = ended(api, execution, cluster[0])
+    assert closure.phase == Phase.ABORTED, why
+    assert closure.abort_metadata.cause == "too large"
+
+
+def test_calls_are_counted_under_the_names_of_gos_dashboards(cluster, api):
     _, ports = cluster
-    with Api(f"127.0.0.1:{ports['grpc']}") as api, pytest.raises(grpc.RpcError) as missing:
+    with pytest.raises(grpc.RpcError) as missing:
         api.execution(execution_identifier("nobody-made-this"))
     assert missing.value.code() == grpc.StatusCode.NOT_FOUND
     series = counted(get(f"http://127.0.0.1:{ports['admin profiler']}/metrics"))
@@ -178,13 +221,23 @@ def test_calls_are_counted_under_the_names_of_gos_dashboards(cluster):
     assert float(series[f'{prefix}:duration_ms{{quantile="0.5"}}']).is_integer()
     # The labels are those of flyteadmin.metricsKeys.
     labels = re.escape(f'project="{PROJECT}",runtime_type="",runtime_version="",task="",tasktype="",wf=""')
-    ended = [name for name in series if name.startswith("flyte:admin:admin:execution_manager:executions_terminated{")]
-    assert [name for name in ended if re.search(labels, name) and 'phase="SUCCEEDED"' in name], ended
+    ends = [name for name in series if name.startswith("flyte:admin:admin:execution_manager:executions_terminated{")]
+    assert [name for name in ends if re.search(labels, name) and 'phase="SUCCEEDED"' in name], ends
 
 
-def test_the_configuration_is_shown_without_its_secrets(cluster):
-    _, ports = cluster
-    shown = json.loads(get(f"http://127.0.0.1:{ports['admin profiler']}/config"))
-    assert shown["server"]["httpPort"] == int(ports["http"])
-    assert shown["database"]["postgres"]["password"] == "***"
+def test_the_engines_calls_are_counted(cluster):
+    series = counted(get(f"http://127.0.0.1:{cluster[1]['propeller profiler']}/metrics"))
+    labels = 'grpc_method="CreateTaskEvent",grpc_service="flyteidl.service.AdminService",grpc_type="unary"'
+    handled = float(series[f'grpc_client_handled_total{{grpc_code="OK",{labels}}}'])
+    assert 1 <= handled <= float(series[f"grpc_client_started_total{{{labels}}}"])
+
+
+@pytest.mark.parametrize("program", ["admin", "propeller"])
+def test_the_configuration_is_shown_without_its_secrets(cluster, program):
+    shown = json.loads(get(f"http://127.0.0.1:{cluster[1][f'{program} profiler']}/config"))
     assert shown["storage"]["stow"]["config"]["secret_key"] == "***"
+    if program == "propeller":
+        assert shown["plugins.k8s"]["send-object-events"] is True
+    else:
+        assert shown["server"]["httpPort"] == int(cluster[1]["http"])
+        assert shown["database"]["postgres"]["password"] == "***"
