@@ -5,9 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use k8s_openapi::api::{
-    core::v1::{Container, Pod, PodSpec},
-    events::v1::Event,
+use k8s_openapi::{
+    api::{
+        core::v1::{Container, Pod, PodSpec, PodStatus},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt as _;
 
@@ -39,6 +42,8 @@ struct Entry {
     sighting: Sighting,
     /// Names of the events, in the same order.
     event_names: Vec<String>,
+    /// Its workflow is over: nothing is decided by it any more.
+    retired: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +83,20 @@ impl PodCache {
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Sighting> {
         let id = (namespace.to_owned(), name.to_owned());
         self.with(|known| Some(known.pods.get(&id)?.sighting.clone()))
+    }
+
+    /// Keeps of these pods, whose workflow is over, no more than who they are and whether they have ended.
+    pub(super) fn retire<'a>(&self, namespace: &str, pods: impl Iterator<Item = &'a str>) {
+        self.with(|known| {
+            for name in pods {
+                let id = (namespace.to_owned(), name.to_owned());
+                if let Some(entry) = known.pods.get_mut(&id) {
+                    entry.retired = true;
+                    entry.sighting = Arc::new(outline(&entry.sighting.pod)).into();
+                    entry.event_names = Vec::new();
+                }
+            }
+        });
     }
 
     /// Names of the pods that this workflow controls.
@@ -175,11 +194,18 @@ impl Known {
     fn put(&mut self, pod: &Arc<Pod>) -> Option<Arc<Pod>> {
         let id = id(pod);
         if let Some(entry) = self.pods.get_mut(&id) {
+            // Another pod of that name is of another workflow of that name.
+            entry.retired &= entry.sighting.pod.metadata.uid == pod.metadata.uid;
+            if entry.retired {
+                let now = Arc::new(outline(pod));
+                return Some(std::mem::replace(&mut entry.sighting.pod, now));
+            }
             return Some(std::mem::replace(&mut entry.sighting.pod, pod.clone()));
         }
         let mut entry = Entry {
             sighting: pod.clone().into(),
             event_names: Vec::new(),
+            retired: false,
         };
         let all = std::mem::take(&mut self.strangers);
         for (regarded, event) in all {
@@ -212,7 +238,7 @@ impl Known {
 impl Entry {
     /// True when the event is new.
     fn add(&mut self, named: NamedEvent) -> bool {
-        if self.event_names.contains(&named.name) {
+        if self.retired || self.event_names.contains(&named.name) {
             return false;
         }
         let excess = (self.event_names.len() + 1).saturating_sub(EVENTS_OF_A_POD);
@@ -259,7 +285,39 @@ fn trimmed(mut pod: Pod) -> Pod {
             ..PodSpec::default()
         });
     }
+    if let Some(status) = &mut pod.status {
+        // The decoder leaves room for four.
+        let statuses = [
+            &mut status.container_statuses,
+            &mut status.init_container_statuses,
+        ];
+        statuses.into_iter().flatten().for_each(Vec::shrink_to_fit);
+        status.conditions.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+    let owners = &mut pod.metadata.owner_references;
+    owners.iter_mut().for_each(Vec::shrink_to_fit);
     pod
+}
+
+/// Who a pod is, and whether it has ended.
+fn outline(pod: &Pod) -> Pod {
+    let metadata = &pod.metadata;
+    Pod {
+        metadata: ObjectMeta {
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
+            uid: metadata.uid.clone(),
+            owner_references: metadata.owner_references.clone(),
+            finalizers: metadata.finalizers.clone(),
+            deletion_timestamp: metadata.deletion_timestamp.clone(),
+            ..ObjectMeta::default()
+        },
+        status: pod.status.as_ref().map(|status| PodStatus {
+            phase: status.phase.clone(),
+            ..PodStatus::default()
+        }),
+        spec: None,
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +362,43 @@ mod tests {
         cache.remove(&pod("a"));
         cache.put(pod("a"));
         assert_eq!(notes(&cache, "a"), [] as [String; 0]);
+    }
+
+    #[test]
+    fn of_a_pod_whose_workflow_is_over_little_is_kept() {
+        let cache = PodCache::default();
+        let pod = |uid: &str, phase: &str| -> Pod {
+            let pod = json!({
+                "metadata": {
+                    "namespace": "ns", "name": "a", "uid": uid, "annotations": { "primary": "c" },
+                    "ownerReferences": [
+                        { "apiVersion": "v1", "kind": "k", "name": "w", "uid": "1", "controller": true },
+                    ],
+                },
+                "spec": { "containers": [{ "name": "c" }] },
+                "status": { "phase": phase, "containerStatuses": [
+                    { "name": "c", "image": "i", "imageID": "i", "ready": false, "restartCount": 0 },
+                ] },
+            });
+            serde_json::from_value(pod).unwrap()
+        };
+        let known = || cache.get("ns", "a").unwrap().pod;
+        cache.put(pod("1", "Running"));
+        cache.put_event(event("a", "e", "started"));
+        assert!(known().spec.is_some());
+        cache.retire("ns", ["a", "never seen"].into_iter());
+        assert_eq!(*known(), outline(&pod("1", "Running")));
+        assert_eq!(notes(&cache, "a"), [] as [String; 0]);
+        assert_eq!(cache.of("ns", "w"), ["a"]);
+
+        let (seen, before) = cache.put(pod("1", "Succeeded"));
+        assert!(seen.spec.is_some(), "the change itself is whole");
+        assert_eq!(*before.unwrap(), outline(&pod("1", "Running")));
+        assert_eq!(*known(), outline(&pod("1", "Succeeded")));
+        assert!(cache.put_event(event("a", "e2", "killed")).is_none());
+
+        cache.put(pod("2", "Pending"));
+        assert!(known().spec.is_some(), "another pod of the same name");
     }
 
     #[test]

@@ -166,6 +166,11 @@ impl Machine {
         }
     }
 
+    /// Names of the pods of its attempts.
+    pub fn pods(&self) -> impl Iterator<Item = &str> {
+        self.pods.keys().map(String::as_str)
+    }
+
     /// Whether this pod is still to be created.
     pub fn may_launch(&self, pod: &str) -> bool {
         self.launching(pod).is_some()

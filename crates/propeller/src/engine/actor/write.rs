@@ -98,6 +98,9 @@ impl Actor {
                 ended.extend(self.pods.of(&self.key.namespace, &self.key.name));
             }
             self.release(ended).await;
+            if patch.terminal {
+                self.pods.retire(&self.key.namespace, machine.pods());
+            }
             return patch.terminal.then_some(End::Done);
         }
     }
