@@ -9,7 +9,7 @@ use std::sync::Arc;
 use flyte_platform::{
     blob::BlobMetrics,
     metrics::{MetricError, Scope},
-    server::{CallMetrics, Latency},
+    server::{CallMetrics, Latency, methods_of},
     sql::OperationMetrics,
 };
 
@@ -47,7 +47,7 @@ impl AdminMetrics {
         } else {
             Latency::NotCounted
         };
-        let calls = CallMetrics::register(scope, methods(), latency)?
+        let calls = CallMetrics::register(scope, methods_of(&SERVICES), latency)?
             .with_endpoints(&admin, endpoints::ADMIN)?
             .with_endpoints(&signal, endpoints::SIGNAL)?;
         Ok(Self {
@@ -63,22 +63,6 @@ impl AdminMetrics {
 
 fn operations(scope: &Scope) -> Result<Arc<OperationMetrics>, MetricError> {
     OperationMetrics::register(scope, repository::operations::all()).map(Arc::new)
-}
-
-/// `service/method` of everything that is served.
-fn methods() -> impl Iterator<Item = String> {
-    let pool = flyte_idl::descriptors::pool();
-    SERVICES
-        .into_iter()
-        .filter_map(|name| pool.get_service_by_name(name))
-        .flat_map(|service| {
-            let name = service.full_name().to_owned();
-            let methods: Vec<String> = service
-                .methods()
-                .map(|method| format!("{name}/{}", method.name()))
-                .collect();
-            methods
-        })
 }
 
 #[cfg(test)]
