@@ -61,6 +61,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     assert str(tmp_path / "file") in line
 
 
+def test_a_flag_that_nothing_would_hear_is_refused(tmp_path):
+    line = refused("--data-dir", str(tmp_path / "data"), *PORTS, "--plugins.k8s.send-object-events=true")
+    assert "--plugins.k8s.send-object-events" in line and "--config" in line
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_wrong_key_in_a_configuration_file_is_named(tmp_path):
     (tmp_path / "flyte.yaml").write_text("propeller:\n  workers: many\nserver:\n  httpPort: here\n")
     answer = subprocess.run(

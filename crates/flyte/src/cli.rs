@@ -47,15 +47,33 @@ fn service() -> Option<ExitCode> {
 fn run(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("start", inner)) if config_files(inner).is_empty() => {
-            cli::run(embedded::start(options(inner)))
+            cli::run(without_sections(matches, embedded::start(options(inner))))
         }
         Some(("start", inner)) => cli::run(standalone::start(config_files(inner), inner.clone())),
-        Some(("platform", inner)) => cli::run(embedded::platform(options(inner))),
+        Some(("platform", inner)) => cli::run(without_sections(
+            matches,
+            embedded::platform(options(inner)),
+        )),
         Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
         Some(("config", inner)) => standalone::sections().run_config(inner),
         Some(("completion", inner)) => cli::complete(command(), inner),
         _ => ExitCode::FAILURE,
     }
+}
+
+/// Refuses flags of configuration sections where nothing would hear them.
+async fn without_sections(
+    matches: &ArgMatches,
+    start: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let given = standalone::sections().given(matches);
+    if let Some(key) = given.first() {
+        anyhow::bail!(
+            "--{key} configures services that are started with --config; without it everything is embedded and \
+             configured here: leave the flag out, or name your configuration files"
+        );
+    }
+    start.await
 }
 
 fn config_files(matches: &ArgMatches) -> String {

@@ -132,6 +132,11 @@ impl Sections {
         Ok(Some(Value::Object(sections.collect())))
     }
 
+    /// The flags of sections that stand in `matches`, by key: for commands that read no configuration.
+    pub fn given(&self, matches: &ArgMatches) -> Vec<String> {
+        self.sources(matches).flags.into_keys().collect()
+    }
+
     fn sources(&self, matches: &ArgMatches) -> Sources {
         let names: Vec<String> = self
             .known
