@@ -196,11 +196,9 @@ async fn a_registration_without_them_is_the_same(store: Store) {
     }
 }
 
-async fn executions_keep_them(store: Store) {
-    let world = World::start(store).await;
-    register(&world).await;
-    let execution = json!({"project": "flytesnacks", "domain": "staging", "name": "newer"});
-    let mut request = message(
+/// Asks for execution `newer` of what [`register`] registered.
+fn creation() -> DynamicMessage {
+    message(
         &format!("{SERVICE}/CreateExecution"),
         &json!({
             "project": "flytesnacks", "domain": "staging", "name": "newer",
@@ -209,7 +207,14 @@ async fn executions_keep_them(store: Store) {
                 "d": {"scalar": {"primitive": {"datetime": "2026-01-01T00:00:00Z"}}},
             }},
         }),
-    );
+    )
+}
+
+async fn executions_keep_them(store: Store) {
+    let world = World::start(store).await;
+    register(&world).await;
+    let execution = json!({"project": "flytesnacks", "domain": "staging", "name": "newer"});
+    let mut request = creation();
     for path in [
         &["spec"][..],
         &["spec", "metadata"],
@@ -252,17 +257,7 @@ async fn what_events_bring_keeps_them(store: Store) {
     let world = World::start(store).await;
     register(&world).await;
     let execution = json!({"project": "flytesnacks", "domain": "staging", "name": "newer"});
-    let create = json!({
-        "project": "flytesnacks", "domain": "staging", "name": "newer",
-        "spec": {"launch_plan": entity("LAUNCH_PLAN", "api.lpe")["id"], "metadata": {}},
-        "inputs": {"literals": {
-            "d": {"scalar": {"primitive": {"datetime": "2026-01-01T00:00:00Z"}}},
-        }},
-    });
-    world
-        .call(&format!("{SERVICE}/CreateExecution"), &create)
-        .await
-        .unwrap();
+    send(&world, "CreateExecution", &creation()).await;
     let node = json!({"node_id": "n0", "execution_id": execution});
     let time = "2026-01-01T00:00:00Z";
     let error = json!({"code": "c", "message": "m"});
@@ -408,15 +403,7 @@ async fn dynamic_workflows_keep_them(store: Store) {
     let world = World::start(store).await;
     register(&world).await;
     let execution = json!({"project": "flytesnacks", "domain": "staging", "name": "newer"});
-    let create = json!({
-        "project": "flytesnacks", "domain": "staging", "name": "newer",
-        "spec": {"launch_plan": entity("LAUNCH_PLAN", "api.lpe")["id"], "metadata": {}},
-        "inputs": {"literals": {
-            "d": {"scalar": {"primitive": {"datetime": "2026-01-01T00:00:00Z"}}},
-        }},
-    });
-    let rpc = format!("{SERVICE}/CreateExecution");
-    world.call(&rpc, &create).await.unwrap();
+    send(&world, "CreateExecution", &creation()).await;
     let node = json!({"node_id": "n0", "execution_id": execution});
     let mut event = message(
         &format!("{SERVICE}/CreateNodeEvent"),

@@ -16,11 +16,8 @@ use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::cluster::{cluster, object};
 use crate::kubelet::{Machine, PATIENCE, sh, shell};
-
-fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).unwrap()
-}
 
 fn core_event(name: &str) -> Value {
     json!({
@@ -30,11 +27,6 @@ fn core_event(name: &str) -> Value {
         "source": {"component": "kubelet", "host": "node"}, "type": "Normal", "count": 2,
         "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:05Z",
     })
-}
-
-async fn cluster() -> Client {
-    let cluster = Cluster::new(NoStore, ClusterOptions::default()).await;
-    cluster.unwrap().client()
 }
 
 /// A cluster whose clock the test sets, in seconds.

@@ -5,5 +5,6 @@ mod cluster;
 mod events;
 mod kubelet;
 mod platform;
+mod protobuf;
 mod s3;
 mod signing;

@@ -37,6 +37,16 @@ enum Stage {
     Between,
 }
 
+impl Stage {
+    fn of(is_terminal: bool, is_running: bool) -> Self {
+        match (is_terminal, is_running) {
+            (true, _) => Self::Ends,
+            (false, true) => Self::Begins,
+            (false, false) => Self::Between,
+        }
+    }
+}
+
 /// What is remembered of an event.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -58,13 +68,10 @@ impl Told {
             Some(OutputResult::OutputUri(_)) | None => (None, ""),
         };
         Self {
-            stage: if phases::workflow_is_terminal(&phase) {
-                Stage::Ends
-            } else if event.phase == workflow_execution::Phase::Running as i32 {
-                Stage::Begins
-            } else {
-                Stage::Between
-            },
+            stage: Stage::of(
+                phases::workflow_is_terminal(&phase),
+                event.phase == workflow_execution::Phase::Running as i32,
+            ),
             phase,
             occurred: time::from_wire(event.occurred_at.as_ref()),
             error_kind,
@@ -76,13 +83,10 @@ impl Told {
         use node_execution_event::OutputResult;
         let phase = phases::node_name(event.phase);
         Self {
-            stage: if phases::node_is_terminal(&phase) {
-                Stage::Ends
-            } else if event.phase == node_execution::Phase::Running as i32 {
-                Stage::Begins
-            } else {
-                Stage::Between
-            },
+            stage: Stage::of(
+                phases::node_is_terminal(&phase),
+                event.phase == node_execution::Phase::Running as i32,
+            ),
             phase,
             occurred: time::from_wire(event.occurred_at.as_ref()),
             error_kind: "",
@@ -97,12 +101,11 @@ impl Told {
         use task_execution_event::OutputResult;
         let phase = phases::task_name(event.phase);
         Self {
-            stage: if event.phase_version != 0 {
-                Stage::Between
-            } else if phases::task_is_terminal(&phase) {
-                Stage::Ends
-            } else if event.phase == task_execution::Phase::Running as i32 {
-                Stage::Begins
+            stage: if event.phase_version == 0 {
+                Stage::of(
+                    phases::task_is_terminal(&phase),
+                    event.phase == task_execution::Phase::Running as i32,
+                )
             } else {
                 Stage::Between
             },
