@@ -7,3 +7,4 @@
 )]
 
 pub mod simulation;
+pub mod truth;

@@ -25,7 +25,8 @@ use std::{
 };
 
 use flyte_core::identifiers::ExecutionId;
-use flyte_crd::{FlyteWorkflow, WorkflowPhase};
+use flyte_crd::{FlyteWorkflow, WorkflowPhase, WorkflowSpec};
+use flyte_idl::core::LiteralMap;
 use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_platform::{
     Clock,
@@ -43,6 +44,7 @@ use futures::StreamExt as _;
 use k8s_openapi::{
     api::core::v1::{Namespace, Pod},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Resource as _, ResourceExt as _,
@@ -55,7 +57,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use admin::{Records, in_memory};
-pub use faults::{Fault, Plan, Refusal};
+pub use faults::{Delays, Fault, Plan, Refusal, Reloads};
 pub use node::NOTES;
 
 /// Where the simulated workflow lives.
@@ -82,6 +84,16 @@ pub struct Simulation {
     limits: faults::Limits,
     plugins: PluginsConfig,
     loses_statuses: bool,
+    beginning: Option<Beginning>,
+}
+
+/// What there is besides the resource of a workflow that an engine takes over.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// Pods without owner.
+    pub pods: Vec<Pod>,
+    /// Blobs by key.
+    pub objects: BTreeMap<String, Vec<u8>>,
 }
 
 /// What a run left behind.
@@ -111,6 +123,8 @@ pub struct Run {
     pub metrics: String,
     /// How often the engine was started again.
     pub restarts: u32,
+    /// Maps of literals in the blob store, by key: inputs and outputs of nodes.
+    pub literals: BTreeMap<String, LiteralMap>,
     /// Writes of the workflow resource.
     pub status_writes: u64,
     /// Calls of admin.
@@ -169,10 +183,20 @@ impl Simulation {
                 pods: None,
                 refusals: Vec::new(),
                 panics: None,
+                reloads: Reloads::Never,
+                delays: Delays::None,
             },
             plugins: PluginsConfig::default(),
             loses_statuses: false,
+            beginning: None,
         }
+    }
+
+    /// The workflow was begun by another engine, which left this behind besides its status.
+    #[must_use]
+    pub fn resuming(mut self, beginning: Beginning) -> Self {
+        self.beginning = Some(beginning);
+        self
     }
 
     /// With these faults.
@@ -247,6 +271,20 @@ impl Simulation {
         self
     }
 
+    /// The engine is started again after these writes of the status.
+    #[must_use]
+    pub fn reloading(mut self, reloads: Reloads) -> Self {
+        self.limits.reloads = reloads;
+        self
+    }
+
+    /// Requests take this long.
+    #[must_use]
+    pub fn delayed(mut self, delays: Delays) -> Self {
+        self.limits.delays = delays;
+        self
+    }
+
     /// Plugins are configured like this.
     #[must_use]
     pub fn with_plugins(mut self, config: PluginsConfig) -> Self {
@@ -267,6 +305,15 @@ impl Simulation {
     /// When the workflow does not end, also in a loop that neither waits nor has an effect.
     pub fn run(self) -> Run {
         let plan = format!("{:?}", self.plan);
+        self.attempt()
+            .unwrap_or_else(|why| panic!("with {plan}: {why}"))
+    }
+
+    /// As [`Self::run`], but answers why a workflow does not end.
+    ///
+    /// # Errors
+    /// When it does not end: what is left of it.
+    pub fn attempt(self) -> Result<Run, String> {
         let (ended, end) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .stack_size(STACK_BYTES)
@@ -277,9 +324,9 @@ impl Simulation {
             .expect("a thread more is allowed");
         match end.recv_timeout(LONGEST_IN_REALITY) {
             Ok(run) => run,
-            Err(RecvTimeoutError::Timeout) => {
-                panic!("not ended after {LONGEST_IN_REALITY:?} of real time, with {plan}")
-            }
+            Err(RecvTimeoutError::Timeout) => Err(format!(
+                "not ended after {LONGEST_IN_REALITY:?} of real time"
+            )),
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
                 Err(panic) => std::panic::resume_unwind(panic),
                 Ok(()) => unreachable!("the thread sends before it ends"),
@@ -287,7 +334,7 @@ impl Simulation {
         }
     }
 
-    fn run_here(self) -> Run {
+    fn run_here(self) -> Result<Run, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -298,10 +345,12 @@ impl Simulation {
 
     /// Runs to the end in real time on this runtime, for benches.
     pub async fn measure(self) -> Run {
-        Box::pin(self.drive(Duration::ZERO)).await
+        Box::pin(self.drive(Duration::ZERO))
+            .await
+            .unwrap_or_else(|why| panic!("{why}"))
     }
 
-    async fn drive(self, settling: Duration) -> Run {
+    async fn drive(self, settling: Duration) -> Result<Run, String> {
         let clock =
             Clock::simulated(jiff::Timestamp::from_second(1_767_225_600).unwrap_or_default());
         let counter = std::sync::atomic::AtomicU64::new(1);
@@ -322,8 +371,12 @@ impl Simulation {
             .expect("an empty cluster starts");
         let outside = cluster.client();
         prepare(&outside).await;
-        let id = ExecutionId::new("project", "development", "run").expect("the id is complete");
-        let (admin, records) = admin::start(id);
+        let id = &self.workflow.execution_id;
+        let id = ExecutionId::new(&id.project, &id.domain, &id.name).expect("the id is complete");
+        let (admin, records) = match self.beginning {
+            None => admin::start(id),
+            Some(_) => admin::resume(id),
+        };
         let objects = Arc::new(InMemory::new());
         let most_effects = most_effects(&self.workflow, &self.plan, &self.limits);
         let faults = faults::Faults::new(self.plan, self.limits);
@@ -365,7 +418,12 @@ impl Simulation {
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
         let began = tokio::time::Instant::now();
         let name = self.workflow.metadata.name.clone().unwrap_or_default();
-        create(api.clone().into_client(), &self.workflow).await;
+        let beginning = self.beginning.unwrap_or_default();
+        blobs::put(&objects, beginning.objects).await;
+        let uid = create(api.clone().into_client(), &self.workflow).await;
+        for pod in beginning.pods {
+            adopt(&pods, pod, &name, &uid).await;
+        }
         let end = async {
             let phase = end_of(&api, &name).await;
             let elapsed = began.elapsed();
@@ -405,6 +463,8 @@ impl Simulation {
                 },
             )
             .expect("the default configuration is consistent");
+            // In each of its lives the engine may need as much as in one that nothing ends.
+            let most_of_life = faults.effects() + most_effects;
             let end = tokio::select! {
                 biased;
                 end = &mut end => Some(end),
@@ -416,21 +476,33 @@ impl Simulation {
                     None
                 }
                 outcome = engine.run(stop.child_token()) => panic!("the engine stopped: {outcome:?}"),
-                () = faults.reached(most_effects) => panic!(
-                    "a live-lock: {most_effects} effects and no end: {}",
+                () = faults.reached(most_of_life) => return Err(format!(
+                    "a live-lock: {most_effects} effects and no end, the last {:?}: {}",
+                    faults.last(),
                     describe(&api, &name, &records).await
-                ),
-                () = tokio::time::sleep(LONGEST) => {
-                    panic!("not ended after {LONGEST:?}: {}", describe(&api, &name, &records).await)
-                }
+                )),
+                () = tokio::time::sleep(LONGEST) => return Err(format!(
+                    "not ended after {LONGEST:?}: {}",
+                    describe(&api, &name, &records).await
+                )),
             };
-            rounds += count(&metrics, "wf_rounds");
-            steps += count(&metrics, "wf_steps");
-            assert!(
-                rounds <= most_effects && steps <= 2 * most_effects,
-                "a live-lock: {rounds} rounds, {steps} steps, {most_effects} effects at most: {}",
-                describe(&api, &name, &records).await
-            );
+            let of_life = (count(&metrics, "wf_rounds"), count(&metrics, "wf_steps"));
+            rounds += of_life.0;
+            steps += of_life.1;
+            if of_life.0 > most_effects || of_life.1 > 2 * most_effects {
+                return Err(format!(
+                    "a live-lock: {} rounds, {} steps, {most_effects} effects at most: {}",
+                    of_life.0,
+                    of_life.1,
+                    describe(&api, &name, &records).await
+                ));
+            }
+            if u64::from(restarts) > most_effects {
+                return Err(format!(
+                    "not ended after {restarts} restarts: {}",
+                    describe(&api, &name, &records).await
+                ));
+            }
             if let Some((phase, elapsed)) = end {
                 break (phase, elapsed, metrics.render());
             }
@@ -439,7 +511,7 @@ impl Simulation {
         let status = read(&api, &name).await.unwrap_or_default()["status"].take();
         let (status_writes, calls) = faults.counts();
         tasks.shutdown().await;
-        Run {
+        Ok(Run {
             phase,
             status,
             records: records.snapshot(),
@@ -451,11 +523,12 @@ impl Simulation {
             trace: faults.trace(),
             reads: faults.reads(),
             metrics: counted,
+            literals: blobs::literals(&objects).await,
             restarts,
             status_writes,
             calls,
             elapsed,
-        }
+        })
     }
 }
 
@@ -478,15 +551,30 @@ fn most_effects(workflow: &FlyteWorkflow, plan: &Plan, limits: &faults::Limits) 
     const OF_A_WAIT: u64 = 16;
     /// Those of the workflow itself.
     const OF_A_WORKFLOW: u64 = 32;
-    let graphs = workflow.spec.iter().chain(workflow.sub_workflows.values());
-    let attempts: u64 = graphs
-        .flat_map(|graph| graph.nodes.values().chain(graph.on_failure.as_deref()))
-        .map(|node| node.retry.map_or(1, |retry| u64::from(retry.min_attempts)))
+    let attempts: u64 = workflow
+        .spec
+        .iter()
+        .map(|graph| attempts(graph, workflow))
         .sum();
     let waits = limits.pods.is_some() || !limits.refusals.is_empty();
     let of_an_attempt = OF_AN_ATTEMPT + if waits { OF_A_WAIT } else { 0 };
     let one_run = OF_A_WORKFLOW + attempts * of_an_attempt;
     one_run * (1 + plan.0.len() as u64)
+}
+
+/// Attempts of all nodes of a graph, those of its sub-workflows as often as they are run.
+fn attempts(graph: &WorkflowSpec, workflow: &FlyteWorkflow) -> u64 {
+    let nodes = graph.nodes.values().chain(graph.on_failure.as_deref());
+    nodes
+        .map(|node| {
+            let reference = node.workflow.as_ref();
+            let inside = reference
+                .and_then(|reference| reference.sub_workflow_ref.as_ref())
+                .and_then(|key| workflow.sub_workflows.get(key))
+                .map_or(0, |inside| attempts(inside, workflow));
+            inside + node.retry.map_or(1, |retry| u64::from(retry.min_attempts))
+        })
+        .sum()
 }
 
 /// Pods that have not ended.
@@ -519,16 +607,36 @@ fn encoded_bytes(workflow: &FlyteWorkflow) -> usize {
     serde_json::to_vec(workflow).map_or(0, |bytes| bytes.len())
 }
 
-/// Creates the workflow; kube cannot read answers that are nested deeply.
-async fn create(client: kube::Client, workflow: &FlyteWorkflow) {
+/// Creates a pod of the workflow.
+async fn adopt(api: &Api<Pod>, mut pod: Pod, workflow: &str, uid: &str) {
+    pod.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "flyte.lyft.com/v1alpha1".into(),
+        kind: "flyteworkflow".into(),
+        name: workflow.into(),
+        uid: uid.into(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }]);
+    api.create(&PostParams::default(), &pod)
+        .await
+        .expect("the pod is valid");
+}
+
+/// Creates the workflow and answers its uid; kube cannot read answers that are nested deeply.
+async fn create(client: kube::Client, workflow: &FlyteWorkflow) -> String {
     let body = serde_json::to_vec(workflow).expect("resources can be written");
     let request = Request::new(FlyteWorkflow::url_path(&(), Some(NAMESPACE)))
         .create(&PostParams::default(), body)
         .expect("the request is well-formed");
-    client
+    let made = client
         .request_text(request)
         .await
         .expect("the workflow is valid");
+    let made = flyte_idl::json::parse(made.as_bytes()).unwrap_or_default();
+    made["metadata"]["uid"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The workflow; none when it is gone.

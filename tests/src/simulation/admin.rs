@@ -23,6 +23,7 @@ use flyte_idl::{
         TaskExecutionListRequest, WorkflowExecutionEventRequest, WorkflowExecutionEventResponse,
         WorkflowExecutionGetRequest,
     },
+    core::node_execution,
     event::{NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent},
     service::admin_service_server::{AdminService, AdminServiceServer},
 };
@@ -40,6 +41,8 @@ pub struct Records {
     parents: BTreeMap<String, String>,
     tasks: BTreeMap<Attempt, TaskExecution>,
     violations: Vec<String>,
+    /// The workflow was begun before anybody kept records: what an event takes for known is known.
+    adopts: bool,
 }
 
 impl Records {
@@ -50,6 +53,7 @@ impl Records {
             parents: BTreeMap::new(),
             tasks: BTreeMap::new(),
             violations: Vec::new(),
+            adopts: false,
         }
     }
 
@@ -64,6 +68,45 @@ impl Records {
         self.nodes
             .iter()
             .map(|(id, node)| (id.clone(), node.phase.clone()))
+            .collect()
+    }
+
+    /// What the workflow's end says: where its outputs are, if it has any.
+    pub fn output_uri(&self) -> Option<String> {
+        match &self.execution.closure.get().output_result {
+            #[expect(deprecated, reason = "that is where a reference to outputs stands")]
+            Some(admin::execution_closure::OutputResult::Outputs(blob)) => match &blob.data {
+                Some(admin::literal_map_blob::Data::Uri(uri)) => Some(uri.clone()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The code of the error of each node that has one.
+    pub fn errors(&self) -> BTreeMap<String, String> {
+        let nodes = self.nodes.iter();
+        nodes
+            .filter_map(|(id, node)| match &node.closure.get().output_result {
+                Some(admin::node_execution_closure::OutputResult::Error(error)) => {
+                    Some((id.clone(), error.code.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Where each node says that its outputs are.
+    pub fn output_uris(&self) -> BTreeMap<String, String> {
+        let nodes = self.nodes.iter();
+        nodes
+            .filter_map(|(id, node)| match &node.closure.get().output_result {
+                #[expect(deprecated, reason = "that is where a reference to outputs stands")]
+                Some(admin::node_execution_closure::OutputResult::OutputUri(uri)) => {
+                    Some((id.clone(), uri.clone()))
+                }
+                _ => None,
+            })
             .collect()
     }
 
@@ -154,7 +197,19 @@ impl Shared {
 
 /// The service for one execution, which nobody creates, and what it records.
 pub(super) fn start(execution: ExecutionId) -> (Routes, Shared) {
-    let shared = Shared(Arc::new(Mutex::new(Records::new(execution))));
+    serve(Records::new(execution))
+}
+
+/// As [`start`], for an execution that runs and of whose nodes others were told.
+pub(super) fn resume(execution: ExecutionId) -> (Routes, Shared) {
+    let mut records = Records::new(execution);
+    "RUNNING".clone_into(&mut records.execution.phase);
+    records.adopts = true;
+    serve(records)
+}
+
+fn serve(records: Records) -> (Routes, Shared) {
+    let shared = Shared(Arc::new(Mutex::new(records)));
     (
         Routes::new(AdminServiceServer::new(Memory(shared.clone()))),
         shared,
@@ -233,7 +288,7 @@ impl Records {
             }
             if let Some(parent) = accept::parent_node(id, event)? {
                 let around = parent.node.to_string();
-                if !self.nodes.contains_key(&around) {
+                if !self.nodes.contains_key(&around) && !self.adopts {
                     return Err(absent::node(&parent));
                 }
                 self.parents.insert(key.clone(), around);
@@ -265,7 +320,15 @@ impl Records {
             return task::apply(known, event);
         }
         let node = id.node.node.to_string();
-        if !self.nodes.contains_key(&node) {
+        if !self.nodes.contains_key(&node) && self.adopts {
+            let running = NodeExecutionEvent {
+                phase: node_execution::Phase::Running.into(),
+                occurred_at: event.occurred_at,
+                ..NodeExecutionEvent::default()
+            };
+            let made = node::create(id.node.clone(), &running, &node::Context::default())?;
+            self.nodes.insert(node, made);
+        } else if !self.nodes.contains_key(&node) {
             self.expect(false, "a node is queued before its attempts", &node);
             return Err(absent::node_of_task(&id.node));
         }

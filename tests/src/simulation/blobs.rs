@@ -1,14 +1,16 @@
 //! A blob store in memory with faults at every write.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
+use flyte_idl::core::LiteralMap;
 use futures::{TryStreamExt as _, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
     memory::InMemory, path::Path,
 };
+use prost::Message as _;
 
 use super::faults::Faults;
 
@@ -45,6 +47,36 @@ pub(super) async fn lose(objects: &InMemory, folder: &str) {
     }
 }
 
+/// Writes these objects.
+pub(super) async fn put(objects: &InMemory, blobs: BTreeMap<String, Vec<u8>>) {
+    for (key, bytes) in blobs {
+        objects
+            .put(&Path::from(key), PutPayload::from(bytes))
+            .await
+            .expect("memory takes every object");
+    }
+}
+
+/// All inputs and outputs of nodes.
+pub(super) async fn literals(objects: &InMemory) -> BTreeMap<String, LiteralMap> {
+    let listed: Vec<ObjectMeta> = objects.list(None).try_collect().await.unwrap_or_default();
+    let mut found = BTreeMap::new();
+    for object in listed {
+        let name = object.location.filename().unwrap_or_default();
+        if name != "inputs.pb" && name != "outputs.pb" {
+            continue;
+        }
+        let read = objects.get(&object.location).await;
+        let bytes = match read {
+            Ok(read) => read.bytes().await.unwrap_or_default(),
+            Err(_) => continue,
+        };
+        let literals = LiteralMap::decode(bytes).expect("inputs and outputs are maps of literals");
+        found.insert(object.location.to_string(), literals);
+    }
+    found
+}
+
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(
@@ -74,6 +106,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.faults.pause().await;
         self.inner.get_opts(location, options).await
     }
 

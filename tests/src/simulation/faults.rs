@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -76,6 +77,29 @@ impl Plan {
     }
 }
 
+/// After which writes of the workflow's status the engine dies and is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reloads {
+    /// After none.
+    #[default]
+    Never,
+    /// After every one.
+    Always,
+    /// After half of them, always the same ones for one seed.
+    Half(u64),
+}
+
+/// How long requests take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delays {
+    /// No time at all.
+    #[default]
+    None,
+    /// Some of them up to three seconds, on the way there or back, always the same for one seed. The engine writes a
+    /// status every second while it is busy: so the writes come at any point.
+    Random(u64),
+}
+
 /// What the API server takes.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -87,6 +111,10 @@ pub(super) struct Limits {
     pub(super) refusals: Vec<Refusal>,
     /// What asks for an effect whose name contains this panics, however often.
     pub(super) panics: Option<&'static str>,
+    /// When the engine is started again.
+    pub(super) reloads: Reloads,
+    /// How long requests take.
+    pub(super) delays: Delays,
 }
 
 /// What the API server says to a pod that it does not take.
@@ -106,6 +134,9 @@ pub(super) struct Faults(Arc<Inner>);
 
 struct Inner {
     plan: Plan,
+    reloads: Option<Mutex<StdRng>>,
+    always_reloads: bool,
+    delays: Option<Mutex<StdRng>>,
     /// Admin takes no larger message.
     most_bytes: usize,
     most_pods: Option<usize>,
@@ -135,8 +166,18 @@ enum Verdict {
 
 impl Faults {
     pub(super) fn new(plan: Plan, limits: Limits) -> Self {
+        let random = |seed| Mutex::new(StdRng::seed_from_u64(seed));
         Self(Arc::new(Inner {
             plan,
+            reloads: match limits.reloads {
+                Reloads::Never | Reloads::Always => None,
+                Reloads::Half(seed) => Some(random(seed)),
+            },
+            always_reloads: limits.reloads == Reloads::Always,
+            delays: match limits.delays {
+                Delays::None => None,
+                Delays::Random(seed) => Some(random(seed)),
+            },
             most_bytes: limits.event_bytes,
             most_pods: limits.pods,
             refusals: Mutex::new(limits.refusals.into()),
@@ -171,6 +212,16 @@ impl Faults {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The effect that began last.
+    pub(super) fn last(&self) -> Option<String> {
+        self.0
+            .trace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last()
+            .cloned()
     }
 
     /// Writes of workflow resources, and calls of admin.
@@ -209,7 +260,30 @@ impl Faults {
         self.0.crash.notified().await;
     }
 
+    /// Takes the time that something takes.
+    pub(super) async fn pause(&self) {
+        let Some(delays) = &self.0.delays else { return };
+        let wait = {
+            let mut random = delays.lock().unwrap_or_else(PoisonError::into_inner);
+            let waits = random.random_bool(0.3);
+            waits.then(|| Duration::from_millis(random.random_range(100..3_000)))
+        };
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Whether the engine dies after this write of a status.
+    fn reloads(&self) -> bool {
+        self.0.always_reloads
+            || self.0.reloads.as_ref().is_some_and(|reloads| {
+                let mut random = reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                random.random_bool(0.5)
+            })
+    }
+
     fn next(&self, what: String) -> Verdict {
+        let writes_status = what.starts_with("PATCH") && what.contains("/flyteworkflows/");
         let panics = self.0.panics.is_some_and(|part| what.contains(part));
         self.0
             .trace
@@ -224,6 +298,7 @@ impl Faults {
         match self.0.plan.0.get(&number) {
             Some(Fault::Panic) => Verdict::Panic,
             _ if panics => Verdict::Panic,
+            None if writes_status && self.reloads() => Verdict::DieAfter,
             None => Verdict::Perform,
             Some(Fault::Fail) => Verdict::Refuse,
             Some(Fault::Repeat) => Verdict::PerformAndLose,
@@ -240,8 +315,13 @@ impl Faults {
         perform: impl Future<Output = T>,
         refusal: impl FnOnce() -> T,
     ) -> T {
+        self.pause().await;
         match self.next(what) {
-            Verdict::Perform => perform.await,
+            Verdict::Perform => {
+                let done = perform.await;
+                self.pause().await;
+                done
+            }
             Verdict::Refuse => refusal(),
             Verdict::PerformAndLose => {
                 perform.await;

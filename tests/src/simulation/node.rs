@@ -1,7 +1,8 @@
 //! A node that runs pods in no time: a pod ends as the first argument of its container says.
 //!
 //! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts; `error` and `recoverable` write an
-//! error document; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted.
+//! error document; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
+//! inputs and writes what [`Behaviour`] makes of them.
 
 use std::sync::Arc;
 
@@ -22,6 +23,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::NAMESPACE;
+use crate::truth::{
+    compute::{Behaviour, End},
+    values,
+};
 
 /// What the node says about a pod before and while it runs.
 pub const NOTES: [&str; 4] = [
@@ -134,18 +139,21 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         .find(|variable| variable.name == "FLYTE_ATTEMPT_NUMBER")
         .and_then(|variable| variable.value.as_ref()?.parse().ok())
         .unwrap_or_default();
+    let key = |reference: &String| reference.trim_start_matches("mem://bucket/").to_owned();
     let (behaviour, outputs) = match arguments.as_slice() {
-        [behaviour, outputs, ..] => (
-            behaviour.as_str(),
-            outputs.trim_start_matches("mem://bucket/"),
-        ),
-        _ => ("ok", ""),
+        [behaviour, outputs, ..] => (behaviour.as_str(), key(outputs)),
+        _ => ("ok", String::new()),
     };
+    if let Some(behaviour) = Behaviour::of(behaviour) {
+        let inputs = arguments.get(2).map(key).unwrap_or_default();
+        let failed = compute(objects, &behaviour, attempt, (&inputs, &outputs)).await;
+        return end(api, pod, failed).await;
+    }
     let failing_attempts: u32 = behaviour
         .strip_prefix("fail:")
         .and_then(|count| count.parse().ok())
         .unwrap_or(0);
-    let exit_code = i32::from(attempt < failing_attempts);
+    let failed = attempt < failing_attempts;
     if behaviour.starts_with("slow") {
         tokio::time::sleep(std::time::Duration::from_secs(120)).await;
     }
@@ -157,23 +165,9 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
             } else {
                 container_error::Kind::NonRecoverable
             };
-            let document = ErrorDocument {
-                error: Some(ContainerError {
-                    code: "USER:ValueError".into(),
-                    message: "a value is wrong".into(),
-                    kind: kind.into(),
-                    origin: ErrorKind::User.into(),
-                    ..ContainerError::default()
-                }),
-            };
-            write(
-                objects,
-                &format!("{outputs}/error.pb"),
-                document.encode_to_vec(),
-            )
-            .await;
+            write_error(objects, &outputs, "USER:ValueError", kind).await;
         }
-        _ if exit_code == 0 => {
+        _ if !failed => {
             let literal = Literal {
                 value: Some(literal::Value::Scalar(Box::new(Scalar {
                     value: Some(scalar::Value::Primitive(Primitive {
@@ -194,16 +188,80 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         }
         _ => {}
     }
-    let phase = if exit_code == 0 {
-        "Succeeded"
-    } else {
-        "Failed"
+    end(api, pod, failed).await;
+}
+
+/// Does what the task does, and answers whether its container fails.
+async fn compute(
+    objects: &InMemory,
+    behaviour: &Behaviour,
+    attempt: u32,
+    (inputs, outputs): (&str, &str),
+) -> bool {
+    tokio::time::sleep(std::time::Duration::from_secs(behaviour.seconds)).await;
+    match behaviour.end {
+        End::Crashes(times) if attempt < times => return true,
+        End::Recoverable(times) if attempt < times => {
+            let code = format!("USER:Recoverable{}", behaviour.salt);
+            write_error(objects, outputs, &code, container_error::Kind::Recoverable).await;
+        }
+        End::Error => {
+            let code = format!("USER:Error{}", behaviour.salt);
+            write_error(
+                objects,
+                outputs,
+                &code,
+                container_error::Kind::NonRecoverable,
+            )
+            .await;
+        }
+        End::Well | End::Crashes(_) | End::Recoverable(_) => {
+            let found = objects.get(&Path::from(inputs)).await;
+            let bytes = match found {
+                Ok(found) => found.bytes().await.expect("memory can be read"),
+                Err(error) => panic!("a task was started without its inputs: {error}"),
+            };
+            let inputs = LiteralMap::decode(bytes).expect("inputs are a map of literals");
+            let made = values::to_literals(&behaviour.outputs(&values::of_literals(&inputs)));
+            write(
+                objects,
+                &format!("{outputs}/outputs.pb"),
+                made.encode_to_vec(),
+            )
+            .await;
+        }
+    }
+    false
+}
+
+async fn write_error(objects: &InMemory, outputs: &str, code: &str, kind: container_error::Kind) {
+    let document = ErrorDocument {
+        error: Some(ContainerError {
+            code: code.into(),
+            message: "a value is wrong".into(),
+            kind: kind.into(),
+            origin: ErrorKind::User.into(),
+            ..ContainerError::default()
+        }),
     };
-    let reason = if exit_code == 0 { "Completed" } else { "Error" };
-    let ended = json!({ "terminated": { "exitCode": exit_code, "reason": reason } });
+    write(
+        objects,
+        &format!("{outputs}/error.pb"),
+        document.encode_to_vec(),
+    )
+    .await;
+}
+
+async fn end(api: &Api<Pod>, pod: &Pod, failed: bool) {
+    let (phase, reason) = if failed {
+        ("Failed", "Error")
+    } else {
+        ("Succeeded", "Completed")
+    };
+    let ended = json!({ "terminated": { "exitCode": i32::from(failed), "reason": reason } });
     // A reason makes the failure the task's own (spec 05 §9.5).
     let mut status = json!({ "phase": phase, "containerStatuses": [state(pod, &ended)] });
-    if exit_code != 0 {
+    if failed {
         status["reason"] = "Evicted".into();
     }
     set(api, pod, status).await;

@@ -12,6 +12,7 @@ mod panics;
 mod permissions;
 mod pods;
 mod quota;
+mod truth;
 
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_idl::core::workflow_metadata::OnFailurePolicy;

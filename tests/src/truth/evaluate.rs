@@ -1,0 +1,480 @@
+//! What must happen to a program, by the rules of Flyte alone (spec 04 §4 to §7.4, §10).
+//!
+//! Each node is settled when somebody asks for it: from the ends of the nodes that it comes after follow when it begins,
+//! with which inputs, and how and when it ends. Time is counted in seconds of tasks, for one purpose: what a failure
+//! aborts depends on it. What happens at about the same time as a failure is not determined.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flyte_core::unique_id::{self, Parent};
+
+use super::{
+    compute::End,
+    program::{Branch, Node, Otherwise, Policy, Program, Runs, START, Task, Workflow},
+    resolve::{self, Outputs},
+    values::Value,
+};
+
+mod choose;
+mod order;
+
+/// Seconds since the workflow began.
+pub type Seconds = u64;
+/// Things that happen so close to each other may happen in either order.
+pub const CLOSE: Seconds = 5;
+/// A binding names what its node does not have.
+const UNRESOLVED: &str = "BindingResolutionFailure";
+
+/// What must happen.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// How far apart things must be for their order to be determined.
+    pub close: Seconds,
+    /// The outputs of the workflow, or the codes one of which its error has.
+    pub end: Result<BTreeMap<String, Value>, Codes>,
+    /// All nodes that may be heard of, by unique id.
+    pub nodes: BTreeMap<String, Record>,
+}
+
+/// One of these codes.
+pub type Codes = BTreeSet<String>;
+
+/// What must happen to one node.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When it begins, if nothing aborts it before.
+    pub began: Seconds,
+    /// When it ends, if nothing aborts it before; none if what it waits for never comes.
+    pub ended: Option<Seconds>,
+    /// How it ends.
+    pub how: How,
+    /// The folder of its outputs, below that of the workflow.
+    pub folder: String,
+    /// When a failure ends all that still runs around it.
+    pub cut: Option<Seconds>,
+}
+
+/// How a node ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum How {
+    /// With these outputs; none when it writes none.
+    Succeeded(Option<BTreeMap<String, Value>>),
+    /// With an error of one of these codes.
+    Failed(Codes),
+    /// It comes after something that failed or was skipped.
+    Skipped,
+    /// It does not: what it waits for never comes, until a failure ends the workflow.
+    Unfinished,
+}
+
+/// The end of a node for those that come after it; none when it never begins or never ends.
+#[derive(Clone, Debug)]
+struct Ending {
+    at: Option<Seconds>,
+    how: How,
+}
+
+impl Ending {
+    fn never() -> Self {
+        Self {
+            at: None,
+            how: How::Unfinished,
+        }
+    }
+}
+
+/// Where a graph's nodes have their ids and folders.
+#[derive(Clone, Debug)]
+struct Place {
+    /// The node around it.
+    parent: Option<Parent>,
+    /// The folder around it.
+    folder: String,
+}
+
+impl Place {
+    fn spot(&self, id: &str) -> Spot {
+        Spot {
+            place: self.clone(),
+            id: id.to_owned(),
+        }
+    }
+}
+
+/// A node in its graph.
+#[derive(Clone, Debug)]
+struct Spot {
+    place: Place,
+    id: String,
+}
+
+impl Spot {
+    fn unique_id(&self) -> String {
+        unique_id::node(self.place.parent.as_ref(), &self.id)
+    }
+
+    /// The folder of the outputs of an attempt.
+    fn folder(&self, attempt: u32) -> String {
+        match self.place.parent {
+            None => format!("{}/data/{attempt}", self.id),
+            Some(_) => format!("{}/{}/{attempt}", self.place.folder, self.id),
+        }
+    }
+
+    /// Where nodes inside of it are; what has nodes inside is not tried again.
+    fn inside(&self) -> Place {
+        Place {
+            parent: Some(Parent {
+                unique_id: self.unique_id(),
+                attempt: 0,
+            }),
+            folder: self.folder(0),
+        }
+    }
+}
+
+/// When a node begins, and with what.
+struct Start {
+    at: Seconds,
+    inputs: BTreeMap<String, Value>,
+}
+
+/// What a node waits for.
+struct Waiting {
+    upstream: BTreeSet<String>,
+    earliest: Seconds,
+}
+
+/// The nodes of one graph that is run once.
+struct GraphRun<'a> {
+    workflow: &'a Workflow,
+    began: Seconds,
+    place: Place,
+    /// Of the nodes that have been settled.
+    ends: BTreeMap<String, Ending>,
+    /// Of the nodes that have been settled and wrote some, and of the start node.
+    outputs: Outputs,
+    records: BTreeMap<String, Record>,
+}
+
+/// What must happen to this program.
+pub fn evaluate(program: &Program) -> Expected {
+    // When nodes wait for their turn nobody knows when they begin.
+    let close = program.max_parallelism.map_or(CLOSE, |_| Seconds::MAX / 2);
+    let evaluator = Evaluator { program, close };
+    let place = Place {
+        parent: None,
+        folder: String::new(),
+    };
+    let (_, end, nodes) = evaluator.graph(0, program.inputs.clone(), 0, place);
+    Expected { close, end, nodes }
+}
+
+struct Evaluator<'a> {
+    program: &'a Program,
+    close: Seconds,
+}
+
+/// When and how a graph ends, and what becomes of its nodes.
+type GraphEnd = (
+    Seconds,
+    Result<BTreeMap<String, Value>, Codes>,
+    BTreeMap<String, Record>,
+);
+
+impl Evaluator<'_> {
+    fn immediate(&self) -> bool {
+        self.program.policy == Policy::FailImmediately
+    }
+
+    fn graph(
+        &self,
+        index: usize,
+        inputs: BTreeMap<String, Value>,
+        began: Seconds,
+        place: Place,
+    ) -> GraphEnd {
+        let workflow = &self.program.workflows[index];
+        let mut run = GraphRun {
+            workflow,
+            began,
+            place,
+            ends: BTreeMap::new(),
+            outputs: BTreeMap::from([(START.to_owned(), inputs.clone())]),
+            records: BTreeMap::new(),
+        };
+        let start = run.place.spot(START);
+        run.end(&start, (began, began), How::Succeeded(Some(inputs)));
+        for node in &workflow.nodes {
+            self.end_of(&mut run, &node.id);
+        }
+        let failed: Vec<(Seconds, Codes)> = run
+            .ends
+            .values()
+            .filter_map(|end| match (&end.how, end.at) {
+                (How::Failed(codes), Some(at)) => Some((at, codes.clone())),
+                _ => None,
+            })
+            .collect();
+        let first = failed.iter().map(|(at, _)| *at).min();
+        let (at, codes) = match (first, self.immediate()) {
+            (Some(first), true) => {
+                for record in run.records.values_mut() {
+                    record.cut = Some(record.cut.map_or(first, |cut| cut.min(first)));
+                }
+                let close = failed
+                    .into_iter()
+                    .filter(|(at, _)| *at <= first.saturating_add(self.close));
+                (first, close.flat_map(|(_, codes)| codes).collect())
+            }
+            _ => {
+                let end = self.end_node(&mut run);
+                let last = run.ends.values().filter_map(|end| end.at).max();
+                let last = last.unwrap_or(began);
+                if let How::Succeeded(outputs) = end.how {
+                    return (last, Ok(outputs.unwrap_or_default()), run.records);
+                }
+                (last, order::last_failure(&run))
+            }
+        };
+        let (at, codes) = self.after_failure(&mut run, at, codes);
+        (at, Err(codes), run.records)
+    }
+
+    /// The failure node runs, and may fail with an error that hides the first.
+    fn after_failure(&self, run: &mut GraphRun<'_>, at: Seconds, codes: Codes) -> (Seconds, Codes) {
+        let Some(handler) = &run.workflow.on_failure else {
+            return (at, codes);
+        };
+        let mut inputs = match resolve::all(&handler.inputs, &run.outputs) {
+            Ok(inputs) => inputs,
+            Err(resolve::Missing) => panic!("a failure node reads inputs of its workflow only"),
+        };
+        if let Some(error) = inputs.get_mut("err") {
+            *error = Value::Union(Box::new(Value::Failure(handler.id.clone())));
+        }
+        let spot = run.place.spot(&handler.id);
+        let end = self.run(run, handler, &spot, Start { at, inputs });
+        let codes = match end.how {
+            How::Failed(own) => own,
+            _ => codes,
+        };
+        (end.at.unwrap_or(at), codes)
+    }
+
+    /// The end node gathers outputs after everything else.
+    fn end_node(&self, run: &mut GraphRun<'_>) -> Ending {
+        let id = super::program::END;
+        let upstream = order::sinks(run.workflow)
+            .into_iter()
+            .chain(order::promised_by_outputs(run.workflow))
+            .collect();
+        let spot = run.place.spot(id);
+        let waiting = Waiting {
+            upstream,
+            earliest: run.began,
+        };
+        let end = match self.wait(run, &waiting) {
+            Wait::Never => Ending::never(),
+            Wait::Skip(at) => run.end(&spot, (at, at), How::Skipped),
+            Wait::Until(at) => {
+                let outputs = run.workflow.outputs.iter();
+                let binds = outputs.map(|(name, (_, bind))| (name, bind));
+                let how = match resolve::all(binds, &run.outputs) {
+                    Ok(outputs) => How::Succeeded(Some(outputs)),
+                    Err(resolve::Missing) => How::Failed([UNRESOLVED.to_owned()].into()),
+                };
+                run.end(&spot, (at, at), how)
+            }
+        };
+        run.ends.insert(id.to_owned(), end.clone());
+        end
+    }
+
+    fn end_of(&self, run: &mut GraphRun<'_>, id: &str) -> Ending {
+        if let Some(known) = run.ends.get(id) {
+            return known.clone();
+        }
+        let nodes = &run.workflow.nodes;
+        let node = nodes
+            .iter()
+            .find(|node| node.id == id)
+            .unwrap_or_else(|| panic!("no node {id}"));
+        let upstream = node.promised().into_iter().chain(node.after.clone());
+        let waiting = Waiting {
+            upstream: upstream.collect(),
+            earliest: run.began,
+        };
+        let spot = run.place.spot(id);
+        let end = self.settle(run, node, &spot, waiting);
+        if let How::Succeeded(Some(outputs)) = &end.how {
+            run.outputs.insert(id.to_owned(), outputs.clone());
+        }
+        run.ends.insert(id.to_owned(), end.clone());
+        end
+    }
+
+    /// Waits for the nodes that this one comes after, then runs it.
+    fn settle(&self, run: &mut GraphRun<'_>, node: &Node, spot: &Spot, waiting: Waiting) -> Ending {
+        match self.wait(run, &waiting) {
+            Wait::Never => Ending::never(),
+            Wait::Skip(at) => run.end(spot, (at, at), How::Skipped),
+            Wait::Until(at) => match resolve::all(&node.inputs, &run.outputs) {
+                Ok(inputs) => self.run(run, node, spot, Start { at, inputs }),
+                Err(resolve::Missing) => {
+                    let codes = [UNRESOLVED.to_owned()].into();
+                    run.end(spot, (at, at), How::Failed(codes))
+                }
+            },
+        }
+    }
+
+    fn wait(&self, run: &mut GraphRun<'_>, waiting: &Waiting) -> Wait {
+        let (mut at, mut skip, mut never) = (waiting.earliest, false, false);
+        for id in waiting.upstream.iter().filter(|id| *id != START) {
+            let end = self.end_of(run, id);
+            match end.how {
+                How::Succeeded(_) => {}
+                How::Failed(_) if self.immediate() => never = true,
+                How::Failed(_) | How::Skipped => skip = true,
+                How::Unfinished => never = true,
+            }
+            at = at.max(end.at.unwrap_or_default());
+        }
+        match (never, skip) {
+            (true, _) => Wait::Never,
+            (_, true) => Wait::Skip(at),
+            _ => Wait::Until(at),
+        }
+    }
+
+    fn run(
+        &self,
+        run: &mut GraphRun<'_>,
+        node: &Node,
+        spot: &Spot,
+        Start { at, inputs }: Start,
+    ) -> Ending {
+        match &node.runs {
+            Runs::Task(index) => {
+                let task = &self.program.tasks[*index];
+                let (attempt, how) = outcome(task, node, &inputs);
+                let until = at + task.behaviour.seconds * (u64::from(attempt) + 1);
+                run.record(spot, attempt, (at, Some(until)), how.clone());
+                Ending {
+                    at: Some(until),
+                    how,
+                }
+            }
+            Runs::Workflow(index) => {
+                let (until, end, records) = self.graph(*index, inputs, at, spot.inside());
+                run.records.extend(records);
+                let how = match end {
+                    Ok(outputs) if outputs.is_empty() => How::Succeeded(None),
+                    Ok(outputs) => How::Succeeded(Some(outputs)),
+                    Err(codes) => How::Failed(codes),
+                };
+                run.end(spot, (at, until), how)
+            }
+            Runs::Branch(branch) => self.branch(run, branch, spot, Start { at, inputs }),
+        }
+    }
+
+    fn branch(
+        &self,
+        run: &mut GraphRun<'_>,
+        branch: &Branch,
+        spot: &Spot,
+        Start { at, inputs }: Start,
+    ) -> Ending {
+        let failed = |code: &str| How::Failed([code.to_owned()].into());
+        let arm = match choose::choose(branch, &inputs) {
+            Err(choose::Malformed) => {
+                return run.end(spot, (at, at), failed("MalformedBranchUserError"));
+            }
+            Ok(Some(case)) => &branch.cases[case].1,
+            Ok(None) => match &branch.otherwise {
+                Otherwise::Run(arm) => arm,
+                Otherwise::Fail(_) => {
+                    return run.end(spot, (at, at), failed("UserProvidedError"));
+                }
+            },
+        };
+        // Of an arm only what it binds counts; what it is said to come after does not.
+        let waiting = Waiting {
+            upstream: arm.promised().into_iter().collect(),
+            earliest: at,
+        };
+        let arm_spot = spot.inside().spot(&format!("{}-{}", spot.id, arm.id));
+        let end = self.settle(run, arm, &arm_spot, waiting);
+        let how = match end.how {
+            // An arm that was skipped leaves nothing to hand on.
+            How::Skipped => How::Succeeded(None),
+            other => other,
+        };
+        run.record(spot, 0, (at, end.at), how.clone());
+        Ending { at: end.at, how }
+    }
+}
+
+enum Wait {
+    Never,
+    Skip(Seconds),
+    Until(Seconds),
+}
+
+/// The attempt that decides, and how.
+fn outcome(task: &Task, node: &Node, inputs: &BTreeMap<String, Value>) -> (u32, How) {
+    let attempts = 1 + if node.retries == 0 {
+        task.retries
+    } else {
+        node.retries
+    };
+    let salt = task.behaviour.salt;
+    let (failing, code) = match task.behaviour.end {
+        End::Well => (0, String::new()),
+        End::Crashes(times) => (times, "RetriesExhausted|Evicted".to_owned()),
+        End::Recoverable(times) => (times, format!("RetriesExhausted|USER:Recoverable{salt}")),
+        End::Error => {
+            let code = format!("USER:Error{salt}");
+            return (0, How::Failed([code].into()));
+        }
+    };
+    if failing < attempts {
+        (
+            failing,
+            How::Succeeded(Some(task.behaviour.outputs(inputs))),
+        )
+    } else {
+        (attempts - 1, How::Failed([code].into()))
+    }
+}
+
+impl GraphRun<'_> {
+    fn record(
+        &mut self,
+        spot: &Spot,
+        attempt: u32,
+        (began, ended): (Seconds, Option<Seconds>),
+        how: How,
+    ) {
+        let record = Record {
+            began,
+            ended,
+            how,
+            folder: spot.folder(attempt),
+            cut: None,
+        };
+        let twice = self.records.insert(spot.unique_id(), record);
+        assert!(twice.is_none(), "two nodes have the unique id of {spot:?}");
+    }
+
+    /// Records a node that ends in its first attempt.
+    fn end(&mut self, spot: &Spot, (began, ended): (Seconds, Seconds), how: How) -> Ending {
+        self.record(spot, 0, (began, Some(ended)), how.clone());
+        Ending {
+            at: Some(ended),
+            how,
+        }
+    }
+}
