@@ -19,12 +19,13 @@ test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 an
 	.venv/bin/python -m pytest tests/python
 
 .PHONY: lint
-lint: ## what CI checks before the tests: fmt, clippy, deny, orphans, reference
+lint: ## what CI checks before the tests: fmt, clippy, deny, orphans, citations, reference
 	@scripts/prepare deny
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	target/tools/cargo-deny/bin/cargo-deny --workspace check bans licenses sources
 	cargo xtask orphans
+	cargo xtask citations
 	cargo xtask reference --check
 
 .PHONY: bench

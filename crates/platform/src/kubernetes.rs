@@ -1,11 +1,20 @@
 //! Clients of Kubernetes API servers.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tower::timeout::TimeoutLayer;
+
+/// How long an answer may take to begin. That of a watch begins at once.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How long a connection may be silent in the middle of an answer: longer than a watch lasts, which clients ask to be
+/// ended by the API server after 290 s. Without it, a connection that a router has forgotten would be waited on for
+/// ever.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// No client can be made.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +45,7 @@ pub async fn client(
     variables: impl Fn(&str) -> Option<String>,
 ) -> Result<Client, KubernetesError> {
     crate::tls::install_crypto_provider();
-    let config = if kube_config.is_empty() {
+    let mut config = if kube_config.is_empty() {
         Config::infer().await.map_err(|error| {
             // It says twice for each place that there is nothing.
             tracing::debug!(%error, "no cluster");
@@ -53,7 +62,13 @@ pub async fn client(
             .await
             .map_err(wrong)?
     };
-    Client::try_from(config).map_err(|error| KubernetesError::Client(Box::new(error)))
+    config.read_timeout = Some(SILENCE);
+    config.write_timeout = Some(ANSWER);
+    // The time that a pooled connection was idle does not count.
+    config.reset_reader_on_write = true;
+    let builder = ClientBuilder::try_from(config)
+        .map_err(|error| KubernetesError::Client(Box::new(error)))?;
+    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).build())
 }
 
 fn expand(text: &str, variables: impl Fn(&str) -> Option<String>) -> String {

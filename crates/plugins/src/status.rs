@@ -12,6 +12,8 @@ use crate::{PhaseInfo, TaskInfo, config::K8sConfig, pod::PRIMARY_ANNOTATION};
 
 /// Exit codes of a killed container: SIGKILL, and what some runtimes report instead.
 const KILLED: [i32; 2] = [137, 247];
+/// Code of a failed pod that says nothing else.
+const UNKNOWN: &str = "UnknownError";
 /// Reasons of a failed pod that are never the task's fault.
 const SYSTEM_REASONS: [&str; 4] = ["Shutdown", "Terminated", "NodeShutdown", "NodeAffinity"];
 
@@ -93,19 +95,43 @@ fn running(pod: &Pod, status: &PodStatus, info: TaskInfo) -> PhaseInfo {
     };
     match terminated(container) {
         None => running_phase(info),
-        Some(end) if end.exit_code == 0 && !is_out_of_memory(end) => {
-            PhaseInfo::new(TaskPhase::Success, 0, "", info)
-        }
-        Some(end) => {
-            let kind = if !is_out_of_memory(end) && KILLED.contains(&end.exit_code) {
-                ErrorKind::System
-            } else {
-                ErrorKind::User
-            };
-            let code = end.reason.clone().unwrap_or_default();
-            PhaseInfo::retryable(kind, &code, end_message(primary, end)).with(info)
-        }
+        Some(end) => primary_ended(primary, end, info),
     }
+}
+
+/// The container that does the work has ended (spec 05 §9.2).
+fn primary_ended(name: &str, end: &ContainerStateTerminated, info: TaskInfo) -> PhaseInfo {
+    if end.exit_code == 0 && !is_out_of_memory(end) {
+        return PhaseInfo::new(TaskPhase::Success, 0, "", info);
+    }
+    let kind = if !is_out_of_memory(end) && KILLED.contains(&end.exit_code) {
+        ErrorKind::System
+    } else {
+        ErrorKind::User
+    };
+    let code = end.reason.clone().unwrap_or_default();
+    PhaseInfo::retryable(kind, &code, end_message(name, end)).with(info)
+}
+
+/// The end of the container by which a failed pod is judged: the primary one, or the only one; none when the pod failed
+/// for a reason of its own, or before that container ended.
+fn deciding_end<'a>(pod: &Pod, status: &'a PodStatus) -> Option<&'a ContainerStatus> {
+    if status
+        .reason
+        .as_ref()
+        .is_some_and(|reason| !reason.is_empty())
+    {
+        return None;
+    }
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let annotations = pod.metadata.annotations.as_ref();
+    let primary = annotations.and_then(|annotations| annotations.get(PRIMARY_ANNOTATION));
+    let decides = match (primary, containers) {
+        (Some(primary), _) => containers.iter().find(|status| status.name == *primary),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    decides.filter(|container| terminated(container).is_some())
 }
 
 fn is_out_of_memory(end: &ContainerStateTerminated) -> bool {
@@ -135,7 +161,13 @@ fn succeeded(status: &PodStatus, info: TaskInfo) -> PhaseInfo {
 }
 
 fn failed(pod: &Pod, status: &PodStatus, info: TaskInfo) -> PhaseInfo {
-    const UNKNOWN: &str = "UnknownError";
+    // Whose failure it is must not depend on whether somebody looked between the end of the container and that of the
+    // pod. The reference judges by the pod then, and takes what is the task's for the system's (spec 05 §9.5).
+    if let Some(container) = deciding_end(pod, status)
+        && let Some(end) = terminated(container)
+    {
+        return primary_ended(&container.name, end, info);
+    }
     let text = |value: &Option<String>, otherwise: &str| {
         value
             .clone()

@@ -367,3 +367,6 @@ fn context(
         name,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -518,3 +518,6 @@ fn short(message: &str) -> String {
         .unwrap_or_default()
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

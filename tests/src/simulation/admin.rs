@@ -1,5 +1,5 @@
 //! Admin in memory, deciding with flyteadmin's own event state machines, and checking the order of events
-//! (design: events form a partial order).
+//! (design: Events).
 
 use std::{
     collections::BTreeMap,

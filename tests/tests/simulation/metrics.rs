@@ -61,7 +61,7 @@ const STORE: &str =
 const ENCODED: &str = "messages are encoded before the store sees them, and that cannot fail";
 
 /// Names that this has and the recording does not, after `flyte:propeller:all:`, and why.
-const ADDED: [(&str, &str); 27] = [
+const ADDED: [(&str, &str); 28] = [
     ("gc_latency_ms", FIRST),
     ("gc_success", FIRST),
     (
@@ -81,6 +81,7 @@ const ADDED: [(&str, &str); 27] = [
     ("node:container:container:get_api_ms", NEVER),
     ("plugin_exec_latency_us", NEVER),
     ("node:timeout_fail", FAULTS),
+    ("node:inputs_write_fail", FAULTS),
     ("node:system_error_duration_ms", FAULTS),
     ("workflow:workflow_aborted", FAULTS),
     ("workflow:event_recording:unexpected_err", FAULTS),

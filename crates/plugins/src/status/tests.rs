@@ -145,22 +145,34 @@ fn a_failed_pod_is_classified_as_the_table_says() {
         ),
         (
             "137 elsewhere",
-            pod(None, status("", json!([ended("main", 137, "Error")]))),
+            pod(
+                None,
+                status(
+                    "",
+                    json!([ended("main", 137, "Error"), ended("other", 0, "")]),
+                ),
+            ),
             user,
             "Interrupted",
         ),
         (
-            "247 of the primary",
+            "evicted, and its container with it",
             pod(
                 Some("main"),
-                status("", json!([ended("main", 247, "Error")])),
+                status("Evicted", json!([ended("main", 247, "Error")])),
             ),
             system,
             "Interrupted",
         ),
         (
-            "exit 1",
-            pod(Some("main"), status("", json!([ended("main", 1, "Error")]))),
+            "exit 1 of one of two, no primary",
+            pod(
+                None,
+                status(
+                    "",
+                    json!([ended("main", 1, "Error"), ended("other", 0, "")]),
+                ),
+            ),
             system,
             "Interrupted",
         ),
@@ -285,4 +297,33 @@ fn a_pod_that_pends_too_long_is_given_up() {
     );
     assert_eq!(info.error.unwrap().code, "PodPendingTimeout");
     assert!(info.clean_up);
+}
+
+#[test]
+fn a_failed_pod_is_judged_as_a_look_before_its_end_would_have() {
+    let ends = [
+        ("exit 7", ended("main", 7, "Error")),
+        ("killed", ended("main", 137, "Error")),
+        ("killed otherwise", ended("main", 247, "")),
+        ("out of memory", ended("main", 137, "OOMKilled")),
+        (
+            "well, but another one was not",
+            ended("main", 0, "Completed"),
+        ),
+    ];
+    for (case, end) in ends {
+        let containers = json!([end, ended("other", 1, "Error")]);
+        let judged = |phase: &str| {
+            let status = json!({ "phase": phase, "containerStatuses": containers });
+            told(&pod(Some("main"), status))
+        };
+        assert_eq!(judged("Failed"), judged("Running"), "{case}");
+    }
+    let only = json!({ "phase": "Failed", "containerStatuses": [ended("main", 7, "Error")] });
+    let expected = (
+        TaskPhase::RetryableFailure,
+        Some(ErrorKind::User),
+        "Error".to_owned(),
+    );
+    assert_eq!(told(&pod(None, only)), expected, "the only container");
 }

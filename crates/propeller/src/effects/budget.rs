@@ -73,13 +73,9 @@ impl Budget {
         }
     }
 
-    /// How many more requests may begin, to all backends together.
+    /// How many more requests to the API server may begin.
     pub(super) fn free(&self) -> usize {
-        let inner = &self.0;
-        [&inner.kubernetes, &inner.blobs, &inner.admin]
-            .map(Semaphore::available_permits)
-            .into_iter()
-            .sum()
+        self.0.kubernetes.available_permits()
     }
 
     fn backend(&self, backend: Backend) -> (&Semaphore, Duration) {

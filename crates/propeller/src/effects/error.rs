@@ -153,16 +153,16 @@ fn is_missing_permission(error: &object_store::Error) -> bool {
 
 /// No other try can succeed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PermanentError(pub ExecutionError);
+pub struct PermanentError(pub Box<ExecutionError>);
 
 impl PermanentError {
     pub(super) fn new(kind: ErrorKind, code: &str, message: String) -> Self {
-        Self(ExecutionError {
+        Self(Box::new(ExecutionError {
             code: code.to_owned(),
             message,
             kind: kind.into(),
             ..ExecutionError::default()
-        })
+        }))
     }
 }
 

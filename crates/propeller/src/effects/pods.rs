@@ -37,7 +37,7 @@ const BACK_OFF: &str = "[BackOffError]";
 impl WorkflowEffects {
     /// Creates the pod of the attempt under way; one that is there already is as good.
     pub(super) async fn create_pod(&self, view: &NodeView<'_>) -> Result<PhaseInfo, EffectError> {
-        let attempt = Attempt::of(*view).map_err(|error| PermanentError(*error))?;
+        let attempt = Attempt::of(*view).map_err(PermanentError)?;
         if attempt.plugin == Plugin::Echo {
             return self.echo(view, &attempt).await;
         }
@@ -147,7 +147,7 @@ impl WorkflowEffects {
         &self,
         view: &NodeView<'_>,
     ) -> Result<Option<Arc<Pod>>, EffectError> {
-        let attempt = Attempt::of(*view).map_err(|error| PermanentError(*error))?;
+        let attempt = Attempt::of(*view).map_err(PermanentError)?;
         let api: Api<Pod> = Api::namespaced(self.kube.clone(), &view.workflow.namespace);
         let (name, began) = (attempt.pod_name(), Instant::now());
         let labels = metrics::labels_of_task(view, &attempt);

@@ -12,7 +12,7 @@ use crate::node::{NodeView, TaskResult, task::Attempt};
 impl WorkflowEffects {
     /// Error, outputs, futures and deck, looked for side by side.
     pub(super) async fn read_result(&self, view: &NodeView<'_>) -> Result<TaskResult, EffectError> {
-        let attempt = Attempt::of(*view).map_err(|error| PermanentError(*error))?;
+        let attempt = Attempt::of(*view).map_err(PermanentError)?;
         let (error_uri, outputs_uri) = (view.files.error(), view.files.outputs());
         let (futures_uri, deck_uri) = (view.files.futures(), view.files.deck());
         let declared = attempt

@@ -1,5 +1,6 @@
 //! One workflow: read it, run its machine, write its status.
 
+mod cleanups;
 mod counting;
 mod write;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::{
+    cleanups::Cleanups,
     counting::Counting,
     write::{Write, Writer},
 };
@@ -255,7 +257,7 @@ struct Drive<'a> {
     writer: Writer,
     jobs: JoinSet<(JobId, Result<EffectResult, EffectError>)>,
     /// Pods that are being deleted or released; the actor does not end before they are.
-    cleanups: JoinSet<()>,
+    cleanups: Cleanups,
     counting: Counting,
     effects: WorkflowEffects,
     unwritten_since: Option<Instant>,
@@ -264,11 +266,12 @@ struct Drive<'a> {
 
 impl<'a> Drive<'a> {
     fn new(actor: &'a Actor, machine: Machine, known: KnownResource) -> Self {
+        let effects = actor.effects.on_behalf_of(machine.context());
         Self {
             jobs: JoinSet::new(),
-            cleanups: JoinSet::new(),
+            cleanups: Cleanups::new(effects.clone(), actor.key.namespace.clone()),
             counting: Counting::new(actor.metrics.clone(), &machine),
-            effects: actor.effects.on_behalf_of(machine.context()),
+            effects,
             writer: Writer::new(known),
             unwritten_since: None,
             repair_at: Instant::now() + REPAIR,
@@ -279,7 +282,7 @@ impl<'a> Drive<'a> {
 
     async fn run(mut self) -> End {
         let end = self.until_over().await;
-        while self.cleanups.join_next().await.is_some() {}
+        while self.cleanups.next().await {}
         end
     }
 
@@ -308,7 +311,7 @@ impl<'a> Drive<'a> {
                         return End::StartOver;
                     }
                 },
-                Some(_done) = self.cleanups.join_next(), if !self.cleanups.is_empty() => {}
+                _ended = self.cleanups.next(), if !self.cleanups.are_over() => {}
                 () = self.actor.inbox.wait() => {}
                 () = self.actor.effects.permits.wait() => {}
                 () = until_time(timer, &self.actor.effects) => {}

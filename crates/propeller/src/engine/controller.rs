@@ -26,6 +26,23 @@ use crate::{
     node::Settings,
 };
 
+/// A workflow resource as the watch shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SeenWorkflow {
+    uid: String,
+    /// It is being deleted.
+    deleting: bool,
+}
+
+/// A workflow that has an actor.
+struct Attended {
+    uid: String,
+    inbox: Arc<Inbox>,
+    /// Another resource of the same name, whose actor begins when this one has ended what it began: both name their
+    /// pods alike.
+    next: Option<SeenWorkflow>,
+}
+
 /// Owns the actors and knows which wake-up is whose.
 pub(super) struct Controller {
     effects: Effects,
@@ -35,10 +52,10 @@ pub(super) struct Controller {
     pub(super) actors: JoinSet<()>,
     /// Short errands: orphaned pods, old resources.
     pub(super) background: JoinSet<()>,
-    inboxes: HashMap<Key, Arc<Inbox>>,
+    actors_of: HashMap<Key, Attended>,
     keys: HashMap<tokio::task::Id, Key>,
     /// Workflows seen before the pods were; none once they are.
-    unsynced: Option<Vec<(Key, bool)>>,
+    unsynced: Option<Vec<(Key, SeenWorkflow)>>,
     relisted: Vec<Pod>,
     relisted_events: HashSet<String>,
     pub(super) stop: CancellationToken,
@@ -53,7 +70,7 @@ impl Controller {
             metrics: engine.metrics.clone(),
             actors: JoinSet::new(),
             background: JoinSet::new(),
-            inboxes: HashMap::new(),
+            actors_of: HashMap::new(),
             keys: HashMap::new(),
             unsynced: Some(Vec::new()),
             relisted: Vec::new(),
@@ -69,23 +86,20 @@ impl Controller {
     ) -> bool {
         match event {
             watcher::Event::Apply(found) | watcher::Event::InitApply(found) => {
-                let key = Key {
-                    namespace: found.namespace().unwrap_or_default(),
-                    name: found.name_any(),
-                };
-                let deleting = found.metadata.deletion_timestamp.is_some();
+                let (key, seen) = seen(&found);
                 match &mut self.unsynced {
-                    Some(waiting) => waiting.push((key, deleting)),
-                    None => self.wake_workflow(key, deleting),
+                    Some(waiting) => waiting.push((key, seen)),
+                    None => self.wake_workflow(key, seen),
                 }
             }
             watcher::Event::Delete(found) => {
-                let key = Key {
-                    namespace: found.namespace().unwrap_or_default(),
-                    name: found.name_any(),
-                };
-                if let Some(inbox) = self.inboxes.get(&key) {
-                    inbox.gone();
+                let (key, seen) = seen(&found);
+                if let Some(attended) = self.actors_of.get_mut(&key) {
+                    if attended.uid == seen.uid {
+                        attended.inbox.gone();
+                    } else {
+                        attended.next.take_if(|next| next.uid == seen.uid);
+                    }
                 }
             }
             watcher::Event::InitDone => return true,
@@ -95,28 +109,31 @@ impl Controller {
     }
 
     pub(super) fn start_waiting(&mut self) {
-        for (key, deleting) in self.unsynced.take().unwrap_or_default() {
-            self.wake_workflow(key, deleting);
+        for (key, seen) in self.unsynced.take().unwrap_or_default() {
+            self.wake_workflow(key, seen);
         }
     }
 
-    fn wake_workflow(&mut self, key: Key, deleting: bool) {
+    fn wake_workflow(&mut self, key: Key, seen: SeenWorkflow) {
         self.metrics.wakes.with_label_values(&["wf"]).inc();
-        if let Some(inbox) = self.inboxes.get(&key) {
-            if deleting {
-                inbox.deleting();
+        if let Some(attended) = self.actors_of.get_mut(&key) {
+            if attended.uid != seen.uid {
+                attended.inbox.gone();
+                attended.next = Some(seen);
+            } else if seen.deleting {
+                attended.inbox.deleting();
             }
             return;
         }
         let inbox = Inbox::new(self.metrics.queue.clone());
-        if deleting {
+        if seen.deleting {
             inbox.deleting();
         }
-        self.start_actor(key, Arc::new(inbox));
+        self.start_actor(key, seen.uid, Arc::new(inbox));
     }
 
     /// Starts the actor of a workflow.
-    fn start_actor(&mut self, key: Key, inbox: Arc<Inbox>) {
+    fn start_actor(&mut self, key: Key, uid: String, inbox: Arc<Inbox>) {
         let actor = Actor {
             effects: self.effects.of_workflow(&key.namespace),
             key: key.clone(),
@@ -129,7 +146,12 @@ impl Controller {
         self.metrics.levels.workflows.inc();
         let handle = self.actors.spawn(actor.run());
         self.keys.insert(handle.id(), key.clone());
-        self.inboxes.insert(key, inbox);
+        let attended = Attended {
+            uid,
+            inbox,
+            next: None,
+        };
+        self.actors_of.insert(key, attended);
     }
 
     pub(super) fn actor_ended(
@@ -144,7 +166,9 @@ impl Controller {
         let Some(key) = self.keys.remove(&id) else {
             return;
         };
-        let inbox = self.inboxes.remove(&key);
+        let Some(attended) = self.actors_of.remove(&key) else {
+            return;
+        };
         if let Err(error) = ended
             && error.is_panic()
         {
@@ -155,10 +179,15 @@ impl Controller {
                 exec_id = key.name,
                 "a workflow's task panicked; starting it again"
             );
-            if let Some(inbox) = inbox {
-                self.metrics.wakes.with_label_values(&["wf"]).inc();
-                self.start_actor(key, Arc::new(inbox.after_panic()));
+            self.metrics.wakes.with_label_values(&["wf"]).inc();
+            let inbox = Arc::new(attended.inbox.after_panic());
+            self.start_actor(key.clone(), attended.uid, inbox);
+            if let (Some(again), Some(next)) = (self.actors_of.get_mut(&key), attended.next) {
+                again.inbox.gone();
+                again.next = Some(next);
             }
+        } else if let Some(next) = attended.next {
+            self.wake_workflow(key, next);
         }
     }
 
@@ -217,11 +246,11 @@ impl Controller {
     /// Wakes the workflow that owns a pod; false when it is not under way.
     fn wake_owner(&self, pod: &Pod) -> bool {
         let Some(key) = owner(pod) else { return false };
-        let Some(inbox) = self.inboxes.get(&key) else {
+        let Some(attended) = self.actors_of.get(&key) else {
             return false;
         };
         self.metrics.wakes.with_label_values(&["task"]).inc();
-        inbox.pod(pod.name_any());
+        attended.inbox.pod(pod.name_any());
         true
     }
 
@@ -265,7 +294,7 @@ impl Controller {
         let mut pods: BTreeMap<Key, Vec<orphans::Orphan>> = BTreeMap::new();
         for pod in self.pods.all() {
             if let Some(key) = owner(&pod).filter(|_| orphans::concerns(&pod, deletes))
-                && !self.inboxes.contains_key(&key)
+                && !self.actors_of.contains_key(&key)
             {
                 pods.entry(key)
                     .or_default()
@@ -293,13 +322,34 @@ fn namespace_of(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or_default()
 }
 
-/// The workflow resource that controls a pod. Go writes the kind in lower case.
+fn seen(found: &PartialObjectMeta<FlyteWorkflow>) -> (Key, SeenWorkflow) {
+    let key = Key {
+        namespace: found.namespace().unwrap_or_default(),
+        name: found.name_any(),
+    };
+    let seen = SeenWorkflow {
+        uid: found.uid().unwrap_or_default(),
+        deleting: found.metadata.deletion_timestamp.is_some(),
+    };
+    (key, seen)
+}
+
+/// The workflow resource that controls a pod. Go writes the kind in lower case. A pod without an owner, which somebody
+/// must have removed, has its label; pods of child executions may bear that of the parent, but they have an owner.
 fn owner(pod: &Pod) -> Option<Key> {
-    let reference = pod.owner_references().iter().find(|reference| {
-        reference.controller == Some(true) && reference.kind.eq_ignore_ascii_case("flyteworkflow")
-    })?;
+    let controller = pod
+        .owner_references()
+        .iter()
+        .find(|reference| reference.controller == Some(true));
+    let name = match controller {
+        Some(reference) if reference.kind.eq_ignore_ascii_case("flyteworkflow") => {
+            reference.name.clone()
+        }
+        Some(_) => return None,
+        None => pod.labels().get("execution-id")?.clone(),
+    };
     Some(Key {
         namespace: pod.namespace()?,
-        name: reference.name.clone(),
+        name,
     })
 }

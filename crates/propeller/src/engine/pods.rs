@@ -268,7 +268,16 @@ impl Entry {
 /// Arguments, variables and volumes are most of a pod, and no decision reads them.
 pub(super) fn trimmed(mut pod: Pod) -> Pod {
     pod.metadata.managed_fields = None;
-    pod.metadata.labels = None;
+    // A pod without an owner is known by its label.
+    let is_owned = !pod.owner_references().is_empty();
+    if let Some(labels) = pod.metadata.labels.take()
+        && !is_owned
+    {
+        let named = labels
+            .into_iter()
+            .filter(|(name, _)| name == "execution-id");
+        pod.metadata.labels = Some(named.collect());
+    }
     if let Some(spec) = pod.spec.take() {
         let names = |containers: Vec<Container>| {
             containers
@@ -310,6 +319,7 @@ fn outline(pod: &Pod) -> Pod {
             namespace: metadata.namespace.clone(),
             uid: metadata.uid.clone(),
             owner_references: metadata.owner_references.clone(),
+            labels: metadata.labels.clone(),
             finalizers: metadata.finalizers.clone(),
             deletion_timestamp: metadata.deletion_timestamp.clone(),
             ..ObjectMeta::default()

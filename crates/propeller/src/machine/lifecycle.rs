@@ -295,7 +295,7 @@ impl Machine {
                 self.workflow_rejected(stage, rejection, now);
             }
             (Err(EffectError::Permanent(PermanentError(error))), stage) => {
-                self.workflow_gives_up(stage, error, now);
+                self.workflow_gives_up(stage, *error, now);
             }
             (Err(EffectError::Transient(error)), stage) => {
                 self.try_workflow_again(stage, error, now);

@@ -316,7 +316,7 @@ impl Machine {
             Err(EffectError::Transient(error)) => self.effect_failed(index, error, now),
             Err(EffectError::Permanent(PermanentError(error))) => {
                 if self.nodes[index].abort == AbortState::None {
-                    self.fail_node(index, error, now);
+                    self.fail_node(index, *error, now);
                 } else {
                     self.queue.mark(index);
                 }

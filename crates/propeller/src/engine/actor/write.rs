@@ -12,6 +12,7 @@ use flyte_crd::{
 use flyte_idl::core::{ExecutionError, workflow_execution::Phase as EventPhase};
 use flyte_platform::{Backoff, Chain};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
     api::{Patch as KubePatch, PatchParams},
@@ -19,9 +20,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
-use super::{Actor, Drive, End, KnownResource};
+use super::{Actor, Drive, End, KnownResource, cleanups::PodCleanup};
 use crate::{
     cleanup::{
         leftovers::{self, LeftoverQuery, PodQuery},
@@ -200,25 +200,19 @@ impl Drive<'_> {
         }
         let deletes = actor.settings.plugins.k8s.delete_resource_on_finalize;
         let deletions = self.machine.take_deletions().into_iter();
-        let mut cleanups: Vec<(String, bool)> = deletions.map(|name| (name, true)).collect();
+        for name in deletions {
+            let is_deleted = true;
+            self.cleanups.begin(PodCleanup { name, is_deleted });
+        }
         for name in ended {
             let Some(known) = actor.pods.get(&namespace, &name) else {
                 continue;
             };
-            if deletes || orphans::is_held(&known.pod) {
-                cleanups.push((name, deletes));
+            // What its sidecars still do, nobody waits for.
+            let is_deleted = deletes || has_running_container(&known.pod);
+            if is_deleted || orphans::is_held(&known.pod) {
+                self.cleanups.begin(PodCleanup { name, is_deleted });
             }
-        }
-        for (name, is_deleted) in cleanups {
-            let (effects, namespace) = (self.effects.clone(), namespace.clone());
-            let cleaning_up = async move {
-                if is_deleted {
-                    effects.delete_pod(&namespace, &name).await;
-                } else {
-                    effects.release_pod(&namespace, &name).await;
-                }
-            };
-            self.cleanups.spawn(cleaning_up.in_current_span());
         }
         if patch.terminal {
             actor.pods.retire(&namespace, self.machine.pods());
@@ -442,6 +436,15 @@ impl KnownResource {
         self.version = found.metadata.resource_version.unwrap_or_default();
         self.finalizers = found.metadata.finalizers.unwrap_or_default();
     }
+}
+
+fn has_running_container(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    containers.into_iter().flatten().any(|container| {
+        let state = container.state.as_ref();
+        state.is_some_and(|state| state.running.is_some())
+    })
 }
 
 fn too_large() -> ExecutionError {
