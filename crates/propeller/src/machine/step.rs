@@ -137,9 +137,11 @@ impl Machine {
                 self.send_pending(index, now);
                 return;
             }
-            // Admin may have these events although its answer was lost: what is aborted is what it may know.
-            if pending.change.status.phase.is_active() {
-                node.status = pending.change.status.clone();
+            // Admin may have these events although its answer was lost, or not: what is aborted is what it may know,
+            // and an attempt whose end it may not know.
+            let becomes = &pending.change.status;
+            if becomes.phase.is_active() && becomes.attempts == node.status.attempts {
+                node.status = becomes.clone();
             }
             node.pending = None;
             node.retry = None;
