@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Resource as _;
 use kube::api::{Api, Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use rustix::fs::inotify::WatchFlags;
 use serde_json::json;
@@ -39,11 +41,13 @@ mod lost;
 mod node;
 mod pod;
 pub(crate) mod processes;
-mod quantity;
+pub(crate) mod quantity;
 pub(crate) mod record;
+mod removal;
 mod scheduling;
 mod sources;
 mod status;
+mod temporary;
 
 pub use scheduling::Amount;
 
@@ -51,6 +55,7 @@ use events::{EventWriter, Events, News};
 use logs::{Logs, Records};
 use pod::{PodRun, Sight};
 use record::Places;
+use removal::Removals;
 use scheduling::{Request, Scheduling, Turn, Verdict};
 
 /// How a supervisor is started: the folder of its pod is added as the last argument.
@@ -138,6 +143,7 @@ pub struct Kubelet {
     changes: Inotify,
     event_writer: EventWriter,
     ready: watch::Sender<bool>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 impl std::fmt::Debug for Kubelet {
@@ -183,6 +189,7 @@ impl Kubelet {
             changes,
             event_writer,
             ready: watch::Sender::new(false),
+            trouble: watch::Sender::new(None),
         })
     }
 
@@ -199,6 +206,12 @@ impl Kubelet {
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
+    }
+
+    /// What kept the kubelet from seeing its pods the last time that it tried, for whoever waits for [`Self::ready`].
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
     }
 
     /// Runs until `stop`; then ends all pods (reason Shutdown) and writes their status before it returns.
@@ -224,8 +237,11 @@ impl Kubelet {
             _writers: writers,
             shutdown,
             listing: None,
+            trouble: self.trouble,
+            removals: Removals::default(),
         };
-        let api: Api<Pod> = Api::all(node.shared.client.clone());
+        // A pod that cannot be read must not end the list that the others are in.
+        let api: Api<DeserializeGuard<Pod>> = Api::all(node.shared.client.clone());
         let mut events = Box::pin(watcher::watcher(api, watcher::Config::default()));
         let mut next_heartbeat = node
             .shared
@@ -240,6 +256,7 @@ impl Kubelet {
                     Some(Ok(event)) => node.see(event, &self.ready),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the watch of pods was interrupted");
+                        node.trouble.send_replace(Some(format!("the pods cannot be listed: {error}")));
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                     None => return Err(KubeletError::WatchEnded),
@@ -254,6 +271,7 @@ impl Kubelet {
                     node.run_ended(id);
                 }
                 Some(_) = node.notices.join_next() => {}
+                () = node.removals.go_on() => {}
                 () = until(next_heartbeat) => {
                     next_heartbeat = node.shared.options.heartbeat.map(|interval| Instant::now() + interval);
                     node.beat();
@@ -279,17 +297,20 @@ struct Running {
     shutdown: watch::Sender<bool>,
     /// While the watch lists: the uids it has named.
     listing: Option<HashSet<String>>,
+    trouble: watch::Sender<Option<String>>,
+    /// Pods that are gone, while their folders are not.
+    removals: Removals,
 }
 
 impl Running {
-    fn see(&mut self, event: Event<Pod>, ready: &watch::Sender<bool>) {
+    fn see(&mut self, event: Event<DeserializeGuard<Pod>>, ready: &watch::Sender<bool>) {
         match event {
             Event::Init => self.listing = Some(HashSet::new()),
             Event::InitApply(pod) => {
-                if let (Some(listing), Some(uid)) = (&mut self.listing, &pod.metadata.uid) {
+                if let (Some(listing), Some(uid)) = (&mut self.listing, &pod.meta().uid) {
                     listing.insert(uid.clone());
                 }
-                self.apply(pod);
+                self.apply_if_readable(pod);
             }
             Event::InitDone => {
                 if let Some(listed) = self.listing.take() {
@@ -297,11 +318,22 @@ impl Running {
                 }
                 ready.send_replace(true);
             }
-            Event::Apply(pod) => self.apply(pod),
+            Event::Apply(pod) => self.apply_if_readable(pod),
             Event::Delete(pod) => {
-                if let Some(uid) = pod.metadata.uid {
-                    self.gone(&uid);
+                if let Some(uid) = &pod.meta().uid {
+                    self.gone(uid);
                 }
+            }
+        }
+    }
+
+    fn apply_if_readable(&mut self, pod: DeserializeGuard<Pod>) {
+        match pod.0 {
+            Ok(pod) => self.apply(pod),
+            Err(invalid) => {
+                let name = invalid.metadata.name.as_deref().unwrap_or_default();
+                let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+                tracing::warn!(namespace, name, error = %invalid, "a pod cannot be read and is left alone");
             }
         }
     }
@@ -435,7 +467,8 @@ impl Running {
         self.pods.remove(uid);
         self.scheduling.release(uid);
         self.shared.records.forget(uid);
-        pod::forget(&Places::new(&self.shared.options.folder, uid));
+        let places = Places::new(&self.shared.options.folder, uid);
+        self.removals.push(places);
     }
 
     fn run_ended(&mut self, id: Id) {
@@ -485,11 +518,11 @@ impl Running {
         }
         match pod::known_uids(&self.shared.options.folder) {
             Ok(uids) => {
-                for uid in uids
-                    .iter()
-                    .filter(|uid| !listed.contains(*uid) && !self.is_running(uid))
-                {
-                    pod::forget(&Places::new(&self.shared.options.folder, uid));
+                for uid in uids {
+                    if !listed.contains(&uid) && !self.is_running(&uid) {
+                        let places = Places::new(&self.shared.options.folder, &uid);
+                        self.removals.push(places);
+                    }
                 }
             }
             Err(error) => tracing::warn!(%error, "the folders of earlier pods cannot be read"),

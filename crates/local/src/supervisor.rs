@@ -5,7 +5,7 @@
 //! folder and runs nothing when there is a record already: an attempt runs once, however often it is started.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::files::{read_json, write_json};
-use crate::kubelet::processes::Identity;
+use crate::kubelet::processes::{self, Identity};
 use crate::kubelet::record::{
     ContainerRecord, ContainerState, Ended, Launch, Outcome, Places, Record, RestartPolicy, Role,
     Stop,
@@ -172,22 +172,19 @@ impl Supervisor {
                 }
             }
         }
-        self.write_at_last().await;
-        if self.abandoned {
-            self.signal_all(Signal::KILL);
+        // What containers left behind, outside their groups too, ends before anybody hears that the pod is over.
+        processes::end_descendants().await;
+        if !self.abandoned {
+            self.finish();
+            self.write_at_last().await;
         }
-        kill_orphans();
         Ok(())
     }
 
     /// Starts what is due and says whether the pod is over.
     fn advance(&mut self) -> bool {
         if self.stopping.is_some() {
-            let over = !self.any_running();
-            if over {
-                self.finish();
-            }
-            return over;
+            return !self.any_running();
         }
         let mut initialized = true;
         for index in 0..self.launch.containers.len() {
@@ -238,7 +235,6 @@ impl Supervisor {
             self.stop(self.launch.grace_seconds, None);
             return false;
         }
-        self.finish();
         true
     }
 
@@ -270,7 +266,7 @@ impl Supervisor {
             *at = None;
         }
         let log = self.places.log(&launch.name, record.restarts);
-        match start(launch, &log) {
+        match start(launch, &log, self.places.uid()) {
             Ok(Started { mut child, process }) => {
                 let started_at = now();
                 record.state = ContainerState::Running {
@@ -444,25 +440,4 @@ async fn until(at: Option<Instant>) {
 
 pub(crate) fn now() -> String {
     crate::cluster::time_text(jiff::Timestamp::now())
-}
-
-/// Ends what containers left behind outside their groups; it came to us as the subreaper.
-fn kill_orphans() {
-    let own = std::process::id();
-    loop {
-        let children =
-            fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        for pid in children
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-        {
-            if let Ok(process) = Identity::of(pid) {
-                process.signal(Signal::KILL);
-            }
-        }
-        // Each one's own children come to us in turn, until there are none.
-        if rustix::process::wait(rustix::process::WaitOptions::empty()).is_err() {
-            break;
-        }
-    }
 }

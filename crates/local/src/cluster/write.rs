@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::cluster::admission::typed::WrongType;
 use crate::cluster::admission::{Part, admit_change, admit_new};
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::apply::{Apply, conflict};
@@ -212,6 +213,16 @@ impl Cluster {
             return Err(Refusal::bad_request(
                 "the object provided is not a JSON object",
             ));
+        }
+        if value
+            .get("metadata")
+            .is_some_and(|metadata| !metadata.is_object() && !metadata.is_null())
+        {
+            return Err(WrongType {
+                field: "metadata".to_owned(),
+                message: "expected an object".to_owned(),
+            }
+            .refuse(resource));
         }
         let (given, expected) = (text_at(&value, "/apiVersion"), resource.api_version());
         if !given.is_empty() && given != expected {

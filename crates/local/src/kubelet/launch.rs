@@ -12,6 +12,7 @@ use crate::kubelet::KubeletOptions;
 use crate::kubelet::environment::{EnvironmentError, Sources, environment, expand, memory_limit};
 use crate::kubelet::record::{ContainerLaunch, Launch, Mount, Places, RestartPolicy, Role};
 use crate::kubelet::status::Hindrance;
+use crate::kubelet::temporary;
 
 /// Why a pod cannot be launched. It is shown as the reason why its containers wait.
 #[derive(Debug, thiserror::Error)]
@@ -83,9 +84,14 @@ impl Maker<'_> {
     pub(crate) fn make(&self, started: jiff::Timestamp) -> Result<Launch, LaunchError> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let folder = self.places.pod();
-        for place in [folder.clone(), folder.join("home"), folder.join("tmp")] {
+        for place in [folder.clone(), folder.join("home")] {
             make_folder(&place)?;
         }
+        let temporary =
+            temporary::make(&folder, self.places.uid()).map_err(|source| LaunchError::Folder {
+                place: folder.join("tmp").display().to_string(),
+                source,
+            })?;
         let mut volumes = BTreeMap::new();
         for volume in spec.volumes.iter().flatten() {
             volumes.insert(volume.name.clone(), self.volume(volume)?);
@@ -96,11 +102,11 @@ impl Maker<'_> {
             containers.push(self.container(
                 container,
                 if sidecar { Role::Sidecar } else { Role::Init },
-                &volumes,
+                (&volumes, &temporary),
             )?);
         }
         for container in &spec.containers {
-            containers.push(self.container(container, Role::Main, &volumes)?);
+            containers.push(self.container(container, Role::Main, (&volumes, &temporary))?);
         }
         Ok(Launch {
             containers,
@@ -120,7 +126,7 @@ impl Maker<'_> {
         &self,
         container: &Container,
         role: Role,
-        volumes: &BTreeMap<String, PathBuf>,
+        (volumes, temporary): (&BTreeMap<String, PathBuf>, &Path),
     ) -> Result<ContainerLaunch, LaunchError> {
         let work = self.places.work(&container.name);
         make_folder(&work)?;
@@ -135,7 +141,7 @@ impl Maker<'_> {
             }
         };
         let environment = environment(
-            &self.base(&working_directory),
+            &self.base(&working_directory, temporary),
             self.pod,
             container,
             self.sources,
@@ -223,7 +229,7 @@ impl Maker<'_> {
     }
 
     /// What every process of this pod finds in its environment (spec 08 C17).
-    fn base(&self, working_directory: &Path) -> Vec<(String, String)> {
+    fn base(&self, working_directory: &Path, temporary: &Path) -> Vec<(String, String)> {
         let folder = self.places.pod();
         let mut path = String::new();
         if let Some(python) = &self.options.python_bin {
@@ -234,7 +240,7 @@ impl Maker<'_> {
         let own = [
             ("PATH", path),
             ("HOME", folder.join("home").to_string_lossy().into_owned()),
-            ("TMPDIR", folder.join("tmp").to_string_lossy().into_owned()),
+            ("TMPDIR", temporary.to_string_lossy().into_owned()),
             ("PWD", working_directory.to_string_lossy().into_owned()),
             (
                 "HOSTNAME",

@@ -12,7 +12,6 @@
 //! <folder>/records/<uid>.json            the record; one watch on this folder sees all pods
 //! ```
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +52,10 @@ impl Places {
         root.join("pods")
     }
 
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
+
     pub(crate) fn pod(&self) -> PathBuf {
         Self::pods(&self.root).join(&self.uid)
     }
@@ -86,20 +89,6 @@ impl Places {
 
     pub(crate) fn volume(&self, volume: &str) -> PathBuf {
         self.pod().join("volumes").join(volume)
-    }
-
-    /// Forgets the pod: its folder first, so that a record never promises what is gone.
-    pub(crate) fn remove(&self) -> io::Result<()> {
-        for removed in [
-            fs::remove_dir_all(self.pod()),
-            fs::remove_file(self.record()),
-        ] {
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

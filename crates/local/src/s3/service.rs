@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result};
@@ -64,6 +64,15 @@ impl S3Endpoint {
             service: builder.build(),
         }
     }
+
+    /// The answer to a request that may not be made.
+    pub(crate) fn denied(why: &str) -> Response<Body> {
+        let why = why
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;");
+        access_denied(&format!("<Message>{why}</Message>"))
+    }
 }
 
 impl<B> tower::Service<Request<B>> for S3Endpoint
@@ -85,8 +94,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let service = self.service.clone();
         Box::pin(async move {
+            if is_form(request.method(), request.headers()) {
+                return Ok(S3Endpoint::denied(
+                    "uploads by forms are not taken here: a page of any site could send one; use PUT",
+                ));
+            }
             if let Some(name) = unsigned_header(request.uri().query(), request.headers()) {
-                return Ok(denied(&name));
+                return Ok(unsigned(&name));
             }
             let answer = service
                 .call(request.map(s3s::Body::http_body_unsync))
@@ -122,10 +136,29 @@ fn unsigned_header(query: Option<&str>, headers: &HeaderMap) -> Option<String> {
     unsigned.next().map(str::to_owned)
 }
 
-fn denied(name: &str) -> Response<Body> {
+/// What only a form sends: a presigned POST, or fields. Requests of clients with either type are signed in a header, which
+/// a form cannot have.
+fn is_form(method: &Method, headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes)
+        .to_ascii_lowercase();
+    method == Method::POST
+        && (kind.starts_with(b"multipart/form-data")
+            || (kind.starts_with(b"application/x-www-form-urlencoded")
+                && !headers.contains_key(header::AUTHORIZATION)))
+}
+
+fn unsigned(name: &str) -> Response<Body> {
+    access_denied(&format!(
+        "<Message>There were headers present in the request which were not signed</Message>\
+         <HeadersNotSigned>{name}</HeadersNotSigned>"
+    ))
+}
+
+fn access_denied(details: &str) -> Response<Body> {
     let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>There were headers present in \
-         the request which were not signed</Message><HeadersNotSigned>{name}</HeadersNotSigned></Error>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code>{details}</Error>"
     );
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::FORBIDDEN;

@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
 
-use crate::kubelet::processes::Identity;
+use crate::kubelet::processes::{Identity, POD_VARIABLE};
 use crate::kubelet::record::{ContainerLaunch, Ended, Mount};
 
 /// A container that runs.
@@ -24,8 +24,8 @@ pub(crate) struct Refused {
     pub(crate) message: String,
 }
 
-/// Starts a container in a process group of its own, its output going to `log`.
-pub(crate) fn start(launch: &ContainerLaunch, log: &Path) -> Result<Started, Refused> {
+/// Starts a container of pod `uid` in a process group of its own, its output going to `log`.
+pub(crate) fn start(launch: &ContainerLaunch, log: &Path, uid: &str) -> Result<Started, Refused> {
     let failed = |what: &str, error: &io::Error| Refused {
         exit_code: 128,
         message: format!("{what}: {error}"),
@@ -46,6 +46,7 @@ pub(crate) fn start(launch: &ContainerLaunch, log: &Path) -> Result<Started, Ref
         .args(arguments)
         .env_clear()
         .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+        .env(POD_VARIABLE, uid)
         .current_dir(&launch.working_directory)
         .stdin(Stdio::null())
         .stdout(output)

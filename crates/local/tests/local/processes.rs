@@ -1,0 +1,156 @@
+//! What pods leave behind: processes that left their group, temporary files, folders.
+
+use std::path::Path;
+
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use serde_json::Value;
+
+use crate::kubelet::{Machine, is_alive, sh};
+
+/// A container that ignores SIGTERM, and a process in a session of its own that it started; both write their pid.
+const DETACHES: &str = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; while true; do sleep 0.05; done' & \
+                        sleep 0.2; echo $$; while true; do sleep 0.05; done";
+
+async fn detached(machine: &Machine) -> [String; 2] {
+    machine.create("p", sh(DETACHES)).await;
+    machine.phase("p", "Running").await;
+    let pids: [String; 2] = machine.lines("p").await;
+    assert!(pids.iter().all(|pid| is_alive(pid)), "{pids:?}");
+    pids
+}
+
+fn supervisor(machine: &Machine) -> rustix::process::Pid {
+    let record = std::fs::read_dir(machine.file("node/records"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|kind| kind == "json"))
+        .unwrap();
+    let record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let pid = i32::try_from(record["supervisor"]["pid"].as_i64().unwrap()).unwrap();
+    rustix::process::Pid::from_raw(pid).unwrap()
+}
+
+#[tokio::test]
+async fn detached_processes_end_before_their_pod_does_whatever_the_grace() {
+    for grace in [0, 1] {
+        let machine = Machine::start().await;
+        let pids = detached(&machine).await;
+        machine
+            .pods()
+            .delete("p", &DeleteParams::default().grace_period(grace))
+            .await
+            .unwrap();
+        machine.gone("p").await;
+        if grace == 0 {
+            // Deleted by force, the pod is gone before its processes are: they end with its folder.
+            until_removed(&machine.file("node/pods")).await;
+        }
+        assert!(
+            !pids.iter().any(|pid| is_alive(pid)),
+            "grace {grace}: {pids:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_ends_by_itself_leaves_no_detached_process() {
+    let machine = Machine::start().await;
+    machine
+        .create(
+            "p",
+            sh("setsid sh -c 'echo $$; exec sleep 600' & sleep 0.2"),
+        )
+        .await;
+    machine.phase("p", "Succeeded").await;
+    let [pid] = machine.lines("p").await;
+    assert!(!is_alive(&pid));
+}
+
+#[tokio::test]
+async fn detached_processes_end_also_when_the_supervisor_is_killed() {
+    let machine = Machine::start().await;
+    let pids = detached(&machine).await;
+    rustix::process::kill_process(supervisor(&machine), rustix::process::Signal::KILL).unwrap();
+    machine.phase("p", "Failed").await;
+    assert!(!pids.iter().any(|pid| is_alive(pid)), "{pids:?}");
+}
+
+#[tokio::test]
+async fn detached_processes_of_a_pod_that_went_while_no_kubelet_ran_end() {
+    let mut machine = Machine::start().await;
+    let pids = detached(&machine).await;
+    machine.kill_kubelet().await;
+    rustix::process::kill_process(supervisor(&machine), rustix::process::Signal::KILL).unwrap();
+    machine
+        .pods()
+        .delete("p", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    machine.start_kubelet().await;
+    until_removed(&machine.file("node/pods")).await;
+    assert!(!pids.iter().any(|pid| is_alive(pid)), "{pids:?}");
+}
+
+/// Waits until a folder is empty, told by the kernel.
+async fn until_removed(folder: &Path) {
+    let folder = folder.to_owned();
+    let wait = tokio::task::spawn_blocking(move || {
+        use rustix::fs::inotify;
+        let changes = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&changes, &folder, inotify::WatchFlags::DELETE).unwrap();
+        let limit = rustix::event::Timespec {
+            tv_sec: 30,
+            tv_nsec: 0,
+        };
+        while std::fs::read_dir(&folder).unwrap().next().is_some() {
+            let mut polled = [rustix::event::PollFd::new(
+                &changes,
+                rustix::event::PollFlags::IN,
+            )];
+            let ready = rustix::event::poll(&mut polled, Some(&limit)).unwrap();
+            assert_eq!(ready, 1, "{} never becomes empty", folder.display());
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+            inotify::Reader::new(&changes, &mut buffer).next().unwrap();
+        }
+    });
+    wait.await.unwrap();
+}
+
+#[tokio::test]
+async fn temporary_files_have_short_names_and_go_with_their_pod() {
+    let machine = Machine::start().await;
+    machine
+        .create("p", sh("touch $TMPDIR/file; echo $TMPDIR; ls -ld $TMPDIR"))
+        .await;
+    machine.phase("p", "Succeeded").await;
+    let [folder, mode] = machine.lines("p").await;
+    // 107 bytes are what a unix socket may have; Ray needs some 70 of them.
+    assert!(folder.len() <= 32, "{folder}");
+    assert!(mode.starts_with("drwx------"), "{mode}");
+    assert!(Path::new(&folder).join("file").exists());
+    machine
+        .pods()
+        .delete("p", &DeleteParams::default())
+        .await
+        .unwrap();
+    machine.gone("p").await;
+    until_removed(&machine.file("node/pods")).await;
+    assert!(!Path::new(&folder).exists());
+}
+
+#[tokio::test]
+async fn a_folder_without_write_bits_goes_with_its_pod() {
+    let machine = Machine::start().await;
+    let script = "mkdir -p deep/er; touch deep/er/file; chmod -R a-w deep";
+    let pod = machine.create("p", sh(script)).await;
+    machine.phase("p", "Succeeded").await;
+    machine
+        .pods()
+        .delete("p", &DeleteParams::default())
+        .await
+        .unwrap();
+    until_removed(&machine.file("node/pods")).await;
+    let record = format!("node/records/{}.json", pod.uid().unwrap());
+    assert!(!machine.file(&record).exists());
+}
