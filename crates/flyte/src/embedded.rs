@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use flyte_local::{LocalPlatform, platform::Listeners};
+use flyte_local::{
+    LocalPlatform,
+    guard::{AllowedHosts, Guard, PagesRead},
+    platform::Listeners,
+};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
@@ -26,8 +30,6 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use prepare::Options;
 use prepare::Prepared;
 use services::{BUCKET, Ground, Services, define_workflows};
-
-use crate::guard::{self, AllowedHosts};
 
 const ACCESS_KEY: &str = "minio";
 const SECRET_KEY: &str = "miniostorage";
@@ -100,13 +102,10 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
 
     let mut tasks = Tasks::new(stop.clone());
     services.spawn(&mut tasks);
-    let router = services
-        .router()
-        .layer(axum::middleware::from_fn_with_state(
-            AllowedHosts::new(&options.host),
-            guard::guard,
-        ));
+    let router = services.router();
     let (channel, in_process) = server::in_process(router.clone(), stop.child_token());
+    let hosts = AllowedHosts::new(&options.host);
+    let router = router.layer(Guard::plain(hosts, PagesRead::AsGranted));
     tasks.spawn_infallible("in-process API", in_process);
     tasks.spawn_infallible(
         "API",

@@ -96,7 +96,6 @@ impl Prepared {
             "LANG",
             "LC_ALL",
             "TZ",
-            "TMPDIR",
             "SSL_CERT_FILE",
             "SSL_CERT_DIR",
         ]
