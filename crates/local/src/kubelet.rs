@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{LogSource, Now, time_text};
 use crate::inotify::Inotify;
 
+mod cgroups;
 mod environment;
 mod events;
 mod launch;
@@ -49,6 +50,7 @@ mod sources;
 mod status;
 mod temporary;
 
+pub use cgroups::cgroup_root;
 pub use scheduling::Amount;
 
 use events::{EventWriter, Events, News};

@@ -25,6 +25,7 @@ use crate::kubelet::record::{
 };
 
 mod container;
+mod memory;
 
 use container::{Started, message_from, read_end, start};
 
@@ -95,6 +96,10 @@ struct Supervisor {
     running: JoinSet<(usize, Ended)>,
     stopping: Option<Stopping>,
     deadline: Option<Instant>,
+    /// When the memory of containers with a limit is looked at.
+    look_at: Instant,
+    /// What containers held that were killed for it.
+    over_limit: Vec<Option<String>>,
     /// When the record is written again, if it could not be.
     rewrite_at: Option<Instant>,
     /// The folder of records is gone, and with it everybody who might ask for this one.
@@ -123,6 +128,7 @@ impl Supervisor {
             Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0))
         });
         let restart_at = vec![None; launch.containers.len()];
+        let over_limit = vec![None; launch.containers.len()];
         Ok(Self {
             places,
             launch,
@@ -131,6 +137,8 @@ impl Supervisor {
             running: JoinSet::new(),
             stopping: None,
             deadline,
+            look_at: Instant::now() + memory::LOOK,
+            over_limit,
             rewrite_at: None,
             abandoned: false,
         })
@@ -150,6 +158,7 @@ impl Supervisor {
                 .as_ref()
                 .filter(|stopping| !stopping.killed)
                 .map(|stopping| stopping.kill_at);
+            let look = self.limited().next().map(|_| self.look_at);
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     let (index, ended) = ended.map_err(io::Error::other)?;
@@ -159,6 +168,7 @@ impl Supervisor {
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
+                () = until(look) => self.look_at_memory(),
                 () = until(self.rewrite_at) => self.write(),
                 () = until(kill) => {
                     if let Some(stopping) = &mut self.stopping {
@@ -245,6 +255,46 @@ impl Supervisor {
             .any(|container| matches!(container.state, ContainerState::Running { .. }))
     }
 
+    /// The containers that run under a limit: index, pid and limit.
+    fn limited(&self) -> impl Iterator<Item = (usize, i32, u64)> {
+        let containers = self.record.containers.iter().zip(&self.launch.containers);
+        containers
+            .enumerate()
+            .filter_map(|(index, (record, launch))| match &record.state {
+                ContainerState::Running { process, .. } => {
+                    Some((index, process.pid, launch.memory_limit?))
+                }
+                _ => None,
+            })
+    }
+
+    /// Kills containers that hold more memory than their limit.
+    fn look_at_memory(&mut self) {
+        self.look_at = Instant::now() + memory::LOOK;
+        let running = self
+            .record
+            .containers
+            .iter()
+            .filter(|container| matches!(container.state, ContainerState::Running { .. }));
+        let own = (running.count() == 1).then_some(self.record.supervisor.pid);
+        let processes = processes::running();
+        let limited: Vec<(usize, i32, u64)> = self.limited().collect();
+        for (index, pid, limit) in limited {
+            let pids = memory::of_container(&processes, pid, own);
+            let Some(held) = memory::beyond(limit, &pids) else {
+                continue;
+            };
+            processes::kill(&pids);
+            if let Some(over) = self.over_limit.get_mut(index) {
+                *over = Some(format!(
+                    "the container held {} of memory, its limit is {}",
+                    memory::text(held),
+                    memory::text(limit)
+                ));
+            }
+        }
+    }
+
     /// Starts a container that waits, unless it waits for its next restart.
     fn start_if_due(&mut self, index: usize) {
         let due = self
@@ -305,6 +355,10 @@ impl Supervisor {
         ) else {
             return;
         };
+        if let Some(why) = self.over_limit.get_mut(index).and_then(Option::take) {
+            "OOMKilled".clone_into(&mut ended.reason);
+            ended.message = why;
+        }
         if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
             ended.message = message_from(&self.places.log(&launch.name, record.restarts));
         }

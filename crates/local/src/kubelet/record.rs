@@ -110,7 +110,7 @@ pub(crate) enum RestartPolicy {
     Never,
 }
 
-/// A folder that is to appear elsewhere for one container.
+/// A folder or file that is to appear elsewhere for one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mount {
     pub(crate) from: PathBuf,
@@ -132,6 +132,9 @@ pub(crate) struct ContainerLaunch {
     pub(crate) mount_with: Vec<String>,
     /// The container's own cgroup and its memory limit in bytes, where cgroups allow.
     pub(crate) cgroup: Option<(PathBuf, u64)>,
+    /// The memory limit in bytes, for where no cgroup enforces it.
+    #[serde(default)]
+    pub(crate) memory_limit: Option<u64>,
     /// Whether the end of the log becomes the message of a failure (`terminationMessagePolicy`).
     pub(crate) message_from_log: bool,
 }

@@ -109,7 +109,7 @@ impl Machine {
             .unwrap()
     }
 
-    async fn until(
+    pub(crate) async fn until(
         &self,
         name: &str,
         what: &str,
@@ -149,7 +149,7 @@ impl Machine {
         first.try_into().unwrap()
     }
 
-    async fn log(&self, name: &str, params: &LogParams) -> String {
+    pub(crate) async fn log(&self, name: &str, params: &LogParams) -> String {
         self.pods().logs(name, params).await.unwrap()
     }
 }

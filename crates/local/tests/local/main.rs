@@ -11,3 +11,4 @@ mod protobuf;
 mod s3;
 mod signing;
 mod validation;
+mod volumes;

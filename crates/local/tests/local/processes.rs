@@ -4,9 +4,9 @@ use std::path::Path;
 
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::kubelet::{Machine, is_alive, sh};
+use crate::kubelet::{Machine, ended, is_alive, sh};
 
 /// A container that ignores SIGTERM, and a process in a session of its own that it started; both write their pid.
 const DETACHES: &str = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; while true; do sleep 0.05; done' & \
@@ -153,4 +153,47 @@ async fn a_folder_without_write_bits_goes_with_its_pod() {
     until_removed(&machine.file("node/pods")).await;
     let record = format!("node/records/{}.json", pod.uid().unwrap());
     assert!(!machine.file(&record).exists());
+}
+
+/// A container that holds so many megabytes and then waits, or ends.
+fn holding(megabytes: u32, then: &str) -> Value {
+    let script =
+        format!("x=$(head -c {megabytes}000000 /dev/zero | tr '\\0' a); echo ${{#x}}; {then}");
+    let mut spec = sh(&script);
+    spec["containers"][0]["resources"] =
+        json!({"limits": {"memory": "64Mi"}, "requests": {"memory": "1Mi"}});
+    spec
+}
+
+#[tokio::test]
+async fn a_container_that_holds_more_memory_than_its_limit_is_killed_for_it() {
+    let machine = Machine::start().await;
+    machine.create("large", holding(100, "sleep 600")).await;
+    machine.create("small", holding(5, "sleep 1")).await;
+    let state = ended(&machine.phase("large", "Failed").await, "main");
+    assert_eq!(
+        (state.exit_code, state.reason.as_deref()),
+        (137, Some("OOMKilled"))
+    );
+    let message = state.message.unwrap();
+    assert!(message.ends_with("its limit is 64Mi"), "{message}");
+    machine.phase("small", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn memory_of_processes_that_left_the_group_counts_too() {
+    let machine = Machine::start().await;
+    let mut spec = holding(100, "sleep 600");
+    let script = spec["containers"][0]["command"][2]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let detached = format!(
+        "setsid sh -c \"{}\" & sleep 600",
+        script.replace('$', "\\$")
+    );
+    spec["containers"][0]["command"][2] = json!(detached);
+    machine.create("p", spec).await;
+    let state = ended(&machine.phase("p", "Failed").await, "main");
+    assert_eq!(state.reason.as_deref(), Some("OOMKilled"));
 }
