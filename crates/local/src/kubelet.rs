@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Resource as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -58,7 +58,7 @@ use logs::{Logs, Records};
 use pod::{PodRun, Sight};
 use record::Places;
 use removal::Removals;
-use scheduling::{Request, Scheduling, Turn, Verdict};
+use scheduling::{NodeState, Request, Scheduling, Turn, Verdict};
 
 /// How a supervisor is started: the folder of its pod is added as the last argument.
 #[derive(Debug, Clone)]
@@ -241,10 +241,15 @@ impl Kubelet {
             listing: None,
             trouble: self.trouble,
             removals: Removals::default(),
+            node_seen: false,
         };
         // A pod that cannot be read must not end the list that the others are in.
         let api: Api<DeserializeGuard<Pod>> = Api::all(node.shared.client.clone());
         let mut events = Box::pin(watcher::watcher(api, watcher::Config::default()));
+        let own = watcher::Config::default()
+            .fields(&format!("metadata.name={}", node.shared.options.node_name));
+        let nodes: Api<DeserializeGuard<Node>> = Api::all(node.shared.client.clone());
+        let mut node_events = Box::pin(watcher::watcher(nodes, own));
         let mut next_heartbeat = node
             .shared
             .options
@@ -259,6 +264,14 @@ impl Kubelet {
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the watch of pods was interrupted");
                         node.trouble.send_replace(Some(format!("the pods cannot be listed: {error}")));
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                    None => return Err(KubeletError::WatchEnded),
+                },
+                event = node_events.next() => match event {
+                    Some(Ok(event)) => node.see_node(event),
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "the watch of the node was interrupted");
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                     None => return Err(KubeletError::WatchEnded),
@@ -302,6 +315,8 @@ struct Running {
     trouble: watch::Sender<Option<String>>,
     /// Pods that are gone, while their folders are not.
     removals: Removals,
+    /// Whether the labels of the node are known.
+    node_seen: bool,
 }
 
 impl Running {
@@ -326,6 +341,20 @@ impl Running {
                     self.gone(uid);
                 }
             }
+        }
+    }
+
+    /// The node was labelled or cordoned.
+    fn see_node(&mut self, event: Event<DeserializeGuard<Node>>) {
+        let (Event::Apply(found) | Event::InitApply(found)) = event else {
+            return;
+        };
+        if let Ok(found) = found.0 {
+            self.scheduling.set_node(NodeState {
+                labels: found.metadata.labels.unwrap_or_default(),
+                unschedulable: found.spec.and_then(|spec| spec.unschedulable) == Some(true),
+            });
+            self.node_seen = true;
         }
     }
 
@@ -413,8 +442,8 @@ impl Running {
     }
 
     fn schedule(&mut self) {
-        // Before all are seen, the order of creation is not known.
-        if self.listing.is_some() {
+        // Before all are seen, the order of creation is not known; before the node is, not what it offers.
+        if self.listing.is_some() || !self.node_seen {
             return;
         }
         for verdict in self.scheduling.decide() {

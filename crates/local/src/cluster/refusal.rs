@@ -190,6 +190,15 @@ impl Refusal {
         )
     }
 
+    /// A kind that would be kept and never run.
+    pub(crate) fn no_controller(kind: &str) -> Self {
+        let message = format!(
+            "{kind}s are not run by the embedded Kubernetes API, which has no controller for them and would keep them \
+             without ever starting a pod: create Pods, or use a cluster"
+        );
+        Self::new(501, "NotImplemented", message)
+    }
+
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(500, "InternalError", message)
     }

@@ -96,6 +96,9 @@ impl Cluster {
         call: &Call,
     ) -> Result<Arc<Stored>, Refusal> {
         let resource = &target.resource;
+        if resource.needs_controller() {
+            return Err(Refusal::no_controller(&resource.kind));
+        }
         if resource.is_modern_event() {
             *value = events::to_core(std::mem::take(value));
         }

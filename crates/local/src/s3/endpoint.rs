@@ -12,21 +12,23 @@ use s3s::dto::{
     CopyObjectResult, CopyPartResult, CreateBucketInput, CreateBucketOutput,
     CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput,
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
-    ETag, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput,
-    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
-    ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput,
-    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    MultipartUpload, Part as PartOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
-    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    ETag, ETagCondition, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+    ListPartsOutput, MultipartUpload, Part as PartOutput, PutObjectInput, PutObjectOutput,
+    StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::checks::Checks;
 use crate::s3::wire::{
-    ReadIf, Texts, body_of, broken_body, etag, limit, metadata, own_encoding, part_number, source,
-    time, write_if,
+    ReadIf, Texts, body_of, broken_body, check_version, etag, limit, metadata, own_encoding,
+    part_number, part_range, source, time, write_if,
 };
-use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, ListRequest, Part, WriteIf};
+use crate::s3::{
+    Attributes, BlobError, BlobFolder, DeleteIf, Draft, Info, ListRequest, Part, WriteIf,
+};
 
 /// Bytes that are hashed and written, or read, at once.
 const CHUNK: usize = 1 << 20;
@@ -155,6 +157,89 @@ impl Endpoint {
     }
 }
 
+/// What of an object is answered.
+struct Selected {
+    range: std::ops::Range<u64>,
+    content_range: Option<String>,
+    /// How many parts the object has, when one was asked for.
+    count: Option<i32>,
+}
+
+impl Selected {
+    fn of(info: &Info, range: Option<&s3s::dto::Range>, part: Option<i32>) -> S3Result<Self> {
+        let (range, count) = match (range, part) {
+            (Some(_), Some(_)) => {
+                let message = "Cannot specify both Range header and partNumber query parameter";
+                return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
+            }
+            (Some(range), None) => (range.check(info.size)?, None),
+            (None, Some(number)) => part_range(info, number)?,
+            (None, None) => {
+                return Ok(Self {
+                    range: 0..info.size,
+                    content_range: None,
+                    count: None,
+                });
+            }
+        };
+        let told = format!(
+            "bytes {}-{}/{}",
+            range.start,
+            range.end.saturating_sub(1),
+            info.size
+        );
+        Ok(Self {
+            // Of nothing there is no range.
+            content_range: (!range.is_empty()).then_some(told),
+            range,
+            count,
+        })
+    }
+}
+
+/// The one region; signatures of any are taken.
+const REGION: &str = "us-east-1";
+
+fn delete_if(
+    etag: Option<&ETagCondition>,
+    size: Option<i64>,
+    modified: Option<&s3s::dto::Timestamp>,
+) -> DeleteIf {
+    let seconds = |at: &s3s::dto::Timestamp| {
+        let mut text = Vec::new();
+        at.format(s3s::dto::TimestampFormat::EpochSeconds, &mut text)
+            .ok()?;
+        let text = String::from_utf8(text).ok()?;
+        text.split('.').next()?.parse().ok()
+    };
+    DeleteIf {
+        present: etag.is_some(),
+        etag: match etag {
+            Some(ETagCondition::ETag(etag)) => Some(etag.value().to_owned()),
+            Some(ETagCondition::Any) | None => None,
+        },
+        // No object has a negative size.
+        size: size.map(|size| u64::try_from(size).unwrap_or(u64::MAX)),
+        modified: modified.map(|at| seconds(at).unwrap_or(i64::MIN)),
+    }
+}
+
+/// The condition on what a copy replaces; its input has no members for it.
+fn condition_of_copy(headers: &http::HeaderMap) -> S3Result<WriteIf> {
+    let given = |name: http::header::HeaderName| {
+        let text = headers.get(name)?.to_str().ok()?.trim().to_owned();
+        Some(if text == "*" {
+            ETagCondition::Any
+        } else {
+            ETagCondition::ETag(ETag::Strong(text.trim_matches('"').to_owned()))
+        })
+    };
+    write_if(
+        given(http::header::IF_MATCH),
+        given(http::header::IF_NONE_MATCH).as_ref(),
+    )
+}
+
 fn finish(mut draft: Draft, checks: Checks) -> S3Result<Draft> {
     let verified = checks.verify(draft.md5())?;
     draft.set_checksums(verified);
@@ -185,7 +270,10 @@ impl S3 for Endpoint {
     ) -> S3Result<S3Response<HeadBucketOutput>> {
         self.blocking(move |folder| folder.check_bucket(&request.input.bucket))
             .await?;
-        Ok(S3Response::new(HeadBucketOutput::default()))
+        Ok(S3Response::new(HeadBucketOutput {
+            bucket_region: Some(REGION.to_owned()),
+            ..HeadBucketOutput::default()
+        }))
     }
 
     async fn delete_bucket(
@@ -261,25 +349,14 @@ impl S3 for Endpoint {
             unmodified_since: input.if_unmodified_since.as_ref(),
         };
         condition.check(&info)?;
-        let (range, content_range) = match &input.range {
-            None => (0..info.size, None),
-            Some(range) => {
-                let range = range.check(info.size)?;
-                let told = format!(
-                    "bytes {}-{}/{}",
-                    range.start,
-                    range.end.saturating_sub(1),
-                    info.size
-                );
-                (range, Some(told))
-            }
-        };
+        let part = Selected::of(&info, input.range.as_ref(), input.part_number)?;
         // A checksum is that of the whole object.
-        let told = input.checksum_mode.is_some() && content_range.is_none();
+        let told = input.checksum_mode.is_some() && part.content_range.is_none();
         let output = described!(GetObjectOutput, &info, told, {
-            content_length: i64::try_from(range.end - range.start).ok(),
-            content_range,
-            body: Some(body_of(file, range)),
+            content_length: i64::try_from(part.range.end - part.range.start).ok(),
+            content_range: part.content_range,
+            parts_count: part.count,
+            body: Some(body_of(file, part.range)),
         });
         Ok(S3Response::new(output))
     }
@@ -300,17 +377,27 @@ impl S3 for Endpoint {
             unmodified_since: input.if_unmodified_since.as_ref(),
         };
         condition.check(&info)?;
-        let told = input.checksum_mode.is_some();
-        Ok(S3Response::new(described!(HeadObjectOutput, &info, told, {
-            content_length: i64::try_from(info.size).ok(),
-        })))
+        let part = Selected::of(&info, input.range.as_ref(), input.part_number)?;
+        let told = input.checksum_mode.is_some() && part.content_range.is_none();
+        let output = described!(HeadObjectOutput, &info, told, {
+            content_length: i64::try_from(part.range.end - part.range.start).ok(),
+            content_range: part.content_range,
+            parts_count: part.count,
+        });
+        Ok(S3Response::new(output))
     }
 
     async fn delete_object(
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        self.blocking(move |folder| folder.delete(&request.input.bucket, &request.input.key))
+        let input = request.input;
+        let condition = delete_if(
+            input.if_match.as_ref(),
+            input.if_match_size,
+            input.if_match_last_modified_time.as_ref(),
+        );
+        self.blocking(move |folder| folder.delete_if(&input.bucket, &input.key, &condition))
             .await?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
@@ -325,7 +412,17 @@ impl S3 for Endpoint {
             .blocking(move |folder| {
                 folder.check_bucket(&bucket)?;
                 let deleted = delete.objects.into_iter().map(|object| {
-                    let result = folder.delete(&bucket, &object.key);
+                    let etag = object.e_tag.map(ETagCondition::ETag);
+                    let condition = delete_if(
+                        etag.as_ref(),
+                        object.size,
+                        object.last_modified_time.as_ref(),
+                    );
+                    let version = check_version(object.version_id.as_deref());
+                    let result = version.and_then(|()| {
+                        let deleted = folder.delete_if(&bucket, &object.key, &condition);
+                        deleted.map_err(S3Error::from)
+                    });
                     (object.key, result)
                 });
                 Ok(deleted.collect::<Vec<_>>())
@@ -339,7 +436,6 @@ impl S3 for Endpoint {
                     ..DeletedObject::default()
                 }),
                 Err(error) => {
-                    let error = S3Error::from(error);
                     errors.push(s3s::dto::Error {
                         key: Some(key),
                         code: Some(error.code().as_str().to_owned()),
@@ -392,6 +488,7 @@ impl S3 for Endpoint {
             other => other?,
         }
         let attributes = replace.then(|| attributes_of!(input));
+        let write = condition_of_copy(&request.headers)?;
         let (bucket, key) = (input.bucket, input.key);
         let copied = self
             .blocking(move |folder| {
@@ -399,7 +496,7 @@ impl S3 for Endpoint {
                     (&from_bucket, &from_key),
                     (&bucket, &key),
                     attributes,
-                    &WriteIf::Always,
+                    &write,
                 )
             })
             .await?;

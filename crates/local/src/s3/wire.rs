@@ -1,7 +1,6 @@
 //! Between S3's types and ours: errors, conditions, times, texts of lists.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -15,7 +14,7 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-use crate::s3::{BlobError, Info, Page, WriteIf};
+use crate::s3::{BlobError, Content, Info, Page, WriteIf};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
@@ -150,7 +149,7 @@ pub(crate) fn metadata(given: Option<s3s::dto::Metadata>) -> BTreeMap<String, St
         .collect()
 }
 
-pub(crate) fn body_of(file: File, range: Range<u64>) -> StreamingBlob {
+pub(crate) fn body_of(file: Content, range: Range<u64>) -> StreamingBlob {
     let parts = stream::try_unfold(
         (file, range.start, range.end),
         |(mut file, start, end)| async move {
@@ -236,12 +235,47 @@ pub(crate) fn limit(asked: Option<i32>) -> S3Result<(i32, usize)> {
 
 pub(crate) fn source(given: &CopySource) -> S3Result<(String, String)> {
     match given {
-        CopySource::Bucket { bucket, key, .. } => Ok((bucket.to_string(), key.to_string())),
+        CopySource::Bucket {
+            bucket,
+            key,
+            version_id,
+        } => {
+            check_version(version_id.as_deref())?;
+            Ok((bucket.to_string(), key.to_string()))
+        }
         _ => Err(S3Error::with_message(
             S3ErrorCode::NotImplemented,
             "copies from access points",
         )),
     }
+}
+
+/// Buckets keep one version of an object, which S3 calls `null`.
+pub(crate) fn check_version(given: Option<&str>) -> S3Result<()> {
+    match given {
+        None | Some("" | "null") => Ok(()),
+        Some(_) => Err(S3Error::with_message(
+            S3ErrorCode::InvalidArgument,
+            "Invalid version id specified",
+        )),
+    }
+}
+
+/// The part of an object that is asked for: its range, and how many parts there are.
+pub(crate) fn part_range(info: &Info, number: i32) -> S3Result<(Range<u64>, Option<i32>)> {
+    let place = usize::try_from(part_number(number)?).unwrap_or(usize::MAX);
+    let found = match &info.parts {
+        Some(parts) => parts
+            .range(place)
+            .map(|range| (range, i32::try_from(parts.sizes.len()).ok())),
+        None => (place == 1).then_some((0..info.size, None)),
+    };
+    found.ok_or_else(|| {
+        S3Error::with_message(
+            S3ErrorCode::InvalidRange,
+            "The requested partnumber is not satisfiable",
+        )
+    })
 }
 
 pub(crate) fn part_number(given: i32) -> S3Result<u32> {

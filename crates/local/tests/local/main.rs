@@ -10,5 +10,6 @@ mod processes;
 mod protobuf;
 mod s3;
 mod signing;
+mod uploads;
 mod validation;
 mod volumes;

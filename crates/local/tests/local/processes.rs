@@ -197,3 +197,46 @@ async fn memory_of_processes_that_left_the_group_counts_too() {
     let state = ended(&machine.phase("p", "Failed").await, "main");
     assert_eq!(state.reason.as_deref(), Some("OOMKilled"));
 }
+
+#[tokio::test]
+async fn a_cordoned_node_takes_no_pod_until_it_is_uncordoned() {
+    use k8s_openapi::api::core::v1::Node;
+    use kube::api::{Api, Patch, PatchParams};
+    let machine = Machine::start().await;
+    let nodes: Api<Node> = Api::all(machine.client.clone());
+    let change = async |patch: Value| {
+        nodes
+            .patch("node", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    };
+    change(json!({"spec": {"unschedulable": true}})).await;
+    // Known to the kubelet once a pod is told so; one that came before the watch told it may have run.
+    let mut number = 0;
+    let waits = loop {
+        let name = format!("p{number}");
+        machine.create(&name, sh("true")).await;
+        let pod = machine
+            .until(&name, "decided", |pod| {
+                let told = format!("{:?}", pod.map(|pod| &pod.status));
+                told.contains("were unschedulable") || told.contains("Succeeded")
+            })
+            .await;
+        if format!("{pod:?}").contains("were unschedulable") {
+            break name;
+        }
+        number += 1;
+    };
+    change(json!({"spec": {"unschedulable": null}})).await;
+    machine.phase(&waits, "Succeeded").await;
+    let mut spec = sh("true");
+    spec["nodeSelector"] = json!({"disk": "fast"});
+    machine.create("picky", spec).await;
+    machine
+        .until("picky", "waiting", |pod| {
+            format!("{pod:?}").contains("didn't match Pod's node affinity/selector: disk=fast")
+        })
+        .await;
+    change(json!({"metadata": {"labels": {"disk": "fast"}}})).await;
+    machine.phase("picky", "Succeeded").await;
+}
