@@ -37,6 +37,7 @@ mod cgroups;
 mod environment;
 mod events;
 mod launch;
+pub(crate) mod log_files;
 mod logs;
 mod lost;
 mod node;

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::files::{read_json, write_json};
+use crate::kubelet::log_files;
 use crate::kubelet::processes::{self, Identity};
 use crate::kubelet::record::{
     ContainerRecord, ContainerState, Ended, Launch, Outcome, Places, Record, RestartPolicy, Role,
@@ -96,6 +97,8 @@ struct Supervisor {
     running: JoinSet<(usize, Ended)>,
     stopping: Option<Stopping>,
     deadline: Option<Instant>,
+    /// When the lengths of logs are looked at.
+    bound_logs_at: Instant,
     /// When the memory of containers with a limit is looked at.
     look_at: Instant,
     /// What containers held that were killed for it.
@@ -137,6 +140,7 @@ impl Supervisor {
             running: JoinSet::new(),
             stopping: None,
             deadline,
+            bound_logs_at: Instant::now() + log_files::LOOK,
             look_at: Instant::now() + memory::LOOK,
             over_limit,
             rewrite_at: None,
@@ -169,6 +173,7 @@ impl Supervisor {
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
                 () = until(look) => self.look_at_memory(),
+                () = tokio::time::sleep_until(self.bound_logs_at) => self.bound_logs(),
                 () = until(self.rewrite_at) => self.write(),
                 () = until(kill) => {
                     if let Some(stopping) = &mut self.stopping {
@@ -266,6 +271,20 @@ impl Supervisor {
                 }
                 _ => None,
             })
+    }
+
+    /// Cuts the logs of running containers that have become too long.
+    fn bound_logs(&mut self) {
+        self.bound_logs_at = Instant::now() + log_files::LOOK;
+        for container in &self.record.containers {
+            if matches!(container.state, ContainerState::Running { .. })
+                && let Err(error) =
+                    log_files::bound(&self.places.log(&container.name, container.restarts))
+            {
+                // Standard error is the pod's own file.
+                drop(writeln!(io::stderr(), "a log cannot be cut: {error}"));
+            }
+        }
     }
 
     /// Kills containers that hold more memory than their limit.

@@ -131,11 +131,9 @@ fn uploads_that_nobody_goes_on_with_expire() {
     let (new, new_parts) = begin(&blobs, "new");
     drop(blobs);
     let eight_days = std::time::Duration::from_hours(8 * 24);
-    let past = std::time::SystemTime::now() - eight_days;
-    std::fs::File::open(folder.path().join("uploads").join(&old))
-        .unwrap()
-        .set_modified(past)
-        .unwrap();
+    let left = std::fs::File::open(folder.path().join("uploads").join(&old)).unwrap();
+    let now = left.metadata().unwrap().modified().unwrap();
+    left.set_modified(now - eight_days).unwrap();
     let blobs = BlobFolder::open(folder.path()).unwrap();
     let gone = complete(&blobs, "old", &old, &old_parts).unwrap_err();
     assert!(matches!(gone, BlobError::NoUpload(_)), "{gone}");
