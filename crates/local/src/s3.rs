@@ -21,6 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 mod checks;
+mod conditions;
 mod endpoint;
 mod keys;
 mod listing;

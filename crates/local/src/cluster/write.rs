@@ -61,8 +61,12 @@ impl Cluster {
         call: &Call,
     ) -> Result<Response<Body>, Refusal> {
         let form = call.form()?;
-        let mut value = self.body(target, call)?;
         let resource = &target.resource;
+        // Said before the body is read, which may be in a form that is taken of few kinds.
+        if resource.needs_controller() {
+            return Err(Refusal::no_controller(&resource.kind));
+        }
+        let mut value = self.body(target, call)?;
         if !matches!(text_at(&value, "/metadata/resourceVersion"), "" | "0") {
             return Err(Refusal::bad_request(
                 "resourceVersion should not be set on objects to be created",

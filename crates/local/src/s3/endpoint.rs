@@ -22,13 +22,12 @@ use s3s::dto::{
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::checks::Checks;
+use crate::s3::conditions::{ReadIf, Selected, condition_of_copy, delete_if, write_if};
 use crate::s3::wire::{
-    ReadIf, Texts, body_of, broken_body, check_version, etag, limit, metadata, own_encoding,
-    part_number, part_range, source, time, write_if,
+    Texts, body_of, broken_body, check_version, etag, limit, metadata, own_encoding, part_number,
+    source, time,
 };
-use crate::s3::{
-    Attributes, BlobError, BlobFolder, DeleteIf, Draft, Info, ListRequest, Part, WriteIf,
-};
+use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, ListRequest, Part, WriteIf};
 
 /// Bytes that are hashed and written, or read, at once.
 const CHUNK: usize = 1 << 20;
@@ -157,88 +156,8 @@ impl Endpoint {
     }
 }
 
-/// What of an object is answered.
-struct Selected {
-    range: std::ops::Range<u64>,
-    content_range: Option<String>,
-    /// How many parts the object has, when one was asked for.
-    count: Option<i32>,
-}
-
-impl Selected {
-    fn of(info: &Info, range: Option<&s3s::dto::Range>, part: Option<i32>) -> S3Result<Self> {
-        let (range, count) = match (range, part) {
-            (Some(_), Some(_)) => {
-                let message = "Cannot specify both Range header and partNumber query parameter";
-                return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
-            }
-            (Some(range), None) => (range.check(info.size)?, None),
-            (None, Some(number)) => part_range(info, number)?,
-            (None, None) => {
-                return Ok(Self {
-                    range: 0..info.size,
-                    content_range: None,
-                    count: None,
-                });
-            }
-        };
-        let told = format!(
-            "bytes {}-{}/{}",
-            range.start,
-            range.end.saturating_sub(1),
-            info.size
-        );
-        Ok(Self {
-            // Of nothing there is no range.
-            content_range: (!range.is_empty()).then_some(told),
-            range,
-            count,
-        })
-    }
-}
-
 /// The one region; signatures of any are taken.
 const REGION: &str = "us-east-1";
-
-fn delete_if(
-    etag: Option<&ETagCondition>,
-    size: Option<i64>,
-    modified: Option<&s3s::dto::Timestamp>,
-) -> DeleteIf {
-    let seconds = |at: &s3s::dto::Timestamp| {
-        let mut text = Vec::new();
-        at.format(s3s::dto::TimestampFormat::EpochSeconds, &mut text)
-            .ok()?;
-        let text = String::from_utf8(text).ok()?;
-        text.split('.').next()?.parse().ok()
-    };
-    DeleteIf {
-        present: etag.is_some(),
-        etag: match etag {
-            Some(ETagCondition::ETag(etag)) => Some(etag.value().to_owned()),
-            Some(ETagCondition::Any) | None => None,
-        },
-        // No object has a negative size.
-        size: size.map(|size| u64::try_from(size).unwrap_or(u64::MAX)),
-        modified: modified.map(|at| seconds(at).unwrap_or(i64::MIN)),
-    }
-}
-
-/// The condition on what a copy replaces; its input has no members for it.
-fn condition_of_copy(headers: &http::HeaderMap) -> S3Result<WriteIf> {
-    let given = |name: http::header::HeaderName| {
-        let text = headers.get(name)?.to_str().ok()?.trim().to_owned();
-        Some(if text == "*" {
-            ETagCondition::Any
-        } else {
-            ETagCondition::ETag(ETag::Strong(text.trim_matches('"').to_owned()))
-        })
-    };
-    write_if(
-        given(http::header::IF_MATCH),
-        given(http::header::IF_NONE_MATCH).as_ref(),
-    )
-}
 
 fn finish(mut draft: Draft, checks: Checks) -> S3Result<Draft> {
     let verified = checks.verify(draft.md5())?;

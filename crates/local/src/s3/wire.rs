@@ -1,4 +1,4 @@
-//! Between S3's types and ours: errors, conditions, times, texts of lists.
+//! Between S3's types and ours: errors, times, texts of lists.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
-    CommonPrefix, CopySource, ETag, ETagCondition, EncodingType, Object, ObjectStorageClass,
-    StreamingBlob, Timestamp,
+    CommonPrefix, CopySource, ETag, EncodingType, Object, ObjectStorageClass, StreamingBlob,
+    Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-use crate::s3::{BlobError, Content, Info, Page, WriteIf};
+use crate::s3::{BlobError, Content, Info, Page};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
@@ -74,57 +74,6 @@ pub(crate) fn etag(info: &Info) -> ETag {
 pub(crate) fn time(at: jiff::Timestamp) -> Timestamp {
     let micros = u64::try_from(at.as_microsecond()).unwrap_or(0);
     (SystemTime::UNIX_EPOCH + Duration::from_micros(micros)).into()
-}
-
-/// The condition of a write, from `If-Match` and `If-None-Match`.
-pub(crate) fn write_if(
-    matches: Option<ETagCondition>,
-    none_matches: Option<&ETagCondition>,
-) -> S3Result<WriteIf> {
-    match (matches, none_matches) {
-        (None, None) => Ok(WriteIf::Always),
-        (None, Some(ETagCondition::Any)) => Ok(WriteIf::Absent),
-        (Some(ETagCondition::Any), None) => Ok(WriteIf::Present),
-        (Some(ETagCondition::ETag(etag)), None) => Ok(WriteIf::Matches(etag.into_value())),
-        _ => Err(S3Error::with_message(
-            S3ErrorCode::NotImplemented,
-            "this combination of conditions on a write",
-        )),
-    }
-}
-
-/// The conditions of a read.
-pub(crate) struct ReadIf<'a> {
-    pub(crate) matches: Option<&'a ETagCondition>,
-    pub(crate) none_matches: Option<&'a ETagCondition>,
-    pub(crate) modified_since: Option<&'a Timestamp>,
-    pub(crate) unmodified_since: Option<&'a Timestamp>,
-}
-
-impl ReadIf<'_> {
-    pub(crate) fn check(&self, info: &Info) -> S3Result<()> {
-        let is = |condition: &ETagCondition| match condition {
-            ETagCondition::Any => true,
-            ETagCondition::ETag(etag) => etag.value() == info.etag,
-        };
-        // HTTP dates have whole seconds.
-        let seconds =
-            jiff::Timestamp::from_second(info.modified.as_second()).unwrap_or(info.modified);
-        let modified = time(seconds);
-        if self.matches.is_some_and(|condition| !is(condition))
-            || (self.matches.is_none()
-                && self.unmodified_since.is_some_and(|since| modified > *since))
-        {
-            return Err(S3Error::new(S3ErrorCode::PreconditionFailed));
-        }
-        if self.none_matches.is_some_and(is)
-            || (self.none_matches.is_none()
-                && self.modified_since.is_some_and(|since| modified <= *since))
-        {
-            return Err(S3Error::new(S3ErrorCode::NotModified));
-        }
-        Ok(())
-    }
 }
 
 /// `Content-Encoding` without that of the transfer.
@@ -259,23 +208,6 @@ pub(crate) fn check_version(given: Option<&str>) -> S3Result<()> {
             "Invalid version id specified",
         )),
     }
-}
-
-/// The part of an object that is asked for: its range, and how many parts there are.
-pub(crate) fn part_range(info: &Info, number: i32) -> S3Result<(Range<u64>, Option<i32>)> {
-    let place = usize::try_from(part_number(number)?).unwrap_or(usize::MAX);
-    let found = match &info.parts {
-        Some(parts) => parts
-            .range(place)
-            .map(|range| (range, i32::try_from(parts.sizes.len()).ok())),
-        None => (place == 1).then_some((0..info.size, None)),
-    };
-    found.ok_or_else(|| {
-        S3Error::with_message(
-            S3ErrorCode::InvalidRange,
-            "The requested partnumber is not satisfiable",
-        )
-    })
 }
 
 pub(crate) fn part_number(given: i32) -> S3Result<u32> {
