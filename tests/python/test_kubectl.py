@@ -153,3 +153,59 @@ def test_kubectl_lists_workflows(kubectl, launch, finish):
     name = finish(launch("chain")).id.name
     listed = eventually(lambda: kubectl("get", "flyteworkflows", "--namespace", NAMESPACE, "--output", "name"), "a list")
     assert f"flyteworkflow.flyte.lyft.com/{name}" in listed
+
+
+def test_kubectl_asks_what_it_may_do(kubectl):
+    assert kubectl("auth", "can-i", "create", "pods", "--namespace", NAMESPACE).strip() == "yes"
+
+
+def refused(backend, *arguments, text_in=None):
+    """What kubectl says when the API refuses."""
+    answer = subprocess.run(
+        [str(Path(sys.executable).parent / "kubectl"), "--kubeconfig", backend.kubeconfig, *arguments],
+        input=text_in, capture_output=True, text=True, timeout=60,
+    )
+    assert answer.returncode != 0, answer.stdout
+    return answer.stderr
+
+
+def test_a_manifest_with_a_number_for_a_text_is_refused_by_its_field(backend, kubectl):
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"]["name"] = "wrong"
+    pod["spec"]["containers"][0]["env"] = [{"name": "PORT", "value": 8080}]
+    told = refused(backend, "create", "--validate=false", "--filename", "-", text_in=json.dumps(pod))
+    assert "spec.containers[0].env[0].value" in told
+    pod["spec"]["containers"][0]["env"] = [{"name": "A=B", "value": "x"}]
+    told = refused(backend, "create", "--filename", "-", text_in=json.dumps(pod))
+    assert "printable ASCII" in told
+    assert "wrong" not in kubectl("get", "pods", "--namespace", NAMESPACE, "--output", "name")
+
+
+def test_what_nothing_would_run_is_refused_with_a_sentence(backend):
+    told = refused(backend, "create", "job", "j", "--image", "i", "--namespace", NAMESPACE)
+    assert "Jobs are not run by the embedded Kubernetes API" in told
+    told = refused(backend, "create", "deployment", "d", "--image", "i", "--namespace", NAMESPACE)
+    assert "Deployments are not run" in told
+
+
+def test_a_node_is_drained_and_takes_pods_again(kubectl):
+    node = kubectl("get", "nodes", "--output", "jsonpath={.items[0].metadata.name}")
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"] |= {"name": "drained", "labels": {"made": "drained"}}
+    pod["spec"]["containers"][0]["command"] = ["/bin/sh", "-c", "sleep 600"]
+    pod["spec"]["terminationGracePeriodSeconds"] = 1
+    kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+    kubectl("wait", "--namespace", NAMESPACE, "--for=jsonpath={.status.phase}=Running", "--timeout=30s", "pod/drained")
+    try:
+        kubectl("drain", node, "--pod-selector", "made=drained", "--force", "--timeout=30s")
+        assert "drained" not in kubectl("get", "pods", "--namespace", NAMESPACE, "--output", "name")
+        assert "SchedulingDisabled" in kubectl("get", "nodes")
+        pod["metadata"]["name"] = "later"
+        pod["spec"]["containers"][0]["command"] = ["/bin/true"]
+        kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+        about = ("--namespace", NAMESPACE, "--field-selector", "involvedObject.name=later")
+        eventually(lambda: "were unschedulable" in kubectl("get", "events", *about), "an event")
+    finally:
+        kubectl("uncordon", node)
+    kubectl("wait", "--namespace", NAMESPACE, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s", "pod/later")
+    kubectl("delete", "pod", "later", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")

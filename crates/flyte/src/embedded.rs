@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use flyte_local::{LocalPlatform, platform::Listeners};
+use flyte_local::{
+    LocalPlatform,
+    guard::{AllowedHosts, Guard, PagesRead},
+    platform::Listeners,
+};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
@@ -26,8 +30,6 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use prepare::Options;
 use prepare::Prepared;
 use services::{BUCKET, Ground, Services, define_workflows};
-
-use crate::guard::{self, AllowedHosts};
 
 const ACCESS_KEY: &str = "minio";
 const SECRET_KEY: &str = "miniostorage";
@@ -100,13 +102,10 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
 
     let mut tasks = Tasks::new(stop.clone());
     services.spawn(&mut tasks);
-    let router = services
-        .router()
-        .layer(axum::middleware::from_fn_with_state(
-            AllowedHosts::new(&options.host),
-            guard::guard,
-        ));
+    let router = services.router();
     let (channel, in_process) = server::in_process(router.clone(), stop.child_token());
+    let hosts = AllowedHosts::new(&options.host);
+    let router = router.layer(Guard::plain(hosts, PagesRead::AsGranted));
     tasks.spawn_infallible("in-process API", in_process);
     tasks.spawn_infallible(
         "API",
@@ -122,19 +121,37 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     let s3_url = platform.s3_url().to_owned();
     let (asked, folder) = (stop.clone(), prepared.data_dir.display().to_string());
     tasks.spawn("readiness", async move {
-        let ready = async {
-            became_true(&mut engine_ready).await && became_true(&mut admin_ready).await
-        };
-        tokio::select! {
+        let ready =
+            async { became_true(&mut engine_ready).await && became_true(&mut admin_ready).await };
+        let in_time = tokio::select! {
             biased;
             () = asked.cancelled() => return Ok(()),
-            ready = tokio::time::timeout(READY_WITHIN, ready) => {
-                if !ready.unwrap_or(false) {
-                    return Err(anyhow::anyhow!("not ready within {READY_WITHIN:?}; start with -v to see why"));
-                }
-            }
+            ready = tokio::time::timeout(READY_WITHIN, ready) => ready.unwrap_or(false),
+        };
+        if !in_time {
+            let waits = [
+                ("the engine", *engine_ready.borrow()),
+                ("the API", *admin_ready.borrow()),
+            ];
+            let parts: Vec<&str> = waits
+                .iter()
+                .filter(|(_, ready)| !ready)
+                .map(|(part, _)| *part)
+                .collect();
+            return Err(anyhow::anyhow!(
+                "{} did not get ready within {} s; start with -v to see what it waits for",
+                parts.join(" and "),
+                READY_WITHIN.as_secs()
+            ));
         }
-        announce(&Announcement { started, base: &base, s3_url: &s3_url, kubeconfig: &kubeconfig, folder: &folder, node: &node });
+        announce(&Announcement {
+            started,
+            base: &base,
+            s3_url: &s3_url,
+            kubeconfig: &kubeconfig,
+            folder: &folder,
+            node: &node,
+        });
         asked.cancelled().await;
         Ok(())
     });

@@ -2,7 +2,6 @@
 
 pub mod cli;
 pub mod embedded;
-mod guard;
 mod health;
 mod lock;
 mod pages;

@@ -18,8 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Resource as _;
 use kube::api::{Api, Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use rustix::fs::inotify::WatchFlags;
 use serde_json::json;
@@ -31,27 +33,33 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{LogSource, Now, time_text};
 use crate::inotify::Inotify;
 
+mod cgroups;
 mod environment;
 mod events;
 mod launch;
+pub(crate) mod log_files;
 mod logs;
 mod lost;
 mod node;
 mod pod;
 pub(crate) mod processes;
-mod quantity;
+pub(crate) mod quantity;
 pub(crate) mod record;
+mod removal;
 mod scheduling;
 mod sources;
 mod status;
+mod temporary;
 
+pub use cgroups::cgroup_root;
 pub use scheduling::Amount;
 
 use events::{EventWriter, Events, News};
 use logs::{Logs, Records};
 use pod::{PodRun, Sight};
 use record::Places;
-use scheduling::{Request, Scheduling, Turn, Verdict};
+use removal::Removals;
+use scheduling::{NodeState, Request, Scheduling, Turn, Verdict};
 
 /// How a supervisor is started: the folder of its pod is added as the last argument.
 #[derive(Debug, Clone)]
@@ -138,6 +146,7 @@ pub struct Kubelet {
     changes: Inotify,
     event_writer: EventWriter,
     ready: watch::Sender<bool>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 impl std::fmt::Debug for Kubelet {
@@ -183,6 +192,7 @@ impl Kubelet {
             changes,
             event_writer,
             ready: watch::Sender::new(false),
+            trouble: watch::Sender::new(None),
         })
     }
 
@@ -199,6 +209,12 @@ impl Kubelet {
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
+    }
+
+    /// What kept the kubelet from seeing its pods the last time that it tried, for whoever waits for [`Self::ready`].
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
     }
 
     /// Runs until `stop`; then ends all pods (reason Shutdown) and writes their status before it returns.
@@ -224,9 +240,17 @@ impl Kubelet {
             _writers: writers,
             shutdown,
             listing: None,
+            trouble: self.trouble,
+            removals: Removals::default(),
+            node_seen: false,
         };
-        let api: Api<Pod> = Api::all(node.shared.client.clone());
+        // A pod that cannot be read must not end the list that the others are in.
+        let api: Api<DeserializeGuard<Pod>> = Api::all(node.shared.client.clone());
         let mut events = Box::pin(watcher::watcher(api, watcher::Config::default()));
+        let own = watcher::Config::default()
+            .fields(&format!("metadata.name={}", node.shared.options.node_name));
+        let nodes: Api<DeserializeGuard<Node>> = Api::all(node.shared.client.clone());
+        let mut node_events = Box::pin(watcher::watcher(nodes, own));
         let mut next_heartbeat = node
             .shared
             .options
@@ -240,6 +264,15 @@ impl Kubelet {
                     Some(Ok(event)) => node.see(event, &self.ready),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the watch of pods was interrupted");
+                        node.trouble.send_replace(Some(format!("the pods cannot be listed: {error}")));
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                    None => return Err(KubeletError::WatchEnded),
+                },
+                event = node_events.next() => match event {
+                    Some(Ok(event)) => node.see_node(event),
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "the watch of the node was interrupted");
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                     None => return Err(KubeletError::WatchEnded),
@@ -254,6 +287,7 @@ impl Kubelet {
                     node.run_ended(id);
                 }
                 Some(_) = node.notices.join_next() => {}
+                () = node.removals.go_on() => {}
                 () = until(next_heartbeat) => {
                     next_heartbeat = node.shared.options.heartbeat.map(|interval| Instant::now() + interval);
                     node.beat();
@@ -279,17 +313,22 @@ struct Running {
     shutdown: watch::Sender<bool>,
     /// While the watch lists: the uids it has named.
     listing: Option<HashSet<String>>,
+    trouble: watch::Sender<Option<String>>,
+    /// Pods that are gone, while their folders are not.
+    removals: Removals,
+    /// Whether the labels of the node are known.
+    node_seen: bool,
 }
 
 impl Running {
-    fn see(&mut self, event: Event<Pod>, ready: &watch::Sender<bool>) {
+    fn see(&mut self, event: Event<DeserializeGuard<Pod>>, ready: &watch::Sender<bool>) {
         match event {
             Event::Init => self.listing = Some(HashSet::new()),
             Event::InitApply(pod) => {
-                if let (Some(listing), Some(uid)) = (&mut self.listing, &pod.metadata.uid) {
+                if let (Some(listing), Some(uid)) = (&mut self.listing, &pod.meta().uid) {
                     listing.insert(uid.clone());
                 }
-                self.apply(pod);
+                self.apply_if_readable(pod);
             }
             Event::InitDone => {
                 if let Some(listed) = self.listing.take() {
@@ -297,11 +336,36 @@ impl Running {
                 }
                 ready.send_replace(true);
             }
-            Event::Apply(pod) => self.apply(pod),
+            Event::Apply(pod) => self.apply_if_readable(pod),
             Event::Delete(pod) => {
-                if let Some(uid) = pod.metadata.uid {
-                    self.gone(&uid);
+                if let Some(uid) = &pod.meta().uid {
+                    self.gone(uid);
                 }
+            }
+        }
+    }
+
+    /// The node was labelled or cordoned.
+    fn see_node(&mut self, event: Event<DeserializeGuard<Node>>) {
+        let (Event::Apply(found) | Event::InitApply(found)) = event else {
+            return;
+        };
+        if let Ok(found) = found.0 {
+            self.scheduling.set_node(NodeState {
+                labels: found.metadata.labels.unwrap_or_default(),
+                unschedulable: found.spec.and_then(|spec| spec.unschedulable) == Some(true),
+            });
+            self.node_seen = true;
+        }
+    }
+
+    fn apply_if_readable(&mut self, pod: DeserializeGuard<Pod>) {
+        match pod.0 {
+            Ok(pod) => self.apply(pod),
+            Err(invalid) => {
+                let name = invalid.metadata.name.as_deref().unwrap_or_default();
+                let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+                tracing::warn!(namespace, name, error = %invalid, "a pod cannot be read and is left alone");
             }
         }
     }
@@ -379,8 +443,8 @@ impl Running {
     }
 
     fn schedule(&mut self) {
-        // Before all are seen, the order of creation is not known.
-        if self.listing.is_some() {
+        // Before all are seen, the order of creation is not known; before the node is, not what it offers.
+        if self.listing.is_some() || !self.node_seen {
             return;
         }
         for verdict in self.scheduling.decide() {
@@ -435,7 +499,8 @@ impl Running {
         self.pods.remove(uid);
         self.scheduling.release(uid);
         self.shared.records.forget(uid);
-        pod::forget(&Places::new(&self.shared.options.folder, uid));
+        let places = Places::new(&self.shared.options.folder, uid);
+        self.removals.push(places);
     }
 
     fn run_ended(&mut self, id: Id) {
@@ -485,11 +550,11 @@ impl Running {
         }
         match pod::known_uids(&self.shared.options.folder) {
             Ok(uids) => {
-                for uid in uids
-                    .iter()
-                    .filter(|uid| !listed.contains(*uid) && !self.is_running(uid))
-                {
-                    pod::forget(&Places::new(&self.shared.options.folder, uid));
+                for uid in uids {
+                    if !listed.contains(&uid) && !self.is_running(&uid) {
+                        let places = Places::new(&self.shared.options.folder, &uid);
+                        self.removals.push(places);
+                    }
                 }
             }
             Err(error) => tracing::warn!(%error, "the folders of earlier pods cannot be read"),

@@ -14,13 +14,18 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 
 use crate::access::{Access, AccessError, Authenticated};
-use crate::cluster::{Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError};
+use crate::cluster::{
+    Cluster, ClusterError, ClusterOptions, Refusal, SqliteStore, StoreError, refused,
+};
+use crate::guard::{AllowedHosts, Guard, PagesRead};
 use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
 use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
 use crate::server::serve;
@@ -94,10 +99,19 @@ pub enum PlatformError {
     /// The kubelet.
     #[error(transparent)]
     Kubelet(#[from] KubeletError),
+    /// The node did not come up in time.
+    #[error("the node is not ready within {} s: {why}", READY_WITHIN.as_secs())]
+    NotReady {
+        /// What it waits for.
+        why: String,
+    },
     /// A part ended by a panic.
     #[error("a part of the embedded platform failed")]
     Panic(#[from] tokio::task::JoinError),
 }
+
+/// How long the node may take to list its pods: a second or two with ten thousand of them.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running embedded platform.
 #[derive(Debug)]
@@ -170,23 +184,35 @@ impl LocalPlatform {
             .collect();
         let kubelet = Kubelet::new(cluster.client(), node).await?;
         cluster.set_log_source(kubelet.log_source());
-        let mut ready = kubelet.ready();
+        let (mut ready, trouble) = (kubelet.ready(), kubelet.trouble());
         let stop_servers = CancellationToken::new();
         let mut servers = JoinSet::new();
-        let api = Authenticated::new(cluster.service(), &access.token);
+        let hosts = AllowedHosts::new(&options.host);
+        let programs_only = Guard::new(hosts.clone(), PagesRead::Nothing, |foreign| {
+            refused(&Refusal::foreign(&foreign.to_string()))
+        });
+        let api = programs_only.layer(Authenticated::new(cluster.service(), &access.token));
         servers.spawn(serve(
             listeners.kubernetes,
             Some(tls),
             api,
             stop_servers.clone(),
         ));
-        let endpoint = S3Endpoint::new(blobs.clone(), &options.credentials);
+        let pages_too = Guard::new(hosts, PagesRead::Everything, |foreign| {
+            S3Endpoint::denied(&foreign.to_string())
+        });
+        let endpoint = pages_too.layer(S3Endpoint::new(blobs.clone(), &options.credentials));
         servers.spawn(serve(listeners.s3, None, endpoint, stop_servers.clone()));
         let mut kubelets = JoinSet::new();
         kubelets.spawn(kubelet.run(stop.child_token()));
         tokio::select! {
             _ = ready.wait_for(|ready| *ready) => {}
             Some(ended) = kubelets.join_next() => ended??,
+            () = tokio::time::sleep(READY_WITHIN) => {
+                let why = trouble.borrow().clone();
+                let why = why.unwrap_or_else(|| "its list of pods does not come".to_owned());
+                return Err(PlatformError::NotReady { why });
+            }
         }
         let kubeconfig = data.join("kubeconfig");
         access.write_kubeconfig(

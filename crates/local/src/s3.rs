@@ -4,6 +4,7 @@
 //! ```text
 //! <folder>/buckets/<bucket>/<segment>/<segment>/<last segment>%o   objects
 //! <folder>/uploads/<upload id>/upload.json, part-<number>%o        multipart uploads that are not complete
+//! <folder>/parts/<upload id>/upload.json, part-<number>%o          the bytes of objects that came in parts
 //! <folder>/temporary/                                              what is being written
 //! ```
 //!
@@ -20,11 +21,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 mod checks;
+mod conditions;
 mod endpoint;
 mod keys;
 mod listing;
 mod multipart;
 mod object;
+mod parts;
 mod service;
 mod store;
 mod wire;
@@ -32,6 +35,7 @@ mod wire;
 pub use listing::{ListRequest, Page};
 pub use multipart::Part;
 pub use object::{Draft, Info};
+pub use parts::{Content, Parts};
 pub use service::{Credentials, S3Endpoint};
 pub use store::BlobBucket;
 
@@ -65,6 +69,39 @@ pub enum WriteIf {
     Matches(String),
     /// Any object is there.
     Present,
+}
+
+/// What an object must be to be deleted; a member that is none is not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeleteIf {
+    /// Any object must be there.
+    pub present: bool,
+    /// Its ETag, without quotes.
+    pub etag: Option<String>,
+    /// Its bytes.
+    pub size: Option<u64>,
+    /// When it was written, in seconds since the epoch.
+    pub modified: Option<i64>,
+}
+
+impl DeleteIf {
+    fn check(&self, place: &Path, key: &str) -> Result<(), BlobError> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let is = |info: &Info| {
+            self.etag.as_ref().is_none_or(|etag| *etag == info.etag)
+                && self.size.is_none_or(|size| size == info.size)
+                && self
+                    .modified
+                    .is_none_or(|seconds| seconds == info.modified.as_second())
+        };
+        if object::open(place).is_ok_and(|(_, info)| is(&info)) {
+            Ok(())
+        } else {
+            Err(BlobError::Condition(key.to_owned()))
+        }
+    }
 }
 
 /// What a blob operation failed by.
@@ -124,6 +161,9 @@ pub struct BlobFolder {
     root: PathBuf,
     /// Held while an object takes its place or goes, so that conditions hold and folders do not vanish in between.
     places: Mutex<()>,
+    readers: parts::Readers,
+    /// When unfinished uploads were last looked through.
+    expired_at: Mutex<Option<jiff::Timestamp>>,
 }
 
 impl BlobFolder {
@@ -132,7 +172,7 @@ impl BlobFolder {
     /// # Errors
     /// The folder cannot be made or written.
     pub fn open(root: &Path) -> Result<Self, BlobError> {
-        for name in ["buckets", "uploads"] {
+        for name in ["buckets", "uploads", "parts"] {
             let place = root.join(name);
             fs::create_dir_all(&place).map_err(BlobError::at(&place))?;
         }
@@ -144,10 +184,15 @@ impl BlobFolder {
             _ => {}
         }
         fs::create_dir_all(&temporary).map_err(BlobError::at(&temporary))?;
-        Ok(Self {
+        let folder = Self {
             root: root.to_owned(),
             places: Mutex::new(()),
-        })
+            readers: parts::Readers::default(),
+            expired_at: Mutex::new(None),
+        };
+        folder.restore_uploads()?;
+        folder.expire_uploads(jiff::Timestamp::now());
+        Ok(folder)
     }
 
     pub(crate) fn bucket_path(&self, bucket: &str) -> PathBuf {
@@ -187,12 +232,15 @@ impl BlobFolder {
         let mut buckets = Vec::new();
         for entry in fs::read_dir(&place).map_err(BlobError::at(&place))? {
             let entry = entry.map_err(BlobError::at(&place))?;
-            let made = entry
-                .metadata()
-                .and_then(|found| found.modified())
-                .map_err(BlobError::at(&place))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let found = entry.metadata().map_err(BlobError::at(&place))?;
+            // Files of others, such as those of a file manager, are no buckets.
+            if !found.is_dir() || !is_bucket_name(&name) {
+                continue;
+            }
+            let made = found.modified().map_err(BlobError::at(&place))?;
             let made = jiff::Timestamp::try_from(made).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-            buckets.push((entry.file_name().to_string_lossy().into_owned(), made));
+            buckets.push((name, made));
         }
         buckets.sort();
         Ok(buckets)
@@ -257,6 +305,7 @@ impl BlobFolder {
         {
             let _guard = self.lock();
             check_condition(&place.path, key, condition)?;
+            let before = Self::parts_at(&place.path);
             // A new folder is only as durable as its entry in the one above.
             let new: Vec<&Path> = folder
                 .ancestors()
@@ -276,6 +325,11 @@ impl BlobFolder {
             temporary
                 .persist(&place.path)
                 .map_err(|error| BlobError::at(&place.path)(error.error))?;
+            if let Some(before) = before
+                && info.parts.as_ref() != Some(&before)
+            {
+                self.remove_parts(&before);
+            }
         }
         File::open(&folder)
             .and_then(|folder| folder.sync_all())
@@ -283,16 +337,18 @@ impl BlobFolder {
         Ok(info)
     }
 
-    /// Opens an object for reading. Its bytes are the first [`Info::size`] of the file.
+    /// Opens an object for reading. Its bytes are the first [`Info::size`] of the content.
     ///
     /// # Errors
     /// There is no such bucket or object, or it cannot be read.
-    pub fn open_object(&self, bucket: &str, key: &str) -> Result<(File, Info), BlobError> {
+    pub fn open_object(&self, bucket: &str, key: &str) -> Result<(Content, Info), BlobError> {
         self.check_bucket(bucket)?;
         check_key(key)?;
         let place = keys::object_path(&self.bucket_path(bucket), key).path;
+        // Parts must not go between the look at the description and the hold on them.
+        let _guard = self.lock();
         match object::open(&place) {
-            Ok(found) => Ok(found),
+            Ok((file, info)) => Ok((self.content(file, info.parts.as_ref()), info)),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -318,11 +374,26 @@ impl BlobFolder {
     /// # Errors
     /// There is no such bucket, or the folder cannot be written.
     pub fn delete(&self, bucket: &str, key: &str) -> Result<bool, BlobError> {
+        self.delete_if(bucket, key, &DeleteIf::default())
+    }
+
+    /// Removes an object that is as the caller expects it; says whether it was there.
+    ///
+    /// # Errors
+    /// As [`Self::delete`], and the object is another, or is not there although one is expected.
+    pub fn delete_if(
+        &self,
+        bucket: &str,
+        key: &str,
+        condition: &DeleteIf,
+    ) -> Result<bool, BlobError> {
         self.check_bucket(bucket)?;
         check_key(key)?;
         let bucket = self.bucket_path(bucket);
         let place = keys::object_path(&bucket, key).path;
         let _guard = self.lock();
+        condition.check(&place, key)?;
+        let parts = Self::parts_at(&place);
         match fs::remove_file(&place) {
             Ok(()) => {}
             Err(error)
@@ -334,6 +405,9 @@ impl BlobFolder {
                 return Ok(false);
             }
             Err(error) => return Err(BlobError::at(&place)(error)),
+        }
+        if let Some(parts) = parts {
+            self.remove_parts(&parts);
         }
         keys::prune(&bucket, &place);
         Ok(true)

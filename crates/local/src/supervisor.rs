@@ -5,7 +5,7 @@
 //! folder and runs nothing when there is a record already: an attempt runs once, however often it is started.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,13 +18,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::files::{read_json, write_json};
-use crate::kubelet::processes::Identity;
+use crate::kubelet::log_files;
+use crate::kubelet::processes::{self, Identity};
 use crate::kubelet::record::{
     ContainerRecord, ContainerState, Ended, Launch, Outcome, Places, Record, RestartPolicy, Role,
     Stop,
 };
 
 mod container;
+mod memory;
 
 use container::{Started, message_from, read_end, start};
 
@@ -95,6 +97,12 @@ struct Supervisor {
     running: JoinSet<(usize, Ended)>,
     stopping: Option<Stopping>,
     deadline: Option<Instant>,
+    /// When the lengths of logs are looked at.
+    bound_logs_at: Instant,
+    /// When the memory of containers with a limit is looked at.
+    look_at: Instant,
+    /// What containers held that were killed for it.
+    over_limit: Vec<Option<String>>,
     /// When the record is written again, if it could not be.
     rewrite_at: Option<Instant>,
     /// The folder of records is gone, and with it everybody who might ask for this one.
@@ -123,6 +131,7 @@ impl Supervisor {
             Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0))
         });
         let restart_at = vec![None; launch.containers.len()];
+        let over_limit = vec![None; launch.containers.len()];
         Ok(Self {
             places,
             launch,
@@ -131,6 +140,9 @@ impl Supervisor {
             running: JoinSet::new(),
             stopping: None,
             deadline,
+            bound_logs_at: Instant::now() + log_files::LOOK,
+            look_at: Instant::now() + memory::LOOK,
+            over_limit,
             rewrite_at: None,
             abandoned: false,
         })
@@ -150,6 +162,7 @@ impl Supervisor {
                 .as_ref()
                 .filter(|stopping| !stopping.killed)
                 .map(|stopping| stopping.kill_at);
+            let look = self.limited().next().map(|_| self.look_at);
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     let (index, ended) = ended.map_err(io::Error::other)?;
@@ -159,6 +172,8 @@ impl Supervisor {
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
+                () = until(look) => self.look_at_memory(),
+                () = tokio::time::sleep_until(self.bound_logs_at) => self.bound_logs(),
                 () = until(self.rewrite_at) => self.write(),
                 () = until(kill) => {
                     if let Some(stopping) = &mut self.stopping {
@@ -172,22 +187,19 @@ impl Supervisor {
                 }
             }
         }
-        self.write_at_last().await;
-        if self.abandoned {
-            self.signal_all(Signal::KILL);
+        // What containers left behind, outside their groups too, ends before anybody hears that the pod is over.
+        processes::end_descendants().await;
+        if !self.abandoned {
+            self.finish();
+            self.write_at_last().await;
         }
-        kill_orphans();
         Ok(())
     }
 
     /// Starts what is due and says whether the pod is over.
     fn advance(&mut self) -> bool {
         if self.stopping.is_some() {
-            let over = !self.any_running();
-            if over {
-                self.finish();
-            }
-            return over;
+            return !self.any_running();
         }
         let mut initialized = true;
         for index in 0..self.launch.containers.len() {
@@ -238,7 +250,6 @@ impl Supervisor {
             self.stop(self.launch.grace_seconds, None);
             return false;
         }
-        self.finish();
         true
     }
 
@@ -247,6 +258,60 @@ impl Supervisor {
             .containers
             .iter()
             .any(|container| matches!(container.state, ContainerState::Running { .. }))
+    }
+
+    /// The containers that run under a limit: index, pid and limit.
+    fn limited(&self) -> impl Iterator<Item = (usize, i32, u64)> {
+        let containers = self.record.containers.iter().zip(&self.launch.containers);
+        containers
+            .enumerate()
+            .filter_map(|(index, (record, launch))| match &record.state {
+                ContainerState::Running { process, .. } => {
+                    Some((index, process.pid, launch.memory_limit?))
+                }
+                _ => None,
+            })
+    }
+
+    /// Cuts the logs of running containers that have become too long.
+    fn bound_logs(&mut self) {
+        self.bound_logs_at = Instant::now() + log_files::LOOK;
+        for container in &self.record.containers {
+            if matches!(container.state, ContainerState::Running { .. })
+                && let Err(error) =
+                    log_files::bound(&self.places.log(&container.name, container.restarts))
+            {
+                // Standard error is the pod's own file.
+                drop(writeln!(io::stderr(), "a log cannot be cut: {error}"));
+            }
+        }
+    }
+
+    /// Kills containers that hold more memory than their limit.
+    fn look_at_memory(&mut self) {
+        self.look_at = Instant::now() + memory::LOOK;
+        let running = self
+            .record
+            .containers
+            .iter()
+            .filter(|container| matches!(container.state, ContainerState::Running { .. }));
+        let own = (running.count() == 1).then_some(self.record.supervisor.pid);
+        let processes = processes::running();
+        let limited: Vec<(usize, i32, u64)> = self.limited().collect();
+        for (index, pid, limit) in limited {
+            let pids = memory::of_container(&processes, pid, own);
+            let Some(held) = memory::beyond(limit, &pids) else {
+                continue;
+            };
+            processes::kill(&pids);
+            if let Some(over) = self.over_limit.get_mut(index) {
+                *over = Some(format!(
+                    "the container held {} of memory, its limit is {}",
+                    memory::text(held),
+                    memory::text(limit)
+                ));
+            }
+        }
     }
 
     /// Starts a container that waits, unless it waits for its next restart.
@@ -270,7 +335,7 @@ impl Supervisor {
             *at = None;
         }
         let log = self.places.log(&launch.name, record.restarts);
-        match start(launch, &log) {
+        match start(launch, &log, self.places.uid()) {
             Ok(Started { mut child, process }) => {
                 let started_at = now();
                 record.state = ContainerState::Running {
@@ -309,6 +374,10 @@ impl Supervisor {
         ) else {
             return;
         };
+        if let Some(why) = self.over_limit.get_mut(index).and_then(Option::take) {
+            "OOMKilled".clone_into(&mut ended.reason);
+            ended.message = why;
+        }
         if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
             ended.message = message_from(&self.places.log(&launch.name, record.restarts));
         }
@@ -444,25 +513,4 @@ async fn until(at: Option<Instant>) {
 
 pub(crate) fn now() -> String {
     crate::cluster::time_text(jiff::Timestamp::now())
-}
-
-/// Ends what containers left behind outside their groups; it came to us as the subreaper.
-fn kill_orphans() {
-    let own = std::process::id();
-    loop {
-        let children =
-            fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        for pid in children
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-        {
-            if let Ok(process) = Identity::of(pid) {
-                process.signal(Signal::KILL);
-            }
-        }
-        // Each one's own children come to us in turn, until there are none.
-        if rustix::process::wait(rustix::process::WaitOptions::empty()).is_err() {
-            break;
-        }
-    }
 }

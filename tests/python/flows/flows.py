@@ -15,7 +15,8 @@ from flytekit.types.directory import FlyteDirectory
 from flytekit.types.file import FlyteFile
 from flytekit.types.structured import StructuredDataset
 
-SMALL = Resources(cpu="250m", mem="200Mi")
+# flytekit with pandas holds some 200 MiB, and limits are enforced.
+SMALL = Resources(cpu="250m", mem="400Mi")
 
 
 class Size(enum.Enum):

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use flyte_core::quantity::Quantity;
 use flyte_local::{
     KubeletOptions, PlatformOptions,
-    kubelet::{Amount, SupervisorCommand},
+    kubelet::{Amount, SupervisorCommand, cgroup_root},
     s3::Credentials,
 };
 use flyte_platform::{Clock, tls};
@@ -96,7 +96,6 @@ impl Prepared {
             "LANG",
             "LC_ALL",
             "TZ",
-            "TMPDIR",
             "SSL_CERT_FILE",
             "SSL_CERT_DIR",
         ]
@@ -118,7 +117,7 @@ impl Prepared {
             python_bin: Some(python.bin),
             path,
             environment,
-            cgroup_root: None,
+            cgroup_root: cgroup_root().await,
             shutdown_grace: GRACE,
             heartbeat: None,
             now: Arc::new(move || clock.now()),

@@ -7,8 +7,12 @@ use crate::cluster::object::{metadata_mut, read_metadata, set_metadata, text_at}
 use crate::cluster::refusal::{Cause, Refusal};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
 
+mod data;
 mod names;
 mod pods;
+pub(crate) mod typed;
+
+use typed::WrongType;
 
 use names::{
     DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, LABEL_VALUE_RULE, QUALIFIED_NAME_RULE, is_dns_label,
@@ -37,6 +41,9 @@ pub(crate) fn admit_new(
         metadata.shift_remove(member);
     }
     drop_empty(metadata);
+    typed::write_quantities(resource, value);
+    let metadata = metadata_mut(value)
+        .ok_or_else(|| Refusal::bad_request("the object is not a JSON object"))?;
     let uid = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
     metadata.insert("uid".to_owned(), uid.to_string().into());
     metadata.insert("creationTimestamp".to_owned(), now.into());
@@ -77,7 +84,7 @@ pub(crate) fn admit_new(
             labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
         }
     }
-    validate(resource, value)
+    validate(resource, value, None)
 }
 
 /// Lists and maps of metadata without entries are not served (`omitempty` of ObjectMeta).
@@ -171,11 +178,12 @@ pub(crate) fn admit_change(
             default_secret(object);
         }
     }
+    typed::write_quantities(resource, &mut next);
     if next == *current {
         return Ok(None);
     }
     guard(resource, current, &next)?;
-    validate(resource, &next)?;
+    validate(resource, &next, Some(current))?;
     if counts_generations(resource) && content_changed(resource, current, &next) {
         let generation = current
             .pointer("/metadata/generation")
@@ -257,7 +265,31 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
     }
 }
 
-fn validate(resource: &Resource, value: &Value) -> Result<(), Refusal> {
+/// Refuses an object that is of another type than its kind, or breaks a rule. A rule that the version before broke already
+/// may stay broken: else nothing could be changed any more about an object that an earlier program took, not even a
+/// finalizer.
+fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Result<(), Refusal> {
+    let wrong = |wrong: WrongType| wrong.refuse(resource);
+    typed::check(&resource.id, value).map_err(wrong)?;
+    let mut causes = broken_rules(resource, value)?;
+    if let (false, Some(before)) = (causes.is_empty(), before) {
+        let known = broken_rules(resource, before).unwrap_or_default();
+        causes.retain(|cause| !known.contains(cause));
+    }
+    if causes.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(
+            &resource.group,
+            &resource.kind,
+            text_at(value, "/metadata/name"),
+            &causes,
+        ))
+    }
+}
+
+/// The rules that an object of the right type breaks.
+fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusal> {
     let meta = read_metadata(value)?;
     let mut causes = Vec::new();
     if meta.name.is_empty() {
@@ -322,6 +354,15 @@ fn validate(resource: &Resource, value: &Value) -> Result<(), Refusal> {
         .and_then(Value::as_object)
     {
         const ANNOTATION_BYTES: usize = 256 << 10;
+        for key in annotations.keys() {
+            if !is_qualified_name(&key.to_lowercase()) {
+                causes.push(Cause::value(
+                    "metadata.annotations",
+                    key,
+                    QUALIFIED_NAME_RULE,
+                ));
+            }
+        }
         let size: usize = annotations
             .iter()
             .map(|(key, text)| key.len() + text.as_str().map_or(0, str::len))
@@ -337,7 +378,8 @@ fn validate(resource: &Resource, value: &Value) -> Result<(), Refusal> {
         }
     }
     match &*resource.id {
-        PODS => pods::validate(value, &mut causes),
+        PODS => pods::validate(value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
+        "configmaps" | "secrets" => data::validate(value, &mut causes),
         DEFINITIONS => validate_definition(value, &mut causes),
         EVENTS => {
             let about = text_at(value, "/involvedObject/namespace");
@@ -348,16 +390,7 @@ fn validate(resource: &Resource, value: &Value) -> Result<(), Refusal> {
         }
         _ => {}
     }
-    if causes.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::invalid(
-            &resource.group,
-            &resource.kind,
-            &meta.name,
-            &causes,
-        ))
-    }
+    Ok(causes)
 }
 
 /// `stringData` is what people write; `data` is what is kept.
@@ -366,9 +399,19 @@ fn default_secret(object: &mut Map<String, Value>) {
     if let Some(Value::Object(texts)) = object.shift_remove("stringData") {
         let data = object.entry("data").or_insert_with(|| json!({}));
         if let Some(data) = data.as_object_mut() {
+            let mut wrong = Map::new();
             for (key, text) in texts {
-                let text = text.as_str().unwrap_or_default();
-                data.insert(key, base64::prelude::BASE64_STANDARD.encode(text).into());
+                match text {
+                    Value::String(text) => {
+                        let text = base64::prelude::BASE64_STANDARD.encode(text);
+                        data.insert(key, text.into());
+                    }
+                    other => drop(wrong.insert(key, other)),
+                }
+            }
+            // What is no text stays, to be refused by its name.
+            if !wrong.is_empty() {
+                object.insert("stringData".to_owned(), Value::Object(wrong));
             }
         }
     }

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::cluster::protobuf::{self, ProtobufError};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Form, Path, Query, Target, Verb, negotiate, parse_path};
 
@@ -84,6 +86,24 @@ impl Call {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         given.split(';').next().unwrap_or_default().trim()
+    }
+
+    /// The body as JSON, whatever form it has; `from_protobuf` reads one of them. An empty one is `null`.
+    pub(crate) fn value(
+        &self,
+        what: &str,
+        from_protobuf: fn(&[u8]) -> Result<Value, ProtobufError>,
+    ) -> Result<Value, Refusal> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Refusal::bad_request(format!("{what} cannot be read: {error}"))
+        };
+        if self.body.is_empty() {
+            Ok(Value::Null)
+        } else if self.content_type() == protobuf::MEDIA_TYPE {
+            from_protobuf(&self.body).map_err(|error| unreadable(&error))
+        } else {
+            serde_json::from_slice(&self.body).map_err(|error| unreadable(&error))
+        }
     }
 
     /// Who writes, for `managedFields`: the given manager, else the user agent's first word.

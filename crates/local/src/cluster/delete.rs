@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::model::{DeleteOrder, Deleted, Propagation};
 use crate::cluster::object::{Stored, text_at};
+use crate::cluster::protobuf;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Form, Target};
 use crate::cluster::resource::{NAMESPACES, Resource};
@@ -108,13 +109,7 @@ struct DeleteOptions {
 
 impl DeleteOptions {
     fn read(call: &Call) -> Result<Self, Refusal> {
-        let body: Value = if call.body.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&call.body).map_err(|error| {
-                Refusal::bad_request(format!("the delete options are unreadable: {error}"))
-            })?
-        };
+        let body = call.value("the delete options", protobuf::delete_options)?;
         let grace = match body.get("gracePeriodSeconds").and_then(Value::as_i64) {
             Some(seconds) => Some(seconds),
             None => call.query.number::<i64>("gracePeriodSeconds")?,

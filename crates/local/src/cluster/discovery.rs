@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer, text_answer};
+use crate::cluster::protobuf;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{Registry, Resource};
 
@@ -113,8 +114,7 @@ fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, Refusa
     if call.method != Method::POST {
         return Err(Refusal::method_not_allowed());
     }
-    let mut review: Value = serde_json::from_slice(&call.body)
-        .map_err(|error| Refusal::bad_request(format!("the review is unreadable: {error}")))?;
+    let mut review = call.value("the review", protobuf::type_only)?;
     let user = json!({ "username": "flyte", "groups": ["system:masters", "system:authenticated"] });
     let status = match (group, kind) {
         ("authorization.k8s.io", "selfsubjectaccessreviews" | "subjectaccessreviews") => {

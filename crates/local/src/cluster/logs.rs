@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, text_answer};
 use crate::cluster::object::text_at;
+use crate::cluster::protobuf;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Target, Verb};
 
@@ -149,18 +150,19 @@ impl Cluster {
 
     /// An eviction deletes the pod: no disruption budget is kept on one machine.
     async fn evict(&self, target: &Target, call: &Call) -> Result<Response<Body>, Refusal> {
-        let eviction: Value = serde_json::from_slice(&call.body).map_err(|error| {
-            Refusal::bad_request(format!("the eviction is unreadable: {error}"))
-        })?;
+        let eviction = call.value("the eviction", protobuf::eviction)?;
         let options = eviction.get("deleteOptions").cloned().unwrap_or_default();
         let body = if options.is_null() {
             Bytes::new()
         } else {
             options.to_string().into()
         };
+        // The options are JSON now, whatever the eviction was.
+        let mut headers = call.headers.clone();
+        headers.remove(http::header::CONTENT_TYPE);
         let call = Call {
             method: call.method.clone(),
-            headers: call.headers.clone(),
+            headers,
             query: call.query.clone(),
             body,
         };

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cluster::object::{Key, ObjectRef, SharedKey, Stored, text_at};
+use crate::cluster::admission::typed;
+use crate::cluster::object::{self, Key, ObjectRef, SharedKey, Stored, text_at};
 use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{DEFINITIONS, EVENTS, Registry, ResourceId};
 use crate::cluster::store::{Contents, Row, RowChange};
@@ -146,7 +147,17 @@ impl Model {
             }
             let known = model.tables.get_key_value(row.resource.as_str());
             let resource = known.map_or_else(|| row.resource.as_str().into(), |(id, _)| id.clone());
-            let stored = Stored::restore(resource, row.revision, &row.json)?;
+            let stored = match Self::restore(resource, &row) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    // Its row stays as it is, for whoever wants to look at it.
+                    tracing::error!(
+                        resource = row.resource, namespace = row.namespace, name = row.name, %error,
+                        "a stored object is left out: no client could read a list that has it"
+                    );
+                    continue;
+                }
+            };
             if &*stored.resource == DEFINITIONS {
                 Arc::make_mut(&mut model.registry).define(&stored.value()?);
             }
@@ -160,6 +171,14 @@ impl Model {
             table.forgotten = revision;
         }
         Ok(model)
+    }
+
+    /// An object that a store kept, if clients can read it. What comes in is checked, but an earlier version of this program
+    /// took anything.
+    fn restore(resource: ResourceId, row: &Row) -> Result<Stored, Refusal> {
+        let value = object::parse(&row.json)?;
+        typed::check(&resource, &value).map_err(|wrong| Refusal::internal(wrong.to_string()))?;
+        Stored::new(resource, row.revision, &value, None)
     }
 
     /// Whether the store keeps objects of this resource. Events are best effort everywhere, and a disk that syncs for each

@@ -126,15 +126,6 @@ impl Stored {
         })
     }
 
-    /// Reads a version back from the store.
-    pub(crate) fn restore(
-        resource: ResourceId,
-        revision: u64,
-        json: &[u8],
-    ) -> Result<Self, Refusal> {
-        Self::new(resource, revision, &parse(json)?, None)
-    }
-
     /// The same under a later revision.
     pub(crate) fn at_revision(&self, revision: u64) -> Self {
         Self {
@@ -439,7 +430,8 @@ mod tests {
         assert_eq!(stored.value().unwrap(), value);
         value["metadata"]["resourceVersion"] = json!("9");
         assert_eq!(stored.at_revision(9).value().unwrap(), value);
-        let again = Stored::restore("pods".into(), 9, &stored.at_revision(9).json()).unwrap();
+        let json = parse(&stored.at_revision(9).json()).unwrap();
+        let again = Stored::new("pods".into(), 9, &json, None).unwrap();
         assert_eq!(again.value().unwrap(), value);
         let metadata = parse(&again.metadata_only()).unwrap();
         assert_eq!(metadata["metadata"], value["metadata"]);

@@ -1,5 +1,6 @@
-//! Bodies in Kubernetes' protobuf, for the few kinds that `kubectl create` makes by flags: it sends them in no other form
-//! and does not fall back. Other kinds are refused as an unknown format, answers are always JSON.
+//! Bodies in Kubernetes' protobuf, for the few kinds that `kubectl create` makes by flags, and for what typed clients (Helm,
+//! `kubectl drain`, `kubectl auth can-i`) send besides objects: they send it in no other form and do not fall back. Other
+//! kinds are refused as an unknown format, answers are always JSON.
 //!
 //! The field numbers are those of the `generated.proto` files of Kubernetes' API, where they never change.
 
@@ -121,6 +122,71 @@ struct Plain {
     metadata: Option<ObjectMeta>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct DeleteOptions {
+    #[prost(int64, optional, tag = "1")]
+    grace_period_seconds: Option<i64>,
+    #[prost(message, optional, tag = "2")]
+    preconditions: Option<Preconditions>,
+    #[prost(bool, optional, tag = "3")]
+    orphan_dependents: Option<bool>,
+    #[prost(string, optional, tag = "4")]
+    propagation_policy: Option<String>,
+    #[prost(string, repeated, tag = "5")]
+    dry_run: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Preconditions {
+    #[prost(string, optional, tag = "1")]
+    uid: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    resource_version: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Eviction {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<ObjectMeta>,
+    #[prost(message, optional, tag = "2")]
+    delete_options: Option<DeleteOptions>,
+}
+
+fn envelope(body: &[u8]) -> Result<Envelope, ProtobufError> {
+    let rest = body.strip_prefix(MAGIC).ok_or(ProtobufError::Prefix)?;
+    Ok(Envelope::decode(rest)?)
+}
+
+/// The options of a delete request, as JSON.
+pub(crate) fn delete_options(body: &[u8]) -> Result<Value, ProtobufError> {
+    let options = DeleteOptions::decode(&*envelope(body)?.raw)?;
+    Ok(options_as_json(options))
+}
+
+fn options_as_json(options: DeleteOptions) -> Value {
+    let preconditions = options.preconditions.map(|given| {
+        present(json!({ "uid": given.uid, "resourceVersion": given.resource_version }))
+    });
+    present(json!({
+        "gracePeriodSeconds": options.grace_period_seconds, "preconditions": preconditions,
+        "orphanDependents": options.orphan_dependents, "propagationPolicy": options.propagation_policy,
+        "dryRun": options.dry_run,
+    }))
+}
+
+/// An eviction, as JSON.
+pub(crate) fn eviction(body: &[u8]) -> Result<Value, ProtobufError> {
+    let eviction = Eviction::decode(&*envelope(body)?.raw)?;
+    let options = eviction.delete_options.map(options_as_json);
+    Ok(json!({ "metadata": metadata(eviction.metadata), "deleteOptions": options }))
+}
+
+/// What a body is, as JSON without its content: for reviews, which are answered alike whatever they ask.
+pub(crate) fn type_only(body: &[u8]) -> Result<Value, ProtobufError> {
+    let is = envelope(body)?.type_meta.unwrap_or_default();
+    Ok(json!({ "apiVersion": is.api_version, "kind": is.kind, "metadata": {}, "spec": {} }))
+}
+
 /// The object in a protobuf body, as JSON.
 pub(crate) fn read(body: &[u8], resource: &Resource) -> Result<Value, ProtobufError> {
     let decode: fn(&[u8]) -> Result<Value, prost::DecodeError> = match &*resource.id {
@@ -129,8 +195,7 @@ pub(crate) fn read(body: &[u8], resource: &Resource) -> Result<Value, ProtobufEr
         NAMESPACES | "serviceaccounts" => plain,
         _ => return Err(ProtobufError::Kind),
     };
-    let envelope = body.strip_prefix(MAGIC).ok_or(ProtobufError::Prefix)?;
-    let envelope = Envelope::decode(envelope)?;
+    let envelope = envelope(body)?;
     let mut value = decode(&envelope.raw)?;
     if let (Some(members), Some(is)) = (value.as_object_mut(), envelope.type_meta) {
         members.insert("apiVersion".to_owned(), is.api_version.into());

@@ -117,6 +117,11 @@ impl Refusal {
         Self::new(403, "Forbidden", message).about(group, resource, name)
     }
 
+    /// A request that a page from elsewhere may have sent.
+    pub(crate) fn foreign(why: &str) -> Self {
+        Self::new(403, "Forbidden", why)
+    }
+
     pub(crate) fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
@@ -185,6 +190,15 @@ impl Refusal {
         )
     }
 
+    /// A kind that would be kept and never run.
+    pub(crate) fn no_controller(kind: &str) -> Self {
+        let message = format!(
+            "{kind}s are not run by the embedded Kubernetes API, which has no controller for them and would keep them \
+             without ever starting a pod: create Pods, or use a cluster"
+        );
+        Self::new(501, "NotImplemented", message)
+    }
+
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(500, "InternalError", message)
     }
@@ -232,6 +246,45 @@ impl Cause {
             reason: "FieldValueInvalid",
             field: field.into(),
             message: format!("Invalid value: {value:?}: {rule}"),
+        }
+    }
+
+    /// As [`Self::value`], of a number.
+    pub(crate) fn number(field: impl Into<String>, value: i64, rule: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {value}: {rule}"),
+        }
+    }
+
+    /// A word that is none of `known`.
+    pub(crate) fn unsupported(field: impl Into<String>, value: &str, known: &[&str]) -> Self {
+        let known: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            field: field.into(),
+            message: format!(
+                "Unsupported value: {value:?}: supported values: {}",
+                known.join(", ")
+            ),
+        }
+    }
+
+    pub(crate) fn duplicate(field: impl Into<String>, value: &str) -> Self {
+        Self {
+            reason: "FieldValueDuplicate",
+            field: field.into(),
+            message: format!("Duplicate value: {value:?}"),
+        }
+    }
+
+    /// A name of something that the object does not have.
+    pub(crate) fn not_found(field: impl Into<String>, value: &str) -> Self {
+        Self {
+            reason: "FieldValueNotFound",
+            field: field.into(),
+            message: format!("Not found: {value:?}"),
         }
     }
 

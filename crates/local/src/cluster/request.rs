@@ -48,6 +48,16 @@ pub(crate) fn parse_path(path: &str, registry: &Registry) -> Result<Path, Refusa
         })
         .collect();
     let words: Vec<&str> = segments.iter().map(String::as_str).collect();
+    // Reviews are questions, not objects.
+    if let [
+        "apis",
+        "authorization.k8s.io" | "authentication.k8s.io",
+        "v1",
+        _,
+    ] = words.as_slice()
+    {
+        return Ok(Path::Other(segments));
+    }
     let (group, version, rest) = match words.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),

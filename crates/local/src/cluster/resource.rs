@@ -55,6 +55,19 @@ impl Resource {
         &*self.id == EVENTS && !self.group.is_empty()
     }
 
+    /// Whether objects of this kind do nothing without a controller that the embedded platform does not have.
+    pub(crate) fn needs_controller(&self) -> bool {
+        matches!(
+            &*self.id,
+            "deployments.apps"
+                | "replicasets.apps"
+                | "statefulsets.apps"
+                | "daemonsets.apps"
+                | "jobs.batch"
+                | "cronjobs.batch"
+        )
+    }
+
     pub(crate) fn is_pod(&self) -> bool {
         &*self.id == PODS
     }

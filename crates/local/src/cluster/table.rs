@@ -122,9 +122,12 @@ fn cells(resource: &Resource, value: &Value, now: Timestamp) -> Vec<Value> {
                 text_at(condition, "/type") == "Ready" && text_at(condition, "/status") == "True"
             });
             let version = text_at(value, "/status/nodeInfo/kubeletVersion").into();
+            let cordoned = value.pointer("/spec/unschedulable") == Some(&true.into());
+            let ready = if ready { "Ready" } else { "NotReady" };
+            let cordoned = if cordoned { ",SchedulingDisabled" } else { "" };
             vec![
                 name(),
-                if ready { "Ready" } else { "NotReady" }.into(),
+                format!("{ready}{cordoned}").into(),
                 "<none>".into(),
                 age(),
                 version,

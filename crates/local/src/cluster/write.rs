@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::cluster::admission::typed::WrongType;
 use crate::cluster::admission::{Part, admit_change, admit_new};
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::apply::{Apply, conflict};
@@ -60,8 +61,12 @@ impl Cluster {
         call: &Call,
     ) -> Result<Response<Body>, Refusal> {
         let form = call.form()?;
-        let mut value = self.body(target, call)?;
         let resource = &target.resource;
+        // Said before the body is read, which may be in a form that is taken of few kinds.
+        if resource.needs_controller() {
+            return Err(Refusal::no_controller(&resource.kind));
+        }
+        let mut value = self.body(target, call)?;
         if !matches!(text_at(&value, "/metadata/resourceVersion"), "" | "0") {
             return Err(Refusal::bad_request(
                 "resourceVersion should not be set on objects to be created",
@@ -95,6 +100,9 @@ impl Cluster {
         call: &Call,
     ) -> Result<Arc<Stored>, Refusal> {
         let resource = &target.resource;
+        if resource.needs_controller() {
+            return Err(Refusal::no_controller(&resource.kind));
+        }
         if resource.is_modern_event() {
             *value = events::to_core(std::mem::take(value));
         }
@@ -212,6 +220,16 @@ impl Cluster {
             return Err(Refusal::bad_request(
                 "the object provided is not a JSON object",
             ));
+        }
+        if value
+            .get("metadata")
+            .is_some_and(|metadata| !metadata.is_object() && !metadata.is_null())
+        {
+            return Err(WrongType {
+                field: "metadata".to_owned(),
+                message: "expected an object".to_owned(),
+            }
+            .refuse(resource));
         }
         let (given, expected) = (text_at(&value, "/apiVersion"), resource.api_version());
         if !given.is_empty() && given != expected {

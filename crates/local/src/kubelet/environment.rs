@@ -184,7 +184,7 @@ impl Environment {
 }
 
 /// A field of the pod, as the downward API names it.
-fn field(pod: &Pod, path: &str) -> Option<String> {
+pub(crate) fn field(pod: &Pod, path: &str) -> Option<String> {
     let meta = &pod.metadata;
     let spec = pod.spec.as_ref();
     let keyed = |map: &str| {
@@ -229,7 +229,12 @@ fn field(pod: &Pod, path: &str) -> Option<String> {
     }
 }
 
-fn resource_field(container: &Container, resource: &str, divisor: &str) -> Option<String> {
+/// An amount of a container's resources, as the downward API names it, in units of `divisor`.
+pub(crate) fn resource_field(
+    container: &Container,
+    resource: &str,
+    divisor: &str,
+) -> Option<String> {
     let (kind, name) = resource.split_once('.')?;
     let resources = container.resources.as_ref();
     let amounts = match kind {

@@ -6,12 +6,17 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::kubelet::KubeletOptions;
 use crate::kubelet::environment::{EnvironmentError, Sources, environment, expand, memory_limit};
-use crate::kubelet::record::{ContainerLaunch, Launch, Mount, Places, RestartPolicy, Role};
+use crate::kubelet::record::{ContainerLaunch, Launch, Places, RestartPolicy, Role};
 use crate::kubelet::status::Hindrance;
+use crate::kubelet::temporary;
+
+mod volumes;
+
+use volumes::Source;
 
 /// Why a pod cannot be launched. It is shown as the reason why its containers wait.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +45,8 @@ pub(crate) enum LaunchError {
         container: String,
         path: String,
     },
-    #[error(
-        "volume {volume:?} is of a kind that this machine does not have; supported are configMap, downwardAPI, emptyDir, hostPath, projected and secret"
-    )]
-    Volume { volume: String },
+    #[error("volume {volume:?} cannot be mounted: {why}")]
+    Volume { volume: String, why: String },
     #[error(
         "container {container:?} mounts {path:?}, which needs mount namespaces: run as root or where users may have namespaces, with the program unshare of util-linux"
     )]
@@ -60,7 +63,7 @@ impl LaunchError {
             | Self::NoCommand { container }
             | Self::NoProgram { container, .. }
             | Self::NoMounts { container, .. } => Hindrance::Container(container.clone()),
-            Self::Mount { volume, .. } | Self::Volume { volume } => {
+            Self::Mount { volume, .. } | Self::Volume { volume, .. } => {
                 Hindrance::Volume(volume.clone())
             }
             Self::Folder { .. } => Hindrance::Pod,
@@ -83,9 +86,14 @@ impl Maker<'_> {
     pub(crate) fn make(&self, started: jiff::Timestamp) -> Result<Launch, LaunchError> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let folder = self.places.pod();
-        for place in [folder.clone(), folder.join("home"), folder.join("tmp")] {
+        for place in [folder.clone(), folder.join("home")] {
             make_folder(&place)?;
         }
+        let temporary =
+            temporary::make(&folder, self.places.uid()).map_err(|source| LaunchError::Folder {
+                place: folder.join("tmp").display().to_string(),
+                source,
+            })?;
         let mut volumes = BTreeMap::new();
         for volume in spec.volumes.iter().flatten() {
             volumes.insert(volume.name.clone(), self.volume(volume)?);
@@ -96,11 +104,11 @@ impl Maker<'_> {
             containers.push(self.container(
                 container,
                 if sidecar { Role::Sidecar } else { Role::Init },
-                &volumes,
+                (&volumes, &temporary),
             )?);
         }
         for container in &spec.containers {
-            containers.push(self.container(container, Role::Main, &volumes)?);
+            containers.push(self.container(container, Role::Main, (&volumes, &temporary))?);
         }
         Ok(Launch {
             containers,
@@ -120,7 +128,7 @@ impl Maker<'_> {
         &self,
         container: &Container,
         role: Role,
-        volumes: &BTreeMap<String, PathBuf>,
+        (volumes, temporary): (&BTreeMap<String, Source>, &Path),
     ) -> Result<ContainerLaunch, LaunchError> {
         let work = self.places.work(&container.name);
         make_folder(&work)?;
@@ -135,7 +143,7 @@ impl Maker<'_> {
             }
         };
         let environment = environment(
-            &self.base(&working_directory),
+            &self.base(&working_directory, temporary),
             self.pod,
             container,
             self.sources,
@@ -171,37 +179,9 @@ impl Maker<'_> {
                 path: path.to_owned(),
             });
         }
-        let mut mounts = Vec::new();
-        for mount in container.volume_mounts.iter().flatten() {
-            let Some(source) = volumes.get(&mount.name) else {
-                return Err(LaunchError::Volume {
-                    volume: mount.name.clone(),
-                });
-            };
-            let from = mount
-                .sub_path
-                .as_deref()
-                .map_or_else(|| source.clone(), |inner| source.join(inner));
-            if from == Path::new(&mount.mount_path) {
-                continue;
-            }
-            if self.mount_with.is_empty() {
-                let path = mount.mount_path.clone();
-                return Err(LaunchError::NoMounts {
-                    container: container.name.clone(),
-                    path,
-                });
-            }
-            if !from.exists() {
-                make_folder(&from)?;
-            }
-            mounts.push(Mount {
-                from,
-                at: PathBuf::from(&mount.mount_path),
-                read_only: mount.read_only == Some(true),
-            });
-        }
-        let cgroup = match (&self.options.cgroup_root, memory_limit(container)) {
+        let mounts = self.mounts(container, volumes, &environment)?;
+        let limit = memory_limit(container);
+        let cgroup = match (&self.options.cgroup_root, limit) {
             (Some(root), Some(limit)) => {
                 let uid = self.pod.metadata.uid.clone().unwrap_or_default();
                 Some((root.join(format!("{uid}-{}", container.name)), limit))
@@ -217,13 +197,14 @@ impl Maker<'_> {
             mounts,
             mount_with: self.mount_with.to_vec(),
             cgroup,
+            memory_limit: limit,
             message_from_log: container.termination_message_policy.as_deref()
                 == Some("FallbackToLogsOnError"),
         })
     }
 
     /// What every process of this pod finds in its environment (spec 08 C17).
-    fn base(&self, working_directory: &Path) -> Vec<(String, String)> {
+    fn base(&self, working_directory: &Path, temporary: &Path) -> Vec<(String, String)> {
         let folder = self.places.pod();
         let mut path = String::new();
         if let Some(python) = &self.options.python_bin {
@@ -234,7 +215,7 @@ impl Maker<'_> {
         let own = [
             ("PATH", path),
             ("HOME", folder.join("home").to_string_lossy().into_owned()),
-            ("TMPDIR", folder.join("tmp").to_string_lossy().into_owned()),
+            ("TMPDIR", temporary.to_string_lossy().into_owned()),
             ("PWD", working_directory.to_string_lossy().into_owned()),
             (
                 "HOSTNAME",
@@ -247,162 +228,6 @@ impl Maker<'_> {
         own.chain(self.options.environment.iter().cloned())
             .collect()
     }
-
-    fn volume(&self, volume: &Volume) -> Result<PathBuf, LaunchError> {
-        let folder = self.places.volume(&volume.name);
-        if let Some(host) = &volume.host_path {
-            return Ok(PathBuf::from(&host.path));
-        }
-        make_folder(&folder)?;
-        if volume.empty_dir.is_some() {
-            return Ok(folder);
-        }
-        if let Some(secret) = &volume.secret {
-            let name = secret.secret_name.clone().unwrap_or_default();
-            let optional = secret.optional == Some(true);
-            self.secret_files(&folder, &name, secret.items.as_deref(), optional)?;
-            return Ok(folder);
-        }
-        if let Some(map) = &volume.config_map {
-            self.config_files(
-                &folder,
-                &map.name,
-                map.items.as_deref(),
-                map.optional == Some(true),
-            )?;
-            return Ok(folder);
-        }
-        if let Some(projected) = &volume.projected {
-            for source in projected.sources.iter().flatten() {
-                if let Some(secret) = &source.secret {
-                    self.secret_files(
-                        &folder,
-                        &secret.name,
-                        secret.items.as_deref(),
-                        secret.optional == Some(true),
-                    )?;
-                }
-                if let Some(map) = &source.config_map {
-                    self.config_files(
-                        &folder,
-                        &map.name,
-                        map.items.as_deref(),
-                        map.optional == Some(true),
-                    )?;
-                }
-            }
-            return Ok(folder);
-        }
-        if volume.downward_api.is_some() {
-            return Ok(folder);
-        }
-        Err(LaunchError::Volume {
-            volume: volume.name.clone(),
-        })
-    }
-
-    fn secret_files(
-        &self,
-        folder: &Path,
-        name: &str,
-        items: Option<&[KeyToPath]>,
-        optional: bool,
-    ) -> Result<(), LaunchError> {
-        let Some(secret) = self.sources.secrets.get(name) else {
-            return missing(folder, "secret", name, optional);
-        };
-        let data: BTreeMap<&str, &[u8]> = secret
-            .data
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.as_str(), value.0.as_slice()))
-            .collect();
-        write_files(folder, &data, items)
-    }
-
-    fn config_files(
-        &self,
-        folder: &Path,
-        name: &str,
-        items: Option<&[KeyToPath]>,
-        optional: bool,
-    ) -> Result<(), LaunchError> {
-        let Some(map) = self.sources.config_maps.get(name) else {
-            return missing(folder, "configmap", name, optional);
-        };
-        let texts = map
-            .data
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.as_str(), value.as_bytes()));
-        let binary = map
-            .binary_data
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.as_str(), value.0.as_slice()));
-        write_files(folder, &texts.chain(binary).collect(), items)
-    }
-}
-
-/// `folder` is that of the volume and has its name.
-fn missing(
-    folder: &Path,
-    kind: &'static str,
-    name: &str,
-    optional: bool,
-) -> Result<(), LaunchError> {
-    if optional {
-        return Ok(());
-    }
-    let volume = folder.file_name().unwrap_or_default();
-    Err(LaunchError::Mount {
-        volume: volume.to_string_lossy().into_owned(),
-        error: EnvironmentError::Object {
-            kind,
-            name: name.to_owned(),
-        },
-    })
-}
-
-fn write_files(
-    folder: &Path,
-    data: &BTreeMap<&str, &[u8]>,
-    items: Option<&[KeyToPath]>,
-) -> Result<(), LaunchError> {
-    let all = || {
-        data.keys()
-            .map(|key| ((*key).to_owned(), (*key).to_owned()))
-            .collect::<Vec<_>>()
-    };
-    let chosen = items.map_or_else(all, |items| {
-        items
-            .iter()
-            .map(|item| (item.key.clone(), item.path.clone()))
-            .collect()
-    });
-    for (key, path) in chosen {
-        let Some(bytes) = data.get(key.as_str()) else {
-            continue;
-        };
-        // The API allows no such path; a file must not leave its volume.
-        let inside = Path::new(&path)
-            .components()
-            .all(|part| matches!(part, std::path::Component::Normal(_)));
-        if !inside {
-            continue;
-        }
-        let file = folder.join(&path);
-        let written = file
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&file, bytes))
-            .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o600)));
-        written.map_err(|source| LaunchError::Folder {
-            place: file.display().to_string(),
-            source,
-        })?;
-    }
-    Ok(())
 }
 
 fn make_folder(place: &Path) -> Result<(), LaunchError> {

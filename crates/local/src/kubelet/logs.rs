@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::cluster::{LogError, LogRequest, LogSource, LogStream};
 use crate::inotify::Inotify;
+use crate::kubelet::log_files;
 use crate::kubelet::record::{ContainerState, Places, Record};
 
 /// The latest record of each pod, for whoever waits for one.
@@ -138,6 +140,8 @@ impl LogSource for Logs {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_there()),
                 Err(error) => return Err(unreadable(error)),
             };
+            // The beginning of a long log is not there any more.
+            let beginning = log_files::beginning(&mut file).map_err(unreadable)?;
             if let Some(seconds) = request.since_seconds {
                 // Lines bear no times; a file that is older as a whole has nothing to show.
                 let age = file
@@ -150,10 +154,10 @@ impl LogSource for Logs {
                 }
             }
             if let Some(lines) = request.tail_lines {
-                seek_to_tail(&mut file, lines).map_err(unreadable)?;
+                seek_to_tail(&mut file, lines, beginning).map_err(unreadable)?;
             }
             let growth = if request.follow {
-                Some(Inotify::new(&path, WatchFlags::MODIFY).map_err(unreadable)?)
+                Some(Growth::of(&path))
             } else {
                 None
             };
@@ -173,9 +177,39 @@ impl LogSource for Logs {
     }
 }
 
+/// How a reader hears that a log has grown.
+enum Growth {
+    Told(Inotify),
+    /// A user has some hundred watches, and editors take many of them: then the file is looked at.
+    LookedAt,
+}
+
+impl Growth {
+    fn of(log: &Path) -> Self {
+        match Inotify::new(log, WatchFlags::MODIFY) {
+            Ok(watch) => Self::Told(watch),
+            Err(error) => {
+                tracing::debug!(%error, "a log cannot be watched and is looked at");
+                Self::LookedAt
+            }
+        }
+    }
+
+    async fn next(&self) -> io::Result<()> {
+        const LOOK: Duration = Duration::from_millis(200);
+        match self {
+            Self::Told(watch) => watch.changes().await.map(drop),
+            Self::LookedAt => {
+                tokio::time::sleep(LOOK).await;
+                Ok(())
+            }
+        }
+    }
+}
+
 struct Reader {
     file: File,
-    growth: Option<Inotify>,
+    growth: Option<Growth>,
     records: watch::Receiver<Option<Arc<Record>>>,
     container: String,
     run: u32,
@@ -202,7 +236,7 @@ impl Reader {
                 return Ok(None);
             }
             tokio::select! {
-                changed = growth.changes() => { changed?; }
+                changed = growth.next() => changed?,
                 changed = self.records.changed() => if changed.is_err() { return Ok(None) },
             }
         }
@@ -225,14 +259,14 @@ impl Reader {
     }
 }
 
-/// Puts the file at the start of its last lines.
-fn seek_to_tail(file: &mut File, lines: u64) -> io::Result<()> {
+/// Puts the file at the start of its last lines, of those that begin at `beginning` or later.
+fn seek_to_tail(file: &mut File, lines: u64, beginning: u64) -> io::Result<()> {
     let length = file.metadata()?.len();
     let mut end = length;
     let mut found = 0;
     let mut buffer = vec![0; CHUNK];
-    while end > 0 {
-        let start = end.saturating_sub(CHUNK as u64);
+    while end > beginning {
+        let start = end.saturating_sub(CHUNK as u64).max(beginning);
         let size = usize::try_from(end - start).unwrap_or(CHUNK);
         file.seek(SeekFrom::Start(start))?;
         let chunk = buffer.get_mut(..size).unwrap_or_default();
@@ -253,7 +287,7 @@ fn seek_to_tail(file: &mut File, lines: u64) -> io::Result<()> {
     file.seek(if lines == 0 {
         SeekFrom::End(0)
     } else {
-        SeekFrom::Start(0)
+        SeekFrom::Start(beginning)
     })?;
     Ok(())
 }
@@ -275,7 +309,7 @@ mod tests {
         ] {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(text.as_bytes()).unwrap();
-            seek_to_tail(&mut file, lines).unwrap();
+            seek_to_tail(&mut file, lines, 0).unwrap();
             let mut rest = String::new();
             file.read_to_string(&mut rest).unwrap();
             assert_eq!(rest, expected, "{lines} lines of {text:?}");

@@ -19,8 +19,8 @@ use crate::files::{read_json, write_json};
 use crate::kubelet::Shared;
 use crate::kubelet::events::News;
 use crate::kubelet::launch::{LaunchError, Maker, grace_seconds};
-use crate::kubelet::processes::Identity;
-use crate::kubelet::record::{ContainerState, Places, Record, Stop};
+use crate::kubelet::processes::{Identity, POD_VARIABLE, end_pod};
+use crate::kubelet::record::{Places, Record, Stop};
 use crate::kubelet::status::{Blocked, Known, status};
 use crate::kubelet::{lost, sources};
 
@@ -158,7 +158,7 @@ impl PodRun {
             };
             if is_due {
                 phase = match phase {
-                    Phase::Supervised(_) => Phase::Supervised(self.after_supervisor()),
+                    Phase::Supervised(_) => Phase::Supervised(self.after_supervisor().await),
                     Phase::Blocked { .. } => self.start().await,
                 };
             }
@@ -191,7 +191,7 @@ impl PodRun {
             });
         if ran {
             // It was started, but what became of it is lost with its folder. It must not run twice.
-            let written = self.write_lost(None, "the record of the pod is gone");
+            let written = self.write_lost(None, "the record of the pod is gone").await;
             return Some(Phase::Supervised(if written {
                 Box::pin(std::future::pending())
             } else {
@@ -321,6 +321,7 @@ impl PodRun {
         tokio::process::Command::new(&supervisor.program)
             .args(&supervisor.arguments)
             .arg(self.places.pod())
+            .env(POD_VARIABLE, &self.uid)
             .current_dir(self.places.pod())
             .stdin(Stdio::null())
             .stdout(output)
@@ -351,7 +352,7 @@ impl PodRun {
     }
 
     /// A supervisor ended. Its record says how the pod did, or another supervisor was quicker, or the pod is lost.
-    fn after_supervisor(&mut self) -> BoxFuture<'static, ()> {
+    async fn after_supervisor(&mut self) -> BoxFuture<'static, ()> {
         self.shared.records.refresh(&self.places, &self.uid);
         let record = self.record.borrow().clone();
         match &record {
@@ -367,7 +368,7 @@ impl PodRun {
                         self.places.pod().join("supervisor.log").display()
                     ),
                 };
-                if !self.write_lost(known.as_deref(), &why) {
+                if !self.write_lost(known.as_deref(), &why).await {
                     // Without its record nobody would ever hear of the end.
                     return Box::pin(tokio::time::sleep(self.starts.next()));
                 }
@@ -378,7 +379,15 @@ impl PodRun {
 
     /// Gives a pod that lost its supervisor the record of its end, after ending what is left of it. Says whether it could
     /// be written.
-    fn write_lost(&self, record: Option<&Record>, why: &str) -> bool {
+    async fn write_lost(&self, record: Option<&Record>, why: &str) -> bool {
+        let (uid, supervisor) = (
+            self.uid.clone(),
+            record.map(|record| record.supervisor.clone()),
+        );
+        let ended = tokio::task::spawn_blocking(move || end_pod(&uid, supervisor.as_ref())).await;
+        if let Err(error) = ended {
+            tracing::error!(%error, pod = self.name(), "what is left of a lost pod cannot be ended");
+        }
         let now = time_text((self.shared.options.now)());
         let lost = lost::end(&self.pod(), record, why, &now);
         if let Err(error) = write_json(&self.places.record(), &lost) {
@@ -525,21 +534,6 @@ impl PodRun {
                 }
             }
         }
-    }
-}
-
-/// Ends and forgets what earlier lives left of a pod that the API has no longer.
-pub(crate) fn forget(places: &Places) {
-    if let Ok(Some(record)) = Record::read(places) {
-        record.supervisor.signal(Signal::KILL);
-        for container in &record.containers {
-            if let ContainerState::Running { process, .. } = &container.state {
-                process.signal_group(Signal::KILL);
-            }
-        }
-    }
-    if let Err(error) = places.remove() {
-        tracing::warn!(%error, folder = %places.pod().display(), "the folder of a pod cannot be removed");
     }
 }
 

@@ -1,7 +1,10 @@
-//! Processes of earlier lives: told apart by pid, start time and boot, watched by pidfd, ended by group.
+//! Processes of earlier lives: told apart by pid, start time and boot, watched by pidfd, ended by group, by descent and by
+//! the pod that their environment names.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
@@ -88,6 +91,139 @@ impl Identity {
             .await?
             .retain_ready();
         Ok(())
+    }
+}
+
+/// The variable that tells which pod a process belongs to: what left its group and lost its parents is found by it.
+pub(crate) const POD_VARIABLE: &str = "FLYTE_LOCAL_POD_UID";
+
+/// A process that runs: neither a zombie nor dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) pid: i32,
+    parent: i32,
+    pub(crate) group: i32,
+}
+
+/// All processes that run now and that this user may see.
+pub(crate) fn running() -> Vec<Running> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let (_, after_name) = stat.rsplit_once(')')?;
+            let mut fields = after_name.split_whitespace();
+            let state = fields.next()?;
+            let parent = fields.next()?.parse().ok()?;
+            let group = fields.next()?.parse().ok()?;
+            (!state.starts_with(['Z', 'X'])).then_some(Running { pid, parent, group })
+        })
+        .collect()
+}
+
+/// The pids of all that descend from `ancestors`, without these.
+pub(crate) fn descendants(
+    processes: &[Running],
+    ancestors: impl IntoIterator<Item = i32>,
+) -> BTreeSet<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for process in processes {
+        children
+            .entry(process.parent)
+            .or_default()
+            .push(process.pid);
+    }
+    let mut found = BTreeSet::new();
+    let mut open: Vec<i32> = ancestors.into_iter().collect();
+    while let Some(pid) = open.pop() {
+        for child in children.get(&pid).into_iter().flatten() {
+            if found.insert(*child) {
+                open.push(*child);
+            }
+        }
+    }
+    found
+}
+
+/// The pids of the processes whose environment names the pod, and of their descendants.
+fn of_pod(uid: &str) -> BTreeSet<i32> {
+    let mark = format!("{POD_VARIABLE}={uid}");
+    let names_pod = |process: &Running| {
+        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == mark.as_bytes())
+    };
+    let processes = running();
+    let mut found: BTreeSet<i32> = processes
+        .iter()
+        .filter(|process| names_pod(process))
+        .map(|process| process.pid)
+        .collect();
+    found.extend(descendants(&processes, found.iter().copied()));
+    found
+}
+
+/// How long processes may take to die once they are killed; one that waits for a device takes its time.
+const DYING: Duration = Duration::from_secs(10);
+/// Between looks at processes that were killed: the kernel tells the end of one, not that of all.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What is known of processes that were killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Killed {
+    AllGone,
+    /// Some may die yet.
+    Look,
+}
+
+/// Kills what is found, but this process.
+pub(crate) fn kill(found: &BTreeSet<i32>) -> Killed {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut left = found.iter().filter(|pid| **pid != own).peekable();
+    if left.peek().is_none() {
+        return Killed::AllGone;
+    }
+    for pid in left {
+        if let Ok(process) = Identity::of(*pid) {
+            process.signal(Signal::KILL);
+        }
+    }
+    Killed::Look
+}
+
+/// Kills what `find` finds until it finds nothing: the dying may have started others. Blocks. Says whether all are gone.
+fn kill_all(find: impl Fn() -> BTreeSet<i32>) -> bool {
+    let limit = Instant::now() + DYING;
+    while kill(&find()) == Killed::Look {
+        if Instant::now() >= limit {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}
+
+/// Ends what this process started and what was left to it, directly or not.
+pub(crate) async fn end_descendants() {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let limit = Instant::now() + DYING;
+    while kill(&descendants(&running(), [own])) == Killed::Look && Instant::now() < limit {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Ends everything that runs of a pod, its supervisor last. Blocks until all of it is gone.
+pub(crate) fn end_pod(uid: &str, supervisor: Option<&Identity>) {
+    if let Some(supervisor) = supervisor.filter(|supervisor| supervisor.is_alive()) {
+        // Stopped, it starts nothing more, and still is the parent of what others left behind.
+        supervisor.signal(Signal::STOP);
+        kill_all(|| descendants(&running(), [supervisor.pid]));
+        supervisor.signal(Signal::KILL);
+    }
+    if !kill_all(|| of_pod(uid)) {
+        tracing::warn!(pod = uid, "processes of a pod do not die");
     }
 }
 

@@ -12,7 +12,6 @@
 //! <folder>/records/<uid>.json            the record; one watch on this folder sees all pods
 //! ```
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +52,10 @@ impl Places {
         root.join("pods")
     }
 
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
+
     pub(crate) fn pod(&self) -> PathBuf {
         Self::pods(&self.root).join(&self.uid)
     }
@@ -87,20 +90,6 @@ impl Places {
     pub(crate) fn volume(&self, volume: &str) -> PathBuf {
         self.pod().join("volumes").join(volume)
     }
-
-    /// Forgets the pod: its folder first, so that a record never promises what is gone.
-    pub(crate) fn remove(&self) -> io::Result<()> {
-        for removed in [
-            fs::remove_dir_all(self.pod()),
-            fs::remove_file(self.record()),
-        ] {
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What role a container has.
@@ -121,7 +110,7 @@ pub(crate) enum RestartPolicy {
     Never,
 }
 
-/// A folder that is to appear elsewhere for one container.
+/// A folder or file that is to appear elsewhere for one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mount {
     pub(crate) from: PathBuf,
@@ -143,6 +132,9 @@ pub(crate) struct ContainerLaunch {
     pub(crate) mount_with: Vec<String>,
     /// The container's own cgroup and its memory limit in bytes, where cgroups allow.
     pub(crate) cgroup: Option<(PathBuf, u64)>,
+    /// The memory limit in bytes, for where no cgroup enforces it.
+    #[serde(default)]
+    pub(crate) memory_limit: Option<u64>,
     /// Whether the end of the log becomes the message of a failure (`terminationMessagePolicy`).
     pub(crate) message_from_log: bool,
 }

@@ -64,6 +64,19 @@ pub(crate) struct Request {
     pub(crate) amount: Amount,
     /// Other resources, such as GPUs: this machine lends none.
     pub(crate) others: Vec<String>,
+    /// `spec.nodeSelector`.
+    pub(crate) selector: BTreeMap<String, String>,
+    /// Whether it runs on a cordoned node too.
+    pub(crate) tolerates_cordon: bool,
+}
+
+/// What a pod may ask of the node besides room.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NodeState {
+    /// The labels of the Node object.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// `spec.unschedulable`: cordoned.
+    pub(crate) unschedulable: bool,
 }
 
 impl Request {
@@ -89,9 +102,19 @@ impl Request {
         });
         others.sort();
         others.dedup();
+        let cordon = "node.kubernetes.io/unschedulable";
+        let tolerates_cordon = spec.tolerations.iter().flatten().any(|toleration| {
+            let exists = toleration.operator.as_deref() == Some("Exists");
+            match toleration.key.as_deref() {
+                None | Some("") => exists,
+                Some(key) => key == cordon,
+            }
+        });
         Self {
             amount: mains.most(initial),
             others,
+            selector: spec.node_selector.clone().unwrap_or_default(),
+            tolerates_cordon,
         }
     }
 }
@@ -142,9 +165,12 @@ pub(crate) struct Scheduling {
     free: Amount,
     held: HashMap<String, Amount>,
     /// Who waits for room, in the order of admission.
-    waiting: BTreeMap<Turn, Amount>,
+    waiting: BTreeMap<Turn, Request>,
     /// Who came since the last decision.
     new: Vec<(Turn, Request)>,
+    node: NodeState,
+    /// Who cannot run on the node as it is.
+    unfit: BTreeMap<Turn, Request>,
     /// By uid, all who wait, also those whom this machine is too small for.
     turns: HashMap<String, Turn>,
 }
@@ -157,6 +183,8 @@ impl Scheduling {
             held: HashMap::new(),
             waiting: BTreeMap::new(),
             new: Vec::new(),
+            node: NodeState::default(),
+            unfit: BTreeMap::new(),
             turns: HashMap::new(),
         }
     }
@@ -187,9 +215,21 @@ impl Scheduling {
         self.unqueue(uid);
     }
 
+    /// The node was labelled or cordoned: who could not run on it is looked at again, and who waits for room too.
+    pub(crate) fn set_node(&mut self, node: NodeState) {
+        if self.node == node {
+            return;
+        }
+        self.node = node;
+        let unfit = std::mem::take(&mut self.unfit).into_iter();
+        let waiting = std::mem::take(&mut self.waiting);
+        self.new.extend(unfit.chain(waiting));
+    }
+
     fn unqueue(&mut self, uid: &str) {
         if let Some(turn) = self.turns.remove(uid) {
             self.waiting.remove(&turn);
+            self.unfit.remove(&turn);
             self.new.retain(|(new, _)| *new != turn);
         }
     }
@@ -200,25 +240,29 @@ impl Scheduling {
         let mut fresh = Vec::new();
         for (turn, request) in std::mem::take(&mut self.new) {
             match self.never_fits(&request) {
-                Some(why) => verdicts.push(Verdict::Waits(turn, why)),
+                Some(why) => {
+                    self.unfit.insert(turn.clone(), request);
+                    verdicts.push(Verdict::Waits(turn, why));
+                }
                 None => {
-                    self.waiting.insert(turn.clone(), request.amount);
+                    self.waiting.insert(turn.clone(), request);
                     fresh.push(turn);
                 }
             }
         }
         while let Some(first) = self.waiting.first_entry() {
-            if !first.get().fits(self.free) {
+            if !first.get().amount.fits(self.free) {
                 break;
             }
-            let (turn, amount) = first.remove_entry();
+            let (turn, request) = first.remove_entry();
+            let amount = request.amount;
             self.turns.remove(&turn.uid);
             self.free = self.free.minus(amount);
             self.held.insert(turn.uid.clone(), amount);
             verdicts.push(Verdict::Admitted(turn));
         }
         for turn in fresh {
-            if let Some(amount) = self.waiting.get(&turn) {
+            if let Some(Request { amount, .. }) = self.waiting.get(&turn) {
                 let why = format!(
                     "0/1 nodes are available: waiting for other pods to end: requested {amount}, available {} of {}.",
                     self.free, self.capacity
@@ -232,7 +276,18 @@ impl Scheduling {
     /// Why this machine, even an idle one, is not enough; none when it is.
     fn never_fits(&self, request: &Request) -> Option<String> {
         let amount = request.amount;
-        if !request.others.is_empty() {
+        let unmatched = request
+            .selector
+            .iter()
+            .find(|(key, value)| self.node.labels.get(*key) != Some(value));
+        if let Some((key, value)) = unmatched {
+            Some(format!(
+                "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector: {key}={value}; label the \
+                 node to run the pod here."
+            ))
+        } else if self.node.unschedulable && !request.tolerates_cordon {
+            Some("0/1 nodes are available: 1 node(s) were unschedulable.".to_owned())
+        } else if !request.others.is_empty() {
             Some(format!(
                 "0/1 nodes are available: this machine has no {}; requested {amount}.",
                 request.others.join(", ")
@@ -269,7 +324,7 @@ mod tests {
                 cpu_millis,
                 memory: 0,
             },
-            others: Vec::new(),
+            ..Request::default()
         }
     }
 
@@ -385,5 +440,46 @@ mod tests {
             }
         );
         assert_eq!(request.others, ["nvidia.com/gpu"]);
+    }
+
+    #[test]
+    fn a_pod_waits_for_a_node_that_it_selects_and_that_takes_pods() {
+        let mut scheduling = Scheduling::new(Amount {
+            cpu_millis: 1000,
+            memory: 100,
+        });
+        let picky = Request {
+            selector: BTreeMap::from([("disk".to_owned(), "fast".to_owned())]),
+            ..cores(100)
+        };
+        scheduling.enqueue(turn(1), picky.clone());
+        scheduling.enqueue(turn(2), cores(100));
+        let verdicts = scheduling.decide();
+        assert_eq!(admitted(&verdicts), ["p2"]);
+        let Some(Verdict::Waits(_, why)) = verdicts.first() else {
+            panic!("p1 waits: {verdicts:?}")
+        };
+        assert!(
+            why.contains("didn't match Pod's node affinity/selector: disk=fast"),
+            "{why}"
+        );
+        let node = |unschedulable| NodeState {
+            labels: picky.selector.clone(),
+            unschedulable,
+        };
+        scheduling.set_node(node(true));
+        scheduling.enqueue(turn(3), cores(100));
+        scheduling.enqueue(
+            turn(4),
+            Request {
+                tolerates_cordon: true,
+                ..cores(100)
+            },
+        );
+        assert_eq!(admitted(&scheduling.decide()), ["p4"]);
+        scheduling.set_node(node(true));
+        assert_eq!(scheduling.decide(), [], "nothing changed");
+        scheduling.set_node(node(false));
+        assert_eq!(admitted(&scheduling.decide()), ["p1", "p3"]);
     }
 }

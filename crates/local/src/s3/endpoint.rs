@@ -12,19 +12,20 @@ use s3s::dto::{
     CopyObjectResult, CopyPartResult, CreateBucketInput, CreateBucketOutput,
     CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput,
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
-    ETag, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput,
-    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
-    ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput,
-    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    MultipartUpload, Part as PartOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
-    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    ETag, ETagCondition, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+    ListPartsOutput, MultipartUpload, Part as PartOutput, PutObjectInput, PutObjectOutput,
+    StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::checks::Checks;
+use crate::s3::conditions::{ReadIf, Selected, condition_of_copy, delete_if, write_if};
 use crate::s3::wire::{
-    ReadIf, Texts, body_of, broken_body, etag, limit, metadata, own_encoding, part_number, source,
-    time, write_if,
+    Texts, body_of, broken_body, check_version, etag, limit, metadata, own_encoding, part_number,
+    source, time,
 };
 use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, ListRequest, Part, WriteIf};
 
@@ -155,6 +156,9 @@ impl Endpoint {
     }
 }
 
+/// The one region; signatures of any are taken.
+const REGION: &str = "us-east-1";
+
 fn finish(mut draft: Draft, checks: Checks) -> S3Result<Draft> {
     let verified = checks.verify(draft.md5())?;
     draft.set_checksums(verified);
@@ -185,7 +189,10 @@ impl S3 for Endpoint {
     ) -> S3Result<S3Response<HeadBucketOutput>> {
         self.blocking(move |folder| folder.check_bucket(&request.input.bucket))
             .await?;
-        Ok(S3Response::new(HeadBucketOutput::default()))
+        Ok(S3Response::new(HeadBucketOutput {
+            bucket_region: Some(REGION.to_owned()),
+            ..HeadBucketOutput::default()
+        }))
     }
 
     async fn delete_bucket(
@@ -261,25 +268,14 @@ impl S3 for Endpoint {
             unmodified_since: input.if_unmodified_since.as_ref(),
         };
         condition.check(&info)?;
-        let (range, content_range) = match &input.range {
-            None => (0..info.size, None),
-            Some(range) => {
-                let range = range.check(info.size)?;
-                let told = format!(
-                    "bytes {}-{}/{}",
-                    range.start,
-                    range.end.saturating_sub(1),
-                    info.size
-                );
-                (range, Some(told))
-            }
-        };
+        let part = Selected::of(&info, input.range.as_ref(), input.part_number)?;
         // A checksum is that of the whole object.
-        let told = input.checksum_mode.is_some() && content_range.is_none();
+        let told = input.checksum_mode.is_some() && part.content_range.is_none();
         let output = described!(GetObjectOutput, &info, told, {
-            content_length: i64::try_from(range.end - range.start).ok(),
-            content_range,
-            body: Some(body_of(file, range)),
+            content_length: i64::try_from(part.range.end - part.range.start).ok(),
+            content_range: part.content_range,
+            parts_count: part.count,
+            body: Some(body_of(file, part.range)),
         });
         Ok(S3Response::new(output))
     }
@@ -300,17 +296,27 @@ impl S3 for Endpoint {
             unmodified_since: input.if_unmodified_since.as_ref(),
         };
         condition.check(&info)?;
-        let told = input.checksum_mode.is_some();
-        Ok(S3Response::new(described!(HeadObjectOutput, &info, told, {
-            content_length: i64::try_from(info.size).ok(),
-        })))
+        let part = Selected::of(&info, input.range.as_ref(), input.part_number)?;
+        let told = input.checksum_mode.is_some() && part.content_range.is_none();
+        let output = described!(HeadObjectOutput, &info, told, {
+            content_length: i64::try_from(part.range.end - part.range.start).ok(),
+            content_range: part.content_range,
+            parts_count: part.count,
+        });
+        Ok(S3Response::new(output))
     }
 
     async fn delete_object(
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        self.blocking(move |folder| folder.delete(&request.input.bucket, &request.input.key))
+        let input = request.input;
+        let condition = delete_if(
+            input.if_match.as_ref(),
+            input.if_match_size,
+            input.if_match_last_modified_time.as_ref(),
+        );
+        self.blocking(move |folder| folder.delete_if(&input.bucket, &input.key, &condition))
             .await?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
@@ -325,7 +331,17 @@ impl S3 for Endpoint {
             .blocking(move |folder| {
                 folder.check_bucket(&bucket)?;
                 let deleted = delete.objects.into_iter().map(|object| {
-                    let result = folder.delete(&bucket, &object.key);
+                    let etag = object.e_tag.map(ETagCondition::ETag);
+                    let condition = delete_if(
+                        etag.as_ref(),
+                        object.size,
+                        object.last_modified_time.as_ref(),
+                    );
+                    let version = check_version(object.version_id.as_deref());
+                    let result = version.and_then(|()| {
+                        let deleted = folder.delete_if(&bucket, &object.key, &condition);
+                        deleted.map_err(S3Error::from)
+                    });
                     (object.key, result)
                 });
                 Ok(deleted.collect::<Vec<_>>())
@@ -339,7 +355,6 @@ impl S3 for Endpoint {
                     ..DeletedObject::default()
                 }),
                 Err(error) => {
-                    let error = S3Error::from(error);
                     errors.push(s3s::dto::Error {
                         key: Some(key),
                         code: Some(error.code().as_str().to_owned()),
@@ -392,6 +407,7 @@ impl S3 for Endpoint {
             other => other?,
         }
         let attributes = replace.then(|| attributes_of!(input));
+        let write = condition_of_copy(&request.headers)?;
         let (bucket, key) = (input.bucket, input.key);
         let copied = self
             .blocking(move |folder| {
@@ -399,7 +415,7 @@ impl S3 for Endpoint {
                     (&from_bucket, &from_key),
                     (&bucket, &key),
                     attributes,
-                    &WriteIf::Always,
+                    &write,
                 )
             })
             .await?;

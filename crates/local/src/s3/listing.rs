@@ -63,15 +63,23 @@ impl BlobFolder {
                     page.prefixes.push(prefix);
                 }
                 None => match object::open(&place) {
-                    Ok((_, info)) => page.objects.push(info),
-                    // Deleted since its folder was read.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Ok((_, info)) => page.objects.push(Info { key, ..info }),
+                    // Deleted since its folder was read, or no object of ours.
+                    Err(error) if is_foreign(&error) => {}
                     Err(error) => return Err(BlobError::at(&place)(error)),
                 },
             }
         }
         Ok(page)
     }
+}
+
+/// Whether a file is none of ours, or none any more.
+fn is_foreign(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::NotADirectory
+    )
 }
 
 fn common_prefix(key: &str, request: &ListRequest) -> Option<String> {
@@ -126,25 +134,31 @@ impl Walk {
         };
         for entry in found {
             let entry = entry.map_err(BlobError::at(folder))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name == keys::NAME_FILE {
+            let Ok(name) = entry.file_name().into_string() else {
                 continue;
-            }
+            };
             let place = entry.path();
             let (encoded, is_folder) = match name.strip_suffix(keys::OBJECT_MARK) {
                 Some(encoded) => (encoded, false),
                 None => (name.as_str(), true),
             };
+            // Files that others put there, and names that no key has, are not listed.
+            let kind = entry.file_type().map_err(BlobError::at(&place))?;
+            let is_ours = kind.is_dir() == is_folder
+                && (keys::is_hashed(encoded) || keys::encode(&keys::decode(encoded)) == encoded);
+            if name == keys::NAME_FILE || !is_ours {
+                continue;
+            }
             let part = match (keys::is_hashed(encoded), is_folder) {
                 (false, _) => keys::decode(encoded),
                 (true, true) => match fs::read_to_string(place.join(keys::NAME_FILE)) {
                     Ok(part) => part,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) if is_foreign(&error) => continue,
                     Err(error) => return Err(BlobError::at(&place)(error)),
                 },
                 (true, false) => match object::open(&place) {
                     Ok((_, info)) => info.key.rsplit('/').next().unwrap_or_default().to_owned(),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) if is_foreign(&error) => continue,
                     Err(error) => return Err(BlobError::at(&place)(error)),
                 },
             };

@@ -9,7 +9,7 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::s3::{Attributes, BlobError};
+use crate::s3::{Attributes, BlobError, Parts};
 
 /// The end of every object file.
 const MARK: &[u8; 8] = b"FLYTEOB1";
@@ -32,6 +32,9 @@ pub struct Info {
     /// Checksums that were verified when it was written, base64 by algorithm in lower case.
     #[serde(default)]
     pub checksums: std::collections::BTreeMap<String, String>,
+    /// Where its bytes are, if they came in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
 }
 
 /// An object that is being written, invisible so far.
@@ -42,6 +45,7 @@ pub struct Draft {
     size: u64,
     etag: Option<String>,
     checksums: std::collections::BTreeMap<String, String>,
+    parts: Option<Parts>,
 }
 
 impl Draft {
@@ -53,6 +57,7 @@ impl Draft {
             size: 0,
             etag: None,
             checksums: std::collections::BTreeMap::new(),
+            parts: None,
         })
     }
 
@@ -68,7 +73,11 @@ impl Draft {
     }
 
     /// Adds a range of another file.
-    pub(crate) fn copy_from(&mut self, mut from: File, range: Range<u64>) -> Result<(), BlobError> {
+    pub(crate) fn copy_from(
+        &mut self,
+        mut from: impl Read + Seek,
+        range: Range<u64>,
+    ) -> Result<(), BlobError> {
         const CHUNK: usize = 1 << 20;
         let place = self.file.path().to_owned();
         from.seek(SeekFrom::Start(range.start))
@@ -100,9 +109,11 @@ impl Draft {
         self.size
     }
 
-    /// Gives the object another ETag than the MD5 of its bytes.
-    pub(crate) fn set_etag(&mut self, etag: String) {
+    /// Makes the object one whose bytes are elsewhere; its ETag is not their MD5.
+    pub(crate) fn set_parts(&mut self, parts: Parts, etag: String) {
+        self.size = parts.sizes.iter().map(|(_, size)| size).sum();
         self.etag = Some(etag);
+        self.parts = Some(parts);
     }
 
     /// Keeps checksums that were verified.
@@ -124,6 +135,7 @@ impl Draft {
             modified: jiff::Timestamp::now(),
             attributes,
             checksums: self.checksums,
+            parts: self.parts,
         };
         let place = self.file.path().to_owned();
         let mut end = serde_json::to_vec(&info)
@@ -167,7 +179,8 @@ pub(crate) fn open(place: &Path) -> io::Result<(File, Info)> {
     let mut json = vec![0; described as usize];
     file.read_exact(&mut json)?;
     let info: Info = serde_json::from_slice(&json).map_err(|_| damaged())?;
-    if info.size != start {
+    let own = if info.parts.is_some() { 0 } else { info.size };
+    if own != start {
         return Err(damaged());
     }
     file.rewind()?;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
@@ -27,6 +28,19 @@ impl std::fmt::Debug for Credentials {
             .debug_struct("Credentials")
             .field("access_key", &self.access_key)
             .finish_non_exhaustive()
+    }
+}
+
+/// `<bucket>.localhost` names a bucket, which is where clients go by default that are told `localhost`; other hosts do not.
+struct Hosts;
+
+impl S3Host for Hosts {
+    fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {
+        let name = host.split_once(':').map_or(host, |(name, _)| name);
+        Ok(match name.strip_suffix(".localhost") {
+            Some(bucket) => VirtualHost::new("localhost").with_bucket(bucket),
+            None => VirtualHost::new(host),
+        })
     }
 }
 
@@ -60,9 +74,19 @@ impl S3Endpoint {
     pub fn new(folder: Arc<BlobFolder>, credentials: &Credentials) -> Self {
         let mut builder = S3ServiceBuilder::new(Endpoint { folder });
         builder.set_auth(OneKey(credentials.clone()));
+        builder.set_host(Hosts);
         Self {
             service: builder.build(),
         }
+    }
+
+    /// The answer to a request that may not be made.
+    pub(crate) fn denied(why: &str) -> Response<Body> {
+        let why = why
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;");
+        access_denied(&format!("<Message>{why}</Message>"))
     }
 }
 
@@ -85,13 +109,28 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let service = self.service.clone();
         Box::pin(async move {
+            if is_form(request.method(), request.headers()) {
+                return Ok(S3Endpoint::denied(
+                    "uploads by forms are not taken here: a page of any site could send one; use PUT",
+                ));
+            }
+            if let Some(refused) = unsupported(request.uri().query(), request.headers()) {
+                return Ok(refused);
+            }
             if let Some(name) = unsigned_header(request.uri().query(), request.headers()) {
-                return Ok(denied(&name));
+                return Ok(unsigned(&name));
             }
             let answer = service
                 .call(request.map(s3s::Body::http_body_unsync))
                 .await?;
-            Ok(answer.map(Body::new))
+            let mut answer = answer.map(Body::new);
+            // The library says so for GET alone.
+            if answer.status() == StatusCode::OK
+                && answer.headers().contains_key(header::CONTENT_RANGE)
+            {
+                *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+            }
+            Ok(answer)
         })
     }
 }
@@ -122,10 +161,61 @@ fn unsigned_header(query: Option<&str>, headers: &HeaderMap) -> Option<String> {
     unsigned.next().map(str::to_owned)
 }
 
-fn denied(name: &str) -> Response<Body> {
+/// What only a form sends: a presigned POST, or fields. Requests of clients with either type are signed in a header, which
+/// a form cannot have.
+fn is_form(method: &Method, headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes)
+        .to_ascii_lowercase();
+    method == Method::POST
+        && (kind.starts_with(b"multipart/form-data")
+            || (kind.starts_with(b"application/x-www-form-urlencoded")
+                && !headers.contains_key(header::AUTHORIZATION)))
+}
+
+/// What would be lost in silence: keys that the client encrypts by, and versions that are not kept.
+fn unsupported(query: Option<&str>, headers: &HeaderMap) -> Option<Response<Body>> {
+    const ENCRYPTION: &str = "server-side-encryption-customer";
+    let encrypts = headers
+        .keys()
+        .any(|name| name.as_str().starts_with("x-amz-") && name.as_str().contains(ENCRYPTION));
+    if encrypts {
+        let message = "encryption with keys of the client (SSE-C) is not supported: objects are kept as they come";
+        return Some(error(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            message,
+        ));
+    }
+    let mut versions = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .filter(|(name, _)| name == "versionId");
+    let known = versions.all(|(_, version)| matches!(&*version, "" | "null"));
+    (!known).then(|| {
+        let message = "Invalid version id specified";
+        error(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+    })
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let mut answer = access_denied(&format!("<Message>{message}</Message>"));
+    *answer.body_mut() = Body::from(format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    ));
+    *answer.status_mut() = status;
+    answer
+}
+
+fn unsigned(name: &str) -> Response<Body> {
+    access_denied(&format!(
+        "<Message>There were headers present in the request which were not signed</Message>\
+         <HeadersNotSigned>{name}</HeadersNotSigned>"
+    ))
+}
+
+fn access_denied(details: &str) -> Response<Body> {
     let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>There were headers present in \
-         the request which were not signed</Message><HeadersNotSigned>{name}</HeadersNotSigned></Error>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code>{details}</Error>"
     );
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::FORBIDDEN;

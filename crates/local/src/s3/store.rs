@@ -14,7 +14,9 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, ListRequest, Part, WriteIf};
+use crate::s3::{
+    Attributes, BlobError, BlobFolder, Content, Draft, Info, ListRequest, Part, WriteIf,
+};
 
 const NAME: &str = "BlobFolder";
 const PAGE: usize = 1000;
@@ -385,7 +387,7 @@ impl ObjectStore for BlobBucket {
     }
 }
 
-fn bytes_of(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, Result<bytes::Bytes>> {
+fn bytes_of(file: Content, range: Range<u64>) -> BoxStream<'static, Result<bytes::Bytes>> {
     const CHUNK: usize = 1 << 20;
     stream::try_unfold((file, range.start), move |(mut file, start)| async move {
         if start >= range.end {

@@ -1,7 +1,6 @@
-//! Between S3's types and ours: errors, conditions, times, texts of lists.
+//! Between S3's types and ours: errors, times, texts of lists.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -10,12 +9,12 @@ use bytes::Bytes;
 use futures::stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
-    CommonPrefix, CopySource, ETag, ETagCondition, EncodingType, Object, ObjectStorageClass,
-    StreamingBlob, Timestamp,
+    CommonPrefix, CopySource, ETag, EncodingType, Object, ObjectStorageClass, StreamingBlob,
+    Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-use crate::s3::{BlobError, Info, Page, WriteIf};
+use crate::s3::{BlobError, Content, Info, Page};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
@@ -77,57 +76,6 @@ pub(crate) fn time(at: jiff::Timestamp) -> Timestamp {
     (SystemTime::UNIX_EPOCH + Duration::from_micros(micros)).into()
 }
 
-/// The condition of a write, from `If-Match` and `If-None-Match`.
-pub(crate) fn write_if(
-    matches: Option<ETagCondition>,
-    none_matches: Option<&ETagCondition>,
-) -> S3Result<WriteIf> {
-    match (matches, none_matches) {
-        (None, None) => Ok(WriteIf::Always),
-        (None, Some(ETagCondition::Any)) => Ok(WriteIf::Absent),
-        (Some(ETagCondition::Any), None) => Ok(WriteIf::Present),
-        (Some(ETagCondition::ETag(etag)), None) => Ok(WriteIf::Matches(etag.into_value())),
-        _ => Err(S3Error::with_message(
-            S3ErrorCode::NotImplemented,
-            "this combination of conditions on a write",
-        )),
-    }
-}
-
-/// The conditions of a read.
-pub(crate) struct ReadIf<'a> {
-    pub(crate) matches: Option<&'a ETagCondition>,
-    pub(crate) none_matches: Option<&'a ETagCondition>,
-    pub(crate) modified_since: Option<&'a Timestamp>,
-    pub(crate) unmodified_since: Option<&'a Timestamp>,
-}
-
-impl ReadIf<'_> {
-    pub(crate) fn check(&self, info: &Info) -> S3Result<()> {
-        let is = |condition: &ETagCondition| match condition {
-            ETagCondition::Any => true,
-            ETagCondition::ETag(etag) => etag.value() == info.etag,
-        };
-        // HTTP dates have whole seconds.
-        let seconds =
-            jiff::Timestamp::from_second(info.modified.as_second()).unwrap_or(info.modified);
-        let modified = time(seconds);
-        if self.matches.is_some_and(|condition| !is(condition))
-            || (self.matches.is_none()
-                && self.unmodified_since.is_some_and(|since| modified > *since))
-        {
-            return Err(S3Error::new(S3ErrorCode::PreconditionFailed));
-        }
-        if self.none_matches.is_some_and(is)
-            || (self.none_matches.is_none()
-                && self.modified_since.is_some_and(|since| modified <= *since))
-        {
-            return Err(S3Error::new(S3ErrorCode::NotModified));
-        }
-        Ok(())
-    }
-}
-
 /// `Content-Encoding` without that of the transfer.
 pub(crate) fn own_encoding(given: Option<String>) -> Option<String> {
     let kept: Vec<String> = given?
@@ -150,7 +98,7 @@ pub(crate) fn metadata(given: Option<s3s::dto::Metadata>) -> BTreeMap<String, St
         .collect()
 }
 
-pub(crate) fn body_of(file: File, range: Range<u64>) -> StreamingBlob {
+pub(crate) fn body_of(file: Content, range: Range<u64>) -> StreamingBlob {
     let parts = stream::try_unfold(
         (file, range.start, range.end),
         |(mut file, start, end)| async move {
@@ -236,10 +184,28 @@ pub(crate) fn limit(asked: Option<i32>) -> S3Result<(i32, usize)> {
 
 pub(crate) fn source(given: &CopySource) -> S3Result<(String, String)> {
     match given {
-        CopySource::Bucket { bucket, key, .. } => Ok((bucket.to_string(), key.to_string())),
+        CopySource::Bucket {
+            bucket,
+            key,
+            version_id,
+        } => {
+            check_version(version_id.as_deref())?;
+            Ok((bucket.to_string(), key.to_string()))
+        }
         _ => Err(S3Error::with_message(
             S3ErrorCode::NotImplemented,
             "copies from access points",
+        )),
+    }
+}
+
+/// Buckets keep one version of an object, which S3 calls `null`.
+pub(crate) fn check_version(given: Option<&str>) -> S3Result<()> {
+    match given {
+        None | Some("" | "null") => Ok(()),
+        Some(_) => Err(S3Error::with_message(
+            S3ErrorCode::InvalidArgument,
+            "Invalid version id specified",
         )),
     }
 }

@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
 
-use crate::kubelet::processes::Identity;
+use crate::kubelet::processes::{Identity, POD_VARIABLE};
 use crate::kubelet::record::{ContainerLaunch, Ended, Mount};
 
 /// A container that runs.
@@ -24,8 +24,8 @@ pub(crate) struct Refused {
     pub(crate) message: String,
 }
 
-/// Starts a container in a process group of its own, its output going to `log`.
-pub(crate) fn start(launch: &ContainerLaunch, log: &Path) -> Result<Started, Refused> {
+/// Starts a container of pod `uid` in a process group of its own, its output going to `log`.
+pub(crate) fn start(launch: &ContainerLaunch, log: &Path, uid: &str) -> Result<Started, Refused> {
     let failed = |what: &str, error: &io::Error| Refused {
         exit_code: 128,
         message: format!("{what}: {error}"),
@@ -39,13 +39,13 @@ pub(crate) fn start(launch: &ContainerLaunch, log: &Path) -> Result<Started, Ref
     let second = output
         .try_clone()
         .map_err(|error| failed("the log cannot be shared", &error))?;
-    let (program, arguments) = command_line(launch)
-        .map_err(|error| failed("the container's cgroup cannot be made", &error))?;
+    let (program, arguments) = command_line(launch);
     let mut command = Command::new(&program);
     command
         .args(arguments)
         .env_clear()
         .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+        .env(POD_VARIABLE, uid)
         .current_dir(&launch.working_directory)
         .stdin(Stdio::null())
         .stdout(output)
@@ -107,18 +107,19 @@ fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> Ref
 }
 
 /// The program and its arguments; with mounts or a cgroup, a shell sets those up first and becomes the program.
-fn command_line(launch: &ContainerLaunch) -> io::Result<(String, Vec<String>)> {
+fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
     let mut command = launch.command.iter().cloned();
     if launch.mounts.is_empty() && launch.cgroup.is_none() {
         let program = command.next().unwrap_or_default();
-        return Ok((program, command.collect()));
+        return (program, command.collect());
     }
     let mut script = String::from("set -e\n");
-    if let Some((folder, limit)) = &launch.cgroup {
-        fs::create_dir_all(folder)?;
-        fs::write(folder.join("memory.max"), limit.to_string())?;
+    if let Some((folder, limit)) = &launch.cgroup
+        && make_cgroup(folder, *limit).is_ok()
+    {
+        // Without the cgroup the supervisor still looks at the memory itself.
         script.push_str(&format!(
-            "echo $$ > {}\n",
+            "echo $$ > {} || :\n",
             quoted(&folder.join("cgroup.procs"))
         ));
     }
@@ -128,12 +129,14 @@ fn command_line(launch: &ContainerLaunch) -> io::Result<(String, Vec<String>)> {
         read_only,
     } in &launch.mounts
     {
+        let options = read_only.then(|| read_only_options(from));
         let (from, at) = (quoted(from), quoted(at));
         script.push_str(&format!(
-            "[ -d {from} ] && mkdir -p {at} || true\nmount --bind {from} {at}\n"
+            "if [ -d {from} ]; then mkdir -p {at}; elif ! [ -e {at} ]; then mkdir -p \"$(dirname {at})\"; : > {at}; fi\n\
+             mount --bind {from} {at}\n"
         ));
-        if *read_only {
-            script.push_str(&format!("mount -o remount,ro,bind {at}\n"));
+        if let Some(options) = options {
+            script.push_str(&format!("mount -o {options} {at}\n"));
         }
     }
     script.push_str("set +e\nexec \"$@\"\n");
@@ -144,11 +147,42 @@ fn command_line(launch: &ContainerLaunch) -> io::Result<(String, Vec<String>)> {
     if launch.mounts.is_empty() {
         let mut shell = shell;
         let program = shell.next().unwrap_or_default();
-        return Ok((program, shell.collect()));
+        return (program, shell.collect());
     }
     let mut namespace = launch.mount_with.iter().cloned().chain(shell);
     let program = namespace.next().unwrap_or_default();
-    Ok((program, namespace.collect()))
+    (program, namespace.collect())
+}
+
+fn make_cgroup(folder: &Path, limit: u64) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    // All processes of the container end, as in a cluster, and not only the largest one.
+    fs::write(folder.join("memory.oom.group"), "1")?;
+    fs::write(folder.join("memory.max"), limit.to_string())
+}
+
+/// The options that make a bind mount read-only. Those of the file system stay: who is root in a user namespace alone may not
+/// take them away.
+fn read_only_options(from: &Path) -> String {
+    use rustix::fs::StatVfsMountFlags as Flags;
+    let flags = rustix::fs::statvfs(from).map_or(Flags::empty(), |found| found.f_flag);
+    let kept = [
+        (Flags::NOSUID, "nosuid"),
+        (Flags::NODEV, "nodev"),
+        (Flags::NOEXEC, "noexec"),
+        (Flags::NOATIME, "noatime"),
+        (Flags::NODIRATIME, "nodiratime"),
+        (Flags::RELATIME, "relatime"),
+    ];
+    let kept = kept
+        .iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .map(|(_, name)| *name);
+    ["remount", "bind", "ro"]
+        .into_iter()
+        .chain(kept)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn quoted(path: &Path) -> String {

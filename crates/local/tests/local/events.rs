@@ -382,7 +382,11 @@ async fn kubectl_is_shown_events_as_rows() {
 }
 
 /// Waits for the events about a pod that `tells` chooses, as `Type Reason path: message`.
-async fn told(machine: &Machine, pod: &str, tells: impl Fn(&[String]) -> bool) -> Vec<String> {
+pub(crate) async fn told(
+    machine: &Machine,
+    pod: &str,
+    tells: impl Fn(&[String]) -> bool,
+) -> Vec<String> {
     let events: Api<Event> = Api::namespaced(machine.client.clone(), "default");
     let config = watcher::Config::default().fields(&format!("involvedObject.name={pod}"));
     let mut seen = Box::pin(watcher::watcher(events, config));

@@ -46,7 +46,7 @@ impl Machine {
         machine
     }
 
-    async fn start_kubelet(&mut self) {
+    pub(crate) async fn start_kubelet(&mut self) {
         let options = KubeletOptions {
             node_name: "node".to_owned(),
             capacity: Amount {
@@ -81,11 +81,11 @@ impl Machine {
     }
 
     /// As `kill -9`: nothing is told, nothing is awaited.
-    async fn kill_kubelet(&mut self) {
+    pub(crate) async fn kill_kubelet(&mut self) {
         self.kubelets.shutdown().await;
     }
 
-    async fn stop_kubelet(&mut self) {
+    pub(crate) async fn stop_kubelet(&mut self) {
         self.stop.cancel();
         while let Some(ended) = self.kubelets.join_next().await {
             ended.unwrap();
@@ -109,7 +109,7 @@ impl Machine {
             .unwrap()
     }
 
-    async fn until(
+    pub(crate) async fn until(
         &self,
         name: &str,
         what: &str,
@@ -136,7 +136,7 @@ impl Machine {
     }
 
     /// The first lines of a log, awaited.
-    async fn lines<const COUNT: usize>(&self, name: &str) -> [String; COUNT] {
+    pub(crate) async fn lines<const COUNT: usize>(&self, name: &str) -> [String; COUNT] {
         let params = LogParams {
             follow: true,
             ..LogParams::default()
@@ -149,7 +149,7 @@ impl Machine {
         first.try_into().unwrap()
     }
 
-    async fn log(&self, name: &str, params: &LogParams) -> String {
+    pub(crate) async fn log(&self, name: &str, params: &LogParams) -> String {
         self.pods().logs(name, params).await.unwrap()
     }
 }
@@ -199,7 +199,10 @@ pub(crate) fn shell(name: &str, script: &str) -> Value {
            "terminationMessagePolicy": "FallbackToLogsOnError"})
 }
 
-fn ended(pod: &Pod, container: &str) -> k8s_openapi::api::core::v1::ContainerStateTerminated {
+pub(crate) fn ended(
+    pod: &Pod,
+    container: &str,
+) -> k8s_openapi::api::core::v1::ContainerStateTerminated {
     let status = pod.status.as_ref().unwrap();
     let all = status
         .container_statuses
@@ -219,7 +222,7 @@ fn ended(pod: &Pod, container: &str) -> k8s_openapi::api::core::v1::ContainerSta
         .unwrap_or_else(|| panic!("{container} has not ended: {found:?}"))
 }
 
-fn is_alive(pid: &str) -> bool {
+pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))

@@ -2,9 +2,14 @@
 #![cfg(test)]
 
 mod cluster;
+mod doors;
 mod events;
 mod kubelet;
 mod platform;
+mod processes;
 mod protobuf;
 mod s3;
 mod signing;
+mod uploads;
+mod validation;
+mod volumes;

@@ -25,16 +25,16 @@ use crate::signing::{KEY, Key, authorize, path, presign};
 
 const BUCKET: &str = "my-s3-bucket";
 
-struct Store {
+pub(crate) struct Store {
     folder: TempDir,
-    blobs: Arc<BlobFolder>,
-    host: String,
-    http: reqwest::Client,
+    pub(crate) blobs: Arc<BlobFolder>,
+    pub(crate) host: String,
+    pub(crate) http: reqwest::Client,
     _running: JoinSet<()>,
 }
 
 impl Store {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         // The clients take the process's provider; another test may have set it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let folder = tempfile::tempdir().unwrap();
@@ -101,14 +101,14 @@ impl Store {
     }
 }
 
-fn bucket() -> (TempDir, BlobFolder) {
+pub(crate) fn bucket() -> (TempDir, BlobFolder) {
     let folder = tempfile::tempdir().unwrap();
     let blobs = BlobFolder::open(folder.path()).unwrap();
     blobs.create_bucket(BUCKET).unwrap();
     (folder, blobs)
 }
 
-fn put(blobs: &BlobFolder, key: &str, bytes: &[u8]) {
+pub(crate) fn put(blobs: &BlobFolder, key: &str, bytes: &[u8]) {
     let mut draft = blobs.begin().unwrap();
     draft.write(bytes).unwrap();
     blobs

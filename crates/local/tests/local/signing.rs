@@ -119,3 +119,35 @@ pub(crate) fn authorize(
     owned.push(("authorization".to_owned(), authorization));
     owned
 }
+
+/// The fields of a form that uploads `key`, signed as a page does it (`presigned POST`).
+pub(crate) fn form(bucket: &str, key: &str) -> Vec<(&'static str, String)> {
+    use base64::Engine;
+    let at = jiff::Timestamp::now();
+    let (stamp, day) = stamps(at);
+    let scope = format!("{day}/us-east-1/s3/aws4_request");
+    let credential = format!("{}/{scope}", KEY.access);
+    let policy = serde_json::json!({
+        "expiration": (at + jiff::SignedDuration::from_hours(1)).to_string(),
+        "conditions": [
+            {"bucket": bucket}, {"key": key}, {"x-amz-algorithm": "AWS4-HMAC-SHA256"},
+            {"x-amz-credential": credential}, {"x-amz-date": stamp},
+        ],
+    });
+    let policy = base64::prelude::BASE64_STANDARD.encode(policy.to_string());
+    let mut signing = hmac(format!("AWS4{}", KEY.secret).as_bytes(), day.as_bytes());
+    for part in ["us-east-1", "s3", "aws4_request"] {
+        signing = hmac(&signing, part.as_bytes());
+    }
+    vec![
+        ("key", key.to_owned()),
+        ("x-amz-algorithm", "AWS4-HMAC-SHA256".to_owned()),
+        ("x-amz-credential", credential),
+        ("x-amz-date", stamp),
+        (
+            "x-amz-signature",
+            hex::encode(hmac(&signing, policy.as_bytes())),
+        ),
+        ("policy", policy),
+    ]
+}

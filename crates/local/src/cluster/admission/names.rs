@@ -13,6 +13,27 @@ pub(super) const LABEL_VALUE_RULE: &str = "a valid label must be an empty string
      '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used \
      for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
+pub(super) const DATA_KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. \
+     'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+pub(super) const ENVIRONMENT_NAME_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+
+/// A key of a ConfigMap or Secret: it becomes the name of a file.
+pub(super) fn is_data_key(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(inner)
+        && text != "."
+        && !text.starts_with("..")
+}
+
+pub(super) fn is_environment_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
+}
+
 pub(super) fn is_dns_label(text: &str) -> bool {
     let inner = |character: char| {
         character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'

@@ -1,10 +1,14 @@
 //! Pods on their way in: the defaults of kube-apiserver, and what of a pod may change.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
-use crate::cluster::admission::{DNS_LABEL_RULE, is_dns_label};
-use crate::cluster::object::text_at;
+use crate::cluster::admission::typed::{self, WrongType};
 use crate::cluster::refusal::Cause;
+
+mod containers;
+mod spec;
+mod volumes;
 
 /// Fills in what recorded/resources/pods.jsonl shows that a real server fills in.
 pub(crate) fn default_pod(object: &mut Map<String, Value>) {
@@ -54,6 +58,14 @@ pub(crate) fn default_pod(object: &mut Map<String, Value>) {
                 default_container(container);
             }
         }
+    }
+    for volume in spec
+        .get_mut("volumes")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        volumes::default_volume(volume);
     }
     let class = quality(spec);
     object.insert(
@@ -165,49 +177,9 @@ pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<Cause>)
     }
 }
 
-pub(crate) fn validate(pod: &Value, causes: &mut Vec<Cause>) {
-    let containers = |list: &str| {
-        pod.pointer(&format!("/spec/{list}"))
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    if containers("containers").is_empty() {
-        causes.push(Cause::required("spec.containers"));
-    }
-    let mut names: Vec<String> = Vec::new();
-    for list in ["initContainers", "containers"] {
-        for (index, container) in containers(list).iter().enumerate() {
-            let field = format!("spec.{list}[{index}].name");
-            let name = text_at(container, "/name");
-            if name.is_empty() {
-                causes.push(Cause::required(field));
-            } else if !is_dns_label(name) {
-                causes.push(Cause::value(field, name, DNS_LABEL_RULE));
-            } else if names.iter().any(|known| known == name) {
-                let message = format!("Duplicate value: {name:?}");
-                causes.push(Cause {
-                    reason: "FieldValueDuplicate",
-                    field,
-                    message,
-                });
-            } else {
-                names.push(name.to_owned());
-            }
-            if text_at(container, "/image").is_empty() {
-                causes.push(Cause::required(format!("spec.{list}[{index}].image")));
-            }
-        }
-    }
-    let policy = text_at(pod, "/spec/restartPolicy");
-    if !matches!(policy, "Always" | "OnFailure" | "Never") {
-        let message = format!(
-            "Unsupported value: {policy:?}: supported values: \"Always\", \"Never\", \"OnFailure\""
-        );
-        causes.push(Cause {
-            reason: "FieldValueNotSupported",
-            field: "spec.restartPolicy".to_owned(),
-            message,
-        });
-    }
+/// Adds a cause for each rule of Kubernetes that the pod breaks.
+pub(crate) fn validate(pod: &Value, causes: &mut Vec<Cause>) -> Result<(), WrongType> {
+    let pod: Pod = typed::read(pod)?;
+    spec::validate(&pod.spec.unwrap_or_default(), causes);
+    Ok(())
 }

@@ -10,9 +10,14 @@ use tokio::sync::Mutex;
 use crate::cluster::store::{Contents, Row, RowChange, Store, StoreError};
 
 /// Objects in one SQLite file: WAL, `synchronous = FULL`, one connection. A commit is on the disk when it returns.
+///
+/// A connection that failed is not used again. SQLite rolls a transaction back by itself when the disk is full, and what
+/// the driver counts as open then no longer is: every later transaction would fail.
 #[derive(Debug)]
 pub struct SqliteStore {
-    connection: Mutex<SqliteConnection>,
+    options: SqliteConnectOptions,
+    /// None after a failure, until the next use.
+    connection: Mutex<Option<SqliteConnection>>,
 }
 
 /// KiB of pages, as SQLite's negative number: everything is read once and then only written, and the system caches the file.
@@ -43,20 +48,44 @@ impl SqliteStore {
             doing: "open its file",
             source,
         };
-        let mut connection = SqliteConnection::connect_with(&options)
-            .await
-            .map_err(failed)?;
+        let mut connection = options.connect().await.map_err(failed)?;
         sqlx::raw_sql(SCHEMA)
             .execute(&mut connection)
             .await
             .map_err(failed)?;
         Ok(Self {
-            connection: Mutex::new(connection),
+            options,
+            connection: Mutex::new(Some(connection)),
         })
     }
 
-    async fn read_all(&self) -> Result<Contents, sqlx::Error> {
-        let mut connection = self.connection.lock().await;
+    /// Runs `work` on the connection, which it keeps only if that succeeds. Also when `work` is dropped half-way, the next
+    /// one has a connection of its own.
+    async fn with_connection<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut kept = self.connection.lock().await;
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        match work(&mut connection).await {
+            Ok(done) => {
+                *kept = Some(connection);
+                Ok(done)
+            }
+            Err(error) => {
+                // Its thread ends before the next connection wants the file.
+                if let Err(closing) = connection.close_hard().await {
+                    tracing::debug!(error = %closing, "a failed connection cannot be closed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_all(connection: &mut SqliteConnection) -> Result<Contents, sqlx::Error> {
         let revision: Option<i64> = sqlx::query_scalar("SELECT value FROM revision")
             .fetch_optional(&mut *connection)
             .await?;
@@ -83,8 +112,11 @@ impl SqliteStore {
         Ok(contents)
     }
 
-    async fn write(&self, changes: &[RowChange], revision: u64) -> Result<(), sqlx::Error> {
-        let mut connection = self.connection.lock().await;
+    async fn write(
+        connection: &mut SqliteConnection,
+        changes: &[RowChange],
+        revision: u64,
+    ) -> Result<(), sqlx::Error> {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         for change in changes {
             match change {
@@ -131,7 +163,8 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
         Box::pin(async {
-            self.read_all().await.map_err(|source| StoreError {
+            let read = self.with_connection(Self::read_all).await;
+            read.map_err(|source| StoreError {
                 doing: "read its objects",
                 source,
             })
@@ -144,12 +177,67 @@ impl Store for SqliteStore {
         revision: u64,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            self.write(changes, revision)
-                .await
-                .map_err(|source| StoreError {
-                    doing: "write a change",
-                    source,
+            let written = self
+                .with_connection(async |connection| {
+                    Self::write(connection, changes, revision).await
                 })
+                .await;
+            written.map_err(|source| StoreError {
+                doing: "write a change",
+                source,
+            })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config_map(bytes: usize) -> [RowChange; 1] {
+        [RowChange::Put(Row {
+            resource: "configmaps".to_owned(),
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+            revision: 7,
+            json: vec![b'x'; bytes].into(),
+        })]
+    }
+
+    /// SQLite's limit on pages answers as a full disk does (`SQLITE_FULL`), and holds for one connection.
+    async fn fill(store: &SqliteStore) {
+        let mut connection = store.connection.lock().await;
+        let connection = connection.as_mut().unwrap();
+        sqlx::raw_sql("PRAGMA max_page_count = 1")
+            .execute(connection)
+            .await
+            .unwrap();
+    }
+
+    /// The disk has room again, also for a connection that is still the same.
+    async fn make_room(store: &SqliteStore) {
+        if let Some(connection) = store.connection.lock().await.as_mut() {
+            sqlx::raw_sql("PRAGMA max_page_count = 1000000")
+                .execute(connection)
+                .await
+                .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_succeeds_once_a_full_disk_has_room_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("cluster.db"))
+            .await
+            .unwrap();
+        store.commit(&config_map(10), 7).await.unwrap();
+        fill(&store).await;
+        let full = store.commit(&config_map(1 << 20), 8).await.unwrap_err();
+        assert!(full.source.to_string().contains("full"), "{}", full.source);
+        make_room(&store).await;
+        store.commit(&config_map(1 << 20), 9).await.unwrap();
+        let kept = store.load().await.unwrap();
+        assert_eq!((kept.revision, kept.rows.len()), (9, 1));
+        assert_eq!(kept.rows[0].json.len(), 1 << 20);
     }
 }

@@ -1,0 +1,319 @@
+//! Objects as their Kubernetes types: what a typed client could not read back is refused on its way in.
+//!
+//! A client reads a list as a whole: one object of a wrong type would end the list, and every watch, of everybody. A real
+//! API server decodes what comes in for the same reason.
+
+use k8s_openapi::api::{
+    admissionregistration::v1 as admissionregistration, apps::v1 as apps, batch::v1 as batch,
+    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
+    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+    scheduling::v1 as scheduling, storage::v1 as storage,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::cluster::refusal::Refusal;
+use crate::cluster::resource::Resource;
+use crate::kubelet::quantity;
+
+/// Where an object has another type than its kind, and what is wrong there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub(crate) struct WrongType {
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+impl WrongType {
+    /// As an API server says it of a body.
+    pub(crate) fn refuse(&self, resource: &Resource) -> Refusal {
+        Refusal::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {self}",
+            resource.kind,
+            resource.api_version(),
+            resource.kind
+        ))
+    }
+}
+
+/// Reads `value` as a `T`. Fields that `T` does not have are left alone.
+pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, WrongType> {
+    serde_path_to_error::deserialize(value).map_err(|error| WrongType {
+        field: error.path().to_string(),
+        message: error.inner().to_string(),
+    })
+}
+
+fn is<T: DeserializeOwned>(value: &Value) -> Result<(), WrongType> {
+    read::<T>(value).map(drop)
+}
+
+/// Checks that an object of the resource with this storage name can be read by a typed client: all of it for kinds of
+/// Kubernetes, metadata for others.
+pub(crate) fn check(id: &str, value: &Value) -> Result<(), WrongType> {
+    let checked = match id {
+        "namespaces" => is::<core::Namespace>,
+        "pods" => is::<core::Pod>,
+        "configmaps" => is::<core::ConfigMap>,
+        "secrets" => is::<core::Secret>,
+        "services" => is::<core::Service>,
+        "endpoints" => is::<core::Endpoints>,
+        "serviceaccounts" => is::<core::ServiceAccount>,
+        "events" => is::<core::Event>,
+        "nodes" => is::<core::Node>,
+        "resourcequotas" => is::<core::ResourceQuota>,
+        "limitranges" => is::<core::LimitRange>,
+        "podtemplates" => is::<core::PodTemplate>,
+        "persistentvolumeclaims" => is::<core::PersistentVolumeClaim>,
+        "persistentvolumes" => is::<core::PersistentVolume>,
+        "deployments.apps" => is::<apps::Deployment>,
+        "replicasets.apps" => is::<apps::ReplicaSet>,
+        "statefulsets.apps" => is::<apps::StatefulSet>,
+        "daemonsets.apps" => is::<apps::DaemonSet>,
+        "jobs.batch" => is::<batch::Job>,
+        "cronjobs.batch" => is::<batch::CronJob>,
+        "roles.rbac.authorization.k8s.io" => is::<rbac::Role>,
+        "rolebindings.rbac.authorization.k8s.io" => is::<rbac::RoleBinding>,
+        "clusterroles.rbac.authorization.k8s.io" => is::<rbac::ClusterRole>,
+        "clusterrolebindings.rbac.authorization.k8s.io" => is::<rbac::ClusterRoleBinding>,
+        "leases.coordination.k8s.io" => is::<coordination::Lease>,
+        "endpointslices.discovery.k8s.io" => is::<discovery::EndpointSlice>,
+        "ingresses.networking.k8s.io" => is::<networking::Ingress>,
+        "networkpolicies.networking.k8s.io" => is::<networking::NetworkPolicy>,
+        "poddisruptionbudgets.policy" => is::<policy::PodDisruptionBudget>,
+        "priorityclasses.scheduling.k8s.io" => is::<scheduling::PriorityClass>,
+        "storageclasses.storage.k8s.io" => is::<storage::StorageClass>,
+        "runtimeclasses.node.k8s.io" => is::<node::RuntimeClass>,
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            is::<admissionregistration::MutatingWebhookConfiguration>
+        }
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            is::<admissionregistration::ValidatingWebhookConfiguration>
+        }
+        "customresourcedefinitions.apiextensions.k8s.io" => {
+            is::<apiextensions::CustomResourceDefinition>
+        }
+        _ => return metadata(value),
+    };
+    checked(value)?;
+    if has_quantities(id) {
+        quantities(value, &mut String::new())?;
+    }
+    Ok(())
+}
+
+/// Checks the metadata of an object of any kind.
+fn metadata(value: &Value) -> Result<(), WrongType> {
+    let metadata = value.get("metadata").unwrap_or(&Value::Null);
+    if metadata.is_null() {
+        return Ok(());
+    }
+    is::<ObjectMeta>(metadata).map_err(|wrong| WrongType {
+        field: format!("metadata.{}", wrong.field),
+        ..wrong
+    })
+}
+
+/// Members that hold one quantity, and those that hold a map of them, in all kinds that [`has_quantities`].
+const QUANTITY: [&str; 2] = ["sizeLimit", "divisor"];
+const QUANTITIES: [&str; 12] = [
+    "limits",
+    "requests",
+    "hard",
+    "used",
+    "capacity",
+    "allocatable",
+    "overhead",
+    "default",
+    "defaultRequest",
+    "max",
+    "min",
+    "maxLimitRequestRatio",
+];
+
+fn has_quantities(id: &str) -> bool {
+    matches!(
+        id,
+        "pods"
+            | "podtemplates"
+            | "nodes"
+            | "resourcequotas"
+            | "limitranges"
+            | "persistentvolumeclaims"
+            | "persistentvolumes"
+            | "deployments.apps"
+            | "replicasets.apps"
+            | "statefulsets.apps"
+            | "daemonsets.apps"
+            | "jobs.batch"
+            | "cronjobs.batch"
+    )
+}
+
+/// Writes numbers that stand for quantities, as in `cpu: 2`, as the texts that they are read as: the one type that
+/// Kubernetes reads from both.
+pub(crate) fn write_quantities(resource: &Resource, value: &mut Value) {
+    if !resource.custom && has_quantities(&resource.id) {
+        for (name, member) in value.as_object_mut().into_iter().flatten() {
+            if name != "metadata" {
+                write_numbers(member);
+            }
+        }
+    }
+}
+
+fn write_numbers(value: &mut Value) {
+    let as_text = |value: &mut Value| {
+        if let Value::Number(number) = value {
+            *value = Value::String(number.to_string());
+        }
+    };
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                if QUANTITY.contains(&name.as_str()) {
+                    as_text(member);
+                } else if QUANTITIES.contains(&name.as_str())
+                    && let Value::Object(amounts) = member
+                {
+                    amounts.values_mut().for_each(as_text);
+                } else {
+                    write_numbers(member);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(write_numbers),
+        _ => {}
+    }
+}
+
+/// Finds texts that stand for quantities and are none.
+fn quantities(value: &Value, path: &mut String) -> Result<(), WrongType> {
+    const RULE: &str = "quantities must match the regular expression \
+                        '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+    let is_quantity = |value: &Value, path: &str| match value {
+        Value::String(text)
+            if text.contains(char::is_whitespace) || quantity::millis(text).is_none() =>
+        {
+            Err(WrongType {
+                field: path.to_owned(),
+                message: format!("unable to parse quantity {text:?}: {RULE}"),
+            })
+        }
+        _ => Ok(()),
+    };
+    let length = path.len();
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members.iter().filter(|(name, _)| *name != "metadata") {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(name);
+                if QUANTITY.contains(&name.as_str()) {
+                    is_quantity(member, path)?;
+                } else if QUANTITIES.contains(&name.as_str()) {
+                    for (resource, amount) in member.as_object().into_iter().flatten() {
+                        is_quantity(amount, &format!("{path}.{resource}"))?;
+                    }
+                } else {
+                    quantities(member, path)?;
+                }
+                path.truncate(length);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                quantities(item, path)?;
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::resource::Registry;
+
+    #[test]
+    fn every_kind_of_kubernetes_has_its_type() {
+        // Kinds without a type would have only their metadata checked.
+        for resource in Registry::built_in().all() {
+            let wrong = json!({"metadata": {}, "kind": 7, "apiVersion": 7});
+            assert!(check(&resource.id, &wrong).is_err(), "{}", resource.id);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (id, value, field) in [
+            (
+                "pods",
+                json!({"spec": {"containers": [{"name": "a", "env": [{"name": "PORT", "value": 8080}]}]}}),
+                "spec.containers[0].env[0].value",
+            ),
+            (
+                "pods",
+                json!({"metadata": {"labels": {"a": 1}}}),
+                "metadata.labels.a",
+            ),
+            (
+                "pods",
+                json!({"spec": {"nodeSelector": {"gpu": true}}}),
+                "spec.nodeSelector.gpu",
+            ),
+            (
+                "pods",
+                json!({"spec": {"hostNetwork": "yes"}}),
+                "spec.hostNetwork",
+            ),
+            (
+                "pods",
+                json!({"status": {"startTime": "yesterday"}}),
+                "status.startTime",
+            ),
+            (
+                "pods",
+                json!({"spec": {"containers": [{"resources": {"limits": {"memory": "4 GB"}}}]}}),
+                "spec.containers[0].resources.limits.memory",
+            ),
+            ("configmaps", json!({"data": {"a": 1}}), "data.a"),
+            ("secrets", json!({"data": {"a": "not base64!"}}), "data.a"),
+            (
+                "things.example.org",
+                json!({"metadata": {"annotations": {"a": 1}}}),
+                "metadata.annotations.a",
+            ),
+        ] {
+            let wrong = check(id, &value).unwrap_err();
+            assert_eq!(wrong.field, field, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_reads_leniently_is_read() {
+        for value in [
+            json!({"spec": {"containers": null, "nodeName": null, "unknown": {"a": [1]}}}),
+            json!({"metadata": {"creationTimestamp": null, "labels": null}}),
+            json!({}),
+        ] {
+            check("pods", &value).unwrap();
+        }
+        let mut pod = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": 2, "memory": 1e9}}}]}});
+        let resource = Registry::built_in().find("", "v1", "pods").unwrap();
+        write_quantities(&resource, &mut pod);
+        check("pods", &pod).unwrap();
+        assert_eq!(
+            pod["spec"]["containers"][0]["resources"]["requests"]["cpu"],
+            json!("2")
+        );
+    }
+}
