@@ -10,6 +10,7 @@ mod guard;
 mod health;
 mod in_process;
 mod operations;
+mod request_id;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,10 +29,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 pub use calls::{CallMetrics, CountedBody, Latency, methods_of};
-pub use guard::RequestId;
+pub use guard::{AllowedHosts, Refused};
 pub use health::Health;
 pub use in_process::in_process;
 pub use operations::{BuildInformation, ProfConfig, exposition, operations};
+pub use request_id::RequestId;
 
 use crate::Chain;
 
@@ -99,7 +101,7 @@ pub fn combine(grpc: tonic::service::Routes, http: Router) -> Router {
     });
     Router::new()
         .fallback_service(both)
-        .layer(axum::middleware::from_fn(guard::guard))
+        .layer(axum::middleware::from_fn(request_id::layer))
 }
 
 fn is_grpc(request: &Request<Body>) -> bool {
