@@ -7,8 +7,8 @@ use sea_query::{
 };
 
 use crate::domain::lists::{
-    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, ListQuery, NAMED_ENTITIES,
-    Predicate, Test,
+    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, ListQuery, MAX_ROWS,
+    NAMED_ENTITIES, Predicate, Sort, Test,
 };
 
 /// A select of `columns` of `table`, each qualified.
@@ -34,7 +34,7 @@ pub(crate) fn apply(
     let mut by_id = false;
     if let Some(sort) = query.sort {
         by_id = sort.column.name == "id";
-        order_by(select, (primary.table, sort.column.name), sort.direction);
+        order_by(select, primary.table, sort, dialect);
     }
     if !by_id {
         select.order_by((primary.table, "id"), Order::Asc);
@@ -44,14 +44,8 @@ pub(crate) fn apply(
 
 /// LIMIT and OFFSET.
 pub(crate) fn page(select: &mut SelectStatement, query: &ListQuery) {
-    if let Some(limit) = query.limit {
-        select.limit(limit);
-    }
+    select.limit(query.limit.unwrap_or(MAX_ROWS));
     if query.offset > 0 {
-        if query.limit.is_none() {
-            // SQLite has no OFFSET without LIMIT.
-            select.limit(i64::MAX.unsigned_abs());
-        }
         select.offset(query.offset);
     }
 }
@@ -82,17 +76,29 @@ pub(crate) fn restrict(
     }
 }
 
+/// Columns that every row has. Where NULLs go matters to none of them, and SQLite then sorts by an index.
+const ALWAYS_THERE: [&str; 3] = ["id", "created_at", "updated_at"];
+
 /// Sorts by a column; NULL is the largest value on both databases, as is PostgreSQL's default.
 pub(crate) fn order_by(
     select: &mut SelectStatement,
-    column: impl IntoColumnRef,
-    direction: Direction,
+    table: &'static str,
+    sort: Sort,
+    dialect: Dialect,
 ) {
-    let (order, nulls) = match direction {
+    let (order, nulls) = match sort.direction {
         Direction::Descending => (Order::Desc, NullOrdering::First),
         Direction::Ascending => (Order::Asc, NullOrdering::Last),
     };
-    select.order_by_with_nulls(column, order, nulls);
+    let column = (table, sort.column.name);
+    match dialect {
+        Dialect::Sqlite if ALWAYS_THERE.contains(&sort.column.name) => {
+            select.order_by(column, order);
+        }
+        Dialect::Sqlite | Dialect::Postgres => {
+            select.order_by_with_nulls(column, order, nulls);
+        }
+    }
 }
 
 /// One tag row of the execution for which all conditions hold. The reference joins by name alone and
