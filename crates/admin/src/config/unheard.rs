@@ -48,7 +48,7 @@ impl AdminConfig {
             (
                 self.database.postgres.debug,
                 "database.postgres.debug",
-                "statements are logged with logger level 6 or more",
+                "statements are logged at debug level whatever it says",
             ),
             (
                 self.flyteadmin.async_events_buffer_size

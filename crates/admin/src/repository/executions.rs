@@ -266,7 +266,8 @@ pub async fn list(
     if !name.is_empty() {
         select.and_where(Expr::col((TABLE, "execution_name")).eq(name));
     }
-    query::apply(&mut select, &EXECUTIONS, list, tx.dialect());
+    let list = query::resolved(tx, &EXECUTIONS, list).await?;
+    query::apply(&mut select, &EXECUTIONS, &list, tx.dialect());
     tx.of(operations::EXECUTIONS.list())
         .fetch_all(&select)
         .await?

@@ -13,6 +13,19 @@ pub const INDEXES: &[Index] = &[
         name: "flyte_rs_executions_phase",
         on: "executions (execution_project, execution_domain, phase, created_at DESC, id)",
     },
+    // Filters on what executions are of name it without project and domain.
+    Index {
+        name: "flyte_rs_tasks_name",
+        on: "tasks (name)",
+    },
+    Index {
+        name: "flyte_rs_workflows_name",
+        on: "workflows (name)",
+    },
+    Index {
+        name: "flyte_rs_launch_plans_name",
+        on: "launch_plans (name)",
+    },
     Index {
         name: "flyte_rs_tasks_created",
         on: "tasks (project, domain, created_at DESC, id)",

@@ -1,14 +1,14 @@
 //! Lists as SQL: predicates, joins, order and page (spec 01 §5.3, §5.4).
 
-use flyte_platform::sql::Dialect;
+use flyte_platform::sql::{DbError, Dialect, ReadTx};
 use sea_query::{
     Cond, Condition, Expr, ExprTrait as _, Func, IntoColumnRef, JoinType, LikeExpr, NullOrdering,
     Order, Query, SelectStatement, Value,
 };
 
 use crate::domain::lists::{
-    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, ListQuery, MAX_ROWS,
-    NAMED_ENTITIES, Predicate, Sort, Test,
+    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, LAUNCH_PLANS, ListQuery,
+    MAX_ROWS, NAMED_ENTITIES, Predicate, Sort, TASKS, Test, WORKFLOWS,
 };
 
 /// A select of `columns` of `table`, each qualified.
@@ -40,6 +40,56 @@ pub(crate) fn apply(
         select.order_by((primary.table, "id"), Order::Asc);
     }
     page(select, query);
+}
+
+/// Rows of a joined table that stand for filters on it; of more, the join is as good.
+const RESOLVED: usize = 1_000;
+
+/// The list without filters on tables that it is joined with by their row number: those become the row numbers that fit.
+///
+/// A planner cannot tell how many executions a workflow of some name has, and takes any for common: it would go through
+/// all executions, newest first, for one that has none. Of row numbers it knows.
+pub(crate) async fn resolved(
+    tx: &mut ReadTx,
+    primary: &'static Entity,
+    list: &ListQuery,
+) -> Result<ListQuery, DbError> {
+    let mut resolved = list.clone();
+    for (joined, column) in [
+        (&LAUNCH_PLANS, "launch_plan_id"),
+        (&WORKFLOWS, "workflow_id"),
+        (&TASKS, "task_id"),
+    ] {
+        let Some(column) = primary.column(column).filter(|_| primary != joined) else {
+            continue;
+        };
+        let (of_joined, others): (Vec<_>, Vec<_>) = resolved
+            .predicates
+            .iter()
+            .cloned()
+            .partition(|predicate| predicate.entity == joined);
+        if of_joined.is_empty() {
+            continue;
+        }
+        let mut ids = select(joined.table, &["id"]);
+        restrict(&mut ids, joined, &of_joined, tx.dialect());
+        ids.limit(RESOLVED as u64 + 1);
+        let rows = tx.fetch_all(&ids).await?;
+        if rows.len() > RESOLVED {
+            continue;
+        }
+        let ids = rows
+            .iter()
+            .map(|row| row.integer("id").map(Value::from))
+            .collect::<Result<Vec<_>, _>>()?;
+        resolved.predicates = others;
+        resolved.predicates.push(Predicate {
+            entity: primary,
+            column,
+            test: Test::In(ids),
+        });
+    }
+    Ok(resolved)
 }
 
 /// LIMIT and OFFSET.
