@@ -12,7 +12,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{lists::ListQuery, projects::not_archived},
+    domain::{
+        lists::{ListQuery, MAX_ROWS},
+        projects::not_archived,
+    },
     error::{Error, Result},
     repository::projects,
     service::Service,
@@ -95,12 +98,23 @@ pub(crate) async fn sync(service: &Service) -> Result<()> {
 /// Namespaces of all projects that are not archived. The mapping gets the domain's name, as in the
 /// reference.
 async fn namespaces(service: &Service) -> Result<Vec<String>> {
-    let query = ListQuery {
+    let mut query = ListQuery {
         predicates: not_archived().into_iter().collect(),
+        limit: Some(MAX_ROWS),
         ..ListQuery::default()
     };
     let mut tx = service.database.read().await?;
-    let projects = projects::list(&mut tx, &query).await?;
+    let mut projects = Vec::new();
+    loop {
+        let page = projects::list(&mut tx, &query).await?;
+        let rows = page.len() as u64;
+        projects.extend(page);
+        if rows < MAX_ROWS {
+            break;
+        }
+        query.offset += rows;
+    }
+    drop(tx);
     let config = service.config();
     Ok(projects
         .iter()

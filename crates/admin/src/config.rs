@@ -2,6 +2,7 @@
 
 mod live;
 mod server;
+mod unheard;
 
 use flyte_core::compiler::Rules;
 use flyte_platform::{
@@ -16,6 +17,7 @@ pub use server::{
     DataProxyConfig, DownloadConfig, GrpcConfig, KubeClientConfig, SecurityConfig, ServerConfig,
     SslConfig, UploadConfig,
 };
+pub use unheard::Unheard;
 
 /// Everything that flyteadmin is configured by.
 #[derive(Clone, Debug, Default)]

@@ -23,25 +23,31 @@ use axum::{
     routing::any,
 };
 use bytes::Bytes;
-use flyte_idl::rpc;
+use flyte_idl::{rpc, wire};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use codec::Codec;
 pub(crate) use cors::Cors;
-use routes::{Found, Route, Routes};
+use routes::{Found, Route, Routes, Variables};
 
 use crate::{
+    bodies::{Bodies, Held},
     caller::Caller,
     limits::{framed, parse_timeout},
 };
 
 /// JSON is longer than the message it stands for; the message itself is measured afterwards.
 const JSON_FACTOR: usize = 8;
+
+/// Bodies over [`LARGE`] bytes that are read from JSON at once: reading takes many times their size for a moment.
+const LARGE_AT_ONCE: usize = 4;
+const LARGE: usize = 1024 * 1024;
 
 /// The gateway's state.
 #[derive(Clone)]
@@ -52,17 +58,26 @@ pub(crate) struct Gateway {
     grpc: Router,
     cors: Option<Arc<Cors>>,
     body_bytes: usize,
+    bodies: Bodies,
+    large: Arc<Semaphore>,
 }
 
 impl Gateway {
     /// A gateway to `grpc` for messages of at most `message_bytes`.
-    pub(crate) fn new(grpc: Router, cors: Option<Cors>, message_bytes: usize) -> Self {
+    pub(crate) fn new(
+        grpc: Router,
+        cors: Option<Cors>,
+        message_bytes: usize,
+        bodies: Bodies,
+    ) -> Self {
         Self {
             routes: Arc::new(Routes::from_descriptors()),
             openapi: Arc::default(),
             grpc,
             cors: cors.map(Arc::new),
             body_bytes: message_bytes.saturating_mul(JSON_FACTOR),
+            bodies,
+            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
         }
     }
 
@@ -109,7 +124,7 @@ async fn transcode(gateway: &Gateway, request: Request) -> Response {
     let inbound = Codec::inbound(request.headers());
     let outbound = Codec::outbound(request.headers()).unwrap_or(inbound);
     match answer(gateway, request, inbound).await {
-        Ok(message) => success(outbound, &message),
+        Ok((output, message)) => success(outbound, &output, &message),
         Err(status) => failure(outbound, &status),
     }
 }
@@ -118,7 +133,7 @@ async fn answer(
     gateway: &Gateway,
     request: Request,
     inbound: Codec,
-) -> Result<DynamicMessage, Status> {
+) -> Result<(MessageDescriptor, Bytes), Status> {
     let (parts, body) = request.into_parts();
     let form = is_form(&parts.headers) && parts.method == Method::POST;
     let segments = paths::segments(parts.uri.path())?;
@@ -129,25 +144,51 @@ async fn answer(
         Found::Nothing => return Err(Status::not_found("Not Found")),
     };
     let metadata = metadata(&parts.headers)?;
-    let message = if route.whole_body {
-        let body = read_body(body, gateway.body_bytes).await?;
-        inbound.decode(&route.input, &body)?
+    let (body, _held) = if route.whole_body || form {
+        read_body(&gateway.bodies, body, gateway.body_bytes).await?
     } else {
+        (Bytes::new(), Held::default())
+    };
+    // Held while the message is in memory as a tree, which is not while the call runs.
+    let permit = if body.len() > LARGE {
+        gateway.large.acquire().await.ok()
+    } else {
+        None
+    };
+    let bytes = if inbound == Codec::Binary && route.whole_body {
+        // They may have fields that we do not know, and their nesting has been measured.
+        DynamicMessage::encode_to_vec
+    } else {
+        wire::encode
+    };
+    let message = encoded(&variables, bytes, || {
+        if route.whole_body {
+            return inbound.decode(&route.input, &body);
+        }
         let mut message = DynamicMessage::new(route.input.clone());
-        let form_query;
+        let of_form = String::from_utf8_lossy(&body);
         let query = if form {
-            let body = read_body(body, gateway.body_bytes).await?;
-            form_query = String::from_utf8_lossy(&body).into_owned();
-            form_query.as_str()
+            of_form.as_ref()
         } else {
             parts.uri.query().unwrap_or_default()
         };
         fields::apply_query(&mut message, query, &variables)?;
-        message
-    };
-    let message = fields::apply_path(message, &variables)?;
+        Ok(message)
+    })?;
+    drop(permit);
+    drop(body);
     let caller = parts.extensions.get::<Caller>().cloned();
-    call(gateway, route, &message, metadata, caller).await
+    let answer = call(gateway, route, &message, metadata, caller).await?;
+    Ok((route.output.clone(), answer))
+}
+
+/// The request's message as bytes, with what the path sets.
+fn encoded(
+    variables: &Variables,
+    bytes: fn(&DynamicMessage) -> Vec<u8>,
+    read: impl FnOnce() -> Result<DynamicMessage, Status>,
+) -> Result<Vec<u8>, Status> {
+    fields::apply_path(read()?, variables).map(|message| bytes(&message))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -157,10 +198,16 @@ fn is_form(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"))
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, Status> {
-    axum::body::to_bytes(body, limit).await.map_err(|_error| {
-        Status::resource_exhausted(format!("the body is larger than {limit} bytes"))
-    })
+async fn read_body(bodies: &Bodies, body: Body, limit: usize) -> Result<(Bytes, Held), Status> {
+    let enough = |bytes: &[u8]| {
+        if bytes.len() > limit {
+            return Err(Status::resource_exhausted(format!(
+                "the body is larger than {limit} bytes"
+            )));
+        }
+        Ok(())
+    };
+    bodies.collect(body, enough).await
 }
 
 /// Metadata that the request's headers become (spec 01 §3, header mapping).
@@ -261,11 +308,11 @@ fn require_base64(name: &str, value: &HeaderValue) -> Result<(), Status> {
 async fn call(
     gateway: &Gateway,
     route: &Route,
-    message: &DynamicMessage,
+    message: &[u8],
     metadata: HeaderMap,
     caller: Option<Caller>,
-) -> Result<DynamicMessage, Status> {
-    let mut request = Request::new(Body::from(framed(&message.encode_to_vec())));
+) -> Result<Bytes, Status> {
+    let mut request = Request::new(Body::from(framed(message)));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = route
         .rpc
@@ -302,15 +349,22 @@ async fn call(
         return Err(status);
     }
     let frame = collected.to_bytes();
-    let message = frame
-        .get(5..)
-        .ok_or_else(|| Status::internal("the answer has no message"))?;
-    DynamicMessage::decode(route.output.clone(), message)
-        .map_err(|error| Status::internal(error.to_string()))
+    if frame.len() < 5 {
+        return Err(Status::internal("the answer has no message"));
+    }
+    Ok(frame.slice(5..))
 }
 
-fn success(codec: Codec, message: &DynamicMessage) -> Response {
-    match codec.encode(message) {
+fn success(codec: Codec, output: &MessageDescriptor, message: &Bytes) -> Response {
+    let body = match codec {
+        Codec::Binary => Ok(message.to_vec()),
+        Codec::ProtoNames | Codec::JsonNames => {
+            DynamicMessage::decode(output.clone(), message.as_ref())
+                .map_err(|error| Status::internal(error.to_string()))
+                .and_then(|message| codec.encode(&message))
+        }
+    };
+    match body {
         Ok(body) => {
             let mut response = reply(StatusCode::OK, codec, body);
             response.headers_mut().insert(

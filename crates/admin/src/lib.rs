@@ -17,6 +17,7 @@ pub mod repository;
 pub mod targets;
 
 mod api;
+mod bodies;
 mod closures;
 mod cluster_resources;
 mod flights;
@@ -26,6 +27,7 @@ mod metrics;
 mod reconciler;
 mod service;
 mod unknown;
+mod vital_signs;
 mod wire;
 
 pub use wire::{Admin, Dependencies, wire};

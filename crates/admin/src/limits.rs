@@ -18,7 +18,10 @@ use http_body_util::{BodyExt as _, Full};
 use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status};
 
-use crate::unknown::{Replacement, Unknown};
+use crate::{
+    bodies::{Bodies, Held},
+    unknown::{Replacement, Unknown},
+};
 
 /// Flag byte and length of a gRPC message.
 const PREFIX: usize = 5;
@@ -30,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) message_bytes: usize,
     /// Full names of the services that are served with generated messages.
     pub(crate) services: Arc<BTreeSet<String>>,
+    /// What the bodies of all requests take.
+    pub(crate) bodies: Bodies,
 }
 
 /// The layer.
@@ -45,7 +50,7 @@ pub(crate) async fn enforce(
     }
     let response = match checked(&limits, &path, request).await {
         Err(status) => return status.into_http(),
-        Ok(request) => match deadline(&request) {
+        Ok((request, _held)) => match deadline(&request) {
             None => next.run(request).await,
             Some(deadline) => {
                 let start = tokio::time::Instant::now();
@@ -85,22 +90,39 @@ async fn replaced(mut response: Response) -> Response {
     Response::from_parts(parts, Body::new(body))
 }
 
-async fn checked(limits: &Limits, path: &str, request: Request) -> Result<Request, Status> {
+async fn checked(limits: &Limits, path: &str, request: Request) -> Result<(Request, Held), Status> {
     let input = input(limits, path)?;
     let (mut parts, body) = request.into_parts();
-    let frame = read(body, limits.message_bytes).await?;
+    let (frame, held) = read(&limits.bodies, body, limits.message_bytes).await?;
     let message = uncompressed(&frame, limits.message_bytes)?;
     let scan = nesting::scan(&input, &message).map_err(|error| match error {
-        nesting::NestingError::TooDeep => Status::invalid_argument(error.to_string()),
+        nesting::NestingError::TooDeep | nesting::NestingError::TooMuch { .. } => {
+            Status::invalid_argument(error.to_string())
+        }
         nesting::NestingError::Malformed => {
             Status::internal(format!("grpc: error unmarshalling request: {error}"))
         }
     })?;
+    if let Some(what) = scan.unprintable
+        && stores(path)
+    {
+        return Err(Status::invalid_argument(what.to_string()));
+    }
     if scan.has_unknown {
         parts.extensions.insert(Unknown::read(input, &message));
     }
     parts.headers.remove("grpc-encoding");
-    Ok(Request::from_parts(parts, Body::from(framed(&message))))
+    let request = Request::from_parts(parts, Body::from(framed(&message)));
+    Ok((request, held))
+}
+
+/// Whether a method keeps its message: then everybody who lists what is kept must be able to read it.
+fn stores(path: &str) -> bool {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    !path.contains(".DataProxyService/")
+        && ["Create", "Register", "Update", "Set", "Relaunch", "Recover"]
+            .iter()
+            .any(|verb| method.starts_with(verb))
 }
 
 /// A message with its prefix.
@@ -141,15 +163,9 @@ fn too_large(size: usize, limit: usize) -> Status {
 }
 
 /// Collects the one message of a unary call; one that announces too much is not read.
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, Status> {
-    let mut frame = BytesMut::new();
-    while let Some(part) = body.frame().await {
-        let part =
-            part.map_err(|error| Status::cancelled(format!("reading the request: {error}")))?;
-        if let Ok(data) = part.into_data() {
-            frame.extend_from_slice(&data);
-        }
-        if let Some(size) = announced(&frame)
+async fn read(bodies: &Bodies, body: Body, limit: usize) -> Result<(Bytes, Held), Status> {
+    let enough = |frame: &[u8]| {
+        if let Some(size) = announced(frame)
             && size > limit
         {
             return Err(too_large(size, limit));
@@ -157,8 +173,9 @@ async fn read(mut body: Body, limit: usize) -> Result<Bytes, Status> {
         if frame.len() > limit + PREFIX {
             return Err(too_large(frame.len() - PREFIX, limit));
         }
-    }
-    Ok(frame.freeze())
+        Ok(())
+    };
+    bodies.collect(body, enough).await
 }
 
 fn announced(frame: &[u8]) -> Option<usize> {

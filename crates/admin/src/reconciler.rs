@@ -19,7 +19,7 @@ use crate::{
     domain::executions::{end_resource, launch, namespace},
     error::{Error, Result},
     records::Execution,
-    repository::executions,
+    repository::executions::{self, Unfinished},
     service::Service,
 };
 
@@ -29,13 +29,24 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// A row that was touched later may still be in the hands of the request that made it.
 const AGE: Duration = Duration::from_secs(60);
 
-/// Rows per pass and phase; the oldest come first, so none starves.
+/// Rows that are read at once.
 const BATCH: u64 = 100;
+
+/// Rows per pass and phase: each may cost a request to a cluster.
+const MOST: usize = 1_000;
+
+/// Where the next pass goes on, by row number. Passes go round: rows that need nothing never keep one from later rows.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    reserved: i64,
+    aborting: i64,
+}
 
 /// The loop.
 pub(crate) async fn run(service: Arc<Service>, stop: CancellationToken) {
+    let mut cursor = Cursor::default();
     loop {
-        if let Err(error) = pass(&service, AGE).await {
+        if let Err(error) = pass(&service, AGE, &mut cursor).await {
             tracing::warn!(error = %Chain(&error), "a reconciler pass failed");
         }
         tokio::select! {
@@ -46,21 +57,37 @@ pub(crate) async fn run(service: Arc<Service>, stop: CancellationToken) {
     }
 }
 
-/// One pass over rows that nothing has touched for `age`; says how many it looked at.
-pub(crate) async fn pass(service: &Service, age: Duration) -> Result<usize> {
+/// One pass over rows that nothing has touched for `age`, from `cursor` on; says how many it looked at.
+pub(crate) async fn pass(service: &Service, age: Duration, cursor: &mut Cursor) -> Result<usize> {
     let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
     let now = service.clock.now();
     let before = now.saturating_sub(age).unwrap_or(now);
-    let mut tx = service.database.read().await?;
-    let reserved = executions::stale(&mut tx, &["UNDEFINED"], before, BATCH).await?;
-    let aborting = executions::stale(&mut tx, &["ABORTING"], before, BATCH).await?;
-    drop(tx);
-    let count = reserved.len() + aborting.len();
-    for execution in &reserved {
-        report(execution, finish(service, execution).await);
-    }
-    for execution in &aborting {
-        report(execution, end_resource(service, execution).await);
+    let mut count = 0;
+    for phase in [Unfinished::Reserved, Unfinished::Aborting] {
+        let place = match phase {
+            Unfinished::Reserved => &mut cursor.reserved,
+            Unfinished::Aborting => &mut cursor.aborting,
+        };
+        let mut of_phase = 0;
+        while of_phase < MOST {
+            let mut tx = service.database.read().await?;
+            let rows = executions::unfinished(&mut tx, phase, before, (*place, BATCH)).await?;
+            drop(tx);
+            of_phase += rows.len();
+            for execution in &rows {
+                let outcome = match phase {
+                    Unfinished::Reserved => finish(service, execution).await,
+                    Unfinished::Aborting => end_resource(service, execution).await,
+                };
+                report(execution, outcome);
+                *place = execution.row;
+            }
+            if (rows.len() as u64) < BATCH {
+                *place = 0;
+                break;
+            }
+        }
+        count += of_phase;
     }
     Ok(count)
 }

@@ -7,6 +7,7 @@
 pub mod descriptions;
 pub mod events;
 pub mod executions;
+pub mod indexes;
 pub mod launch_plans;
 pub mod migrations;
 pub mod named_entities;

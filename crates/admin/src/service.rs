@@ -7,6 +7,7 @@ use flyte_platform::{Clock, blob::BlobStore, sql::Database};
 use tokio::sync::Notify;
 
 use crate::{
+    bodies::Bodies,
     caller::{Action, Caller, Policy, Resource},
     closures::Closures,
     config::{AdminConfig, LiveConfig, ServerConfig},
@@ -32,6 +33,7 @@ pub(crate) struct Service {
     pub(crate) version: flyte_idl::admin::Version,
     pub(crate) flights: Flights,
     pub(crate) closures: Closures,
+    pub(crate) bodies: Bodies,
     /// Wakes the cluster-resource loop: a project is new.
     pub(crate) projects_changed: Notify,
 }

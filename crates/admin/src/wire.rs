@@ -27,6 +27,7 @@ use tonic::{server::NamedService as _, service::Routes};
 
 use crate::{
     api::Api,
+    bodies::Bodies,
     caller::Policy,
     closures::Closures,
     cluster_resources,
@@ -41,6 +42,7 @@ use crate::{
     repository::{migrations, projects},
     service::Service,
     targets::ExecutionTargets,
+    vital_signs,
 };
 
 /// What flyteadmin works with.
@@ -61,7 +63,10 @@ pub struct Dependencies {
 #[derive(Clone)]
 pub struct Admin {
     service: Arc<Service>,
+    /// Namespaces exist for all projects.
     ready: Arc<watch::Sender<bool>>,
+    /// That, and the database answers.
+    serving: Arc<watch::Sender<bool>>,
     health: Health,
 }
 
@@ -89,9 +94,10 @@ pub fn wire(
         build_time: clock.now().to_string(),
     };
     let ready = Arc::new(watch::Sender::new(false));
+    let serving = Arc::new(watch::Sender::new(false));
     let health = Health::new();
     for name in ["", "flyteadmin"] {
-        health.report(name, ready.subscribe());
+        health.report(name, serving.subscribe());
     }
     Ok(Admin {
         service: Arc::new(Service {
@@ -107,9 +113,11 @@ pub fn wire(
             version,
             flights: Flights::default(),
             closures: Closures::default(),
+            bodies: Bodies::default(),
             projects_changed: Notify::new(),
         }),
         ready,
+        serving,
         health,
     })
 }
@@ -206,6 +214,7 @@ impl Admin {
             }
         }
         let limits = Limits {
+            bodies: self.service.bodies.clone(),
             message_bytes: limit,
             services: Arc::new(BTreeSet::from(
                 [
@@ -231,7 +240,7 @@ impl Admin {
             .around(Routes::from(router))
     }
 
-    /// Health: `""` and `flyteadmin` serve while this is ready. Who runs other services behind the same port adds them.
+    /// Health: `""` and `flyteadmin` serve while this is ready and its database answers. Who runs other services behind the same port adds them.
     pub fn health(&self) -> &Health {
         &self.health
     }
@@ -240,16 +249,33 @@ impl Admin {
     pub fn http(&self) -> axum::Router {
         let cors = Cors::of_config(&self.service.server.security);
         let grpc = self.grpc().into_axum_router();
-        Gateway::new(grpc, cors, self.message_bytes()).into_router()
+        let bodies = self.service.bodies.clone();
+        Gateway::new(grpc, cors, self.message_bytes(), bodies).into_router()
     }
 
-    /// Becomes true when namespaces exist for all projects, and stays so.
+    /// Becomes true when namespaces exist for all projects and stays so, whatever becomes of the database.
     pub fn readiness(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
-    /// Starts the cluster-resource loop and the reconciler.
+    /// Starts the cluster-resource loop and the reconciler, and makes the end of the process wait for requests that run
+    /// on without their clients.
     pub fn spawn(&self, tasks: &mut Tasks) {
+        let (service, stop) = (self.service.clone(), tasks.stop_token());
+        let health = self.health.clone();
+        tasks.spawn_infallible("requests under way", async move {
+            stop.cancelled().await;
+            health.close();
+            service.flights.ended().await;
+        });
+        let (database, stop) = (self.service.database.clone(), tasks.stop_token());
+        let (ready, serving) = (self.ready.subscribe(), self.serving.clone());
+        let (upkept, stopped) = (self.service.database.clone(), tasks.stop_token());
+        tasks.spawn_infallible(
+            "statistics of the database",
+            vital_signs::upkeep(upkept, stopped),
+        );
+        tasks.spawn_infallible("health", vital_signs::run(database, ready, serving, stop));
         self.spawn_cluster_resources(tasks);
         tasks.spawn_infallible(
             "execution reconciler",
@@ -279,6 +305,6 @@ impl Admin {
     /// # Errors
     /// The database's.
     pub async fn reconcile(&self, age: std::time::Duration) -> Result<usize> {
-        reconciler::pass(&self.service, age).await
+        reconciler::pass(&self.service, age, &mut reconciler::Cursor::default()).await
     }
 }

@@ -1,10 +1,18 @@
 //! Where the engine and admin keep their objects (spec 04 §9, spec 01 §15.1). Admin's reads, `flytectl` and
 //! a hand-over between Go and this engine need identical paths.
+//!
+//! What users name (nodes, entities) is never more than one segment of a path, so that nothing leaves its folder. Names
+//! of entities may hold what a segment cannot: Go joins them all the same, and two entities can share an object then
+//! (spec 01 §15.1). Such an entity gets a folder of its own, below [`OWN`], from a hash of all its parts. Rows and
+//! resources hold whole references, so objects that lie where Go put them are still found.
 
 use flyte_idl::core::Identifier;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{
     identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId},
+    names,
     reference::{self, InvalidReference},
     unique_id,
 };
@@ -14,7 +22,41 @@ pub const START_NODE: &str = "start-node";
 /// Id of the node that stands for a workflow's outputs.
 pub const END_NODE: &str = "end-node";
 
+/// Folder of the entities whose names make no path. No entity whose names do has this segment, because of its `~`.
+const OWN: &str = "~by-hash";
+
 type Uri = Result<String, InvalidReference>;
+
+/// `text` as the one segment that it must be.
+fn segment(text: &str) -> Result<&str, InvalidReference> {
+    if names::is_path_segment(text) {
+        Ok(text)
+    } else {
+        Err(InvalidReference(text.to_owned()))
+    }
+}
+
+/// The segments of a folder that belongs to an entity with these parts alone: the parts if they are plain segments,
+/// else a hash of them.
+fn own_folder(parts: &[&str]) -> Vec<String> {
+    let plain = |part: &&str| names::is_plain_path_segment(part) && !part.contains('~');
+    if parts.iter().all(plain) {
+        return parts.iter().map(ToString::to_string).collect();
+    }
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length keeps the parts apart.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    vec![OWN.to_owned(), hex::encode(hash.finalize())]
+}
+
+fn construct(base: &str, parts: impl IntoIterator<Item = impl AsRef<str>>) -> Uri {
+    let parts: Vec<_> = parts.into_iter().collect();
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+    reference::construct(base, &parts)
+}
 
 /// The folder of one workflow run: `‹metadata root›/‹project›-‹domain›-‹execution›`.
 ///
@@ -24,7 +66,7 @@ pub fn workflow(root: &str, execution: &ExecutionId) -> Uri {
         "{}-{}-{}",
         execution.project, execution.domain, execution.name
     );
-    reference::construct(root, &[&folder])
+    reference::construct(root, &[segment(&folder)?])
 }
 
 /// The folders of one attempt of a node.
@@ -43,7 +85,8 @@ impl Node {
         node_id: &str,
         attempt: u32,
     ) -> Result<Self, InvalidReference> {
-        Self::at(reference::construct(workflow, &[node_id, "data"])?, attempt)
+        let data = reference::construct(workflow, &[segment(node_id)?, "data"])?;
+        Self::at(data, attempt)
     }
 
     /// A node inside a branch, sub-workflow or dynamic node, whose output folder is `parent_output`.
@@ -52,7 +95,8 @@ impl Node {
         node_id: &str,
         attempt: u32,
     ) -> Result<Self, InvalidReference> {
-        Self::at(reference::construct(parent_output, &[node_id])?, attempt)
+        let data = reference::construct(parent_output, &[segment(node_id)?])?;
+        Self::at(data, attempt)
     }
 
     /// One item of an array node.
@@ -138,9 +182,20 @@ pub fn checkpoints(raw_output: &str) -> Uri {
 /// `admin.WorkflowClosure` of a registered workflow. `base` is the container, `prefix` the parts of
 /// `metadataStoragePrefix`.
 pub fn workflow_closure(base: &str, prefix: &[String], id: &Identifier) -> Uri {
-    let mut parts: Vec<&str> = prefix.iter().map(String::as_str).collect();
-    parts.extend([id.project.as_str(), &id.domain, &id.name, &id.version]);
-    reference::construct(base, &parts)
+    let own = own_folder(&[&id.project, &id.domain, &id.name, &id.version]);
+    construct(base, prefix.iter().cloned().chain(own))
+}
+
+/// Where a closure goes whose place holds something else: only Go writes what could be there.
+pub fn other_workflow_closure(
+    base: &str,
+    prefix: &[String],
+    id: &Identifier,
+    digest: &[u8],
+) -> Uri {
+    let digest = hex::encode(digest);
+    let own = own_folder(&[&id.project, &id.domain, &id.name, &id.version, "~", &digest]);
+    construct(base, prefix.iter().cloned().chain(own))
 }
 
 /// `core.CompiledWorkflowClosure` of a dynamic workflow that a node reported.
@@ -154,15 +209,17 @@ pub fn reported_dynamic_closure(
         "{}_{}_{}_{}",
         workflow.project, workflow.domain, workflow.name, workflow.version
     );
-    let mut parts: Vec<&str> = prefix.iter().map(String::as_str).collect();
-    parts.extend([
+    let mut parts = prefix.to_vec();
+    for part in [
         node.execution.project.as_str(),
         node.execution.domain.as_str(),
         &node.execution.name,
         node.node.as_str(),
-        &name,
-    ]);
-    reference::construct(base, &parts)
+    ] {
+        parts.push(segment(part)?.to_owned());
+    }
+    parts.extend(own_folder(&[&name]));
+    construct(base, parts)
 }
 
 /// A file that admin keeps for an execution: `inputs`, `user_inputs`, `offloaded_outputs`. The first segment
@@ -172,9 +229,9 @@ pub fn execution_file(base: &str, execution: &ExecutionId, file: &str) -> Uri {
         base,
         &[
             "metadata",
-            execution.project.as_str(),
-            execution.domain.as_str(),
-            &execution.name,
+            segment(execution.project.as_str())?,
+            segment(execution.domain.as_str())?,
+            segment(&execution.name)?,
             file,
         ],
     )
@@ -182,16 +239,20 @@ pub fn execution_file(base: &str, execution: &ExecutionId, file: &str) -> Uri {
 
 /// A file that admin keeps for a node execution: `offloaded_inputs`, `offloaded_outputs`.
 pub fn node_file(base: &str, node: &NodeExecutionId, file: &str) -> Uri {
-    execution_file(base, &node.execution, &format!("{}/{file}", node.node))
+    let folder = segment(node.node.as_str())?;
+    execution_file(base, &node.execution, &format!("{folder}/{file}"))
 }
 
 /// A file that admin keeps for a task execution: `offloaded_inputs`, `offloaded_outputs`.
 pub fn task_file(base: &str, task: &TaskExecutionId, file: &str) -> Uri {
     let id = &task.task;
-    let below = format!(
-        "{}/{}/{}/{}/{}/{file}",
-        id.project, id.domain, id.name, id.version, task.retry_attempt
-    );
+    let own = own_folder(&[
+        id.project.as_str(),
+        id.domain.as_str(),
+        &id.name,
+        &id.version,
+    ]);
+    let below = format!("{}/{}/{file}", own.join("/"), task.retry_attempt);
     node_file(base, &task.node, &below)
 }
 
@@ -257,5 +318,109 @@ mod tests {
             node_file("s3://c", &node, "offloaded_inputs").as_deref(),
             Ok("s3://c/metadata/p/d/e/n0/offloaded_inputs")
         );
+    }
+
+    fn workflow_id(name: &str, version: &str) -> Identifier {
+        Identifier {
+            project: "p".into(),
+            domain: "d".into(),
+            name: name.into(),
+            version: version.into(),
+            ..Identifier::default()
+        }
+    }
+
+    #[test]
+    fn different_entities_have_different_closures() {
+        let prefix = ["metadata".to_owned(), "admin".to_owned()];
+        let place = |name: &str, version: &str| {
+            let uri = workflow_closure("s3://c", &prefix, &workflow_id(name, version)).unwrap();
+            assert!(uri.starts_with("s3://c/metadata/admin/"), "{uri}");
+            // Programs differ in whether they decode; none may see another key than the others.
+            let key = reference::object(&uri).unwrap().key;
+            assert_eq!(uri, format!("s3://c/{key}"));
+            key
+        };
+        assert_eq!(
+            place("mod.wf", "v1+x=1"),
+            "metadata/admin/p/d/mod.wf/v1+x=1"
+        );
+        let ids = [
+            ("a", "y"),
+            ("a/x", "y"),
+            ("a", "x/y"),
+            ("a//x", "y"),
+            ("a", "y/"),
+            ("/a", "y"),
+            ("a%2Fx", "y"),
+            ("%61", "y"),
+            ("a b", "y"),
+            ("a%20b", "y"),
+            ("a", "y "),
+            ("..", "y"),
+            ("a/../b", "y"),
+            ("a", "y?z"),
+            ("a", "y#z"),
+            ("a", "é"),
+            ("a", "e\u{301}"),
+            ("~by-hash", "y"),
+        ];
+        let places: std::collections::BTreeSet<String> = ids
+            .iter()
+            .map(|(name, version)| place(name, version))
+            .collect();
+        assert_eq!(places.len(), ids.len());
+    }
+
+    #[test]
+    fn no_name_leaves_its_folder() {
+        let execution = ExecutionId::new("p", "d", "e").unwrap();
+        let below = "s3://c/metadata/p/d/e/";
+        for name in [
+            "..",
+            ".",
+            "../x",
+            "a/../../x",
+            "/",
+            "a/b",
+            "%2e%2e",
+            "%2F..",
+            "a?b",
+            "a#b",
+            "a%",
+            "\u{1}",
+            " ",
+            "é",
+        ] {
+            let folder = workflow("s3://b/m", &execution).unwrap();
+            let node = NodeExecutionId {
+                execution: execution.clone(),
+                node: crate::identifiers::NodeId::new(name).unwrap(),
+            };
+            let single = names::is_path_segment(name);
+            assert_eq!(Node::top_level(&folder, name, 0).is_ok(), single, "{name}");
+            assert_eq!(Node::nested(&folder, name, 0).is_ok(), single, "{name}");
+            assert_eq!(
+                node_file("s3://c", &node, "inputs").is_ok(),
+                single,
+                "{name}"
+            );
+            let node = NodeExecutionId {
+                node: crate::identifiers::NodeId::new("n0").unwrap(),
+                ..node
+            };
+            let mut id = workflow_id(name, name);
+            id.resource_type = crate::identifiers::ResourceType::Task as i32;
+            let task = TaskExecutionId {
+                task: crate::identifiers::EntityId::any(Some(&id)).unwrap(),
+                node: node.clone(),
+                retry_attempt: 0,
+            };
+            let uri = task_file("s3://c", &task, "inputs").unwrap();
+            assert!(uri.starts_with(&format!("{below}n0/")), "{uri}");
+            assert!(uri.ends_with("/0/inputs"), "{uri}");
+            let uri = reported_dynamic_closure("s3://c", &["m".to_owned()], &node, &id).unwrap();
+            assert!(uri.starts_with("s3://c/m/p/d/e/n0/"), "{uri}");
+        }
     }
 }

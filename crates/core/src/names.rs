@@ -55,6 +55,11 @@ pub enum NameError {
         /// The rules that it breaks.
         rules: Vec<String>,
     },
+    /// A node id would leave the folder that is made of it.
+    #[error(
+        "invalid node id {0:?}: it may not be '.' or '..' nor contain '/', '\\', '?', '#', '%' or control characters"
+    )]
+    NodeId(String),
     /// An execution name is too long.
     #[error("size of name exceeded length {LABEL_MAX} : {0}")]
     ExecutionNameTooLong(String),
@@ -195,6 +200,33 @@ pub fn execution_name(name: &str) -> Result<(), NameError> {
     }
 }
 
+/// Whether a text is one segment of a path: not empty, no dot segment, and without what separates segments, ends a path
+/// or stands for another character in a URL.
+pub fn is_path_segment(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
+        && !text
+            .chars()
+            .any(|letter| matches!(letter, '/' | '\\' | '?' | '#' | '%') || letter.is_control())
+}
+
+/// Whether a text is a path segment that URLs show as it is. Programs that read URLs without decoding them, as flytekit
+/// does, find what lies in a folder of this name and no other.
+pub fn is_plain_path_segment(text: &str) -> bool {
+    is_path_segment(text)
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~$&+,:;=@!'()*".contains(&byte))
+}
+
+/// Checks the id of a node that an event names: it becomes a folder.
+pub fn node_id(id: &str) -> Result<(), NameError> {
+    if is_path_segment(id) {
+        Ok(())
+    } else {
+        Err(NameError::NodeId(id.to_owned()))
+    }
+}
+
 /// A text made fit for a label value: lower case, every run of other characters than `[-a-z0-9]` one `-`,
 /// cut to 63 bytes, `-` trimmed at the ends (spec 05 §3.6).
 pub fn sanitized_label_value(text: &str) -> String {
@@ -279,6 +311,30 @@ mod tests {
         ] {
             let answer = execution_name(name).err().map(|error| error.to_string());
             assert_eq!(answer, expected);
+        }
+    }
+
+    #[test]
+    fn segments_stay_where_they_are_put() {
+        for (text, segment, plain) in [
+            ("n0-n1", true, true),
+            ("a.b", true, true),
+            ("...", true, true),
+            ("a+b=c", true, true),
+            ("a b", true, false),
+            ("schön", true, false),
+            ("", false, false),
+            (".", false, false),
+            ("..", false, false),
+            ("a/b", false, false),
+            ("a\\b", false, false),
+            ("%2e%2e", false, false),
+            ("a?b", false, false),
+            ("a#b", false, false),
+            ("a\u{7}b", false, false),
+        ] {
+            assert_eq!(is_path_segment(text), segment, "{text}");
+            assert_eq!(is_plain_path_segment(text), plain, "{text}");
         }
     }
 

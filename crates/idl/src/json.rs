@@ -16,7 +16,7 @@ mod encode;
 mod parse;
 mod scalar;
 mod structs;
-mod time;
+pub(crate) mod time;
 
 use prost::{Message, Name};
 use prost_reflect::DynamicMessage;
@@ -27,7 +27,7 @@ pub use encode::EncodeError;
 pub use structs::{json_to_struct, json_to_value, struct_to_json};
 pub use time::{format_duration, format_timestamp, parse_duration, parse_timestamp};
 
-use crate::{descriptors, nesting};
+use crate::{descriptors, nesting, wire};
 
 /// How a message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub fn from_slice<M: Message + Name + Default>(
 ) -> Result<M, JsonError> {
     let descriptor = descriptors::message::<M>();
     let dynamic = decode::message(unknown, &descriptor, text)?;
-    let bytes = dynamic.encode_to_vec();
+    let bytes = wire::encode(&dynamic);
     nesting::scan(&descriptor, &bytes).map_err(JsonError::Nesting)?;
     M::decode(bytes.as_slice()).map_err(|_| JsonError::Text("unexpected EOF".to_owned()))
 }

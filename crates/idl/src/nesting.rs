@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::LazyLock};
 use prost::bytes::Buf as _;
 use prost_reflect::{Kind, MessageDescriptor};
 
-use crate::descriptors;
+use crate::{descriptors, json::time};
 
 /// How often a message may contain one of its own kind: a list in a list, a branch in a branch, …
 pub const MAX_LEVELS: usize = 1_000;
@@ -19,6 +19,11 @@ pub const MAX_LEVELS: usize = 1_000;
 /// branch, takes four messages.
 const MAX_MESSAGES: usize = 4 * MAX_LEVELS + 100;
 
+/// Bytes that are in messages at most, counted once for each message that they are in. Whoever encodes a message asks
+/// each for its length, and that one each inside, so this is what encoding costs. A message of 4 MiB has room for 32
+/// levels everywhere, one of a thousand levels is of 128 KiB at most.
+const MAX_VOLUME: usize = 128 * 1024 * 1024;
+
 /// What a scan found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scan {
@@ -26,6 +31,26 @@ pub struct Scan {
     pub depth: usize,
     /// Whether some message has fields that its descriptor does not know.
     pub has_unknown: bool,
+    /// What JSON has no text for, if anything: then nobody could list what holds it.
+    pub unprintable: Option<Unprintable>,
+}
+
+/// What JSON has no text for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unprintable {
+    /// In a `google.protobuf.Value`.
+    #[error("a number of a google.protobuf.Value is NaN or infinite, which JSON cannot say")]
+    Number,
+    /// A moment.
+    #[error(
+        "a google.protobuf.Timestamp is not of the years 1 to 9999, or has its nanoseconds out of range"
+    )]
+    Timestamp,
+    /// A length of time.
+    #[error(
+        "a google.protobuf.Duration is longer than 10000 years, or has its nanoseconds out of range"
+    )]
+    Duration,
 }
 
 /// Why bytes are not read (INVALID_ARGUMENT).
@@ -34,6 +59,16 @@ pub enum NestingError {
     /// A message contains itself too often.
     #[error("message nests deeper than {MAX_LEVELS} levels")]
     TooDeep,
+    /// A message is deep and large at once.
+    #[error(
+        "message of {size} bytes nests {depth} messages, which only a smaller one may; of a kind, {MAX_LEVELS} levels are the most"
+    )]
+    TooMuch {
+        /// Its bytes.
+        size: usize,
+        /// How deep it was when that was seen.
+        depth: usize,
+    },
     /// The bytes are not a protobuf message.
     #[error("proto: cannot parse invalid wire-format data")]
     Malformed,
@@ -51,6 +86,8 @@ enum Shape {
 struct Table {
     by_name: HashMap<String, usize>,
     fields: Vec<HashMap<u32, Shape>>,
+    /// Kinds whose values JSON may have no text for.
+    values: HashMap<usize, Unprintable>,
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
@@ -77,7 +114,19 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
                 .collect()
         })
         .collect();
-    Table { by_name, fields }
+    let values = [
+        ("google.protobuf.Value", Unprintable::Number),
+        ("google.protobuf.Timestamp", Unprintable::Timestamp),
+        ("google.protobuf.Duration", Unprintable::Duration),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((*by_name.get(name)?, value)))
+    .collect();
+    Table {
+        by_name,
+        fields,
+        values,
+    }
 });
 
 /// A message that is being read: its kind and where it ends.
@@ -101,8 +150,10 @@ pub fn scan(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Scan, Nestin
     let mut found = Scan {
         depth: 0,
         has_unknown: false,
+        unprintable: None,
     };
     let mut at = 0;
+    let mut volume = 0usize;
     while let Some(frame) = stack.last() {
         if at == frame.end {
             leave(&mut open, frame.kind);
@@ -121,9 +172,23 @@ pub fn scan(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Scan, Nestin
         found.has_unknown |= shape.is_none();
         match key & 7 {
             0 => {
-                varint(&mut rest)?;
+                let value = varint(&mut rest)?;
+                let kind = TABLE.values.get(&kind).copied();
+                found.unprintable = found
+                    .unprintable
+                    .or_else(|| kind.filter(|kind| !kind.allows_varint(number, value)));
             }
-            1 => advance(&mut rest, 8)?,
+            1 => {
+                let number_of_value = TABLE.values.get(&kind) == Some(&Unprintable::Number);
+                if number_of_value
+                    && rest
+                        .first_chunk()
+                        .is_some_and(|bytes| !f64::from_le_bytes(*bytes).is_finite())
+                {
+                    found.unprintable = Some(Unprintable::Number);
+                }
+                advance(&mut rest, 8)?;
+            }
             5 => advance(&mut rest, 4)?,
             2 => {
                 let length =
@@ -142,6 +207,13 @@ pub fn scan(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Scan, Nestin
                         return Err(NestingError::TooDeep);
                     }
                     found.depth = found.depth.max(stack.len() - 1);
+                    volume = volume.saturating_add(length);
+                    if volume > MAX_VOLUME {
+                        return Err(NestingError::TooMuch {
+                            size: bytes.len(),
+                            depth: stack.len() - 1,
+                        });
+                    }
                     continue;
                 }
                 advance(&mut rest, length)?;
@@ -156,6 +228,20 @@ pub fn scan(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Scan, Nestin
         at += before - rest.remaining();
     }
     Ok(found)
+}
+
+impl Unprintable {
+    /// Whether JSON has a text with this number in a field of the kind.
+    fn allows_varint(self, field: u32, value: u64) -> bool {
+        let number = i64::from_ne_bytes(value.to_ne_bytes());
+        match (self, field) {
+            (Self::Timestamp, 1) => time::is_timestamp(number),
+            (Self::Timestamp, 2) => (0..1_000_000_000).contains(&number),
+            (Self::Duration, 1) => time::is_duration(number),
+            (Self::Duration, 2) => (-999_999_999..=999_999_999).contains(&number),
+            _ => true,
+        }
+    }
 }
 
 fn enter(open: &mut [usize], kind: usize) -> Result<(), NestingError> {
@@ -260,6 +346,75 @@ mod tests {
     }
 
     #[test]
+    fn what_json_cannot_say_is_noticed() {
+        use crate::event::TaskExecutionEvent;
+        use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
+        let number = |number| Value {
+            kind: Some(Kind::NumberValue(number)),
+        };
+        let event = |at: Option<(i64, i32)>, value: f64| {
+            let list = Value {
+                kind: Some(Kind::ListValue(ListValue {
+                    values: vec![number(1.0), number(value)],
+                })),
+            };
+            let event = TaskExecutionEvent {
+                occurred_at: at.map(|(seconds, nanos)| Timestamp { seconds, nanos }),
+                custom_info: Some(Struct {
+                    fields: [("a".to_owned(), list)].into(),
+                }),
+                ..Default::default()
+            };
+            let descriptor = descriptors::message::<TaskExecutionEvent>();
+            scan(&descriptor, &event.encode_to_vec())
+                .unwrap()
+                .unprintable
+        };
+        for (at, value, expected) in [
+            (None, 1.5, None),
+            (Some((0, 0)), f64::MAX, None),
+            (Some((253_402_300_799, 999_999_999)), -0.0, None),
+            (None, f64::NAN, Some(Unprintable::Number)),
+            (None, f64::NEG_INFINITY, Some(Unprintable::Number)),
+            (
+                Some((253_402_300_800, 0)),
+                1.0,
+                Some(Unprintable::Timestamp),
+            ),
+            (
+                Some((-62_135_596_801, 0)),
+                1.0,
+                Some(Unprintable::Timestamp),
+            ),
+            (Some((0, -1)), 1.0, Some(Unprintable::Timestamp)),
+        ] {
+            assert_eq!(event(at, value), expected, "{at:?} {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_deep_and_large_at_once_is_refused() {
+        // 900 levels around a long message.
+        let around = |inner: Vec<u8>| {
+            let mut reversed: Vec<u8> = inner;
+            for _ in 0..900 {
+                let mut length = Vec::new();
+                prost::encoding::encode_varint(reversed.len() as u64, &mut length);
+                reversed.extend(length.iter().rev());
+                reversed.push(3 << 3 | 2);
+            }
+            reversed.reverse();
+            of(&reversed)
+        };
+        assert!(around([0x01, 0x08].repeat(50_000)).is_ok());
+        let refused = around([0x01, 0x08].repeat(500_000));
+        assert!(
+            matches!(refused, Err(NestingError::TooMuch { .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
     fn unknown_fields_are_noticed_wherever_they_are() {
         let inner = LiteralType {
             r#type: Some(Type::Simple(1)),
@@ -274,7 +429,8 @@ mod tests {
             of(&known),
             Ok(Scan {
                 depth: 1,
-                has_unknown: false
+                has_unknown: false,
+                unprintable: None,
             })
         );
         // collection_type { unknown field 100: varint 1 }

@@ -66,6 +66,9 @@ pub enum BlobError {
     /// The configuration names no usable store.
     #[error("{0}")]
     Configuration(String),
+    /// A part of the key is longer than the store has names for.
+    #[error("a part of {0:?} is too long for a name in this storage")]
+    NameTooLong(String),
     /// The store failed.
     #[error("storage failed at {reference:?}")]
     Store {
@@ -87,12 +90,23 @@ impl BlobError {
             object_store::Error::NotFound { .. } => Self::NotFound(reference.to_owned()),
             object_store::Error::AlreadyExists { .. }
             | object_store::Error::Precondition { .. } => Self::AlreadyExists(reference.to_owned()),
+            source if is_name_too_long(&source) => Self::NameTooLong(reference.to_owned()),
             source => Self::Store {
                 reference: reference.to_owned(),
                 source,
             },
         }
     }
+}
+
+/// Folders have names of 255 bytes at most.
+fn is_name_too_long(error: &object_store::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    });
+    causes
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::InvalidFilename)
 }
 
 /// What is known of an object without reading it.
@@ -386,6 +400,13 @@ impl BlobStore {
         request: &SignRequest,
     ) -> Result<SignedUrl, BlobError> {
         let parsed = Self::parse(reference)?;
+        if parsed.key.is_empty() {
+            // The URL of a container lists it.
+            return Err(BlobError::Reference {
+                reference: reference.to_owned(),
+                source: ReferenceError::NoKey,
+            });
+        }
         let Some(signer) = &self.inner.signer else {
             return Err(BlobError::CannotSign(self.inner.scheme.clone()));
         };

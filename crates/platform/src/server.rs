@@ -6,21 +6,24 @@
 //! ([`CallMetrics::around`]), where those of a REST gateway pass too.
 
 pub(crate) mod calls;
+mod connections;
 mod guard;
 mod health;
 mod in_process;
 mod operations;
+mod request_id;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -28,10 +31,13 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 pub use calls::{CallMetrics, CountedBody, Latency, methods_of};
-pub use guard::RequestId;
+pub use connections::ConnectionLimits;
+use connections::{Listened, Spoken};
+pub use guard::{AllowedHosts, Refused};
 pub use health::Health;
 pub use in_process::in_process;
 pub use operations::{BuildInformation, ProfConfig, exposition, operations};
+pub use request_id::RequestId;
 
 use crate::Chain;
 
@@ -99,7 +105,7 @@ pub fn combine(grpc: tonic::service::Routes, http: Router) -> Router {
     });
     Router::new()
         .fallback_service(both)
-        .layer(axum::middleware::from_fn(guard::guard))
+        .layer(axum::middleware::from_fn(request_id::layer))
 }
 
 fn is_grpc(request: &Request<Body>) -> bool {
@@ -118,16 +124,33 @@ pub async fn serve(
     stop: CancellationToken,
     grace: Duration,
 ) {
-    let builder = Arc::new(connection_builder());
+    let limits = ConnectionLimits::default();
+    serve_within(limits, listener, tls, router, (stop, grace)).await;
+}
+
+/// As [`serve`], where connections have other limits than the default ones.
+pub async fn serve_within(
+    limits: ConnectionLimits,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    (stop, grace): (CancellationToken, Duration),
+) {
+    let builder = Arc::new(limits.builder());
     let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let accepted = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, stream) = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => stream,
+            (place, accepted) = accepted => match accepted {
+                Ok((stream, _peer)) => (place, stream),
                 Err(error) => {
                     // Out of descriptors, mostly: waiting for one to be closed beats a busy loop.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -146,15 +169,35 @@ pub async fn serve(
             graceful.watcher(),
         );
         connections.spawn(async move {
-            match tls {
-                None => drive(&builder, TokioIo::new(stream), router, watcher).await,
-                Some(acceptor) => {
-                    if let Some(stream) = handshake(acceptor, stream).await {
+            let _place = place;
+            let spoken = Spoken::default();
+            let silence = limits.header_read_timeout;
+            let served = async {
+                match tls {
+                    None => {
+                        let stream = Listened::new(stream, spoken.clone());
                         drive(&builder, TokioIo::new(stream), router, watcher).await;
-                    } else {
-                        tracing::debug!("TLS handshake failed or timed out");
+                    }
+                    Some(acceptor) => {
+                        if let Some(stream) = handshake(acceptor, stream).await {
+                            let stream = Listened::new(stream, spoken.clone());
+                            drive(&builder, TokioIo::new(stream), router, watcher).await;
+                        } else {
+                            tracing::debug!("TLS handshake failed or timed out");
+                        }
                     }
                 }
+            };
+            let mut served = std::pin::pin!(served);
+            tokio::select! {
+                biased;
+                () = &mut served => return,
+                () = tokio::time::sleep(silence) => {}
+            }
+            if spoken.yet() {
+                served.await;
+            } else {
+                tracing::debug!("a client connected and said nothing");
             }
         });
     }
@@ -173,24 +216,6 @@ async fn handshake(
         .await
         .ok()?
         .ok()
-}
-
-fn connection_builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(32));
-    // flytekit pings every 30 s and must not be taken for an abuser; half-open peers are found out.
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(Duration::from_secs(60)))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .max_concurrent_streams(1024)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024);
-    builder
 }
 
 async fn drive<I>(

@@ -36,6 +36,7 @@
 mod config;
 mod database;
 mod error;
+mod indexes;
 mod migrations;
 mod operations;
 mod row;
@@ -47,6 +48,7 @@ mod writer;
 pub use config::{DatabaseConfig, PostgresConfig, SqliteConfig};
 pub use database::{Database, Dialect, Retryable};
 pub use error::DbError;
+pub use indexes::Index;
 pub use migrations::{Migration, MigrationError, Migrations};
 pub use operations::{Counted, Operation, OperationMetrics};
 pub use row::Row;

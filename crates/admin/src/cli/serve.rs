@@ -24,6 +24,9 @@ use crate::{
     wire,
 };
 
+/// What the ports have to close connections after the grace.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// What a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parts {
@@ -72,6 +75,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let mut reload = loaded.reload;
     telemetry.follow(&mut reload);
     let config = loaded.admin;
+    config.warn_of_unheard();
     let grace = Duration::from_secs(u64::from(config.server.graceful_shutdown_timeout_seconds));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
@@ -90,6 +94,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
         None,
         profiler,
     )];
+    let limits = config.server.connection_limits();
     let ports = ports(&config.server);
     tls::install_crypto_provider();
     let tls = acceptor(&config.server)?;
@@ -109,11 +114,12 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
         let listener = server::bind(address, key, &format!("--{key}")).await?;
         tasks.spawn_infallible(
             key,
-            server::serve(listener, tls, router, stop.child_token(), grace),
+            server::serve_within(limits, listener, tls, router, (stop.child_token(), grace)),
         );
     }
     cli::stop_on_signals(&mut tasks);
-    Ok(tasks.run_until_stopped(grace).await?)
+    // The ports close what outlives the grace, and end after it.
+    Ok(tasks.run_until_stopped(grace + CLOSING).await?)
 }
 
 /// Ports and the keys that set them; both serve gRPC and REST.

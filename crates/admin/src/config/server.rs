@@ -1,6 +1,6 @@
 //! Section `server`: listeners, TLS, the data proxy and the Kubernetes client.
 
-use flyte_platform::config::Duration;
+use flyte_platform::{config::Duration, server::ConnectionLimits};
 use serde::{Deserialize, Serialize};
 
 /// Section `server`: listeners and the data proxy.
@@ -46,6 +46,24 @@ impl Default for ServerConfig {
             read_header_timeout_seconds: 32,
             kube_client_config: KubeClientConfig::default(),
             graceful_shutdown_timeout_seconds: 10,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// What connections to the ports may take.
+    pub fn connection_limits(&self) -> ConnectionLimits {
+        let default = ConnectionLimits::default();
+        ConnectionLimits {
+            header_read_timeout: match self.read_header_timeout_seconds {
+                0 => default.header_read_timeout,
+                seconds => std::time::Duration::from_secs(u64::from(seconds)),
+            },
+            max_concurrent_streams: match self.grpc.max_concurrent_streams {
+                0 => default.max_concurrent_streams,
+                streams => streams,
+            },
+            ..default
         }
     }
 }
@@ -178,9 +196,9 @@ impl Default for DownloadConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct KubeClientConfig {
-    /// Requests per second.
+    /// Accepted and ignored, with a warning: requests are not slowed down.
     pub qps: u32,
-    /// Requests in one burst.
+    /// Accepted and ignored, with a warning: requests are not slowed down.
     pub burst: u32,
     /// How long one request may take.
     pub timeout: Duration,
@@ -193,5 +211,27 @@ impl Default for KubeClientConfig {
             burst: 25,
             timeout: Duration::seconds(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connections_may_take_is_heard() {
+        let config = ServerConfig {
+            read_header_timeout_seconds: 7,
+            grpc: GrpcConfig {
+                max_concurrent_streams: 3,
+                ..GrpcConfig::default()
+            },
+            ..ServerConfig::default()
+        };
+        let limits = config.connection_limits();
+        assert_eq!(limits.header_read_timeout.as_secs(), 7);
+        assert_eq!(limits.max_concurrent_streams, 3);
+        let default = ServerConfig::default().connection_limits();
+        assert_eq!(default, ConnectionLimits::default());
     }
 }

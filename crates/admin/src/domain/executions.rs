@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod create;
+mod files;
 pub(crate) mod launch;
 mod reserve;
 pub(crate) mod resource;

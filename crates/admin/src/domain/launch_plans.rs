@@ -326,7 +326,11 @@ pub(crate) async fn update(
     Ok(admin::LaunchPlanUpdateResponse {})
 }
 
+/// Under the lock of the name as well: plan and schedule are two rows, and an activation between them would leave the
+/// schedule of an inactive plan active.
 async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Result<()> {
+    let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
+    repository::launch_plans::lock_name(tx, names).await?;
     let plan = repository::launch_plans::get(tx, id)
         .await?
         .ok_or_else(|| missing(id))?;

@@ -100,6 +100,7 @@ impl ListQuery {
             Some(limit) if count == limit => (self.offset + count).to_string(),
             // The reference answers "0" to an unlimited list that is empty (spec 01 §5.1).
             None if count == 0 => "0".to_owned(),
+            None if count == MAX_ROWS => (self.offset + count).to_string(),
             _ => String::new(),
         }
     }
@@ -145,7 +146,7 @@ impl Page<'_> {
             predicates: parse_filters(self.filters, filtered, now)?,
             sort: parse_sort(self.sort_by, sorted)?,
             offset: parse_token(self.token, self.rpc)?,
-            limit: (self.limit != 0).then_some(u64::from(self.limit)),
+            limit: (self.limit != 0).then_some(u64::from(self.limit).min(MAX_ROWS)),
         })
     }
 }
@@ -191,7 +192,19 @@ pub fn parse_sort(sort: Option<&admin::Sort>, primary: &'static Entity) -> Resul
     Ok(Some(Sort { column, direction }))
 }
 
+/// The most rows of one page, whatever limit was asked for; the token leads to the next ones.
+pub const MAX_ROWS: u64 = 10_000;
+
+/// The most filters of one request. The console sends a handful, and each costs the database some planning.
+pub const MAX_FILTERS: usize = 100;
+
+/// The most values in the filters of one request: each is a parameter of the statement, of which SQLite takes 32,766.
+pub const MAX_FILTER_VALUES: usize = 10_000;
+
 /// Reads `func(field,value)+…`.
+///
+/// # Errors
+/// More filters or values than a request may have, and the first filter that says nothing.
 pub fn parse_filters(
     filters: &str,
     primary: &'static Entity,
@@ -200,10 +213,22 @@ pub fn parse_filters(
     if filters.is_empty() {
         return Ok(Vec::new());
     }
+    at_most("filters", filters.split('+').count(), MAX_FILTERS)?;
+    let values = filters.split(['+', ';']).count();
+    at_most("values in filters", values, MAX_FILTER_VALUES)?;
     filters
         .split('+')
         .map(|filter| parse_filter(filter, primary, now))
         .collect()
+}
+
+fn at_most(what: &str, count: usize, most: usize) -> Result<()> {
+    if count > most {
+        return Err(Error::Invalid(format!(
+            "{count} {what} are more than {most}, the most that one request may have"
+        )));
+    }
+    Ok(())
 }
 
 fn parse_filter(filter: &str, primary: &'static Entity, now: Timestamp) -> Result<Predicate> {

@@ -1,10 +1,11 @@
 //! Workflows (spec 01 §8, spec 08 A12).
 //!
-//! The row is written before the closure's blob, so that of two different registrations of one version only
-//! the winner writes it. A crash between the two leaves a row without a blob; registering the same workflow
-//! again, which flytekit does at once, finds that and writes it.
+//! The closure's blob is written before the row, and only where nothing is: a row never refers to a blob that is not
+//! there or is another's. Two different registrations of one version write two blobs, and the row of the winner refers to
+//! its own. Rows of older versions may lack theirs; registering the same workflow again writes it. What is read is the
+//! workflow of the row only if it has the row's digest.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use flyte_core::{
     compiler::{self, LaunchPlanInterface},
@@ -12,10 +13,12 @@ use flyte_core::{
     identifiers::{EntityId, ResourceType},
     layout,
     quantity::Quantity,
-    reference,
 };
 use flyte_idl::{admin, core, stored::Stored, text};
-use flyte_platform::{blob::Cached, sql::DbError};
+use flyte_platform::{
+    blob::{BlobError, Cached},
+    sql::DbError,
+};
 use prost::Message as _;
 
 use super::{
@@ -27,7 +30,7 @@ use super::{
 use crate::{
     caller::{Action, Caller},
     error::{Error, Result, Structure},
-    records::{Description, Workflow},
+    records::{Description, LaunchPlan, Task, Workflow},
     repository,
     service::Service,
     unknown::{Answer, Kept, Unknown},
@@ -42,7 +45,6 @@ pub(crate) async fn create(
     let id = EntityId::expect(request.id.as_ref(), ResourceType::Workflow)?;
     service.allow(caller, Action::Register, scope(&id))?;
     projects::require(service, id.project.as_str(), id.domain.as_str()).await?;
-    require_own_blob(&id)?;
     let spec = request.spec.ok_or_else(|| Error::missing("spec"))?;
     let mut template = spec.template.ok_or_else(|| Error::missing("spec"))?;
     template.id = Some(id.to_proto());
@@ -67,19 +69,6 @@ pub(crate) async fn create(
     )
     .await?;
     Ok(admin::WorkflowCreateResponse {})
-}
-
-/// The closure's key is made of name and version; some would share the key of another version
-/// (spec 01 §15.1, a defect of the reference).
-fn require_own_blob(id: &EntityId) -> Result<()> {
-    for (field, value) in [("name", &id.name), ("version", &id.version)] {
-        if !reference::is_safe_part(value) {
-            return Err(Error::Invalid(format!(
-                "{field} {value:?}: '?', '#' and the path segments '.' and '..' are not allowed"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// A compiled workflow on its way into the store.
@@ -144,24 +133,21 @@ async fn load_requirements(service: &Service, needed: &compiler::Requirements) -
     let mut tx = service.database.read().await?;
     let ids = complete(&needed.tasks, ResourceType::Task)?;
     let found = repository::tasks::get_many(&mut tx, &ids).await?;
+    let found: HashMap<&EntityId, &Task> = found.iter().map(|task| (&task.id, task)).collect();
     let mut tasks = Vec::with_capacity(ids.len());
     let mut of_tasks = Vec::new();
     for id in &ids {
-        let task = found
-            .iter()
-            .find(|task| task.id == *id)
-            .ok_or_else(|| missing(id))?;
+        let task = found.get(id).ok_or_else(|| missing(id))?;
         tasks.push(task.closure.get().compiled_task.clone().unwrap_or_default());
         of_tasks.push(Unknown::of_stored(&task.closure).part("compiled_task"));
     }
     let ids = complete(&needed.launch_plans, ResourceType::LaunchPlan)?;
     let found = repository::launch_plans::get_many(&mut tx, &ids).await?;
+    let found: HashMap<&EntityId, &LaunchPlan> =
+        found.iter().map(|plan| (&plan.id, plan)).collect();
     let mut plans = Vec::with_capacity(ids.len());
     for id in &ids {
-        let plan = found
-            .iter()
-            .find(|plan| plan.id == *id)
-            .ok_or_else(|| missing(id))?;
+        let plan = found.get(id).ok_or_else(|| missing(id))?;
         plans.push(LaunchPlanInterface {
             id: id.to_proto(),
             expected_inputs: plan.closure.get().expected_inputs.clone(),
@@ -241,23 +227,17 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
         ))
     })?;
     let now = service.clock.now();
-    let closure_uri = layout::workflow_closure(
-        &service.blobs.base(),
-        &service.config().flyteadmin.metadata_storage_prefix,
-        &id.to_proto(),
-    )
-    .map_err(|error| Error::Invalid(error.to_string()))?;
     let closure = Unknown::of_stored(&compiled)
         .within("flyteidl.admin.WorkflowClosure", "compiled_workflow")
         .store(admin::WorkflowClosure {
             compiled_workflow: Some(compiled.into_inner()),
             created_at: Some(time::to_wire(now)),
         });
-    let workflow = Workflow {
+    let mut workflow = Workflow {
         row: 0,
         id,
         interface,
-        closure_uri,
+        closure_uri: String::new(),
         digest: digest.0.to_vec(),
         short_description: description
             .as_ref()
@@ -268,6 +248,7 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
     if let Some(stored) = find(service, &workflow.id).await? {
         return Err(exists(service, &stored, &workflow, &closure).await?);
     }
+    workflow.closure_uri = write_closure(service, &workflow, &closure).await?;
     match insert(service, &workflow, description).await {
         Ok(()) => {
             let interface = workflow.interface.as_ref();
@@ -286,13 +267,6 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
         }
         Err(error) => return Err(error),
     }
-    service
-        .write_bytes(
-            &workflow.closure_uri,
-            closure.bytes().to_vec(),
-            "WorkflowClosure",
-        )
-        .await?;
     find(service, &workflow.id)
         .await?
         .ok_or_else(|| missing(&workflow.id))
@@ -335,22 +309,11 @@ async fn exists(
 ) -> Result<Error> {
     let id = Box::new(new.id.to_proto());
     if stored.digest == new.digest {
-        let there = service
-            .blobs
-            .exists(&stored.closure_uri)
-            .await
-            .map_err(|error| Error::Blob {
-                context: format!("Unable to look for {}", stored.closure_uri),
-                source: error.into(),
-            })?;
-        if !there {
-            service
-                .write_bytes(
-                    &stored.closure_uri,
-                    closure.bytes().to_vec(),
-                    "WorkflowClosure",
-                )
-                .await?;
+        if holds(service, &stored.closure_uri, stored).await? != Some(true) {
+            let uri = write_closure(service, stored, closure).await?;
+            if uri != stored.closure_uri {
+                move_closure(service, stored.row, uri).await?;
+            }
         }
         return Ok(Error::WorkflowExists {
             message: "workflow with identical structure already exists".to_owned(),
@@ -376,6 +339,104 @@ async fn exists(
     })
 }
 
+/// Writes a closure where nothing is, and says where: at the workflow's own place, or, if something else is there that
+/// Go put there for another workflow, at one that this closure alone has.
+async fn write_closure(
+    service: &Service,
+    workflow: &Workflow,
+    closure: &Stored<admin::WorkflowClosure>,
+) -> Result<String> {
+    let (base, config) = (service.blobs.base(), service.config());
+    let prefix = &config.flyteadmin.metadata_storage_prefix;
+    let id = workflow.id.to_proto();
+    let other = layout::other_workflow_closure(&base, prefix, &id, &workflow.digest);
+    for uri in [layout::workflow_closure(&base, prefix, &id), other] {
+        let uri = uri.map_err(|error| Error::Invalid(error.to_string()))?;
+        let bytes = closure.bytes().to_vec();
+        match service.blobs.put_if_absent(&uri, bytes.into()).await {
+            Ok(()) => return Ok(uri),
+            Err(BlobError::AlreadyExists(_)) => {
+                if holds(service, &uri, workflow).await? == Some(true) {
+                    return Ok(uri);
+                }
+            }
+            Err(error) => {
+                return Err(Error::Blob {
+                    context: format!("Failed to write WorkflowClosure to location {uri}"),
+                    source: error.into(),
+                });
+            }
+        }
+    }
+    Err(Error::Internal(format!(
+        "both places of the closure of {} hold something else",
+        workflow.id
+    )))
+}
+
+/// Whether the blob is the workflow's closure; `None` if there is none.
+async fn holds(service: &Service, uri: &str, workflow: &Workflow) -> Result<Option<bool>> {
+    let failed = |source: BlobError| Error::Blob {
+        context: format!("Unable to read WorkflowClosure from location {uri}"),
+        source: source.into(),
+    };
+    let bytes = match service.blobs.get(uri).await {
+        Err(error) if error.is_not_found() => return Ok(None),
+        bytes => bytes.map_err(failed)?,
+    };
+    let closure = Stored::decode(bytes.into());
+    Ok(Some(closure.is_ok_and(|closure| is_of(&closure, workflow))))
+}
+
+/// Whether this is the closure that was registered: it has the digest of the row. One with fields that this version does
+/// not know has a digest that it cannot compute, and is taken at its id.
+fn is_of(closure: &Stored<admin::WorkflowClosure>, workflow: &Workflow) -> bool {
+    let Some(compiled) = &closure.get().compiled_workflow else {
+        return false;
+    };
+    if closure.has_unknown() {
+        let template = compiled
+            .primary
+            .as_ref()
+            .and_then(|primary| primary.template.as_ref());
+        let id = template.and_then(|template| template.id.as_ref());
+        return id == Some(&workflow.id.to_proto());
+    }
+    digest::of_message(compiled).is_ok_and(|digest| digest.0.as_slice() == workflow.digest)
+}
+
+async fn move_closure(service: &Service, row: i64, uri: String) -> Result<()> {
+    service
+        .database
+        .write((row, uri), |(row, uri), tx| {
+            Box::pin(async move {
+                repository::workflows::set_closure_uri(tx, *row, uri).await?;
+                Ok::<_, Error>(())
+            })
+        })
+        .await
+}
+
+/// The closure of a row, with the fields that this version does not know.
+///
+/// # Errors
+/// FAILED_PRECONDITION if the blob is another workflow's.
+async fn read(service: &Service, workflow: &Workflow) -> Result<Stored<admin::WorkflowClosure>> {
+    let closure = service
+        .read_stored(&workflow.closure_uri, "WorkflowClosure")
+        .await?;
+    if is_of(&closure, workflow) {
+        return Ok(closure);
+    }
+    Err(Error::Precondition {
+        message: format!(
+            "what is stored at {} is not the workflow that was registered as {}; register a new version",
+            workflow.closure_uri, workflow.id
+        ),
+        reason: None,
+    })
+}
+
 /// The closure of a registered workflow.
 pub(crate) async fn closure(
     service: &Service,
@@ -387,9 +448,7 @@ pub(crate) async fn closure(
         return Ok(closure);
     }
     service.blobs.count_cached(Cached::Miss);
-    let stored: Stored<admin::WorkflowClosure> = service
-        .read_stored(&workflow.closure_uri, "WorkflowClosure")
-        .await?;
+    let stored = read(service, workflow).await?;
     let bytes = stored.bytes().len();
     let closure = Arc::new(stored.into_inner());
     service.closures.put(key, closure.clone(), bytes);
@@ -404,9 +463,7 @@ pub(crate) async fn get(
     let id = entities::require(request.id, ResourceType::Workflow)?;
     service.allow(caller, Action::Read, scope(&id))?;
     let workflow = find(service, &id).await?.ok_or_else(|| missing(&id))?;
-    let closure: Stored<admin::WorkflowClosure> = service
-        .read_stored(&workflow.closure_uri, "WorkflowClosure")
-        .await?;
+    let closure = read(service, &workflow).await?;
     let unknown = Unknown::of_stored(&closure);
     let mut closure = closure.into_inner();
     closure.created_at = workflow.created_at.map(time::to_wire);

@@ -5,6 +5,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE},
 };
 use flyte_core::duration;
+use indexmap::IndexMap;
 use percent_encoding::percent_decode;
 use prost::Message as _;
 use prost_reflect::{
@@ -13,6 +14,15 @@ use prost_reflect::{
 use tonic::Status;
 
 use super::routes::Variables;
+
+/// The most parameters of a query or form.
+const MAX_PAIRS: usize = 10_000;
+
+/// Messages in messages that a parameter may name.
+const MAX_NAMES: usize = 16;
+
+/// Values that an error repeats.
+const SHOWN_VALUES: usize = 20;
 
 /// Sets the fields that the path names; they win over the body.
 pub(super) fn apply_path(
@@ -42,14 +52,15 @@ pub(super) fn apply_query(
     query: &str,
     variables: &Variables,
 ) -> Result<(), Status> {
-    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    let mut groups: IndexMap<String, Vec<String>> = IndexMap::new();
     for (key, value) in pairs(query)? {
-        match groups.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, values)) => values.push(value),
-            None => groups.push((key, vec![value])),
-        }
+        groups.entry(key).or_default().push(value);
     }
     for (key, values) in groups {
+        // No field is as far down; the path is followed by recursion.
+        if key.split('.').count() > MAX_NAMES {
+            continue;
+        }
         let names: Vec<&str> = key.split('.').collect();
         if covered(&message.descriptor(), &names, variables) {
             continue;
@@ -69,9 +80,14 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, Status> {
             "invalid semicolon separator in query",
         ));
     }
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
+    let given = query.split('&').filter(|pair| !pair.is_empty());
+    let count = given.clone().count();
+    if count > MAX_PAIRS {
+        return Err(Status::invalid_argument(format!(
+            "{count} parameters are more than {MAX_PAIRS}, the most that one request may have"
+        )));
+    }
+    given
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decode(key)?, decode(value)?))
@@ -174,7 +190,12 @@ fn set(
         return Err(Status::invalid_argument(format!(
             "too many values for field \"{}\": {}",
             field.name(),
-            values.join(", ")
+            values
+                .iter()
+                .take(SHOWN_VALUES)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
         )));
     };
     if let Some(oneof) = field.containing_oneof()

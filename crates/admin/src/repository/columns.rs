@@ -73,6 +73,16 @@ pub(crate) fn is_entity(table: &'static str, id: &EntityId) -> Condition {
         .add(Expr::col((table, "version")).eq(id.version.as_str()))
 }
 
+/// Entities in one statement. Each is a term of a disjunction, and SQLite nests terms: 1,000 are too deep for it. Four
+/// parameters each are far from what either database takes.
+pub(crate) const ENTITIES_AT_ONCE: usize = 200;
+
+/// The rows with the keys of these entities, [`ENTITIES_AT_ONCE`] at most.
+pub(crate) fn is_one_of(table: &'static str, ids: &[EntityId]) -> Condition {
+    ids.iter()
+        .fold(Cond::any(), |any, id| any.add(is_entity(table, id)))
+}
+
 /// The rows of this execution.
 pub(crate) fn of_execution(table: &'static str, id: &ExecutionId) -> Condition {
     Cond::all()

@@ -132,6 +132,13 @@ pub async fn insert(
     rows.first().map_or(Ok(0), |row| row.integer("id"))
 }
 
+/// The refusal of an id that is taken, without a try.
+pub fn taken() -> DbError {
+    DbError::UniqueViolation {
+        constraint: "executions_pkey".to_owned(),
+    }
+}
+
 /// Writes all columns that may change.
 pub async fn update(
     tx: &mut WriteTx,
@@ -259,7 +266,8 @@ pub async fn list(
     if !name.is_empty() {
         select.and_where(Expr::col((TABLE, "execution_name")).eq(name));
     }
-    query::apply(&mut select, &EXECUTIONS, list, tx.dialect());
+    let list = query::resolved(tx, &EXECUTIONS, list).await?;
+    query::apply(&mut select, &EXECUTIONS, &list, tx.dialect());
     tx.of(operations::EXECUTIONS.list())
         .fetch_all(&select)
         .await?
@@ -295,18 +303,32 @@ pub async fn count_active(
     row.map_or(Ok(0), |row| row.integer("count"))
 }
 
-/// Executions in one of `phases` that nothing has touched since `before`, oldest first: candidates for
-/// repair.
-pub async fn stale(
+/// Phases in which admin itself has something left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The row is there, the resource perhaps not.
+    Reserved,
+    /// The resource is to go.
+    Aborting,
+}
+
+/// Executions in `phase` that nothing has touched since `before`, behind row `after`, at most `limit` in the order of
+/// rows: candidates for repair.
+pub async fn unfinished(
     tx: &mut ReadTx,
-    phases: &[&str],
+    phase: Unfinished,
     before: Timestamp,
-    limit: u64,
+    (after, limit): (i64, u64),
 ) -> Result<Vec<Execution>, DbError> {
+    let phase = match phase {
+        Unfinished::Reserved => "UNDEFINED",
+        Unfinished::Aborting => "ABORTING",
+    };
     let select = query::select(TABLE, &COLUMNS)
         .cond_where(
             Condition::all()
-                .add(Expr::col((TABLE, "phase")).is_in(phases.iter().copied()))
+                .add(Expr::col((TABLE, "phase")).eq(phase))
+                .add(Expr::col((TABLE, "id")).gt(after))
                 .add(Expr::col((TABLE, "updated_at")).lt(before)),
         )
         .order_by((TABLE, "id"), Order::Asc)

@@ -8,7 +8,7 @@ use sea_query::{
 };
 
 use super::{
-    columns::{NewRow, entity_id, is_entity, stored},
+    columns::{ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, stored},
     operations, query,
 };
 use crate::{
@@ -98,19 +98,20 @@ async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<LaunchPlan>
 
 /// The launch plans among `ids` that exist, in no particular order.
 pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<LaunchPlan>, DbError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(ENTITIES_AT_ONCE) {
+        let select = query::select(TABLE, &COLUMNS)
+            .cond_where(is_one_of(TABLE, ids))
+            .to_owned();
+        let rows = tx
+            .of(operations::LAUNCH_PLANS.list())
+            .fetch_all(&select)
+            .await?;
+        for row in &rows {
+            found.push(read(row)?);
+        }
     }
-    let any = ids
-        .iter()
-        .fold(Cond::any(), |any, id| any.add(is_entity(TABLE, id)));
-    let select = query::select(TABLE, &COLUMNS).cond_where(any).to_owned();
-    tx.of(operations::LAUNCH_PLANS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    Ok(found)
 }
 
 fn named(select: &mut SelectStatement, (project, domain, name): (&str, &str, &str)) {
@@ -171,13 +172,21 @@ pub async fn active(
         .transpose()
 }
 
+/// Keeps other transactions from changing which version of a name is active, until this one ends.
+pub async fn lock_name(
+    tx: &mut WriteTx,
+    (project, domain, name): (&str, &str, &str),
+) -> Result<(), DbError> {
+    tx.lock(&format!("launch plan {project}:{domain}:{name}"))
+        .await
+}
+
 /// All versions of a name that are active, locked until the transaction ends.
 pub async fn lock_active(
     tx: &mut WriteTx,
     (project, domain, name): (&str, &str, &str),
 ) -> Result<Vec<LaunchPlan>, DbError> {
-    tx.lock(&format!("launch plan {project}:{domain}:{name}"))
-        .await?;
+    lock_name(tx, (project, domain, name)).await?;
     let mut select = query::select(TABLE, &COLUMNS);
     named(&mut select, (project, domain, name));
     select

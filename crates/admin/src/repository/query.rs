@@ -1,14 +1,14 @@
 //! Lists as SQL: predicates, joins, order and page (spec 01 §5.3, §5.4).
 
-use flyte_platform::sql::Dialect;
+use flyte_platform::sql::{DbError, Dialect, ReadTx};
 use sea_query::{
     Cond, Condition, Expr, ExprTrait as _, Func, IntoColumnRef, JoinType, LikeExpr, NullOrdering,
     Order, Query, SelectStatement, Value,
 };
 
 use crate::domain::lists::{
-    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, ListQuery, NAMED_ENTITIES,
-    Predicate, Test,
+    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, LAUNCH_PLANS, ListQuery,
+    MAX_ROWS, NAMED_ENTITIES, Predicate, Sort, TASKS, Test, WORKFLOWS,
 };
 
 /// A select of `columns` of `table`, each qualified.
@@ -34,7 +34,7 @@ pub(crate) fn apply(
     let mut by_id = false;
     if let Some(sort) = query.sort {
         by_id = sort.column.name == "id";
-        order_by(select, (primary.table, sort.column.name), sort.direction);
+        order_by(select, primary.table, sort, dialect);
     }
     if !by_id {
         select.order_by((primary.table, "id"), Order::Asc);
@@ -42,16 +42,60 @@ pub(crate) fn apply(
     page(select, query);
 }
 
+/// Rows of a joined table that stand for filters on it; of more, the join is as good.
+const RESOLVED: usize = 1_000;
+
+/// The list without filters on tables that it is joined with by their row number: those become the row numbers that fit.
+///
+/// A planner cannot tell how many executions a workflow of some name has, and takes any for common: it would go through
+/// all executions, newest first, for one that has none. Of row numbers it knows.
+pub(crate) async fn resolved(
+    tx: &mut ReadTx,
+    primary: &'static Entity,
+    list: &ListQuery,
+) -> Result<ListQuery, DbError> {
+    let mut resolved = list.clone();
+    for (joined, column) in [
+        (&LAUNCH_PLANS, "launch_plan_id"),
+        (&WORKFLOWS, "workflow_id"),
+        (&TASKS, "task_id"),
+    ] {
+        let Some(column) = primary.column(column).filter(|_| primary != joined) else {
+            continue;
+        };
+        let (of_joined, others): (Vec<_>, Vec<_>) = resolved
+            .predicates
+            .iter()
+            .cloned()
+            .partition(|predicate| predicate.entity == joined);
+        if of_joined.is_empty() {
+            continue;
+        }
+        let mut ids = select(joined.table, &["id"]);
+        restrict(&mut ids, joined, &of_joined, tx.dialect());
+        ids.limit(RESOLVED as u64 + 1);
+        let rows = tx.fetch_all(&ids).await?;
+        if rows.len() > RESOLVED {
+            continue;
+        }
+        let ids = rows
+            .iter()
+            .map(|row| row.integer("id").map(Value::from))
+            .collect::<Result<Vec<_>, _>>()?;
+        resolved.predicates = others;
+        resolved.predicates.push(Predicate {
+            entity: primary,
+            column,
+            test: Test::In(ids),
+        });
+    }
+    Ok(resolved)
+}
+
 /// LIMIT and OFFSET.
 pub(crate) fn page(select: &mut SelectStatement, query: &ListQuery) {
-    if let Some(limit) = query.limit {
-        select.limit(limit);
-    }
+    select.limit(query.limit.unwrap_or(MAX_ROWS));
     if query.offset > 0 {
-        if query.limit.is_none() {
-            // SQLite has no OFFSET without LIMIT.
-            select.limit(i64::MAX.unsigned_abs());
-        }
         select.offset(query.offset);
     }
 }
@@ -82,17 +126,29 @@ pub(crate) fn restrict(
     }
 }
 
+/// Columns that every row has. Where NULLs go matters to none of them, and SQLite then sorts by an index.
+const ALWAYS_THERE: [&str; 3] = ["id", "created_at", "updated_at"];
+
 /// Sorts by a column; NULL is the largest value on both databases, as is PostgreSQL's default.
 pub(crate) fn order_by(
     select: &mut SelectStatement,
-    column: impl IntoColumnRef,
-    direction: Direction,
+    table: &'static str,
+    sort: Sort,
+    dialect: Dialect,
 ) {
-    let (order, nulls) = match direction {
+    let (order, nulls) = match sort.direction {
         Direction::Descending => (Order::Desc, NullOrdering::First),
         Direction::Ascending => (Order::Asc, NullOrdering::Last),
     };
-    select.order_by_with_nulls(column, order, nulls);
+    let column = (table, sort.column.name);
+    match dialect {
+        Dialect::Sqlite if ALWAYS_THERE.contains(&sort.column.name) => {
+            select.order_by(column, order);
+        }
+        Dialect::Sqlite | Dialect::Postgres => {
+            select.order_by_with_nulls(column, order, nulls);
+        }
+    }
 }
 
 /// One tag row of the execution for which all conditions hold. The reference joins by name alone and

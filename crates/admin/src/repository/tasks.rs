@@ -3,10 +3,10 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use sea_query::{Cond, Expr, ExprTrait as _};
+use sea_query::{Expr, ExprTrait as _};
 
 use super::{
-    columns::{NewRow, entity_id, is_entity, stored},
+    columns::{ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, stored},
     operations, query,
 };
 use crate::{
@@ -82,19 +82,17 @@ pub async fn digest(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Vec<u8>>, D
 
 /// The tasks among `ids` that exist, in no particular order.
 pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<Task>, DbError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(ENTITIES_AT_ONCE) {
+        let select = query::select(TABLE, &COLUMNS)
+            .cond_where(is_one_of(TABLE, ids))
+            .to_owned();
+        let rows = tx.of(operations::TASKS.list()).fetch_all(&select).await?;
+        for row in &rows {
+            found.push(read(row)?);
+        }
     }
-    let any = ids
-        .iter()
-        .fold(Cond::any(), |any, id| any.add(is_entity(TABLE, id)));
-    let select = query::select(TABLE, &COLUMNS).cond_where(any).to_owned();
-    tx.of(operations::TASKS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    Ok(found)
 }
 
 /// Tasks of a project and domain, of one name if `name` is not empty.

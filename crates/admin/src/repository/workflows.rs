@@ -3,7 +3,7 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use sea_query::{Condition, Expr, ExprTrait as _};
+use sea_query::{Condition, Expr, ExprTrait as _, Query};
 
 use super::{
     columns::{NewRow, entity_id, is_entity, optional_stored},
@@ -81,6 +81,19 @@ async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<Workflow>, 
         .as_ref()
         .map(read)
         .transpose()
+}
+
+/// Writes where the closure of the workflow in `row` is.
+pub async fn set_closure_uri(tx: &mut WriteTx, row: i64, uri: &str) -> Result<(), DbError> {
+    let update = Query::update()
+        .table(TABLE)
+        .value("remote_closure_identifier", uri)
+        .and_where(Expr::col("id").eq(row))
+        .take();
+    tx.of(operations::WORKFLOWS.update())
+        .execute(&update)
+        .await
+        .map(drop)
 }
 
 /// Workflows of a project and domain, of one name if `name` is not empty.

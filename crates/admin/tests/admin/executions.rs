@@ -17,6 +17,8 @@ on_both_databases!(
     a_resource_that_is_refused_fails_the_execution_of_a_launch_plan,
     a_resource_that_is_refused_gives_back_the_name_of_a_task,
     an_abandoned_reservation_is_finished,
+    the_repeat_of_an_interrupted_creation_completes_it,
+    rows_that_need_nothing_never_keep_the_reconciler_from_others,
     a_client_that_leaves_does_not_interrupt_its_execution,
     termination_without_a_resource_ends_the_execution,
     a_relaunch_repeats_the_inputs_of_the_user,
@@ -244,6 +246,56 @@ async fn an_abandoned_reservation_is_finished(store: Store) {
     world.cluster.forget(NAMESPACE, "lost");
     assert_eq!(world.replica().reconcile(Duration::ZERO).await.unwrap(), 1);
     assert_eq!(world.cluster.workflow(NAMESPACE, "lost").unwrap(), before);
+}
+
+async fn the_repeat_of_an_interrupted_creation_completes_it(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let request = launch("lost", &json!({"n": integer(3)}));
+    let create = async |world: &World, request: &Value| {
+        let created = world
+            .get::<admin::ExecutionCreateResponse>("CreateExecution", request)
+            .await;
+        created.map_or_else(|status| code_name(status.code()), |_| "OK")
+    };
+    assert_eq!(create(&world, &request).await, "OK");
+    let before = world.cluster.workflow(NAMESPACE, "lost").unwrap();
+    assert_eq!(create(&world, &request).await, "ALREADY_EXISTS");
+    // As if the process had died between row and resource.
+    world.cluster.forget(NAMESPACE, "lost");
+    let other = launch("lost", &json!({"n": integer(4)}));
+    assert_eq!(create(&world, &other).await, "ALREADY_EXISTS");
+    assert!(world.cluster.workflow(NAMESPACE, "lost").is_none());
+    assert_eq!(create(&world, &request).await, "OK");
+    assert_eq!(world.cluster.workflow(NAMESPACE, "lost").unwrap(), before);
+    // Versions that wrote the inputs after the row left rows without.
+    let data: admin::WorkflowExecutionGetDataResponse =
+        world.get("GetExecutionData", &id("lost")).await.unwrap();
+    for file in ["inputs", "user_inputs"] {
+        let base = world.blobs.base();
+        let uri = format!("{base}/metadata/flytesnacks/development/lost/{file}");
+        assert!(world.blobs.exists(&uri).await.unwrap());
+        world.blobs.delete(&uri).await.unwrap();
+    }
+    world.cluster.forget(NAMESPACE, "lost");
+    assert_eq!(create(&world, &request).await, "OK");
+    assert_eq!(world.cluster.workflow(NAMESPACE, "lost").unwrap(), before);
+    let again: admin::WorkflowExecutionGetDataResponse =
+        world.get("GetExecutionData", &id("lost")).await.unwrap();
+    assert_eq!(again.full_inputs, data.full_inputs);
+}
+
+async fn rows_that_need_nothing_never_keep_the_reconciler_from_others(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    for number in 0..121 {
+        let request = launch(&format!("e{number}"), &json!({"n": integer(3)}));
+        let _: admin::ExecutionCreateResponse =
+            world.get("CreateExecution", &request).await.unwrap();
+    }
+    world.cluster.forget(NAMESPACE, "e120");
+    assert_eq!(world.admin.reconcile(Duration::ZERO).await.unwrap(), 121);
+    assert!(world.cluster.workflow(NAMESPACE, "e120").is_some());
 }
 
 async fn termination_without_a_resource_ends_the_execution(store: Store) {

@@ -1,6 +1,10 @@
 //! flyteadmin against what Go Flyte answered, on SQLite and on a real PostgreSQL.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod database;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod events;
@@ -20,6 +24,10 @@ mod live;
 mod metrics;
 #[cfg(test)]
 mod migrations;
+#[cfg(test)]
+mod million;
+#[cfg(test)]
+mod paths;
 #[cfg(test)]
 mod registrations;
 #[cfg(test)]

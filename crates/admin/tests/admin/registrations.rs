@@ -12,8 +12,7 @@ use crate::{
 on_both_databases!(
     registrations_get_the_verdict_of_the_reference,
     workflows_that_cannot_work_are_refused_unless_told,
-    concurrent_registrations_of_one_task_end_with_one_winner,
-    a_workflow_that_would_overwrite_the_closure_of_another_is_refused
+    concurrent_registrations_of_one_task_end_with_one_winner
 );
 
 /// The compiler decides otherwise on purpose, or prints in order what Go prints at random (spec 08 A18).
@@ -142,23 +141,4 @@ async fn concurrent_registrations_of_one_task_end_with_one_winner(store: Store) 
         "{}",
         status.message()
     );
-}
-
-async fn a_workflow_that_would_overwrite_the_closure_of_another_is_refused(store: Store) {
-    let world = World::start(store).await;
-    for version in ["a/../../b", "v?x", "v#y"] {
-        let request = json!({
-            "id": {"resource_type": "WORKFLOW", "project": "flytesnacks", "domain": "development", "name": "w", "version": version},
-            "spec": {"template": {}},
-        });
-        let status = world
-            .call("flyteidl.service.AdminService/CreateWorkflow", &request)
-            .await
-            .unwrap_err();
-        assert!(
-            status.message().starts_with("version "),
-            "{}",
-            status.message()
-        );
-    }
 }

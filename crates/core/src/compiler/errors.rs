@@ -114,6 +114,15 @@ impl CompileError {
         Self::new(Code::InvalidValue, node, format!("Invalid value [{name}]."))
     }
 
+    /// A node's id cannot name its folder.
+    pub fn invalid_node_id(node: &str) -> Self {
+        Self::new(
+            Code::InvalidValue,
+            node,
+            "Invalid value [Id]: use ASCII letters, digits and any of -_.~$&+,:;=@!'()*, and neither '.' nor '..'.",
+        )
+    }
+
     /// A value is of an unknown kind.
     pub fn unrecognized_value(node: &str, value: &str) -> Self {
         Self::new(

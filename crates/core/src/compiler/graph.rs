@@ -21,7 +21,10 @@ use super::{
     interface::{self, Interface, Tasks, Variables},
     vertex::Vertex,
 };
-use crate::layout::{END_NODE, START_NODE};
+use crate::{
+    layout::{END_NODE, START_NODE},
+    names,
+};
 
 /// Most values of bindings that are compared with types in one graph; a request of 4 MiB holds some hundred
 /// thousand.
@@ -291,6 +294,8 @@ impl Graph<'_, '_> {
         if id.is_empty() {
             self.errors
                 .add(CompileError::value_required("<node>", "Id"));
+        } else if !self.names_a_folder(&id) {
+            self.errors.add(CompileError::invalid_node_id(&id));
         }
         if id == START_NODE || id == END_NODE {
             return;
@@ -300,6 +305,15 @@ impl Graph<'_, '_> {
         }
         vertex.node.upstream_node_ids.sort_unstable();
         self.validate_target(vertex);
+    }
+
+    /// Whether a node of this id has a folder that it alone writes to and that its pods find: they take what is in a URL
+    /// for the key as it is. Go registers others, and their tasks fail.
+    fn names_a_folder(&self, id: &str) -> bool {
+        match self.shared.rules {
+            Rules::Strict => names::is_plain_path_segment(id),
+            Rules::Reference => names::is_path_segment(id),
+        }
     }
 
     /// Checks what a node runs, beyond what was found with its interface.

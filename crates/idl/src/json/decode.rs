@@ -10,7 +10,7 @@ use super::{
     scalar::{enum_value, kind_name, map_key, scalar},
     time,
 };
-use crate::{descriptors, nesting::NestingError};
+use crate::{descriptors, nesting::NestingError, wire};
 
 /// What to do with members that the message has no field for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -350,7 +350,7 @@ impl Decoder<'_> {
                 message
             };
             any.type_url = url;
-            any.value = message.encode_to_vec();
+            any.value = wire::encode(&message);
         }
         DynamicMessage::decode(descriptor.clone(), any.encode_to_vec().as_slice())
             .map_err(|error| error.to_string())

@@ -166,14 +166,23 @@ fn well_known(codec: Codec, name: &str, message: &DynamicMessage) -> Option<Enco
     Some(match name {
         "Timestamp" => decoded(message)
             .and_then(|time: prost_types::Timestamp| {
-                if codec != Codec::Jsonpb {
-                    in_years(&time)?;
-                }
+                let time = if codec == Codec::Jsonpb {
+                    time
+                } else {
+                    time::nearest_timestamp(time)
+                };
                 time::format_timestamp(&time).map_err(EncodeError)
             })
             .map(Value::from),
         "Duration" => decoded(message)
-            .and_then(|duration| time::format_duration(&duration).map_err(EncodeError))
+            .and_then(|duration: prost_types::Duration| {
+                let duration = if codec == Codec::Jsonpb {
+                    duration
+                } else {
+                    time::nearest_duration(duration)
+                };
+                time::format_duration(&duration).map_err(EncodeError)
+            })
             .map(Value::from),
         "Struct" => structure(codec, message),
         "ListValue" => list_value(codec, message),
@@ -186,17 +195,6 @@ fn well_known(codec: Codec, name: &str, message: &DynamicMessage) -> Option<Enco
         }
         _ => return None,
     })
-}
-
-fn in_years(time: &prost_types::Timestamp) -> Result<(), EncodeError> {
-    if (-62_135_596_800..=253_402_300_799).contains(&time.seconds) {
-        Ok(())
-    } else {
-        Err(EncodeError(format!(
-            "google.protobuf.Timestamp: seconds out of range {}",
-            time.seconds
-        )))
-    }
 }
 
 fn decoded<M: prost::Message + Default>(message: &DynamicMessage) -> Result<M, EncodeError> {
@@ -235,14 +233,12 @@ fn dynamic_value(codec: Codec, message: &DynamicMessage) -> Encoded {
             continue;
         }
         let value = message.get_field(&field);
-        if codec != Codec::Jsonpb && value.as_f64().is_some_and(|number| !number.is_finite()) {
-            return Err(EncodeError(
-                "google.protobuf.Value cannot have NaN or Infinity".to_owned(),
-            ));
-        }
         return single(codec, &field.kind(), value.as_ref());
     }
-    Err(EncodeError("nil Value".to_owned()))
+    match codec {
+        Codec::Jsonpb => Err(EncodeError("nil Value".to_owned())),
+        Codec::ProtoNames | Codec::JsonNames => Ok(Value::Null),
+    }
 }
 
 fn any(codec: Codec, message: &DynamicMessage) -> Encoded {
@@ -252,11 +248,22 @@ fn any(codec: Codec, message: &DynamicMessage) -> Encoded {
         return Ok(Value::Object(object));
     }
     let name = any.type_url.rsplit('/').next().unwrap_or_default();
-    let descriptor = descriptors::pool()
+    let inner = descriptors::pool()
         .get_message_by_name(name)
-        .ok_or_else(|| EncodeError(format!("unable to resolve {:?}: not found", any.type_url)))?;
-    let inner = DynamicMessage::decode(descriptor, any.value.as_slice())
-        .map_err(|error| EncodeError(error.to_string()))?;
+        .ok_or_else(|| EncodeError(format!("unable to resolve {:?}: not found", any.type_url)))
+        .and_then(|descriptor| {
+            DynamicMessage::decode(descriptor, any.value.as_slice())
+                .map_err(|error| EncodeError(error.to_string()))
+        });
+    let inner = match inner {
+        Err(_unreadable) if codec != Codec::Jsonpb => {
+            object.insert("@type".to_owned(), Value::from(any.type_url.as_str()));
+            let bytes = BASE64_STANDARD.encode(&any.value);
+            object.insert("value".to_owned(), Value::from(bytes));
+            return Ok(Value::Object(object));
+        }
+        inner => inner?,
+    };
     object.insert("@type".to_owned(), Value::from(any.type_url.as_str()));
     match well_known(codec, name, &inner) {
         Some(known) => {

@@ -6,6 +6,9 @@ use serde_json::Value;
 /// Deepest nesting of JSON values. Messages of [`crate::nesting::MAX_LEVELS`] levels need five JSON levels each at most.
 pub(super) const MAX_DEPTH: usize = 5_100;
 
+/// Most values of a text: each takes some hundred bytes of memory while it is read, and a text two.
+const MAX_VALUES: usize = 1_000_000;
+
 /// A value and where it begins, in bytes.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -75,7 +78,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Node, String> {
     let mut reader = Reader { bytes: text, at: 0 };
     let mut open: Vec<Open> = Vec::new();
     let mut expected = "looking for beginning of value";
+    let mut values = 0;
     loop {
+        values += 1;
+        if values > MAX_VALUES {
+            return Err(format!("JSON has more than {MAX_VALUES} values"));
+        }
         reader.blanks();
         let mut done = match reader.value(expected)? {
             Token::Value(node) => node,

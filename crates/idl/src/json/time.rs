@@ -46,6 +46,47 @@ pub fn format_duration(duration: &Duration) -> Result<String, String> {
     ))
 }
 
+/// The nearest moment that JSON has a text for: of the years 1 to 9999.
+pub(super) fn nearest_timestamp(time: Timestamp) -> Timestamp {
+    let nanos = time.nanos.clamp(0, NANOS - 1);
+    let (first, last) = (*YEARS.start(), *YEARS.end());
+    match time.seconds {
+        before if before < first => Timestamp {
+            seconds: first,
+            nanos: 0,
+        },
+        after if after > last => Timestamp {
+            seconds: last,
+            nanos: NANOS - 1,
+        },
+        seconds => Timestamp { seconds, nanos },
+    }
+}
+
+/// The nearest duration that JSON has a text for.
+pub(super) fn nearest_duration(duration: Duration) -> Duration {
+    let seconds = duration.seconds.clamp(-MAX_DURATION, MAX_DURATION);
+    let nanos = duration.nanos.clamp(1 - NANOS, NANOS - 1);
+    Duration {
+        seconds,
+        nanos: match seconds {
+            0 => nanos,
+            positive if positive > 0 => nanos.max(0),
+            _ => nanos.min(0),
+        },
+    }
+}
+
+/// Whether JSON has a text for a moment of these seconds.
+pub(crate) fn is_timestamp(seconds: i64) -> bool {
+    YEARS.contains(&seconds)
+}
+
+/// Whether JSON has a text for a duration of these seconds.
+pub(crate) fn is_duration(seconds: i64) -> bool {
+    (-MAX_DURATION..=MAX_DURATION).contains(&seconds)
+}
+
 fn fraction(nanos: u32) -> String {
     if nanos == 0 {
         String::new()

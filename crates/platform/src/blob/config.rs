@@ -254,6 +254,17 @@ impl Settings {
                 signer: None,
             }),
             "local" => {
+                // A container is a folder in the configured one, and nothing else.
+                let mut parts = std::path::Path::new(container).components();
+                let single = matches!(
+                    (parts.next(), parts.next()),
+                    (Some(std::path::Component::Normal(_)), None)
+                );
+                if !single {
+                    return Err(BlobError::Configuration(format!(
+                        "container {container:?} is not the name of a folder"
+                    )));
+                }
                 let folder = std::path::Path::new(self.get("path")).join(container);
                 std::fs::create_dir_all(&folder)
                     .and_then(|()| {

@@ -22,6 +22,9 @@ pub enum ReferenceError {
     /// Nothing between `://` and `/`.
     #[error("there is no container; expected scheme://container/key")]
     NoContainer,
+    /// Nothing after the container, where an object is meant.
+    #[error("it names a container and no object in it")]
+    NoKey,
     /// A percent escape that is not UTF-8.
     #[error("the key is not UTF-8 after percent-decoding")]
     NotUtf8,

@@ -9,6 +9,7 @@ use std::{
 use futures::{Stream, StreamExt as _};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,
@@ -21,7 +22,11 @@ use tonic_health::pb::{
 /// SERVING means doing the work (spec 01 §1.3), NOT_SERVING that a part is wanted and does not: it is not ready yet, or is
 /// not built. A part that is not wanted is unknown: NOT_FOUND.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, State>>>);
+pub struct Health {
+    services: Arc<Mutex<BTreeMap<String, State>>>,
+    /// Ends the streams of those who watch.
+    closed: CancellationToken,
+}
 
 #[derive(Clone)]
 enum State {
@@ -54,15 +59,20 @@ impl Health {
         self.put(service, State::Missing(Arc::new(watch::Sender::new(false))));
     }
 
+    /// Ends the streams of those who watch: the process is about to end, and would wait for them.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
     fn put(&self, service: &str, state: State) {
-        self.0
+        self.services
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(service.to_owned(), state);
     }
 
     fn of(&self, service: &str) -> Result<watch::Receiver<bool>, Status> {
-        self.0
+        self.services
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(service)
@@ -106,7 +116,9 @@ impl HealthService for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let ready = self.of(&request.get_ref().service)?;
-        let changes = WatchStream::new(ready).map(|ready| Ok(answer(ready)));
+        let changes = WatchStream::new(ready)
+            .map(|ready| Ok(answer(ready)))
+            .take_until(self.closed.clone().cancelled_owned());
         Ok(Response::new(Box::pin(changes)))
     }
 }
@@ -164,5 +176,7 @@ mod tests {
         ready.send_replace(true);
         let second = changes.next().await.unwrap().unwrap();
         assert_eq!(second.status(), ServingStatus::Serving);
+        health.close();
+        assert!(changes.next().await.is_none());
     }
 }

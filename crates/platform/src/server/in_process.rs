@@ -36,7 +36,7 @@ pub fn in_process(
         .initial_stream_window_size(1024 * 1024)
         .connect_with_connector_lazy(connector);
     let server = async move {
-        let builder = Arc::new(super::connection_builder());
+        let builder = Arc::new(super::ConnectionLimits::default().builder());
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {

@@ -17,7 +17,7 @@ pub struct DatabaseConfig {
     pub postgres: PostgresConfig,
     /// SQLite, the embedded store.
     pub sqlite: SqliteConfig,
-    /// Connections kept open while idle; none is opened ahead of need.
+    /// Accepted and ignored: idle connections are closed after ten minutes, whatever their number.
     pub max_idle_connections: u32,
     /// The most connections open at once, for each pool. 0 means 100.
     pub max_open_connections: u32,
@@ -125,6 +125,8 @@ pub struct PostgresConfig {
     pub options: String,
     /// Log statements at debug level.
     pub debug: bool,
+    /// How long one statement may take; `0s` is no limit. Migrations and the making of indexes have none.
+    pub statement_timeout: Duration,
 }
 
 impl Default for PostgresConfig {
@@ -139,6 +141,7 @@ impl Default for PostgresConfig {
             password_path: String::new(),
             options: "sslmode=disable".to_owned(),
             debug: false,
+            statement_timeout: Duration::seconds(60),
         }
     }
 }

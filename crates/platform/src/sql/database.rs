@@ -4,13 +4,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool, SqlitePool,
+    ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{
-    DatabaseConfig, DbError, OperationMetrics, PostgresConfig, ReadTx, WriteTx, tx::Connection,
+    DatabaseConfig, DbError, OperationMetrics, PostgresConfig, ReadTx, WriteTx,
+    tx::{Connection, PostgresConnection},
     writer::Writer,
 };
 
@@ -18,7 +19,11 @@ use super::{
 const RETRIES: u32 = 5;
 
 /// How long a caller waits for a free connection before it is told that the database is unavailable.
-const ACQUIRE: Duration = Duration::from_secs(30);
+pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// A connection that has been idle for longer is asked whether it is still one: a restart of PostgreSQL leaves the pool
+/// full of those that are not. Under load the question, a round trip, is not asked.
+const UNASKED: Duration = Duration::from_millis(100);
 
 /// Readers of a SQLite file: a few, since they compete for the same cores.
 const SQLITE_READERS: u32 = 4;
@@ -42,7 +47,7 @@ pub struct Database {
     metrics: Option<Arc<OperationMetrics>>,
 }
 
-enum Pools {
+pub(super) enum Pools {
     Sqlite {
         readers: SqlitePool,
         writer: Writer,
@@ -109,7 +114,19 @@ impl Database {
             .max_lifetime(
                 (!config.conn_max_life_time.is_zero()).then(|| config.conn_max_life_time.to_std()),
             )
-            .test_before_acquire(false);
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(
+                    async move { Ok(meta.idle_for < UNASKED || connection.ping().await.is_ok()) },
+                )
+            })
+            .after_connect({
+                let limits = session_limits(&postgres);
+                move |connection, _meta| {
+                    let limits = limits.clone();
+                    Box::pin(async move { limit_session(connection, &limits).await })
+                }
+            });
         let replica = match postgres.read_replica_host.as_str() {
             "" | "localhost" => None,
             host if host == postgres.host => None,
@@ -128,6 +145,10 @@ impl Database {
             pools: self.pools.clone(),
             metrics: Some(metrics),
         }
+    }
+
+    pub(super) fn pools(&self) -> &Pools {
+        &self.pools
     }
 
     fn over(pools: Pools) -> Self {
@@ -156,7 +177,9 @@ impl Database {
     pub async fn read(&self) -> Result<ReadTx, DbError> {
         Ok(self.reading(match &*self.pools {
             Pools::Sqlite { readers, .. } => Connection::SqliteReader(readers.acquire().await?),
-            Pools::Postgres { primary, .. } => Connection::PostgresReader(primary.acquire().await?),
+            Pools::Postgres { primary, .. } => {
+                Connection::Postgres(PostgresConnection::new(primary.acquire().await?))
+            }
         }))
     }
 
@@ -166,7 +189,10 @@ impl Database {
             Pools::Postgres {
                 replica: Some(replica),
                 ..
-            } => Ok(self.reading(Connection::PostgresReader(replica.acquire().await?))),
+            } => {
+                let connection = PostgresConnection::new(replica.acquire().await?);
+                Ok(self.reading(Connection::Postgres(connection)))
+            }
             Pools::Postgres { .. } | Pools::Sqlite { .. } => self.read().await,
         }
     }
@@ -243,14 +269,79 @@ where
     F: for<'a> Fn(&'a C, &'a mut WriteTx) -> BoxFuture<'a, Result<T, E>>,
     E: From<DbError>,
 {
-    let transaction = pool.begin().await.map_err(DbError::from)?;
-    let mut tx = WriteTx(database.reading(Connection::Postgres(transaction)));
-    // An error drops the transaction, which rolls it back.
-    let value = work(context, &mut tx).await?;
-    if let Connection::Postgres(transaction) = tx.0.connection {
-        transaction.commit().await.map_err(DbError::from)?;
+    let connection = begin(pool).await?;
+    let mut tx = WriteTx(database.reading(Connection::Postgres(connection)));
+    let outcome = work(context, &mut tx).await;
+    let Connection::Postgres(connection) = &mut tx.0.connection else {
+        return outcome;
+    };
+    match outcome {
+        Ok(value) => {
+            connection
+                .control("COMMIT", false)
+                .await
+                .map_err(DbError::from)?;
+            Ok(value)
+        }
+        Err(error) => {
+            // A connection that cannot roll back is closed, which does.
+            if let Err(failed) = connection.control("ROLLBACK", false).await {
+                tracing::debug!(error = %failed, "cannot roll back; the connection is closed");
+            }
+            Err(error)
+        }
     }
-    Ok(value)
+}
+
+/// A connection in a transaction. Nothing has been written when `BEGIN` fails, so one that turns out to be dead makes way
+/// for the next.
+async fn begin(pool: &PgPool) -> Result<PostgresConnection, DbError> {
+    let mut attempt = 0;
+    loop {
+        let mut connection = PostgresConnection::new(pool.acquire().await?);
+        match connection.control("BEGIN", true).await {
+            Err(sqlx::Error::Io(_)) if attempt < RETRIES => attempt += 1,
+            outcome => return outcome.map(|()| connection).map_err(DbError::from),
+        }
+    }
+}
+
+/// What every session is told, and whether PostgreSQL must accept it.
+fn session_limits(config: &PostgresConfig) -> Vec<(String, bool)> {
+    let milliseconds = config.statement_timeout.to_std().as_millis();
+    vec![
+        (format!("SET statement_timeout = {milliseconds}"), true),
+        // Not on every system; without it an abandoned statement runs until its timeout.
+        (
+            "SET client_connection_check_interval = '1s'".to_owned(),
+            false,
+        ),
+    ]
+}
+
+/// Lets the statements of a session take as long as they do.
+pub(super) async fn without_timeout(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    connection
+        .execute("SET statement_timeout = 0")
+        .await
+        .map(drop)
+}
+
+async fn limit_session(
+    connection: &mut PgConnection,
+    limits: &[(String, bool)],
+) -> Result<(), sqlx::Error> {
+    for (statement, required) in limits {
+        let set = connection
+            .execute(sqlx::AssertSqlSafe(statement.clone()))
+            .await;
+        match set {
+            Err(error) if *required => return Err(error),
+            Err(error) => tracing::debug!(%error, statement, "PostgreSQL does not take a setting"),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 async fn postgres_options(config: &PostgresConfig) -> Result<PgConnectOptions, DbError> {

@@ -89,15 +89,23 @@ impl From<sqlx::Error> for DbError {
                 Class::Unavailable => Self::Unavailable(Box::new(error)),
                 Class::Other => Self::Other(error),
             },
+            sqlx::Error::PoolTimedOut => Self::Unavailable(NoConnection.into()),
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unavailable(Box::new(error)),
             _ => Self::Other(error),
         }
     }
 }
+
+/// Nothing came out of the pool in time.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no connection within {} s: either it does not answer at database.postgres.host, or all of \
+     database.maxOpenConnections are busy", super::database::ACQUIRE.as_secs()
+)]
+struct NoConnection;
 
 enum Class {
     Unique(String),
@@ -127,7 +135,8 @@ fn classify(error: &dyn DatabaseError) -> Class {
         {
             Class::Unavailable
         }
-        code if code.starts_with("22") => Class::Value,
+        // data exceptions, and what is beyond PostgreSQL's limits: a key too long for its index, too many columns
+        code if code.starts_with("22") || code.starts_with("54") => Class::Value,
         _ => Class::Other,
     }
 }
@@ -138,6 +147,8 @@ fn classify_sqlite(code: i32, message: &str) -> Class {
     const PRIMARY_KEY: i32 = 1555;
     match (code, code & 0xff) {
         (UNIQUE | PRIMARY_KEY, _) => Class::Unique(sqlite_constraint(message)),
+        // TOOBIG: a value beyond SQLite's limits
+        (_, 18) => Class::Value,
         // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
         (_, 5 | 6 | 8 | 10 | 13 | 14) => Class::Unavailable,
         (_, 1) if message.starts_with("no such") => Class::Undefined,

@@ -173,6 +173,10 @@ impl Migrations {
 
 /// Locks and reads the ids that have run; creates the table when it is missing.
 async fn ledger(tx: &mut WriteTx) -> Result<Vec<String>, DbError> {
+    if tx.dialect() == Dialect::Postgres {
+        // A large table takes as long as it takes, and so may the other process that has the lock.
+        tx.execute_script("SET LOCAL statement_timeout = 0").await?;
+    }
     tx.lock(LOCK).await?;
     let column = match tx.dialect() {
         Dialect::Sqlite => "id TEXT PRIMARY KEY NOT NULL",

@@ -142,8 +142,13 @@ fn postgres_time(value: &sqlx::postgres::PgValueRef<'_>) -> Result<Timestamp, Bo
         )?);
     }
     let micros = i64::from_be_bytes(value.as_bytes()?.try_into()?);
-    // The extremes are PostgreSQL's -infinity and infinity.
-    Ok(Timestamp::from_microsecond(
-        micros.saturating_add(POSTGRES_EPOCH),
-    )?)
+    // The extremes are PostgreSQL's -infinity and infinity; it also knows years that we do not.
+    let micros = micros.saturating_add(POSTGRES_EPOCH);
+    Ok(
+        Timestamp::from_microsecond(micros).unwrap_or(if micros < 0 {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        }),
+    )
 }

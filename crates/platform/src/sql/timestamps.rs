@@ -21,6 +21,9 @@ pub enum TimestampSyntaxError {
     OutOfRange(String),
 }
 
+/// Before every moment that is stored, and one that PostgreSQL has: its calendar begins in 4714 BC.
+const EARLIEST: Timestamp = Timestamp::constant(-210_000_000_000, 0);
+
 /// Reads `text` as PostgreSQL would in a session whose time zone is UTC.
 pub fn parse_timestamp(text: &str, now: Timestamp) -> Result<Timestamp, TimestampSyntaxError> {
     let trimmed = text.trim();
@@ -33,7 +36,7 @@ pub fn parse_timestamp(text: &str, now: Timestamp) -> Result<Timestamp, Timestam
         "tomorrow" => today.checked_add(1.day()).ok().and_then(midnight),
         "epoch" => Some(Timestamp::UNIX_EPOCH),
         "infinity" | "+infinity" => Some(Timestamp::MAX),
-        "-infinity" => Some(Timestamp::MIN),
+        "-infinity" => Some(EARLIEST),
         _ => None,
     };
     if let Some(moment) = word {

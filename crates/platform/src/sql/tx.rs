@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SelectStatement, SqliteQueryBuilder};
-use sqlx::{
-    AssertSqlSafe, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction,
-    pool::PoolConnection,
-};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Sqlite, SqliteConnection, pool::PoolConnection};
 
 use super::{
     DbError, Dialect, OperationMetrics,
@@ -27,23 +24,88 @@ pub struct WriteTx(pub(super) ReadTx);
 pub(super) enum Connection {
     SqliteReader(PoolConnection<Sqlite>),
     SqliteWriter(Box<SqliteConnection>),
-    PostgresReader(PoolConnection<Postgres>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(PostgresConnection),
+}
+
+/// A connection of a pool that does not go back there in the middle of something.
+///
+/// Whoever waits for a statement may go away: its client has left, or its deadline has passed. The next user of the
+/// connection would have to wait for the statement to end, and find a transaction open. So the connection is closed
+/// instead, and PostgreSQL, which looks after its client while it works (`client_connection_check_interval`), cancels the
+/// statement and rolls back.
+pub(super) struct PostgresConnection {
+    connection: Option<PoolConnection<Postgres>>,
+    /// A statement is under way.
+    busy: bool,
+    /// A transaction is open.
+    open: bool,
+}
+
+impl PostgresConnection {
+    pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
+        Self {
+            connection: Some(connection),
+            busy: false,
+            open: false,
+        }
+    }
+
+    /// Runs `BEGIN`, `COMMIT` or `ROLLBACK`; a transaction is open afterwards if `open` says so.
+    pub(super) async fn control(
+        &mut self,
+        text: &'static str,
+        open: bool,
+    ) -> Result<(), sqlx::Error> {
+        self.open = true;
+        let Some(connection) = self.connection.as_deref_mut() else {
+            return Err(sqlx::Error::PoolClosed);
+        };
+        sqlx::raw_sql(text).execute(connection).await?;
+        self.open = open;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresConnection {
+    fn drop(&mut self) {
+        if (self.busy || self.open)
+            && let Some(connection) = self.connection.take()
+        {
+            drop(connection.detach());
+        }
+    }
 }
 
 enum Target<'a> {
     Sqlite(&'a mut SqliteConnection),
-    Postgres(&'a mut PgConnection),
+    Postgres(Statement<'a>),
+}
+
+/// A connection while a statement is under way: until [`Statement::done`].
+struct Statement<'a> {
+    connection: &'a mut PgConnection,
+    busy: &'a mut bool,
+}
+
+impl Statement<'_> {
+    fn done(self) {
+        *self.busy = false;
+    }
 }
 
 impl Connection {
-    fn target(&mut self) -> Target<'_> {
-        match self {
+    fn target(&mut self) -> Result<Target<'_>, DbError> {
+        Ok(match self {
             Self::SqliteReader(connection) => Target::Sqlite(connection),
             Self::SqliteWriter(connection) => Target::Sqlite(connection),
-            Self::PostgresReader(connection) => Target::Postgres(connection),
-            Self::Postgres(transaction) => Target::Postgres(transaction),
-        }
+            Self::Postgres(PostgresConnection {
+                connection, busy, ..
+            }) => {
+                let connection = connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)?;
+                *busy = true;
+                Target::Postgres(Statement { connection, busy })
+            }
+        })
     }
 }
 
@@ -52,7 +114,7 @@ impl ReadTx {
     pub fn dialect(&self) -> Dialect {
         match &self.connection {
             Connection::SqliteReader(_) | Connection::SqliteWriter(_) => Dialect::Sqlite,
-            Connection::PostgresReader(_) | Connection::Postgres(_) => Dialect::Postgres,
+            Connection::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -70,7 +132,7 @@ impl ReadTx {
     }
 
     async fn rows(&mut self, statement: &impl QueryStatementBuilder) -> Result<Vec<Row>, DbError> {
-        match self.connection.target() {
+        match self.connection.target()? {
             Target::Sqlite(connection) => {
                 let (text, values) = statement.build_any(&SqliteQueryBuilder);
                 let rows = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
@@ -78,12 +140,13 @@ impl ReadTx {
                     .await?;
                 Ok(rows.into_iter().map(|row| Row(Kind::Sqlite(row))).collect())
             }
-            Target::Postgres(connection) => {
+            Target::Postgres(target) => {
                 let (text, values) = statement.build_any(&PostgresQueryBuilder);
                 let rows = sqlx::query_with(AssertSqlSafe(text), values::postgres(values)?)
-                    .fetch_all(connection)
-                    .await?;
-                Ok(rows
+                    .fetch_all(&mut *target.connection)
+                    .await;
+                target.done();
+                Ok(rows?
                     .into_iter()
                     .map(|row| Row(Kind::Postgres(row)))
                     .collect())
@@ -98,7 +161,7 @@ impl WriteTx {
         &mut self,
         statement: &impl QueryStatementBuilder,
     ) -> Result<u64, DbError> {
-        match self.0.connection.target() {
+        match self.0.connection.target()? {
             Target::Sqlite(connection) => {
                 let (text, values) = statement.build_any(&SqliteQueryBuilder);
                 let done = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
@@ -106,12 +169,13 @@ impl WriteTx {
                     .await?;
                 Ok(done.rows_affected())
             }
-            Target::Postgres(connection) => {
+            Target::Postgres(target) => {
                 let (text, values) = statement.build_any(&PostgresQueryBuilder);
                 let done = sqlx::query_with(AssertSqlSafe(text), values::postgres(values)?)
-                    .execute(connection)
-                    .await?;
-                Ok(done.rows_affected())
+                    .execute(&mut *target.connection)
+                    .await;
+                target.done();
+                Ok(done?.rows_affected())
             }
         }
     }
@@ -127,9 +191,13 @@ impl WriteTx {
     /// Runs SQL text that has no parameters; several statements may follow each other.
     pub async fn execute_script(&mut self, text: &str) -> Result<(), DbError> {
         let script = sqlx::raw_sql(AssertSqlSafe(text.to_owned()));
-        match self.0.connection.target() {
+        match self.0.connection.target()? {
             Target::Sqlite(connection) => script.execute(connection).await.map(drop)?,
-            Target::Postgres(connection) => script.execute(connection).await.map(drop)?,
+            Target::Postgres(target) => {
+                let done = script.execute(&mut *target.connection).await;
+                target.done();
+                done.map(drop)?;
+            }
         }
         Ok(())
     }
@@ -139,13 +207,15 @@ impl WriteTx {
     /// For rules that span rows which a lock on one row cannot guard. On SQLite there is one writer and
     /// nothing to do.
     pub async fn lock(&mut self, key: &str) -> Result<(), DbError> {
-        match self.0.connection.target() {
+        match self.0.connection.target()? {
             Target::Sqlite(_) => Ok(()),
-            Target::Postgres(connection) => {
-                sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            Target::Postgres(target) => {
+                let locked = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
                     .bind(key)
-                    .execute(connection)
-                    .await?;
+                    .execute(&mut *target.connection)
+                    .await;
+                target.done();
+                locked.map(drop)?;
                 Ok(())
             }
         }

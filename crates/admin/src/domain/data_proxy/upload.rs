@@ -8,7 +8,7 @@ use flyte_idl::{
     service::{CreateUploadLocationRequest, CreateUploadLocationResponse},
     text,
 };
-use flyte_platform::blob::{Head, Verb};
+use flyte_platform::blob::{BlobError, Head, Verb};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Expiry, nanoseconds, sign_failure};
@@ -143,9 +143,12 @@ async fn refuse_overwriting(service: &Service, location: &str, md5: &[u8]) -> Re
         .blobs
         .head(location)
         .await
-        .map_err(|error| Error::Blob {
-            context: format!("failed to look for {location}"),
-            source: error.into(),
+        .map_err(|error| match error {
+            error @ BlobError::NameTooLong(_) => Error::Invalid(error.to_string()),
+            error => Error::Blob {
+                context: format!("failed to look for {location}"),
+                source: error.into(),
+            },
         })?;
     match head {
         Some(head) if !is_content(&head, md5) => Err(Error::AlreadyExists(format!(

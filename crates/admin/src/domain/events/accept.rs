@@ -1,6 +1,9 @@
 //! What an event must have before anything is looked up, in the reference's order of checks (spec 01 §13).
 
-use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId};
+use flyte_core::{
+    identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId},
+    names,
+};
 use flyte_idl::{
     core::{LiteralMap, TaskExecutionIdentifier},
     event::{
@@ -44,7 +47,9 @@ pub fn workflow(
 /// INVALID_ARGUMENT for what is missing.
 pub fn node(event: Option<NodeExecutionEvent>) -> Result<(NodeExecutionId, NodeExecutionEvent)> {
     let event = event.ok_or_else(|| Error::missing("event"))?;
-    Ok((NodeExecutionId::from_proto(event.id.as_ref())?, event))
+    let id = NodeExecutionId::from_proto(event.id.as_ref())?;
+    names::node_id(id.node.as_str())?;
+    Ok((id, event))
 }
 
 /// The event of a task, and the attempt that it is about. Inline outputs have at most `max_data_bytes`.
@@ -67,6 +72,7 @@ pub fn task(
         node_execution_id: event.parent_node_execution_id.clone(),
         retry_attempt: event.retry_attempt,
     }))?;
+    names::node_id(id.node.node.as_str())?;
     Ok((id, event))
 }
 

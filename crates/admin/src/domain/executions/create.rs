@@ -1,9 +1,12 @@
 //! Creating executions (spec 01 §12.1-12.6).
 //!
-//! The row is reserved first: it decides who owns the name, and holds everything that the resource is made
-//! from. Then the inputs are written and the resource is created. A failure in between ends as the reference's
-//! would: a launch plan's execution is FAILED, a task's and any failure of storage removes the reservation and
-//! is the answer. A crash leaves a reservation that [`crate::reconciler`] finishes.
+//! ```text
+//! inputs, where nothing is --> row, which takes the name --> resource
+//! ```
+//!
+//! From the row on, everything that the resource is made from is in the store: a crash leaves a reservation that the
+//! client's repeat of the request finishes at once, and [`crate::reconciler`] after a while. A resource that is refused ends
+//! as the reference's: a launch plan's execution is FAILED, a task's gives the name back and the refusal is the answer.
 
 use flyte_core::{
     identifiers::{EntityId, ExecutionId, NodeExecutionId, ResourceType},
@@ -12,7 +15,7 @@ use flyte_core::{
 };
 use flyte_idl::{
     admin::{self, ExecutionSpec, execution_metadata::ExecutionMode, execution_spec},
-    core::LiteralMap,
+    core::{LiteralMap, workflow_execution::Phase},
     stored::Stored,
     text,
 };
@@ -20,15 +23,16 @@ use prost::Message as _;
 
 use super::{
     config::{self, EffectiveConfig},
+    files,
     launch::{self, Materials},
-    load, reserve, single_task,
+    load, namespace, reserve, single_task,
 };
 use crate::{
     caller::{Action, Caller},
     domain::{entities, launch_plan_rules, nodes, projects, tasks, workflows},
     error::{Error, Result},
     records::{Execution, LaunchPlan, Project, Workflow},
-    repository,
+    repository::{self, executions},
     service::Service,
     unknown::{self, Kept, Unknown},
 };
@@ -175,7 +179,6 @@ async fn start(
         accepted_at,
         unknown: unknown.part("spec"),
     };
-    let execution = reserve::reserve(service, order).await?;
     let materials = Materials {
         closure: closure.compiled_workflow.clone().unwrap_or_default(),
         closure_uri: subject.workflow.closure_uri.clone(),
@@ -187,18 +190,60 @@ async fn start(
     let mut unknown = vec![unknown.part("spec").part("inputs"), unknown.part("inputs")];
     let user_inputs = unknown::encoded(&given, &unknown);
     unknown.push(Unknown::of_stored(&subject.plan.spec).part("fixed_inputs"));
-    let files = launch::Files {
+    let files = files::Files {
         inputs: unknown::encoded(&materials.inputs, &unknown),
         user_inputs,
     };
     let bytes = given.encoded_len();
-    launch::run(service, &execution, materials, Some(files)).await?;
+    let execution = match interrupted(service, &order, (&given, &files)).await? {
+        Some(execution) => execution,
+        None => reserve::reserve(service, order, &files).await?,
+    };
+    launch::run(service, &execution, materials).await?;
     if subject.task_row.is_some() {
         service.counts().executions.data.inputs(bytes);
     }
     Ok(admin::ExecutionCreateResponse {
         id: Some(execution.id.to_proto()),
     })
+}
+
+/// The reservation that an earlier, equal request left when its process ended; none if the name is free. Other
+/// requests of that name meet the row that has it, as in the reference.
+async fn interrupted(
+    service: &Service,
+    order: &reserve::Order<'_>,
+    (given, files): (&LiteralMap, &files::Files),
+) -> Result<Option<Execution>> {
+    let request = order.request;
+    if request.name.is_empty() {
+        return Ok(None);
+    }
+    let id = ExecutionId::new(&request.project, &request.domain, &request.name)?;
+    let mut tx = service.database.read().await?;
+    let Some(execution) = executions::get(&mut tx, &id).await? else {
+        return Ok(None);
+    };
+    drop(tx);
+    let equal = execution.phase == Phase::Undefined.as_str_name()
+        && *execution.spec.get() == order.spec
+        && files::complete(service, &execution, given, files).await?;
+    if !equal {
+        return Err(executions::taken().into());
+    }
+    let target = service.targets.stored(&execution.cluster)?;
+    let there = target
+        .has(&namespace(service, &execution), &id.name)
+        .await
+        .map_err(|error| Error::Cluster {
+            context: "looking for the resource:".to_owned(),
+            source: error.into(),
+        })?;
+    if there {
+        return Err(executions::taken().into());
+    }
+    tracing::info!(execution = %id, "finishing a reservation that a repeated request found");
+    Ok(Some(execution))
 }
 
 /// Moves inputs of old clients to where they belong.

@@ -15,7 +15,9 @@ use flyte_idl::{
 use super::{config, end_resource, namespace, resource};
 use crate::{
     caller::Caller,
-    domain::{phases, projects, task_resources::PlatformResources, time, workflows},
+    domain::{
+        events::absent, phases, projects, task_resources::PlatformResources, time, workflows,
+    },
     error::{Error, Result},
     records::Execution,
     repository::{self, executions},
@@ -47,35 +49,15 @@ pub(crate) fn target<'a>(
     service.targets.choose(label)
 }
 
-/// The encoded literal maps of a new execution.
-pub(crate) struct Files {
-    /// Defaults and fixed inputs included.
-    pub(crate) inputs: Vec<u8>,
-    /// As the user gave them.
-    pub(crate) user_inputs: Vec<u8>,
-}
-
-/// Writes the inputs and creates the resource of a reserved execution.
+/// Creates the resource of a reserved execution.
 ///
 /// # Errors
-/// A failure of storage, and for a single task of the cluster: the reservation is gone then.
+/// For a single task a failure of the cluster: the reservation is gone then.
 pub(crate) async fn run(
     service: &Service,
     execution: &Execution,
     materials: Materials,
-    files: Option<Files>,
 ) -> Result<()> {
-    if let Some(files) = files {
-        let written = futures::future::try_join(
-            service.write_bytes(&execution.inputs_uri, files.inputs, "inputs"),
-            service.write_bytes(&execution.user_inputs_uri, files.user_inputs, "user inputs"),
-        )
-        .await;
-        if let Err(error) = written {
-            withdraw(service, &execution.id).await?;
-            return Err(error);
-        }
-    }
     let counts = &service.counts().executions;
     match submit(service, execution, materials).await {
         Ok(()) => {
@@ -208,14 +190,19 @@ fn failure(error: &Error) -> ExecutionError {
     }
 }
 
-/// A termination may have come between reservation and creation and found no resource to delete.
+/// A termination may have come between reservation and creation and found no resource to delete; or an equal request,
+/// whose own try was refused, has given the name back.
 async fn end_if_terminated(service: &Service, execution: &Execution) -> Result<()> {
     let mut tx = service.database.read().await?;
     let phase = executions::phase(&mut tx, &execution.id).await?;
     drop(tx);
     match phase.as_deref() {
         Some("ABORTING" | "ABORTED") => end_resource(service, execution).await,
-        _ => Ok(()),
+        None => {
+            end_resource(service, execution).await?;
+            Err(absent::execution(&execution.id))
+        }
+        Some(_) => Ok(()),
     }
 }
 

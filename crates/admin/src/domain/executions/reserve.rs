@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flyte_core::{
-    identifiers::{EntityId, ExecutionId},
-    layout,
-};
+use flyte_core::identifiers::{EntityId, ExecutionId};
 use flyte_idl::{
     admin::{self, ExecutionSpec, execution_spec},
     stored::Stored,
@@ -16,7 +13,10 @@ use flyte_platform::{
 };
 use jiff::Timestamp;
 
-use super::create::{Family, Subject, random_text};
+use super::{
+    create::{Family, Subject, random_text},
+    files::{Files, Written},
+};
 use crate::{
     domain::time,
     error::{Error, Result},
@@ -39,8 +39,12 @@ pub(super) struct Order<'a> {
     pub(super) unknown: Unknown,
 }
 
-/// Inserts the row and its tags. From here on the name is taken.
-pub(super) async fn reserve(service: &Service, order: Order<'_>) -> Result<Execution> {
+/// Writes the files of inputs and inserts the row and its tags. From here on the name is taken.
+pub(super) async fn reserve(
+    service: &Service,
+    order: Order<'_>,
+    files: &Files,
+) -> Result<Execution> {
     let request = order.request;
     let mut tries = if request.name.is_empty() {
         NAME_TRIES
@@ -55,7 +59,8 @@ pub(super) async fn reserve(service: &Service, order: Order<'_>) -> Result<Execu
             request.name.clone()
         };
         let id = ExecutionId::new(&request.project, &request.domain, &name)?;
-        let execution = row(service, id, &order)?;
+        let written = files.write(service, &id).await?;
+        let execution = row(id, &order, &written);
         let policy = order
             .subject
             .plan_spec()
@@ -77,6 +82,9 @@ pub(super) async fn reserve(service: &Service, order: Order<'_>) -> Result<Execu
             .await;
         match inserted {
             Err(error @ Error::AlreadyExists(_)) => {
+                if request.name.is_empty() {
+                    written.remove(service).await;
+                }
                 counts.limit_hit(&order.subject.plan.id);
                 return Err(error);
             }
@@ -171,7 +179,7 @@ fn notifications(spec: &ExecutionSpec, plan: &LaunchPlan) -> Vec<admin::Notifica
 }
 
 /// The row of a new execution.
-fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Execution> {
+fn row(id: ExecutionId, order: &Order<'_>, written: &Written) -> Execution {
     let Order {
         spec,
         subject,
@@ -181,10 +189,6 @@ fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Executio
     } = order;
     let now = *accepted_at;
     let metadata = spec.metadata.clone().unwrap_or_default();
-    let location = |file: &str| {
-        layout::execution_file(&service.blobs.base(), &id, file)
-            .map_err(|error| Error::Invalid(error.to_string()))
-    };
     let closure = admin::ExecutionClosure {
         created_at: Some(time::to_wire(now)),
         updated_at: Some(time::to_wire(now)),
@@ -202,7 +206,7 @@ fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Executio
     } else {
         "launch_plan"
     };
-    Ok(Execution {
+    Execution {
         launch_plan_row: if subject.task_row.is_some() {
             0
         } else {
@@ -221,11 +225,11 @@ fn row(service: &Service, id: ExecutionId, order: &Order<'_>) -> Result<Executio
             .system_metadata
             .map(|system| system.execution_cluster)
             .unwrap_or_default(),
-        inputs_uri: location("inputs")?,
-        user_inputs_uri: location("user_inputs")?,
+        inputs_uri: written.inputs.clone(),
+        user_inputs_uri: written.user_inputs.clone(),
         user: metadata.principal,
         launch_entity: entity.to_owned(),
         row_created_at: Some(now),
         ..Execution::new(id)
-    })
+    }
 }

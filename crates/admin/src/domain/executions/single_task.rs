@@ -39,10 +39,14 @@ fn generated(task: &Task, resource_type: ResourceType) -> Result<EntityId> {
 async fn workflow(service: &Service, task: &Task) -> Result<Workflow> {
     let id = generated(task, ResourceType::Workflow)?;
     let mut tx = service.database.read().await?;
-    if let Some(found) = repository::workflows::get(&mut tx, &id).await? {
+    let found = repository::workflows::get(&mut tx, &id).await?;
+    drop(tx);
+    // Without its closure it is registered again, which writes that.
+    if let Some(found) = found
+        && workflows::closure(service, &found).await.is_ok()
+    {
         return Ok(found);
     }
-    drop(tx);
     let template = task
         .closure
         .get()

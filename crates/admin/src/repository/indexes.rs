@@ -1,0 +1,53 @@
+//! Indexes for lists, besides Go's (docs/operations.md, "Indexes").
+
+use flyte_platform::sql::Index;
+
+/// What the lists of the console and of flytectl go by: newest first within a project and domain, by phase, and the
+/// versions of a name.
+pub const INDEXES: &[Index] = &[
+    Index {
+        name: "flyte_rs_executions_created",
+        on: "executions (execution_project, execution_domain, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_executions_phase",
+        on: "executions (execution_project, execution_domain, phase, created_at DESC, id)",
+    },
+    // Filters on what executions are of name it without project and domain.
+    Index {
+        name: "flyte_rs_tasks_name",
+        on: "tasks (name)",
+    },
+    Index {
+        name: "flyte_rs_workflows_name",
+        on: "workflows (name)",
+    },
+    Index {
+        name: "flyte_rs_launch_plans_name",
+        on: "launch_plans (name)",
+    },
+    Index {
+        name: "flyte_rs_tasks_created",
+        on: "tasks (project, domain, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_workflows_created",
+        on: "workflows (project, domain, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_workflows_name_created",
+        on: "workflows (project, domain, name, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_launch_plans_created",
+        on: "launch_plans (project, domain, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_launch_plans_name_created",
+        on: "launch_plans (project, domain, name, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_launch_plans_active",
+        on: "launch_plans (project, domain, state, created_at DESC, id)",
+    },
+];
