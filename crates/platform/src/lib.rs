@@ -12,13 +12,16 @@ pub mod kubernetes;
 pub mod metrics;
 pub mod server;
 pub mod sql;
+pub mod sync;
 pub mod telemetry;
 pub mod tls;
 
+mod backoff;
 mod chain;
 mod clock;
 mod tasks;
 
+pub use backoff::Backoff;
 pub use chain::Chain;
 pub use clock::Clock;
 pub use tasks::{Tasks, TasksError};

@@ -1,7 +1,7 @@
 //! Watches, and one task per workflow.
 //!
 //! ```text
-//! workflow watch (metadata) ──▶ controller ──▶ actor of a workflow ──▶ world
+//! workflow watch (metadata) ──▶ controller ──▶ actor of a workflow ──▶ effects
 //! pod watch ──▶ pod cache ─────────┘ wakes        └─ writes status once per wake-up
 //! ```
 //!
@@ -10,11 +10,9 @@
 
 mod actor;
 mod controller;
-mod garbage;
 mod inbox;
-mod orphans;
 mod pods;
-mod resource;
+pub(crate) mod resource;
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,22 +39,18 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{WatchStreamExt as _, reflector::store::Writer, watcher},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
     config::PropellerConfig,
+    effects::{Budget, Effects, PodTemplates, QuotaQueue},
     metrics::EngineMetrics,
     node::Settings,
-    world::{Jitter, PodTemplates, WaitingRoom, World},
 };
 
 use self::{controller::Controller, pods::PodCache};
-
-/// How many effects may be under way at once, over all workflows: enough to keep a cluster and a bucket busy, few
-/// enough to keep memory and connections bounded.
-const EFFECTS_AT_ONCE: usize = 512;
 
 /// How often levels are looked at that nothing changes by itself: how long something has taken.
 const LEVELS: Duration = Duration::from_secs(10);
@@ -99,7 +93,7 @@ pub enum EngineError {
 
 /// The engine: call [`Engine::run`].
 pub struct Engine {
-    world: World,
+    effects: Effects,
     settings: Arc<Settings>,
     pods: Arc<PodCache>,
     metrics: Arc<EngineMetrics>,
@@ -109,9 +103,18 @@ pub struct Engine {
 
 /// Namespace and name of a workflow resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key {
-    namespace: String,
-    name: String,
+pub(crate) struct Key {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// Whether all containers of a pod have ended for good.
+pub(crate) fn is_finished(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Puts an engine together; nothing runs yet.
@@ -150,27 +153,23 @@ pub fn wire(
         registry,
         metadata_root,
     });
-    let world = World {
+    let effects = Effects {
         kube: dependencies.kube,
         blobs: dependencies
             .blobs
             .counted(Arc::new(BlobMetrics::register(&scope.sub("metastore"))?)),
         metrics: metrics.clone(),
-        subject: None,
         templates,
         admin: AdminServiceClient::new(CountedChannel::new(dependencies.admin, Arc::new(calls)))
             .max_decoding_message_size(64 * 1024 * 1024)
             .max_encoding_message_size(64 * 1024 * 1024),
-        retry,
         clock: dependencies.clock,
-        permits: Arc::new(Semaphore::new(EFFECTS_AT_ONCE)),
+        budget: Budget::new(retry.per_try),
         event_config: settings.propeller.event_config,
-        jitter: Jitter::of(""),
-        waiting_room: WaitingRoom::new(settings.plugins.tasks.backoff, dependencies.clock),
-        calls: Arc::default(),
+        quota_queue: QuotaQueue::new(settings.plugins.tasks.backoff, dependencies.clock),
     };
     Ok(Engine {
-        world,
+        effects,
         settings,
         pods: Arc::default(),
         metrics,
@@ -197,9 +196,9 @@ impl Engine {
         let namespace = self.settings.propeller.limit_namespace.clone();
         let everywhere = matches!(namespace.as_str(), "all" | "all-namespaces" | "");
         let limit = (!everywhere).then_some(namespace.as_str());
-        let workflows: Api<PartialObjectMeta<FlyteWorkflow>> = api(&self.world.kube, limit);
-        let pods: Api<Pod> = api(&self.world.kube, limit);
-        let templates: Api<PodTemplate> = api(&self.world.kube, limit);
+        let workflows: Api<PartialObjectMeta<FlyteWorkflow>> = api(&self.effects.kube, limit);
+        let pods: Api<Pod> = api(&self.effects.kube, limit);
+        let templates: Api<PodTemplate> = api(&self.effects.kube, limit);
         let selector = self.settings.propeller.selector();
         let mut workflow_events = watcher::watcher(
             workflows.clone(),
@@ -219,7 +218,7 @@ impl Engine {
             .reflect(self.templates)
             .boxed();
         let mut object_events = if self.settings.plugins.k8s.send_object_events {
-            let events: Api<Event> = api(&self.world.kube, limit);
+            let events: Api<Event> = api(&self.effects.kube, limit);
             let of_pods = watcher::Config::default().fields("regarding.kind=Pod");
             watcher::watcher(events, of_pods).default_backoff().boxed()
         } else {
@@ -232,7 +231,7 @@ impl Engine {
                 .to_std()
                 .max(Duration::from_secs(1)),
         );
-        let mut call_in_time = std::pin::pin!(self.world.waiting_room.clone().call_in_time());
+        let mut call_in_time = std::pin::pin!(self.effects.quota_queue.clone().call_in_time());
         let mut levels = tokio::time::interval(LEVELS);
         let mut synced = (false, false);
         loop {
@@ -243,7 +242,7 @@ impl Engine {
                 Some(ended) = controller.actors.join_next_with_id(), if !controller.actors.is_empty() => {
                     controller.actor_ended(ended);
                 }
-                Some(_done) = controller.chores.join_next(), if !controller.chores.is_empty() => {}
+                Some(_done) = controller.background.join_next(), if !controller.background.is_empty() => {}
                 event = pod_events.try_next() => match event {
                     Ok(Some(event)) => synced.0 |= controller.pod_event(event),
                     Ok(None) => return Err(EngineError::WatchEnded("pods")),
@@ -284,7 +283,7 @@ impl Engine {
 
     async fn create_definition(&self) -> Result<(), EngineError> {
         let api: Api<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> =
-            Api::all(self.world.kube.clone());
+            Api::all(self.effects.kube.clone());
         match api
             .create(
                 &kube::api::PostParams::default(),

@@ -25,6 +25,8 @@ pub use inline::{Data, References};
 
 /// Longer error messages are cut in the middle (spec 04 §3.5).
 const MAX_MESSAGE_BYTES: usize = 102_400;
+/// Longer codes and names in errors are cut.
+const MAX_NAME_BYTES: usize = 2_048;
 /// Version of the events' own conventions.
 const EVENT_VERSION: i32 = 1;
 
@@ -77,8 +79,11 @@ pub fn proto_time(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-/// An error whose message fits into an event.
-fn cut(mut error: ExecutionError) -> ExecutionError {
+/// An error that fits into an event and into a status, whatever a task wrote.
+pub(crate) fn cut(mut error: ExecutionError) -> ExecutionError {
+    for name in [&mut error.code, &mut error.error_uri, &mut error.worker] {
+        name.truncate(floor(name, MAX_NAME_BYTES));
+    }
     if error.message.len() > MAX_MESSAGE_BYTES {
         let half = MAX_MESSAGE_BYTES / 2;
         let head = error

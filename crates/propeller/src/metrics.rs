@@ -20,7 +20,7 @@ use flyte_platform::metrics::{
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::node::{Constants, NodeView, task::Attempt};
+use crate::node::{NodeView, WorkflowContext, task::Attempt};
 
 pub(crate) use node::Gathered;
 pub use node::NodeMetrics;
@@ -44,7 +44,7 @@ pub struct EngineMetrics {
     /// Wake-ups, by what woke.
     pub(crate) wakes: IntCounterVec,
     /// Looks and steps of this engine alone; the simulation bounds them.
-    pub(crate) looks: IntCounter,
+    pub(crate) passes: IntCounter,
     pub(crate) steps: IntCounter,
 }
 
@@ -114,9 +114,9 @@ pub struct GarbageMetrics {
 }
 
 /// The labels of a workflow.
-pub(crate) fn labels(run: &Constants) -> Labels<'_> {
+pub(crate) fn labels(run: &WorkflowContext) -> Labels<'_> {
     Labels {
-        workflow: &run.workflow,
+        workflow: &run.workflow_name,
         ..labels_of(&run.execution)
     }
 }
@@ -134,7 +134,7 @@ pub(crate) fn labels_of(execution: &ExecutionId) -> Labels<'_> {
 pub(crate) fn labels_of_node<'a>(view: &NodeView<'a>) -> Labels<'a> {
     Labels {
         node: &view.spec.id,
-        ..labels(view.run)
+        ..labels(view.workflow)
     }
 }
 
@@ -194,7 +194,7 @@ impl EngineMetrics {
                 )?,
             },
             wakes: scope.counters("wf_enqueue", "Wake-ups, by what woke.", &["type"])?,
-            looks: scope.counter("wf_rounds", "Looks at a workflow that was woken.")?,
+            passes: scope.counter("wf_rounds", "Looks at a workflow that was woken.")?,
             steps: scope.counter("wf_steps", "Steps of nodes and of workflows.")?,
         })
     }

@@ -1,14 +1,20 @@
 //! What a node does next: pure decisions, one file per kind (spec 04 §6, §7).
 //!
-//! [`step`] gets the node's status and an [`Observation`] and answers with a [`Step`]: wait, do some [`Work`] and
-//! look again with what it brought, or send events and then become something else. Nothing here reads a clock, a
-//! store or a cluster; running a step twice with the same observation gives the same answer.
+//! [`step`] gets a [`NodeView`], what the node's last effect brought, and the time. It answers with a [`Step`]: wait,
+//! have an effect and look again with its [`EffectResult`], or send events and then become something else. Nothing
+//! here reads a clock, a store or a cluster.
+//!
+//! Decisions are level-triggered: everything but the result of an effect that has just ended is read from the view, so
+//! that a process which knows nothing but the written status decides the same. What is inside a node (an arm, a
+//! sub-workflow) is such a level, [`Inside`].
 
 mod boundary;
-mod branch;
-mod endings;
+pub mod branch;
+mod container;
 mod failure;
-mod places;
+mod files;
+mod node_end;
+pub mod resolve;
 pub(crate) mod subworkflow;
 pub mod task;
 mod unsupported;
@@ -31,21 +37,22 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerRe
 use crate::{
     config::{NodeConfig, PropellerConfig},
     events::{self, Event, NodeDetails, NodeIdentity},
-    resolve::ResolveError,
-    sighting::ObjectEvent,
 };
 
-use endings::{abort, ended, failed, succeeded};
-pub use endings::{fail, skip};
-pub use failure::{attempts_left, is_interruptible};
-pub use places::Places;
+use node_end::{ended, failed, succeeded};
+use resolve::ResolveError;
+use task::observed_pod::ObjectEvent;
 
-/// Status messages are cut to this many bytes.
+pub use failure::{attempts_left, is_interruptible, next_deadline};
+pub use files::NodeFiles;
+pub use node_end::{abort, fail, skip};
+
+/// Status messages are cut to this many bytes (spec 04 §3.5).
 const MAX_STATUS_MESSAGE: usize = 1024;
 
 /// What is the same for all nodes of one workflow.
 #[derive(Debug)]
-pub struct Constants {
+pub struct WorkflowContext {
     /// The execution.
     pub execution: ExecutionId,
     /// Namespace of the resource.
@@ -53,10 +60,10 @@ pub struct Constants {
     /// Name of the resource.
     pub name: String,
     /// `project:domain:name` of the workflow.
-    pub workflow: String,
-    /// The workflow's folder.
+    pub workflow_name: String,
+    /// URI of the workflow's folder.
     pub data_dir: String,
-    /// Where raw data goes.
+    /// URI below which raw data goes.
     pub raw_output_prefix: String,
     /// The resource as owner of pods.
     pub owner: OwnerReference,
@@ -70,7 +77,7 @@ pub struct Constants {
     pub security_context: SecurityContext,
     /// Settings of the execution.
     pub execution_config: ExecutionConfig,
-    /// Variables of the execution.
+    /// Environment variables that the execution sets in its pods.
     pub environment: BTreeMap<String, String>,
     /// Whether tasks may be interrupted unless they say otherwise.
     pub interruptible: bool,
@@ -107,7 +114,7 @@ impl Settings {
 #[derive(Clone, Copy, Debug)]
 pub struct NodeView<'a> {
     /// What is the same for all.
-    pub run: &'a Constants,
+    pub workflow: &'a WorkflowContext,
     /// The node.
     pub spec: &'a NodeSpec,
     /// Where it stands.
@@ -116,46 +123,50 @@ pub struct NodeView<'a> {
     pub unique_id: &'a str,
     /// The node around it.
     pub parent: Option<&'a Parent>,
-    /// Its folders.
-    pub places: &'a Places,
+    /// Its files.
+    pub files: &'a NodeFiles,
     /// Its inputs, when this process has resolved or read them.
-    pub inputs_known: Option<&'a Arc<LiteralMap>>,
-    /// The pod of its attempt was created in this process and has not shown up in the watch yet.
-    pub pod_expected: bool,
-    /// The API server refused the pod of its attempt, and nothing says yet that there is room.
-    pub waits_for_room: bool,
-    /// What the cluster says about the pod of its attempt.
-    pub object_events: &'a [ObjectEvent],
-    /// The last of those that this process told, by arrival.
-    pub told: Option<u64>,
+    pub inputs: Option<&'a Arc<LiteralMap>>,
+    /// Where what is inside it stands.
+    pub inside: Inside<'a>,
+    /// Its last effect failed and is tried again, so that it may time out meanwhile.
+    pub is_retrying: bool,
+    /// What is known of its task's pod beside the status.
+    pub task: TaskView<'a>,
 }
 
-/// What was seen or done since the last step.
-#[derive(Clone, Debug)]
-pub enum Observation {
-    /// Something may have changed; for a task under way, its pod as the watch knows it.
-    Look(Option<Arc<Pod>>),
-    /// Bindings were resolved and inputs written.
-    Prepared(Result<Arc<LiteralMap>, ResolveError>),
-    /// Inputs were read back.
-    Inputs(Arc<LiteralMap>),
-    /// Creating the pod brought this phase.
-    Launched(PhaseInfo),
-    /// The API server was asked for the pod.
-    LookedUp(Option<Arc<Pod>>),
-    /// Outputs of a task whose plugin said success.
-    Result(TaskResult),
-    /// Outputs were copied; false when there were none.
-    Copied(bool),
-    /// The graph or node inside has ended.
-    Inner(Result<(), ExecutionError>),
-    /// The node must end.
-    Abort {
-        /// Why.
-        reason: Arc<str>,
-        /// The cluster has a pod of the attempt, whatever the status says.
-        pod_exists: bool,
-    },
+/// What is inside a node: the chosen arm of a branch, the graph of a sub-workflow.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Inside<'a> {
+    /// There is nothing, or it has not been started.
+    #[default]
+    Nothing,
+    /// It goes on, or is being aborted.
+    UnderWay,
+    /// It has ended well.
+    Succeeded,
+    /// It has failed, because of this.
+    Failed(&'a ExecutionError),
+    /// It was aborted from outside.
+    Stopped,
+}
+
+/// What is known of a task's pod beside the status.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskView<'a> {
+    /// The pod of the attempt under way, as the watch shows it.
+    pub pod: Option<&'a Arc<Pod>>,
+    /// When this process created the pod, until the watch has shown it.
+    pub pod_created_at: Option<Timestamp>,
+    /// This process has asked for the pod to be created: it exists, whatever status and watch say, unless the API
+    /// server has said that it does not.
+    pub may_have_pod: bool,
+    /// The API server refused the pod for lack of quota, and nothing says yet that there is some.
+    pub waits_for_quota: bool,
+    /// What the cluster says about the pod.
+    pub object_events: &'a [ObjectEvent],
+    /// The last of those that this process sent to admin, by arrival.
+    pub reported: Option<u64>,
 }
 
 /// What a task left behind (spec 05 §10.3).
@@ -185,51 +196,82 @@ pub enum Step {
     /// Nothing until something happens, or until this time.
     Wait(Option<Timestamp>),
     /// This, and then look at what it brought.
-    Do(Work),
+    Do(NodeEffect),
     /// Send events and then become something else.
     Change(Box<Change>),
 }
 
 /// Something outside the decision.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Work {
+pub enum NodeEffect {
     /// Resolve bindings and write the result; an end node's also as its outputs.
     Prepare {
         /// The bindings.
         bindings: Vec<Binding>,
-        /// Where inputs go.
+        /// URI of the inputs.
         to: String,
-        /// Where they go too.
+        /// URI of a second copy.
         also: Option<String>,
     },
-    /// Read inputs back.
+    /// Read inputs back, by URI.
     ReadInputs(String),
     /// Create the pod of this attempt.
-    Launch,
+    CreatePod,
     /// Ask the API server for the pod of this attempt.
-    LookUp,
+    GetPod,
     /// Read what the task left behind.
     ReadResult,
-    /// Copy outputs; the inner node's by id, or a file.
-    Copy {
+    /// Copy outputs; the inner node's, or a file.
+    CopyOutputs {
         /// Where from.
         from: Source,
-        /// Where to.
+        /// URI of the copy.
         to: String,
     },
+}
+
+impl NodeEffect {
+    /// What it does, in the infinitive: `create the pod`.
+    pub fn purpose(&self) -> &'static str {
+        match self {
+            Self::Prepare { .. } => "write the inputs",
+            Self::ReadInputs(_) => "read the inputs",
+            Self::CreatePod => "create the pod",
+            Self::GetPod => "look the pod up",
+            Self::ReadResult => "read what the task wrote",
+            Self::CopyOutputs { .. } => "copy the outputs",
+        }
+    }
 }
 
 /// Where outputs are copied from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// A file.
+    /// A file, by URI.
     File(String),
     /// Outputs of the node inside that gives this node its outputs: the chosen arm, or the inner end node.
     Inner,
 }
 
+/// What an effect of a node brought.
+#[derive(Clone, Debug)]
+pub enum NodeResult {
+    /// Bindings were resolved and inputs written.
+    Prepared(Result<Arc<LiteralMap>, ResolveError>),
+    /// Inputs were read back.
+    Inputs(Arc<LiteralMap>),
+    /// The pod was created, or what kept it from being.
+    PodCreated(PhaseInfo),
+    /// The API server has this pod.
+    Pod(Option<Arc<Pod>>),
+    /// What the task left behind.
+    TaskResult(TaskResult),
+    /// Outputs were copied; false when there were none.
+    Copied(bool),
+}
+
 /// Events, then a new status.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Change {
     /// In order; all are acknowledged before the status changes.
     pub events: Vec<Event>,
@@ -241,17 +283,17 @@ pub struct Change {
     pub then: Then,
     /// The pod of this attempt is to be deleted once the status is written.
     pub delete_pod: Option<String>,
-    /// Events of the object that are told with it.
-    pub told: Option<TellsEvents>,
+    /// Events of the object that are reported with it.
+    pub reported: Option<ReportedEvents>,
 }
 
-/// Events of an object that are told with a change.
+/// Events of an object that are reported with a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TellsEvents {
+pub struct ReportedEvents {
     /// The last of them, by arrival.
     pub arrival: u64,
-    /// The task's state when admin answers that it has heard of the change before: an earlier process told it, but
-    /// maybe without these events, which are told again then. None when this process told all there was before.
+    /// The task's state when admin answers that it has heard of the change before: an earlier process reported it, but
+    /// maybe without these events, which are reported again then. None when this process reported all there was before.
     pub if_repeated: Option<String>,
 }
 
@@ -265,90 +307,120 @@ pub enum Then {
     StartSubWorkflow,
     /// An arm was chosen; all others are skipped.
     ChooseArm(Option<String>),
+    /// What is inside is aborted.
+    AbortInside,
     /// The node was terminated.
     Aborted,
 }
 
 impl Change {
-    fn step(events: Vec<Event>, status: NodeStatus) -> Step {
-        Step::Change(Box::new(Self {
+    /// Becomes `status` once `events` are acknowledged.
+    fn new(events: Vec<Event>, status: NodeStatus) -> Self {
+        Self {
             events,
             status,
             derivable: false,
             then: Then::Nothing,
             delete_pod: None,
-            told: None,
-        }))
+            reported: None,
+        }
+    }
+
+    fn then(self, then: Then) -> Self {
+        Self { then, ..self }
+    }
+
+    fn deleting(self, delete_pod: Option<String>) -> Self {
+        Self { delete_pod, ..self }
+    }
+
+    fn step(self) -> Step {
+        Step::Change(Box::new(self))
     }
 }
 
-/// The next step of a node.
-pub fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
-    if let Observation::Abort { reason, pod_exists } = &observation {
-        return abort(view, reason, *pod_exists, now);
-    }
+/// The next step of a node; `result` is what its last effect brought, if that has just ended.
+pub fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
     match view.status.phase {
-        NodePhase::NotYetStarted => start(view, observation, now),
+        NodePhase::NotYetStarted => start(view, result, now),
         NodePhase::Queued
         | NodePhase::Running
         | NodePhase::DynamicRunning
-        | NodePhase::RetryableFailure => match view.spec.kind {
-            NodeKind::Start | NodeKind::End => boundary::step(view, now),
-            NodeKind::Task => task::step(view, observation, now),
-            NodeKind::Branch => branch::step(view, observation, now),
-            NodeKind::Workflow => subworkflow::step(view, observation, now),
+        | NodePhase::RetryableFailure
+        | NodePhase::Failing
+        | NodePhase::TimingOut => match view.spec.kind {
+            NodeKind::Start | NodeKind::End => boundary::step(view, result, now),
+            NodeKind::Task => task::step(view, result, now),
+            NodeKind::Branch => {
+                container::within_deadlines(view, |view| branch::step(view, result, now), now)
+            }
+            NodeKind::Workflow => {
+                container::within_deadlines(view, |view| subworkflow::step(view, result, now), now)
+            }
             NodeKind::Gate | NodeKind::Array => {
                 unsupported::fail(view, view.spec.kind.as_str(), now)
             }
         },
         // Written by Go between its rounds: the events are out, only cleaning up is left.
         NodePhase::Succeeding => {
-            Change::step(Vec::new(), ended(view.status, NodePhase::Succeeded, now))
-        }
-        NodePhase::Failing => Change::step(Vec::new(), ended(view.status, NodePhase::Failed, now)),
-        NodePhase::TimingOut => {
-            Change::step(Vec::new(), ended(view.status, NodePhase::TimedOut, now))
+            Change::new(Vec::new(), ended(view.status, NodePhase::Succeeded, now)).step()
         }
         NodePhase::Succeeded
         | NodePhase::Failed
         | NodePhase::Skipped
         | NodePhase::TimedOut
-        | NodePhase::Recovered
-        | NodePhase::Unknown(_) => Step::Wait(None),
+        | NodePhase::Recovered => Step::Wait(None),
+        NodePhase::Unknown(phase) => {
+            let message = format!(
+                "node [{}] has phase [{phase}], which this engine does not know: a newer version wrote it, or it was \
+                 changed by hand",
+                view.spec.id
+            );
+            fail(view, system("IllegalStateError", message), now).step()
+        }
     }
 }
 
-fn start(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
-    match observation {
-        _ if view.spec.kind == NodeKind::Start => boundary::step(view, now),
-        Observation::Prepared(Ok(_)) => {
+fn start(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
+    match result {
+        _ if view.spec.kind == NodeKind::Start => boundary::step(view, None, now),
+        Some(NodeResult::Prepared(Ok(_))) => {
             let mut status = view.status.clone();
             status.phase = NodePhase::Queued;
             status.queued_at = Some(Time::new(now));
             status.last_updated_at = Some(Time::new(now));
             "node queued".clone_into(&mut status.message);
-            Change::step(vec![event(view, EventPhase::Queued, now)], status)
+            Change::new(vec![event(view, EventPhase::Queued, now)], status).step()
         }
-        Observation::Prepared(Err(error)) => {
-            let error = ExecutionError {
-                code: "BindingResolutionFailure".into(),
-                message: error.to_string(),
-                kind: ErrorKind::System.into(),
-                ..ExecutionError::default()
-            };
+        Some(NodeResult::Prepared(Err(error))) => {
+            let error = system("BindingResolutionFailure", error.to_string());
             failed(view, error, Vec::new(), now)
         }
-        _ => Step::Do(Work::Prepare {
+        _ => Step::Do(NodeEffect::Prepare {
             bindings: view
                 .spec
                 .input_bindings
                 .iter()
                 .map(|binding| binding.0.clone())
                 .collect(),
-            to: view.places.inputs(),
-            also: (view.spec.kind == NodeKind::End).then(|| view.places.outputs()),
+            to: view.files.inputs(),
+            also: (view.spec.kind == NodeKind::End).then(|| view.files.outputs()),
         }),
     }
+}
+
+/// An effect of the node does not succeed and is tried again: how a user sees it. `trouble` is a sentence.
+pub fn troubled(view: &NodeView<'_>, trouble: &str, now: Timestamp) -> Change {
+    if view.spec.kind == NodeKind::Task
+        && view.status.phase.is_active()
+        && let Some(change) = task::troubled(view, trouble, now)
+    {
+        return change;
+    }
+    let mut status = view.status.clone();
+    status.message = short(trouble);
+    status.last_updated_at = Some(Time::new(now));
+    Change::new(Vec::new(), status)
 }
 
 /// Who the node is, for events.
@@ -366,14 +438,19 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
         }
     };
     NodeIdentity {
-        execution: &view.run.execution,
-        producer: &view.run.settings.propeller.cluster_id,
+        execution: &view.workflow.execution,
+        producer: &view.workflow.settings.propeller.cluster_id,
         unique_id: view.unique_id,
         spec_id: &view.spec.id,
         name: &view.spec.name,
         parent: view.parent,
-        inputs: view.places.inputs(),
-        policy: view.run.settings.propeller.event_config.raw_output_policy,
+        inputs: view.files.inputs(),
+        policy: view
+            .workflow
+            .settings
+            .propeller
+            .event_config
+            .raw_output_policy,
         target,
         is_parent: view
             .spec
@@ -386,7 +463,7 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
 }
 
 fn template<'a>(view: &NodeView<'a>) -> Option<&'a TaskTemplate> {
-    view.run
+    view.workflow
         .tasks
         .get(view.spec.task.as_ref()?)
         .map(|template| &template.0)
@@ -394,6 +471,15 @@ fn template<'a>(view: &NodeView<'a>) -> Option<&'a TaskTemplate> {
 
 fn event(view: &NodeView<'_>, phase: EventPhase, now: Timestamp) -> Event {
     events::node(&identity(view), phase, now, NodeDetails::default())
+}
+
+/// The event that a node runs, unless it was sent before.
+fn running_event(view: &NodeView<'_>, now: Timestamp) -> Vec<Event> {
+    if view.status.phase == NodePhase::Queued {
+        vec![event(view, EventPhase::Running, now)]
+    } else {
+        Vec::new()
+    }
 }
 
 /// The status of a node that has just begun to run.
@@ -405,6 +491,25 @@ fn running(status: &NodeStatus, now: Timestamp) -> NodeStatus {
     status.last_updated_at = Some(Time::new(now));
     "running".clone_into(&mut status.message);
     status
+}
+
+/// An error of this engine or of what it runs on.
+pub(crate) fn system(code: &str, message: impl Into<String>) -> ExecutionError {
+    error(ErrorKind::System, code, message)
+}
+
+/// An error of the workflow's author.
+fn user(code: &str, message: impl Into<String>) -> ExecutionError {
+    error(ErrorKind::User, code, message)
+}
+
+fn error(kind: ErrorKind, code: &str, message: impl Into<String>) -> ExecutionError {
+    ExecutionError {
+        code: code.to_owned(),
+        message: message.into(),
+        kind: kind.into(),
+        ..ExecutionError::default()
+    }
 }
 
 fn short(message: &str) -> String {

@@ -13,9 +13,9 @@ use flyte_crd::{FlyteWorkflow, status::TaskPhase};
 use flyte_plugins::{PhaseInfo, Registry, TaskInfo, config::PluginsConfig};
 use flyte_propeller::{
     config::PropellerConfig,
-    machine::{Job, JobFor, JobTask, Machine, Origin, Outcome, Receipt},
-    node::{Settings, TaskResult, Work},
-    resolve::ResolveError,
+    effects::EffectError,
+    machine::{Effect, EffectResult, Job, JobId, Machine, Origin, Receipt},
+    node::{NodeEffect, NodeResult, Settings, TaskResult, resolve::ResolveError},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -114,38 +114,42 @@ impl Driven {
         }
     }
 
-    fn answer(&mut self, job: &Job) -> Outcome {
-        match &job.task {
-            JobTask::Begin { .. } => Outcome::Begun(Ok(())),
-            JobTask::Send(_) => Outcome::Sent(Ok(Receipt::New)),
-            JobTask::Sweep(_) => Outcome::Swept(flyte_propeller::sweep::Remains::default()),
-            JobTask::Node { work, .. } => match work {
-                Work::Prepare { to, .. } => {
+    fn answer(&mut self, job: &Job) -> EffectResult {
+        match &job.effect {
+            Effect::Begin { .. } => EffectResult::Begun,
+            Effect::Send(_) => EffectResult::Sent(Ok(Receipt::New)),
+            Effect::FindLeftovers(_) => {
+                EffectResult::Leftovers(flyte_propeller::cleanup::leftovers::Leftovers::default())
+            }
+            Effect::Node { effect, .. } => EffectResult::Node(Box::new(match effect {
+                NodeEffect::Prepare { to, .. } => {
                     let lost = self
                         .unresolvable
                         .iter()
                         .any(|node| to.contains(&format!("/{node}/")));
-                    Outcome::Prepared(if lost {
+                    NodeResult::Prepared(if lost {
                         Err(ResolveError::NoNode("lost".into()))
                     } else {
                         Ok(Arc::default())
                     })
                 }
-                Work::ReadInputs(_) => Outcome::Inputs(Arc::default()),
-                Work::Launch => {
-                    let JobFor::Node(index) = job.whom else {
+                NodeEffect::ReadInputs(_) => NodeResult::Inputs(Arc::default()),
+                NodeEffect::CreatePod => {
+                    let JobId::Node(index) = job.id else {
                         panic!("a workflow has no pod")
                     };
-                    let id = self.machine.view(index).unwrap().unique_id;
+                    let id = self.machine.view(index).unique_id;
                     self.launched
                         .push(id.rsplit('n').next().unwrap().parse().unwrap());
                     let (reason, info) = ("task submitted to K8s", TaskInfo::default());
-                    Outcome::Launched(PhaseInfo::new(TaskPhase::Queued, 0, reason, info))
+                    NodeResult::PodCreated(PhaseInfo::new(TaskPhase::Queued, 0, reason, info))
                 }
-                Work::LookUp => Outcome::LookedUp(None),
-                Work::ReadResult => Outcome::Result(TaskResult::Outputs { deck: false }),
-                Work::Copy { .. } => Outcome::Copied(true),
-            },
+                NodeEffect::GetPod => NodeResult::Pod(None),
+                NodeEffect::ReadResult => {
+                    NodeResult::TaskResult(TaskResult::Outputs { deck: false })
+                }
+                NodeEffect::CopyOutputs { .. } => NodeResult::Copied(true),
+            })),
         }
     }
 
@@ -161,8 +165,8 @@ impl Driven {
             );
             self.most_jobs = self.most_jobs.max(under_way.len());
             let Some(job) = under_way.pop() else { break };
-            let outcome = self.answer(&job);
-            self.machine.complete(job.whom, outcome, now());
+            let result: Result<_, EffectError> = Ok(self.answer(&job));
+            self.machine.complete(job.id, result, now());
         }
         assert!(self.machine.is_quiescent());
         self.machine.steps() - before

@@ -116,6 +116,11 @@ impl NodePhase {
             Self::Succeeded | Self::Failed | Self::Skipped | Self::TimedOut | Self::Recovered
         )
     }
+
+    /// Whether the node has begun and not ended; a phase that is not known counts as such.
+    pub fn is_active(self) -> bool {
+        self != Self::NotYetStarted && !self.is_terminal()
+    }
 }
 
 phases!(

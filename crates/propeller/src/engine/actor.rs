@@ -8,16 +8,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FINALIZER, FlyteWorkflow, NodeStatus, TERMINATION_LABEL};
 use flyte_idl::{core::ExecutionError, json};
-use flyte_platform::Chain;
+use flyte_platform::{Backoff, Chain};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Deserialize as _;
 use serde_json::Value;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use self::counting::Counting;
+use self::{
+    counting::Counting,
+    write::{Write, Writer},
+};
 use super::{
     Key,
     inbox::Inbox,
@@ -25,23 +28,24 @@ use super::{
     resource::{self, Found},
 };
 use crate::{
-    machine::{JobFor, Machine, Origin, Outcome, Spill, system_error},
+    effects::{EffectError, KUBERNETES_TIMEOUT, WorkflowEffects},
+    machine::{EffectResult, JobId, Machine, Origin, Spill},
     metrics::{self, EngineMetrics},
-    node::Settings,
-    world::{Remembered, World},
+    node::{Settings, system},
 };
 
 /// A busy workflow is written at least this often, so that little is repeated after a crash.
 const LONGEST_UNWRITTEN: Duration = Duration::from_secs(1);
-/// Wait before a workflow that panicked is begun again; doubled with each panic, up to the longest wait.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// Longest wait between two tries of a write.
-const MAX_WAIT: Duration = Duration::from_secs(10);
+/// Waits before a workflow is begun again that panicked, and between tries of reading it.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+/// How often everything under way is looked at again, in case that a wake-up got lost: a pod whose labels somebody
+/// removed is shown by no watch.
+const REPAIR: Duration = Duration::from_secs(120);
 
 /// The owner of one workflow.
 pub(super) struct Actor {
     pub(super) key: Key,
-    pub(super) world: World,
+    pub(super) effects: WorkflowEffects,
     pub(super) settings: Arc<Settings>,
     pub(super) pods: Arc<PodCache>,
     pub(super) inbox: Arc<Inbox>,
@@ -64,17 +68,19 @@ enum Loaded {
     Finished,
     /// Its node statuses were somewhere else by now.
     Moved,
+    /// It cannot be read for now.
+    Later(String),
     /// It cannot be run, for this reason.
     Unreadable(Option<ExecutionId>, ExecutionError),
 }
 
 /// The resource as it was last seen.
-struct Seen {
+struct KnownResource {
     version: String,
     finalizers: Vec<String>,
     /// What its pods are found by.
     execution_label: Option<String>,
-    /// The status has outgrown the API server; only its end will be written.
+    /// The status has outgrown the API server, or is refused by it; only the workflow's end will be written.
     unwritable: bool,
 }
 
@@ -93,17 +99,17 @@ impl Actor {
     async fn until_over(&self) {
         let mut missing = None;
         let mut panics = 0;
+        let mut tries = 0;
         loop {
             if self.inbox.panics() > panics {
                 panics = self.inbox.panics();
-                let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(panics - 1));
-                tokio::time::sleep(wait.min(MAX_WAIT)).await;
+                tokio::time::sleep(BACKOFF.wait(panics, 0)).await;
             }
             let Some(found) = self.read().await else {
                 self.metrics.round.not_found.inc();
                 return;
             };
-            let seen = Seen::of(&found.value);
+            let known = KnownResource::of(&found.value);
             let most = self.settings.propeller.max_workflow_retries;
             let loaded = if panics > most {
                 Loaded::Unreadable(execution_of(&found.value), panicked(panics, most))
@@ -116,12 +122,19 @@ impl Actor {
                     self.metrics.round.skipped.inc();
                     continue;
                 }
-                Loaded::Machine(machine) => self.drive(*machine, seen).await,
+                Loaded::Later(error) => {
+                    tries += 1;
+                    let wait = BACKOFF.wait(tries, 0);
+                    tracing::warn!(error, ?wait, "cannot read node statuses, trying again");
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                Loaded::Machine(machine) => Drive::new(self, *machine, known).run().await,
                 Loaded::Unreadable(execution, error) => {
                     let labels = execution.as_ref().map(metrics::labels_of);
                     let labels = labels.unwrap_or_default();
                     self.metrics.round.system_error.inc(&labels);
-                    Box::pin(self.fail_unreadable(execution, error, seen)).await
+                    Box::pin(self.fail_unreadable(execution, error, known)).await
                 }
             };
             match end {
@@ -136,17 +149,19 @@ impl Actor {
 
     /// The whole resource; none when it is gone.
     async fn read(&self) -> Option<Found> {
-        let mut wait = Duration::from_millis(100);
+        let mut tries = 0;
+        let key = &self.key;
         loop {
-            let key = &self.key;
-            match resource::read(&self.world.kube, &key.namespace, &key.name).await {
-                Ok(found) => return found,
-                Err(error) => {
-                    tracing::warn!(error = %Chain(&error), ?wait, "cannot read the workflow, trying again");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(MAX_WAIT);
-                }
-            }
+            let read = resource::read(&self.effects.kube, &key.namespace, &key.name);
+            let error = match tokio::time::timeout(KUBERNETES_TIMEOUT, read).await {
+                Ok(Ok(found)) => return found,
+                Ok(Err(error)) => Chain(&error).to_string(),
+                Err(_) => format!("no answer within {KUBERNETES_TIMEOUT:?}"),
+            };
+            tries += 1;
+            let wait = BACKOFF.wait(tries, 0);
+            tracing::warn!(error, ?wait, "cannot read the workflow, trying again");
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -157,7 +172,7 @@ impl Actor {
             let Key { namespace, name } = &self.key;
             let message =
                 format!("workflow resource [{namespace}/{name}] cannot be run: {message}");
-            system_error("BadSpecificationError", message)
+            system("BadSpecificationError", message)
         };
         let mut resource: FlyteWorkflow = match serde_json::from_value(found.value) {
             Ok(resource) => resource,
@@ -185,7 +200,10 @@ impl Actor {
                     let message = format!("the node statuses at [{}] are gone", spill.uri);
                     return Loaded::Unreadable(execution, cannot_be_run(&message));
                 }
-                Err(message) => return Loaded::Unreadable(execution, cannot_be_run(&message)),
+                Err(NotUsable::Later(message)) => return Loaded::Later(message),
+                Err(NotUsable::Never(message)) => {
+                    return Loaded::Unreadable(execution, cannot_be_run(&message));
+                }
             }
         }
         let origin = Origin {
@@ -202,124 +220,210 @@ impl Actor {
     async fn node_statuses(
         &self,
         spill: &Spill,
-    ) -> Result<Option<BTreeMap<String, NodeStatus>>, String> {
+    ) -> Result<Option<BTreeMap<String, NodeStatus>>, NotUsable> {
+        use crate::effects::StatusesError;
         let unusable = |error: &dyn std::fmt::Display| {
-            format!(
-                "the node statuses at [{}] are not usable: {error}",
-                spill.uri
-            )
+            let uri = &spill.uri;
+            NotUsable::Never(format!(
+                "the node statuses at [{uri}] are not usable: {error}"
+            ))
         };
-        let Some(bytes) = self
-            .world
-            .read_statuses(&spill.uri)
-            .await
-            .map_err(|error| unusable(&Chain(&error)))?
-        else {
-            return Ok(None);
+        let read = self.effects.read_statuses(&spill.uri).await;
+        let bytes = match read {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(StatusesError::Transient(error)) => return Err(NotUsable::Later(error.message)),
+            Err(StatusesError::Permanent(error)) => return Err(unusable(&Chain(&error))),
         };
         let value = json::parse(&bytes).map_err(|error| unusable(&error))?;
         BTreeMap::deserialize(value)
             .map(Some)
             .map_err(|error| unusable(&error))
     }
+}
 
-    /// Runs the machine until the workflow is over.
-    async fn drive(&self, mut machine: Machine, mut seen: Seen) -> End {
-        let mut jobs: JoinSet<(JobFor, Outcome)> = JoinSet::new();
-        let mut counting = Counting::new(self.metrics.clone(), &machine);
-        let world = self.world.on_behalf_of(machine.constants());
-        let remembered = Remembered::default();
-        let mut unwritten_since: Option<tokio::time::Instant> = None;
+/// Why node statuses cannot be read.
+enum NotUsable {
+    Later(String),
+    Never(String),
+}
+
+/// Running one machine until its workflow is over.
+struct Drive<'a> {
+    actor: &'a Actor,
+    machine: Machine,
+    writer: Writer,
+    jobs: JoinSet<(JobId, Result<EffectResult, EffectError>)>,
+    /// Pods that are being deleted or released; the actor does not end before they are.
+    cleanups: JoinSet<()>,
+    counting: Counting,
+    effects: WorkflowEffects,
+    unwritten_since: Option<Instant>,
+    repair_at: Instant,
+}
+
+impl<'a> Drive<'a> {
+    fn new(actor: &'a Actor, machine: Machine, known: KnownResource) -> Self {
+        Self {
+            jobs: JoinSet::new(),
+            cleanups: JoinSet::new(),
+            counting: Counting::new(actor.metrics.clone(), &machine),
+            effects: actor.effects.on_behalf_of(machine.context()),
+            writer: Writer::new(known),
+            unwritten_since: None,
+            repair_at: Instant::now() + REPAIR,
+            actor,
+            machine,
+        }
+    }
+
+    async fn run(mut self) -> End {
+        let end = self.until_over().await;
+        while self.cleanups.join_next().await.is_some() {}
+        end
+    }
+
+    async fn until_over(&mut self) -> End {
         loop {
-            counting.look_begins();
-            let wake = self.inbox.take();
-            if wake.gone {
-                return End::Done;
+            let now = self.take_wake_ups();
+            self.begin_jobs(now);
+            if let Some(end) = self.write_if_due(now).await {
+                return end;
             }
-            if wake.deleting {
-                machine.abort("Workflow aborted.");
-            }
-            for pod in wake.pods {
-                machine.wake_pod(&pod);
-            }
-            for pod in self.world.calls.take() {
-                machine.wake_waiting(&pod);
-            }
-            let now = self.world.clock.now();
-            machine.wake_timers(now);
-            let namespace = self.key.namespace.as_str();
-            let steps = machine.steps();
-            let next = machine.next_jobs(now, |name| self.pods.get(namespace, name));
-            self.world.calls.keep(|pod| machine.may_launch(pod));
-            counting.decided(machine.steps() - steps);
-            counting.happened(&mut machine, now);
-            for job in next {
-                let node = match job.whom {
-                    JobFor::Node(index) => machine.owned(index),
-                    JobFor::Workflow => None,
-                };
-                let (world, remembered) = (world.clone(), remembered.clone());
-                jobs.spawn(
-                    async move { (job.whom, world.perform(job.task, node, remembered).await) }
-                        .in_current_span(),
-                );
-            }
-            if machine.must_write() {
-                let since = *unwritten_since.get_or_insert_with(tokio::time::Instant::now);
-                // A write that takes all node statuses along is not made for each of them.
-                let at_once =
-                    machine.is_quiescent() && (machine.is_over() || !machine.is_spilled());
-                if at_once || since.elapsed() >= LONGEST_UNWRITTEN {
-                    unwritten_since = None;
-                    if let Some(end) = self.write(&mut machine, &mut seen, now).await {
-                        return end;
-                    }
-                    continue;
-                }
-            }
-            if machine.is_over() && machine.is_quiescent() {
-                // Ended by an earlier process that could not write it down, or never begun.
-                return self
-                    .write(&mut machine, &mut seen, now)
-                    .await
-                    .unwrap_or(End::Done);
-            }
-            let timer = machine.next_timer();
-            counting.look_ends(machine.is_quiescent() && !machine.must_write());
+            let timer = self.machine.next_timer();
+            let rests = self.machine.is_quiescent() && !self.machine.must_write();
+            self.counting.pass_ends(rests);
             tokio::select! {
                 biased;
-                Some(done) = jobs.join_next(), if !jobs.is_empty() => match done {
-                    Ok((whom, outcome)) => {
-                        machine.complete(whom, outcome, self.world.clock.now());
+                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => match done {
+                    Ok((id, result)) => {
+                        self.machine.complete(id, result, self.actor.effects.clock.now());
                     }
                     // A panic in an effect would leave its node waiting for ever: start over from what is written.
                     Err(error) => {
                         tracing::error!(%error, "an effect panicked");
-                        self.inbox.panicked();
-                        self.metrics.round.panic.inc(&metrics::labels(machine.constants()));
+                        self.actor.inbox.panicked();
+                        let labels = metrics::labels(self.machine.context());
+                        self.actor.metrics.round.panic.inc(&labels);
                         return End::StartOver;
                     }
                 },
-                () = self.inbox.wait() => {}
-                () = self.world.calls.wait() => {}
-                () = self.until(timer) => {}
-                () = until_due(unwritten_since) => {}
+                Some(_done) = self.cleanups.join_next(), if !self.cleanups.is_empty() => {}
+                () = self.actor.inbox.wait() => {}
+                () = self.actor.effects.permits.wait() => {}
+                () = until_time(timer, &self.actor.effects) => {}
+                () = until(self.unwritten_since.map(|since| since + LONGEST_UNWRITTEN)) => {}
+                () = until(self.writer.not_before()) => {}
+                () = tokio::time::sleep_until(self.repair_at) => {
+                    self.repair_at = Instant::now() + REPAIR;
+                    self.machine.repair();
+                }
             }
         }
     }
 
-    async fn until(&self, time: Option<Timestamp>) {
-        match time {
-            None => std::future::pending().await,
-            Some(time) => {
-                let wait = time.duration_since(self.world.clock.now());
-                tokio::time::sleep(Duration::try_from(wait).unwrap_or(Duration::ZERO)).await;
+    /// What has happened since the last pass.
+    fn take_wake_ups(&mut self) -> Timestamp {
+        self.counting.pass_begins();
+        let wake = self.actor.inbox.take();
+        if wake.gone {
+            // Somebody removed the finalizer: what the workflow began must end nevertheless.
+            self.writer.gone();
+        }
+        if wake.gone || wake.deleting {
+            self.machine.abort("Workflow aborted.");
+        }
+        for pod in wake.pods {
+            self.machine.wake_pod(&pod);
+        }
+        for pod in self.actor.effects.permits.take() {
+            self.machine.wake_waiting(&pod);
+        }
+        let now = self.actor.effects.clock.now();
+        self.machine.wake_timers(now);
+        now
+    }
+
+    fn begin_jobs(&mut self, now: Timestamp) {
+        let namespace = self.actor.key.namespace.as_str();
+        let steps = self.machine.steps();
+        let pods = &self.actor.pods;
+        let next = self
+            .machine
+            .next_jobs(now, |name| pods.get(namespace, name));
+        let machine = &self.machine;
+        self.actor
+            .effects
+            .permits
+            .keep(|pod| machine.may_create(pod));
+        self.counting.decided(self.machine.steps() - steps);
+        self.counting.happened(&mut self.machine, now);
+        for job in next {
+            let node = match job.id {
+                JobId::Node(index) => Some(self.machine.owned(index)),
+                JobId::Workflow => None,
+            };
+            let effects = self.effects.clone();
+            self.jobs.spawn(
+                async move { (job.id, effects.run(job.effect, node).await) }.in_current_span(),
+            );
+        }
+    }
+
+    /// Writes when there is something to write and nothing better to do. Some ends the actor.
+    async fn write_if_due(&mut self, now: Timestamp) -> Option<End> {
+        let machine = &self.machine;
+        if machine.is_over() && machine.is_quiescent() {
+            // The end, or one that an earlier process could not write down.
+            if self.writer.is_held_back() {
+                return None;
             }
+            return match self.write(now).await {
+                Write::Done | Write::Nothing | Write::GoOn => Some(End::Done),
+                Write::Later => None,
+                Write::StartOver => Some(End::StartOver),
+            };
+        }
+        if !machine.must_write() {
+            return None;
+        }
+        let since = *self.unwritten_since.get_or_insert_with(Instant::now);
+        // A write that takes all node statuses along is not made for each of them.
+        let at_once = machine.is_quiescent() && !machine.is_spilled();
+        if self.writer.is_held_back() || !(at_once || since.elapsed() >= LONGEST_UNWRITTEN) {
+            return None;
+        }
+        self.unwritten_since = None;
+        match self.write(now).await {
+            Write::Done => Some(End::Done),
+            Write::StartOver => Some(End::StartOver),
+            Write::Later => {
+                self.unwritten_since = Some(since);
+                None
+            }
+            Write::GoOn | Write::Nothing => None,
         }
     }
 }
 
-impl Seen {
+async fn until(time: Option<Instant>) {
+    match time {
+        None => std::future::pending().await,
+        Some(time) => tokio::time::sleep_until(time).await,
+    }
+}
+
+async fn until_time(time: Option<Timestamp>, effects: &WorkflowEffects) {
+    match time {
+        None => std::future::pending().await,
+        Some(time) => {
+            let wait = time.duration_since(effects.clock.now());
+            tokio::time::sleep(Duration::try_from(wait).unwrap_or(Duration::ZERO)).await;
+        }
+    }
+}
+
+impl KnownResource {
     fn of(object: &Value) -> Self {
         let metadata = object.get("metadata");
         let member = |name: &str| metadata.and_then(|metadata| metadata.get(name));
@@ -354,12 +458,5 @@ fn panicked(times: u32, most: u32) -> ExecutionError {
         "max number of system retry attempts [{times}/{most}] exhausted. Last known status message: a panic, which \
          is a mistake in flytepropeller; its log tells where"
     );
-    system_error("RuntimeExecutionError", message)
-}
-
-async fn until_due(unwritten_since: Option<tokio::time::Instant>) {
-    match unwritten_since {
-        None => std::future::pending().await,
-        Some(since) => tokio::time::sleep_until(since + LONGEST_UNWRITTEN).await,
-    }
+    system("RuntimeExecutionError", message)
 }

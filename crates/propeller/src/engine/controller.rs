@@ -12,22 +12,29 @@ use kube::{Api, ResourceExt as _, core::PartialObjectMeta, runtime::watcher};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Key, actor::Actor, garbage, inbox::Inbox, orphans, pods::PodCache};
+use super::{
+    Engine, Key,
+    actor::Actor,
+    inbox::Inbox,
+    is_finished,
+    pods::{self, PodCache},
+};
 use crate::{
+    cleanup::{garbage, orphans},
+    effects::Effects,
     metrics::EngineMetrics,
     node::Settings,
-    world::{World, is_finished},
 };
 
 /// Owns the actors and knows which wake-up is whose.
 pub(super) struct Controller {
-    world: World,
+    effects: Effects,
     settings: Arc<Settings>,
     pods: Arc<PodCache>,
     metrics: Arc<EngineMetrics>,
     pub(super) actors: JoinSet<()>,
     /// Short errands: orphaned pods, old resources.
-    pub(super) chores: JoinSet<()>,
+    pub(super) background: JoinSet<()>,
     inboxes: HashMap<Key, Arc<Inbox>>,
     keys: HashMap<tokio::task::Id, Key>,
     /// Workflows seen before the pods were; none once they are.
@@ -40,12 +47,12 @@ pub(super) struct Controller {
 impl Controller {
     pub(super) fn new(engine: &Engine, stop: CancellationToken) -> Self {
         Self {
-            world: engine.world.clone(),
+            effects: engine.effects.clone(),
             settings: engine.settings.clone(),
             pods: engine.pods.clone(),
             metrics: engine.metrics.clone(),
             actors: JoinSet::new(),
-            chores: JoinSet::new(),
+            background: JoinSet::new(),
             inboxes: HashMap::new(),
             keys: HashMap::new(),
             unsynced: Some(Vec::new()),
@@ -105,15 +112,13 @@ impl Controller {
         if deleting {
             inbox.deleting();
         }
-        self.attend(key, Arc::new(inbox));
+        self.start_actor(key, Arc::new(inbox));
     }
 
     /// Starts the actor of a workflow.
-    fn attend(&mut self, key: Key, inbox: Arc<Inbox>) {
+    fn start_actor(&mut self, key: Key, inbox: Arc<Inbox>) {
         let actor = Actor {
-            world: self
-                .world
-                .for_workflow(&format!("{}/{}", key.namespace, key.name)),
+            effects: self.effects.of_workflow(&key.namespace),
             key: key.clone(),
             settings: self.settings.clone(),
             pods: self.pods.clone(),
@@ -152,7 +157,7 @@ impl Controller {
             );
             if let Some(inbox) = inbox {
                 self.metrics.wakes.with_label_values(&["wf"]).inc();
-                self.attend(key, Arc::new(inbox.after_panic()));
+                self.start_actor(key, Arc::new(inbox.after_panic()));
             }
         }
     }
@@ -168,7 +173,7 @@ impl Controller {
                 self.wake_owner(&pod);
             }
             watcher::Event::Init => self.relisted.clear(),
-            watcher::Event::InitApply(pod) => self.relisted.push(pod),
+            watcher::Event::InitApply(pod) => self.relisted.push(pods::trimmed(pod)),
             watcher::Event::InitDone => {
                 let pods = std::mem::take(&mut self.relisted);
                 for gone in self.pods.keep_only(&pods) {
@@ -205,7 +210,7 @@ impl Controller {
             self.metrics.plugin.pods(namespace_of(before), -1);
         }
         if !is_finished(before) && now.is_none_or(is_finished) {
-            self.world.waiting_room.freed(namespace_of(before));
+            self.effects.quota_queue.freed(namespace_of(before));
         }
     }
 
@@ -248,7 +253,8 @@ impl Controller {
         let deletes = self.settings.plugins.k8s.delete_resource_on_finalize;
         if let Some(key) = owner(pod).filter(|_| orphans::concerns(pod, deletes)) {
             let pods = BTreeMap::from([(key, vec![orphans::Orphan::of(pod, deletes)])]);
-            self.chores.spawn(orphans::end(self.world.clone(), pods));
+            self.background
+                .spawn(orphans::end(self.effects.clone(), pods));
         }
     }
 
@@ -266,16 +272,17 @@ impl Controller {
                     .push(orphans::Orphan::of(&pod, deletes));
             }
         }
-        self.chores.spawn(orphans::end(self.world.clone(), pods));
+        self.background
+            .spawn(orphans::end(self.effects.clone(), pods));
     }
 
     pub(super) fn collect_garbage(&mut self, workflows: &Api<PartialObjectMeta<FlyteWorkflow>>) {
         let ttl = self.settings.propeller.max_ttl_hours.min(23);
         if ttl > 0 {
-            self.chores.spawn(garbage::collect(
-                self.world.kube.clone(),
+            self.background.spawn(garbage::collect(
+                self.effects.kube.clone(),
                 workflows.clone(),
-                (ttl, self.world.clock.now()),
+                (ttl, self.effects.clock.now()),
                 self.metrics.clone(),
             ));
         }

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 
-use crate::sighting::{ObjectEvent, Sighting};
+use crate::node::task::observed_pod::{ObjectEvent, ObservedPod};
 
 /// Namespace and name of a pod.
 type Id = (String, String);
@@ -23,7 +23,7 @@ type Id = (String, String);
 const EVENTS_OF_A_POD: usize = 100;
 /// How many events are kept whose pods the watch has not shown yet: it may do so a moment later, and most are of pods
 /// that are none of ours.
-const EVENTS_OF_STRANGERS: usize = 1_000;
+const UNMATCHED_EVENTS: usize = 1_000;
 
 /// Pods by namespace and name.
 #[derive(Debug, Default)]
@@ -33,13 +33,13 @@ pub(super) struct PodCache(Mutex<Known>);
 struct Known {
     pods: HashMap<Id, Entry>,
     /// Events of pods that are not known, the oldest first.
-    strangers: VecDeque<(Id, NamedEvent)>,
+    unmatched_events: VecDeque<(Id, NamedEvent)>,
     arrivals: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    sighting: Sighting,
+    observed: ObservedPod,
     /// Names of the events, in the same order.
     event_names: Vec<String>,
     /// Its workflow is over: nothing is decided by it any more.
@@ -77,12 +77,12 @@ impl PodCache {
     /// Forgets the pod and its events, and returns what it knew.
     pub(super) fn remove(&self, pod: &Pod) -> Option<Arc<Pod>> {
         self.with(|known| known.pods.remove(&id(pod)))
-            .map(|entry| entry.sighting.pod)
+            .map(|entry| entry.observed.pod)
     }
 
-    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Sighting> {
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<ObservedPod> {
         let id = (namespace.to_owned(), name.to_owned());
-        self.with(|known| Some(known.pods.get(&id)?.sighting.clone()))
+        self.with(|known| Some(known.pods.get(&id)?.observed.clone()))
     }
 
     /// Keeps of these pods, whose workflow is over, no more than who they are and whether they have ended.
@@ -92,7 +92,7 @@ impl PodCache {
                 let id = (namespace.to_owned(), name.to_owned());
                 if let Some(entry) = known.pods.get_mut(&id) {
                     entry.retired = true;
-                    entry.sighting = Arc::new(outline(&entry.sighting.pod)).into();
+                    entry.observed = Arc::new(outline(&entry.observed.pod)).into();
                     entry.event_names = Vec::new();
                 }
             }
@@ -107,7 +107,7 @@ impl PodCache {
         };
         self.with(|known| {
             let ours = known.pods.iter().filter(|((within, _), entry)| {
-                within == namespace && controls(&entry.sighting.pod)
+                within == namespace && controls(&entry.observed.pod)
             });
             ours.map(|((_, name), _)| name.clone()).collect()
         })
@@ -117,7 +117,7 @@ impl PodCache {
     pub(super) fn all(&self) -> Vec<Arc<Pod>> {
         self.with(|known| {
             let entries = known.pods.values();
-            entries.map(|entry| entry.sighting.pod.clone()).collect()
+            entries.map(|entry| entry.observed.pod.clone()).collect()
         })
     }
 
@@ -132,7 +132,7 @@ impl PodCache {
                 .cloned()
                 .collect();
             gone.iter()
-                .filter_map(|id| Some(known.pods.remove(id)?.sighting.pod))
+                .filter_map(|id| Some(known.pods.remove(id)?.observed.pod))
                 .collect()
         })
     }
@@ -154,10 +154,10 @@ impl PodCache {
                 Some(entry) => {
                     let is_new = entry.add(named);
                     known.arrivals += u64::from(is_new);
-                    is_new.then(|| entry.sighting.pod.clone())
+                    is_new.then(|| entry.observed.pod.clone())
                 }
                 None => {
-                    known.meet_stranger(id, named);
+                    known.keep_unmatched(id, named);
                     None
                 }
             }
@@ -173,7 +173,9 @@ impl PodCache {
             if let Some(entry) = known.pods.get_mut(&id) {
                 entry.retain(|known| known != name);
             }
-            known.strangers.retain(|(_, known)| known.name != *name);
+            known
+                .unmatched_events
+                .retain(|(_, known)| known.name != *name);
         });
     }
 
@@ -184,8 +186,8 @@ impl PodCache {
                 entry.retain(|name| events.contains(name));
             }
             known
-                .strangers
-                .retain(|(_, stranger)| events.contains(&stranger.name));
+                .unmatched_events
+                .retain(|(_, unmatched)| events.contains(&unmatched.name));
         });
     }
 }
@@ -195,43 +197,43 @@ impl Known {
         let id = id(pod);
         if let Some(entry) = self.pods.get_mut(&id) {
             // Another pod of that name is of another workflow of that name.
-            entry.retired &= entry.sighting.pod.metadata.uid == pod.metadata.uid;
+            entry.retired &= entry.observed.pod.metadata.uid == pod.metadata.uid;
             if entry.retired {
                 let now = Arc::new(outline(pod));
-                return Some(std::mem::replace(&mut entry.sighting.pod, now));
+                return Some(std::mem::replace(&mut entry.observed.pod, now));
             }
-            return Some(std::mem::replace(&mut entry.sighting.pod, pod.clone()));
+            return Some(std::mem::replace(&mut entry.observed.pod, pod.clone()));
         }
         let mut entry = Entry {
-            sighting: pod.clone().into(),
+            observed: pod.clone().into(),
             event_names: Vec::new(),
             retired: false,
         };
-        let all = std::mem::take(&mut self.strangers);
+        let all = std::mem::take(&mut self.unmatched_events);
         for (regarded, event) in all {
             if regarded == id {
                 entry.add(event);
             } else {
-                self.strangers.push_back((regarded, event));
+                self.unmatched_events.push_back((regarded, event));
             }
         }
         self.pods.insert(id, entry);
         None
     }
 
-    fn meet_stranger(&mut self, id: Id, event: NamedEvent) {
+    fn keep_unmatched(&mut self, id: Id, event: NamedEvent) {
         let is_known = self
-            .strangers
+            .unmatched_events
             .iter()
             .any(|(regarded, known)| *regarded == id && known.name == event.name);
         if is_known {
             return;
         }
-        if self.strangers.len() == EVENTS_OF_STRANGERS {
-            self.strangers.pop_front();
+        if self.unmatched_events.len() == UNMATCHED_EVENTS {
+            self.unmatched_events.pop_front();
         }
         self.arrivals += 1;
-        self.strangers.push_back((id, event));
+        self.unmatched_events.push_back((id, event));
     }
 }
 
@@ -244,8 +246,8 @@ impl Entry {
         let excess = (self.event_names.len() + 1).saturating_sub(EVENTS_OF_A_POD);
         self.event_names.drain(..excess);
         self.event_names.push(named.name);
-        let events = self.sighting.events.iter().skip(excess).cloned();
-        self.sighting.events = events.chain([named.event]).collect();
+        let events = self.observed.events.iter().skip(excess).cloned();
+        self.observed.events = events.chain([named.event]).collect();
         true
     }
 
@@ -253,18 +255,18 @@ impl Entry {
         if self.event_names.iter().all(|name| keep(name)) {
             return;
         }
-        let pairs = self.event_names.iter().zip(self.sighting.events.iter());
+        let pairs = self.event_names.iter().zip(self.observed.events.iter());
         let (names, events): (Vec<_>, Vec<_>) = pairs
             .filter(|(name, _)| keep(name))
             .map(|(name, event)| (name.clone(), event.clone()))
             .unzip();
         self.event_names = names;
-        self.sighting.events = events.into();
+        self.observed.events = events.into();
     }
 }
 
 /// Arguments, variables and volumes are most of a pod, and no decision reads them.
-fn trimmed(mut pod: Pod) -> Pod {
+pub(super) fn trimmed(mut pod: Pod) -> Pod {
     pod.metadata.managed_fields = None;
     pod.metadata.labels = None;
     if let Some(spec) = pod.spec.take() {
@@ -425,8 +427,8 @@ mod tests {
         }
         let kept = notes(&cache, "a").len();
         assert_eq!(kept, EVENTS_OF_A_POD);
-        let strangers = cache.with(|known| known.strangers.len());
-        assert_eq!(strangers, EVENTS_OF_STRANGERS);
+        let unmatched_events = cache.with(|known| known.unmatched_events.len());
+        assert_eq!(unmatched_events, UNMATCHED_EVENTS);
         cache.put(pod("b"));
         let last = cache.get("ns", "b").unwrap().events.len();
         assert_eq!(last, EVENTS_OF_A_POD);

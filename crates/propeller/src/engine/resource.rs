@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// A resource cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
     #[error("Kubernetes API")]
     Kubernetes(#[from] kube::Error),
     #[error("the API server's answer is not JSON")]
@@ -22,10 +22,10 @@ pub(super) enum ReadError {
 }
 
 /// A resource as the API server has it.
-pub(super) struct Found {
-    pub(super) value: Value,
+pub(crate) struct Found {
+    pub(crate) value: Value,
     /// Encoded size without its status.
-    pub(super) bytes: i64,
+    pub(crate) bytes: i64,
 }
 
 fn request(namespace: &str) -> Request {
@@ -33,7 +33,7 @@ fn request(namespace: &str) -> Request {
 }
 
 /// The resource; none when it is gone.
-pub(super) async fn read(
+pub(crate) async fn read(
     client: &Client,
     namespace: &str,
     name: &str,
@@ -47,13 +47,15 @@ pub(super) async fn read(
         Err(error) => return Err(error.into()),
     };
     let value = json::parse(text.as_bytes())?;
-    let status = value.get("status").map_or(0, crate::patch::encoded_length);
+    let status = value
+        .get("status")
+        .map_or(0, crate::machine::merge_patch::encoded_length);
     let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX) - status;
     Ok(Some(Found { value, bytes }))
 }
 
 /// Deletes the resource and then what it owns. The answer is the resource and is not read.
-pub(super) async fn delete(
+pub(crate) async fn delete(
     client: &Client,
     namespace: &str,
     name: &str,

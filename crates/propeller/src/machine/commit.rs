@@ -1,52 +1,29 @@
 //! What a node becomes, and what follows from it (spec 04 §5.2, §6.2).
 
-use std::collections::BTreeMap;
-
 use flyte_crd::{NodeKind, NodePhase, Time};
 use flyte_idl::core::{ExecutionError, execution_error::ErrorKind};
 use jiff::Timestamp;
 
 use super::{
-    AbortState, Job, JobFor, JobTask, Machine, NodeIndex, Rejection, Room, ends::failure_of,
-    system_error,
+    Machine, NodeIndex, Rejection,
+    nodes::{AbortState, QuotaWait},
 };
-use crate::node::{self, Change, Observation, Then};
+use crate::node::{self, Change, Then, system};
 
 impl Machine {
-    pub(super) fn begin_change(
-        &mut self,
-        index: NodeIndex,
-        mut change: Box<Change>,
-        now: Timestamp,
-    ) {
-        let events = std::mem::take(&mut change.events);
-        if events.is_empty() {
-            self.commit(index, *change, now);
-            return;
-        }
-        self.set_busy(index);
-        if let Some(node) = self.nodes.get_mut(index) {
-            node.pending = Some(change);
-        }
-        self.jobs.push_back(Job {
-            whom: JobFor::Node(index),
-            task: JobTask::Send(events),
-        });
-    }
-
     /// Admin refused an event of a node for good (spec 04 §11.4, §6.2).
     pub(super) fn rejected(&mut self, index: NodeIndex, rejection: Rejection, now: Timestamp) {
         match rejection {
             Rejection::IncompatibleCluster(message) => {
-                self.fail_workflow(system_error("EventIncompatibleClusterError", message));
+                self.fail_workflow(system("EventIncompatibleClusterError", message));
             }
             Rejection::NoExecution(message) => {
-                self.fail_workflow(system_error("ExecutionNotFound", message));
+                self.fail_workflow(system("ExecutionNotFound", message));
             }
             Rejection::AlreadyEnded { message, .. } => {
-                self.fail_node(index, system_error("IllegalStateError", message), now);
+                self.fail_node(index, system("IllegalStateError", message), now);
             }
-            Rejection::Invalid(message) => {
+            Rejection::Invalid(message) | Rejection::WrongPhase(message) => {
                 let error = ExecutionError {
                     code: "NodeFailed".into(),
                     message,
@@ -60,34 +37,38 @@ impl Machine {
 
     /// Fails a node outside its own decisions. If admin refuses even this, the node has failed all the same.
     pub(super) fn fail_node(&mut self, index: NodeIndex, error: ExecutionError, now: Timestamp) {
-        let Some(node) = self.nodes.get(index) else {
-            return;
-        };
+        let node = &self.nodes[index];
         let refused_before = node
             .status
             .error
             .as_ref()
             .is_some_and(|known| known.0 == error);
-        let Some(view) = self.view(index) else { return };
-        let mut change = node::fail(&view, error, now);
+        let mut change = node::fail(&self.nodes.view(&self.context, index), error, now);
+        let node = &mut self.nodes[index];
+        node.retry = None;
+        node.result = None;
+        node.repeats = 0;
         if refused_before {
             change.events.clear();
-        } else if let Some(node) = self.nodes.get_mut(index) {
+        } else {
             node.status.error.clone_from(&change.status.error);
         }
-        self.begin_change(index, Box::new(change), now);
+        if node.inner.is_some() || node.spec.kind == NodeKind::Branch {
+            self.abort_inside(index);
+        }
+        self.begin_change(index, change, now);
     }
 
-    /// What an earlier process told of a change may have been less than what was told now.
+    /// What an earlier process reported with a change may have been less than what was reported now.
     pub(super) fn repeated(change: &mut Change) {
         let Some(state) = change
-            .told
+            .reported
             .as_mut()
-            .and_then(|told| told.if_repeated.take())
+            .and_then(|reported| reported.if_repeated.take())
         else {
             return;
         };
-        change.told = None;
+        change.reported = None;
         if let Some(task) = &mut change.status.task_node_status {
             task.plugin_state = state;
         }
@@ -96,105 +77,94 @@ impl Machine {
     /// The events of a change are acknowledged: the node becomes what it was to become.
     pub(super) fn commit(&mut self, index: NodeIndex, change: Change, now: Timestamp) {
         let before = self.before_change(index, now);
-        let is_over = self.nodes.get(index).is_some_and(|node| {
-            change.status.phase.is_terminal() || change.status.attempts != node.status.attempts
-        });
-        if is_over && change.delete_pod.is_none() {
-            let pod = self.pod_of(index);
-            self.ended_pods.extend(pod);
+        let attempt_before = self.nodes[index].status.attempts;
+        let ended = change.status.phase.is_terminal();
+        let new_attempt = change.status.attempts != attempt_before;
+        if (ended || new_attempt) && change.delete_pod.is_none() {
+            let pod = self.nodes.pod_name(&self.context, index);
+            self.cleanup.release.extend(pod);
         }
-        let Some(node) = self.nodes.get_mut(index) else {
-            return;
-        };
-        let attempt_before = node.status.attempts;
+        let node = &mut self.nodes[index];
         node.status = change.status;
+        super::status_writer::bound(&mut node.status);
+        node.repeats = 0;
         let is_task = node.spec.kind == NodeKind::Task;
-        let ended = node.status.phase.is_terminal();
-        let new_attempt = node.status.attempts != attempt_before;
         if new_attempt {
-            node.pod_expected = false;
-            node.room = Room::Free;
-            node.told = None;
+            node.retry = None;
+            node.task.pod_created_at = None;
+            node.task.may_have_pod = false;
+            node.task.quota = QuotaWait::None;
+            node.task.reported = None;
         }
-        node.told = node.told.max(change.told.map(|told| told.arrival));
+        let arrival = change.reported.map(|reported| reported.arrival);
+        node.task.reported = node.task.reported.max(arrival);
         if change.then == Then::Aborted {
             self.end_abort(index);
         }
-        self.deletions.extend(change.delete_pod);
-        self.set_timer(index, None);
+        self.cleanup.delete.extend(change.delete_pod);
+        self.queue.set_timer(index, None);
         self.note_change(index, change.derivable);
         if ended {
-            self.release_slot(index);
+            self.queue.release_slot(index);
         }
-        if new_attempt {
-            // A place that was valid for one attempt is valid for the next.
-            drop(self.place(index));
+        if new_attempt && let Err(error) = self.begin_attempt(index) {
+            self.fail_node(index, system("IllegalStateError", error.to_string()), now);
+            return;
         }
         if is_task {
-            self.remember_pod(index);
+            self.nodes.remember_pod(&self.context, index);
         }
-        if let Some(before) = before.filter(|_| change.then != Then::Aborted) {
+        if change.then != Then::Aborted {
             self.after_change(&before);
         }
         match change.then {
             Then::Nothing => {}
-            Then::StartSubWorkflow => {
-                if let Err(error) = self.start_sub_workflow(index, BTreeMap::new()) {
-                    self.fail_node(
-                        index,
-                        system_error("BadSpecificationError", error.to_string()),
-                        now,
-                    );
+            Then::StartSubWorkflow => match self.open_sub_workflow(index) {
+                Ok(Some(inner)) => self.resume_graph(inner),
+                Ok(None) => {}
+                Err(error) => {
+                    let error = system("BadSpecificationError", error.to_string());
+                    self.fail_node(index, error, now);
                     return;
                 }
-            }
+            },
             Then::ChooseArm(chosen) => self.choose_arm(index, chosen.as_deref(), now),
+            Then::AbortInside => self.abort_inside(index),
             Then::Aborted => {
                 self.check_aborted(index);
                 return;
             }
         }
-        if ended {
-            let abort_wanted = self
-                .nodes
-                .get(index)
-                .is_some_and(|node| node.abort == AbortState::Wanted);
-            if abort_wanted {
-                self.abort_done(index);
-            } else {
-                self.node_ended(index);
-            }
+        if !ended {
+            self.queue.mark(index);
+        } else if self.nodes[index].abort == AbortState::Wanted {
+            self.abort_done(index);
         } else {
-            self.mark(index);
+            self.node_ended(index);
         }
     }
 
+    /// What is inside a node runs again with its next attempt, under other names.
+    fn begin_attempt(&mut self, index: NodeIndex) -> Result<(), super::Unreadable> {
+        self.nodes[index].inner = None;
+        self.nodes.place(&self.context, index)?;
+        for arm in self.nodes.arms(index) {
+            for concerned in self.nodes.reset(&self.context, arm)? {
+                self.queue.set_timer(concerned, None);
+                self.note_change(concerned, false);
+            }
+        }
+        Ok(())
+    }
+
     /// The chosen arm may start; all others are skipped without an event (spec 04 §7.3).
-    pub(super) fn choose_arm(&mut self, branch: NodeIndex, chosen: Option<&str>, now: Timestamp) {
-        let Some(node) = self.nodes.get(branch) else {
-            return;
-        };
-        let branch_id = node.spec.id.clone();
-        let arms: Vec<String> = node
-            .spec
-            .branch
-            .as_ref()
-            .map(|spec| spec.arms().map(str::to_owned).collect())
-            .unwrap_or_default();
-        let Some(graph) = self.graphs.get(node.graph) else {
-            return;
-        };
-        let indices: Vec<_> = arms
-            .iter()
-            .filter_map(|arm| graph.ids.get(arm).copied())
-            .collect();
-        for index in indices {
-            let Some(arm) = self.nodes.get_mut(index) else {
-                continue;
-            };
+    fn choose_arm(&mut self, branch: NodeIndex, chosen: Option<&str>, now: Timestamp) {
+        let branch_id = self.nodes[branch].spec.id.clone();
+        for index in self.nodes.arms(branch) {
+            let arm = &mut self.nodes[index];
             if Some(arm.spec.id.as_str()) == chosen {
                 arm.status.parent_node.clone_from(&branch_id);
-                self.mark(index);
+                self.queue.mark(index);
             } else if !arm.status.phase.is_terminal() {
                 arm.status.phase = NodePhase::Skipped;
                 arm.status.stopped_at = Some(Time::new(now));
@@ -203,33 +173,28 @@ impl Machine {
         }
     }
 
-    pub(super) fn node_ended(&mut self, index: NodeIndex) {
-        let Some(node) = self.nodes.get_mut(index) else {
-            return;
-        };
+    /// A node has ended: everything that may have waited for it looks again.
+    fn node_ended(&mut self, index: NodeIndex) {
+        let node = &mut self.nodes[index];
         node.inputs = None;
-        let (graph_index, arm_of, phase) = (node.graph, node.arm_of, node.status.phase);
-        let failed = matches!(phase, NodePhase::Failed | NodePhase::TimedOut);
-        let failure = failed.then(|| failure_of(node));
-        let downstream = node.downstream.clone();
+        node.retry = None;
+        let (graph_index, arm_of, has_failed) = (node.graph, node.arm_of, node.has_failed());
+        for after in node.downstream.clone() {
+            self.queue.mark(after);
+        }
         if let Some(branch) = arm_of {
-            let result = failure.map_or(Ok(()), Err);
-            self.observations.insert(branch, Observation::Inner(result));
-            self.mark(branch);
+            self.queue.mark(branch);
             return;
         }
-        let Some(graph) = self.graphs.get_mut(graph_index) else {
+        if self.nodes[graph_index].failure_node == Some(index) {
+            self.failure_node_ended(graph_index);
             return;
-        };
-        if graph.failure_node == Some(index) {
-            self.failure_node_ended(graph_index, failure);
-            return;
+        }
+        let graph = &mut self.nodes[graph_index];
+        if has_failed {
+            graph.first_failed.get_or_insert(index);
         }
         graph.remaining = graph.remaining.saturating_sub(1);
-        if failure.is_some() {
-            graph.failure = failure;
-        }
-        self.mark_all(downstream);
         self.check_graph(graph_index);
     }
 }

@@ -14,8 +14,8 @@ use flyte_plugins::Plugin;
 use prometheus::IntCounterVec;
 
 use super::{between, node::goes};
+use crate::node::task::guard::PANICKED;
 use crate::{
-    guard::PANICKED,
     machine::{NodeChanged, TaskEnd},
     node::task::OBJECT_DELETED,
 };

@@ -38,23 +38,23 @@ impl RecordingMetrics {
         })
     }
 
-    /// Admin was told of an event, which took this long.
-    pub(crate) fn told(
+    /// An event was sent to admin, which took this long.
+    pub(crate) fn reported(
         &self,
         labels: &Labels<'_>,
         event: &Event,
         (time, answer): (Duration, &Result<(), Status>),
     ) {
         match event {
-            Event::Workflow(_) => self.workflow.told(labels, time, answer),
-            Event::Node(_) => self.node.told(labels, time, answer),
+            Event::Workflow(_) => self.workflow.reported(labels, time, answer),
+            Event::Node(_) => self.node.reported(labels, time, answer),
             Event::Task(event) => {
                 let task_type = event.task_type.as_str();
                 let labels = Labels {
                     task_type,
                     ..*labels
                 };
-                self.task.told(&labels, time, answer);
+                self.task.reported(&labels, time, answer);
             }
         }
     }
@@ -78,7 +78,7 @@ impl Recording {
         })
     }
 
-    fn told(&self, labels: &Labels<'_>, time: Duration, answer: &Result<(), Status>) {
+    fn reported(&self, labels: &Labels<'_>, time: Duration, answer: &Result<(), Status>) {
         let Err(status) = answer else {
             self.success.observe(labels, time);
             return;

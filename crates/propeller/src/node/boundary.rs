@@ -3,21 +3,23 @@
 use flyte_crd::{NodeKind, NodePhase};
 use jiff::Timestamp;
 
-use super::{NodeView, Source, Step, Work, succeeded};
+use super::{NodeEffect, NodeResult, NodeView, Source, Step, succeeded};
 use crate::events::NodeDetails;
 
-pub(super) fn step(view: &NodeView<'_>, now: Timestamp) -> Step {
+pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
+    let is_copied = matches!(result, Some(NodeResult::Copied(_)));
     if view.spec.kind == NodeKind::End
         && view.status.phase == NodePhase::Queued
-        && view.inputs_known.is_none()
+        && view.inputs.is_none()
+        && !is_copied
     {
         // Queued by another process, which may not have come as far as writing the outputs.
-        return Step::Do(Work::Copy {
-            from: Source::File(view.places.inputs()),
-            to: view.places.outputs(),
+        return Step::Do(NodeEffect::CopyOutputs {
+            from: Source::File(view.files.inputs()),
+            to: view.files.outputs(),
         });
     }
-    let outputs = (view.spec.kind == NodeKind::Start).then(|| view.places.outputs());
+    let outputs = (view.spec.kind == NodeKind::Start).then(|| view.files.outputs());
     succeeded(
         view,
         NodeDetails {

@@ -1,62 +1,86 @@
 //! Branch nodes: choose an arm, wait for it, hand on its outputs (spec 04 §7.3).
 
-use flyte_crd::{
-    NodePhase,
-    status::{BranchPhase, BranchStatus},
-};
-use flyte_idl::core::{
-    ExecutionError, execution_error::ErrorKind, node_execution::Phase as EventPhase,
-};
+pub mod condition;
+
+use flyte_crd::status::{BranchPhase, BranchStatus};
 use jiff::Timestamp;
 
 use super::{
-    Change, NodeView, Observation, Source, Step, Then, Work, event, failed, running, succeeded,
+    Change, Inside, NodeEffect, NodeResult, NodeView, Source, Step, Then, failed, running,
+    running_event, succeeded, system, user,
 };
-use crate::{
-    condition::{self, Choice},
-    events::NodeDetails,
-};
+use crate::events::NodeDetails;
+use condition::Choice;
 
-pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp) -> Step {
-    let decided = view
+pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
+    let phase = view
         .status
         .branch_status
         .as_ref()
-        .is_some_and(|branch| branch.phase == BranchPhase::Success);
-    if decided {
-        return match observation {
-            Observation::Inner(Ok(())) => Step::Do(Work::Copy {
-                from: Source::Inner,
-                to: view.places.outputs(),
-            }),
-            // An arm without outputs leaves none to copy.
-            Observation::Copied(_) => {
-                let outputs = Some(view.places.outputs());
-                succeeded(
-                    view,
-                    NodeDetails {
-                        outputs,
-                        ..NodeDetails::default()
-                    },
-                    Vec::new(),
-                    now,
-                )
-            }
-            Observation::Inner(Err(error)) => failed(view, error, Vec::new(), now),
-            _ => Step::Wait(None),
-        };
+        .map_or(BranchPhase::NotYetEvaluated, |branch| branch.phase);
+    match phase {
+        BranchPhase::NotYetEvaluated => choose(view, result, now),
+        BranchPhase::Success => follow(view, result, now),
+        BranchPhase::Error => fail(
+            view,
+            user(
+                "MalformedBranchUserError",
+                "[MalformedBranchUserError] No branch satisfied",
+            ),
+            now,
+        ),
+        BranchPhase::Unknown(phase) => {
+            let message = format!(
+                "branch [{}] has phase [{phase}], which this engine does not know",
+                view.spec.id
+            );
+            fail(view, system("IllegalStateError", message), now)
+        }
     }
-    let ((Observation::Inputs(inputs), _) | (_, Some(inputs))) = (&observation, view.inputs_known)
-    else {
-        return Step::Do(Work::ReadInputs(view.places.inputs()));
+}
+
+/// The arm is chosen: what has become of it?
+fn follow(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
+    match (view.inside, result) {
+        // An arm without outputs leaves none to copy.
+        (Inside::Succeeded, Some(NodeResult::Copied(_))) => {
+            let outputs = Some(view.files.outputs());
+            let details = NodeDetails {
+                outputs,
+                ..NodeDetails::default()
+            };
+            succeeded(view, details, Vec::new(), now)
+        }
+        (Inside::Succeeded, _) => Step::Do(NodeEffect::CopyOutputs {
+            from: Source::Inner,
+            to: view.files.outputs(),
+        }),
+        (Inside::Failed(error), _) => failed(view, error.clone(), Vec::new(), now),
+        (Inside::Nothing, _) => {
+            let chosen = view.status.branch_status.as_ref();
+            let message = format!(
+                "branch [{}] has chosen node [{}], which the workflow does not have",
+                view.spec.id,
+                chosen.map_or("", |branch| branch.final_node_id.as_str())
+            );
+            failed(view, system("IllegalStateError", message), Vec::new(), now)
+        }
+        (Inside::UnderWay | Inside::Stopped, _) => Step::Wait(None),
+    }
+}
+
+/// Decides on the inputs.
+fn choose(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
+    let inputs = match &result {
+        Some(NodeResult::Inputs(inputs)) => Some(inputs),
+        _ => view.inputs,
+    };
+    let Some(inputs) = inputs else {
+        return Step::Do(NodeEffect::ReadInputs(view.files.inputs()));
     };
     let Some(branch) = &view.spec.branch else {
-        return fail(
-            view,
-            "IllegalStateError",
-            "the branch has no conditions".into(),
-            now,
-        );
+        let message = format!("branch [{}] has no conditions", view.spec.id);
+        return fail(view, system("IllegalStateError", message), now);
     };
     match condition::choose(branch, inputs) {
         Ok(Choice::Arm(node)) => {
@@ -65,42 +89,29 @@ pub(super) fn step(view: &NodeView<'_>, observation: Observation, now: Timestamp
                 phase: BranchPhase::Success,
                 final_node_id: node.clone(),
             });
-            let events = if view.status.phase == NodePhase::Queued {
-                vec![event(view, EventPhase::Running, now)]
-            } else {
-                Vec::new()
-            };
-            Step::Change(Box::new(Change {
-                events,
-                status,
-                derivable: false,
-                then: Then::ChooseArm(Some(node)),
-                delete_pod: None,
-                told: None,
-            }))
+            Change::new(running_event(view, now), status)
+                .then(Then::ChooseArm(Some(node)))
+                .step()
         }
-        Ok(Choice::Fail(message)) => fail(
+        Ok(Choice::Fail(message)) => {
+            let error = user(
+                "UserProvidedError",
+                format!("[UserProvidedError] {message}"),
+            );
+            fail(view, error, now)
+        }
+        Err(error) => fail(
             view,
-            "UserProvidedError",
-            format!("[UserProvidedError] {message}"),
+            user("MalformedBranchUserError", error.to_string()),
             now,
         ),
-        Err(error) => fail(view, "MalformedBranchUserError", error.to_string(), now),
     }
 }
 
-fn fail(view: &NodeView<'_>, code: &str, message: String, now: Timestamp) -> Step {
-    let error = ExecutionError {
-        code: code.to_owned(),
-        message,
-        kind: ErrorKind::User.into(),
-        ..ExecutionError::default()
-    };
+/// No arm can be chosen: all of them are skipped.
+fn fail(view: &NodeView<'_>, error: flyte_idl::core::ExecutionError, now: Timestamp) -> Step {
     match failed(view, error, Vec::new(), now) {
-        Step::Change(mut change) => {
-            change.then = Then::ChooseArm(None);
-            Step::Change(change)
-        }
-        other => other,
+        Step::Change(change) => change.then(Then::ChooseArm(None)).step(),
+        other @ (Step::Wait(_) | Step::Do(_)) => other,
     }
 }

@@ -9,7 +9,7 @@ use crate::config::NodeConfig;
 
 /// Attempts that a node has in all for failures of its own.
 fn max_attempts(view: &NodeView<'_>) -> u32 {
-    let default = view.run.settings.nodes().default_max_attempts;
+    let default = view.workflow.settings.nodes().default_max_attempts;
     match view.spec.retry {
         Some(retry) if retry.min_attempts != 1 => retry.min_attempts,
         _ => default,
@@ -18,7 +18,7 @@ fn max_attempts(view: &NodeView<'_>) -> u32 {
 
 /// Whether a failure of this kind gets another attempt, and how the last one is counted (`current/max`).
 pub fn attempts_left(view: &NodeView<'_>, kind: ErrorKind) -> Attempts {
-    let config: &NodeConfig = view.run.settings.nodes();
+    let config: &NodeConfig = view.workflow.settings.nodes();
     let (attempts, failures) = (view.status.attempts, view.status.system_failures);
     let max = max_attempts(view);
     let current = attempts + 1;
@@ -80,12 +80,12 @@ pub fn is_interruptible(view: &NodeView<'_>) -> bool {
     let wanted = view
         .spec
         .interruptible
-        .or(view.run.execution_config.interruptible)
-        .unwrap_or(view.run.interruptible);
+        .or(view.workflow.execution_config.interruptible)
+        .unwrap_or(view.workflow.interruptible);
     if !wanted {
         return false;
     }
-    let config = view.run.settings.nodes();
+    let config = view.workflow.settings.nodes();
     let (failures, max) = if config.ignore_retry_cause {
         if view.status.attempts == 0 {
             return true;
@@ -119,7 +119,7 @@ pub(super) enum Deadline {
 
 /// Where the node stands with respect to its deadlines.
 pub(super) fn deadline(view: &NodeView<'_>, now: Timestamp) -> Deadline {
-    let defaults = &view.run.settings.nodes().default_deadlines;
+    let defaults = &view.workflow.settings.nodes().default_deadlines;
     let length = |text: &Option<String>, default: SignedDuration| {
         text.as_deref()
             .and_then(|text| duration::parse(text).ok())
@@ -148,4 +148,23 @@ pub(super) fn deadline(view: &NodeView<'_>, now: Timestamp) -> Deadline {
         return Deadline::AttemptOver(attempt);
     }
     Deadline::Ahead([node_end, attempt_end].into_iter().flatten().min())
+}
+
+/// When the node is to be looked at again because it may have taken too long.
+pub fn next_deadline(view: &NodeView<'_>, now: Timestamp) -> Option<Timestamp> {
+    match deadline(view, now) {
+        Deadline::Ahead(end) => end,
+        Deadline::AttemptOver(_) | Deadline::NodeOver(_) => Some(now),
+    }
+}
+
+/// An attempt that took longer than it may (spec 04 §6.3).
+pub(super) fn execution_timeout(length: SignedDuration) -> ExecutionError {
+    let text = duration::format(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX));
+    ExecutionError {
+        code: "TimeoutExpired".into(),
+        message: format!("task execution timeout [{text}] expired"),
+        kind: ErrorKind::User.into(),
+        ..ExecutionError::default()
+    }
 }

@@ -10,60 +10,60 @@ use jiff::Timestamp;
 use crate::{
     machine::{Active, Machine, NodeChanged, TaskEnd},
     metrics::{self, EngineMetrics, Round},
-    node::{Constants, task::Attempt},
+    node::{WorkflowContext, task::Attempt},
 };
 
 /// What was counted of a workflow so far, and what is to be taken back when it is no longer under way.
 pub(super) struct Counting {
     metrics: Arc<EngineMetrics>,
-    run: Arc<Constants>,
+    context: Arc<WorkflowContext>,
     phase: WorkflowPhase,
     active: Active,
     /// When nothing but the end was left.
     end_queued_at: Option<Timestamp>,
     round: Option<Round>,
-    /// When the look under way began, and when deciding.
-    look: Option<Instant>,
+    /// When the pass under way began, and when deciding.
+    pass: Option<Instant>,
     deciding: Instant,
-    looks: u64,
+    passes: u64,
 }
 
 impl Counting {
     pub(super) fn new(metrics: Arc<EngineMetrics>, machine: &Machine) -> Self {
-        let run = machine.constants().clone();
-        let labels = metrics::labels(&run);
+        let context = machine.context().clone();
+        let labels = metrics::labels(&context);
         metrics.levels.collected.inc(&by_domain(&labels));
         if machine.phase() == WorkflowPhase::Ready {
             metrics.workflow.accepted.inc(&labels);
         }
         let mut counting = Self {
             metrics,
-            run,
+            context,
             phase: machine.phase(),
             active: Active::default(),
             end_queued_at: None,
             round: None,
-            look: None,
+            pass: None,
             deciding: Instant::now(),
-            looks: 0,
+            passes: 0,
         };
         counting.levels(machine.active());
         counting
     }
 
-    pub(super) fn look_begins(&mut self) {
+    pub(super) fn pass_begins(&mut self) {
         self.deciding = Instant::now();
-        self.look.get_or_insert(self.deciding);
+        self.pass.get_or_insert(self.deciding);
         self.round
             .get_or_insert_with(|| self.metrics.queue.begins());
     }
 
     /// All that could be decided is, in so many steps.
     pub(super) fn decided(&mut self, steps: u64) {
-        let labels = metrics::labels(&self.run);
+        let labels = metrics::labels(&self.context);
         let time = self.deciding.elapsed();
         self.metrics.round.raw.observe(&labels, time);
-        self.metrics.looks.inc();
+        self.metrics.passes.inc();
         self.metrics.steps.inc_by(steps);
     }
 
@@ -80,9 +80,7 @@ impl Counting {
     }
 
     fn node_changed(&mut self, machine: &Machine, changed: &NodeChanged) {
-        let Some(view) = machine.view(changed.index) else {
-            return;
-        };
+        let view = machine.view(changed.index);
         if view.unique_id == END_NODE && changed.to == NodePhase::Queued {
             self.end_queued_at = Some(changed.at);
         }
@@ -106,7 +104,7 @@ impl Counting {
     }
 
     fn workflow_changed(&self, machine: &Machine, now: Timestamp) {
-        let labels = metrics::labels(&self.run);
+        let labels = metrics::labels(&self.context);
         let (workflow, (started, stopped)) = (&self.metrics.workflow, machine.times());
         let length = started
             .zip(stopped)
@@ -137,14 +135,14 @@ impl Counting {
     }
 
     /// Nothing is left to look at but what is awaited; `rests` says whether a round ends with that.
-    pub(super) fn look_ends(&mut self, rests: bool) {
-        let labels = metrics::labels(&self.run);
+    pub(super) fn pass_ends(&mut self, rests: bool) {
+        let labels = metrics::labels(&self.context);
         let rounds = &self.metrics.round;
-        if let Some(began) = self.look.take() {
+        if let Some(began) = self.pass.take() {
             rounds.time.observe(&labels, began.elapsed());
         }
         if !rests {
-            self.looks += 1;
+            self.passes += 1;
             return;
         }
         if let Some(round) = self.round.take() {
@@ -152,7 +150,7 @@ impl Counting {
             rounds.success.inc();
             rounds
                 .streak_length
-                .add(&labels, std::mem::take(&mut self.looks));
+                .add(&labels, std::mem::take(&mut self.passes));
         }
     }
 
@@ -171,10 +169,10 @@ impl Counting {
 impl Drop for Counting {
     fn drop(&mut self) {
         if self.round.is_some() {
-            self.look_ends(true);
+            self.pass_ends(true);
         }
         self.levels(Active::default());
-        let labels = metrics::labels(&self.run);
+        let labels = metrics::labels(&self.context);
         self.metrics.levels.collected.dec(&by_domain(&labels));
     }
 }

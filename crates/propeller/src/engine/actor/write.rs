@@ -1,14 +1,16 @@
 //! Writing: status in one patch, and what must come before and after it.
+//!
+//! A write that fails is tried again later, and the workflow goes on meanwhile: it can be aborted and can time out.
+//! Nothing that the written status would need again is deleted before the write that makes it unneeded.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as StdInstant};
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{
     COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, TERMINATED, TERMINATION_LABEL, WorkflowPhase,
 };
 use flyte_idl::core::{ExecutionError, workflow_execution::Phase as EventPhase};
-use flyte_platform::Chain;
-use futures::StreamExt as _;
+use flyte_platform::{Backoff, Chain};
 use jiff::Timestamp;
 use kube::{
     Api,
@@ -16,21 +18,42 @@ use kube::{
     core::PartialObjectMeta,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::Instrument as _;
 
-use super::{Actor, End, MAX_WAIT, Seen};
+use super::{Actor, Drive, End, KnownResource};
 use crate::{
-    engine::orphans,
+    cleanup::{
+        leftovers::{self, LeftoverQuery, PodQuery},
+        orphans,
+    },
+    effects::{KUBERNETES_TIMEOUT, StatusesError, TransientError},
     events::{self, WorkflowOutput},
-    machine::{AUTO_ABORT, Author, JobTask, Machine, Outcome, Patch, system_error},
+    machine::{AUTO_ABORT, Author, Effect, EffectResult, Machine, Patch},
     metrics,
-    sweep::{self, PodSearch, Search},
-    world::Remembered,
+    node::system,
 };
 
-/// How many pods are released side by side.
-const RELEASED_AT_ONCE: usize = 16;
+/// Waits between tries of a write.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+/// How often something is tried for a workflow of which nothing but its end is known.
+const TRIES_AT_LAST: u32 = 10;
 
 /// What became of a write.
+pub(super) enum Write {
+    /// There was nothing to write.
+    Nothing,
+    /// It is durable.
+    GoOn,
+    /// It is durable, and the last one; or the resource is gone.
+    Done,
+    /// It is tried again when [`Writer::not_before`] comes.
+    Later,
+    /// Somebody else wrote the status.
+    StartOver,
+}
+
+/// What became of one request.
 enum Written {
     Yes,
     /// Only metadata had moved, by a label or the deletion that we are about to hear of.
@@ -38,170 +61,267 @@ enum Written {
     Gone,
     Foreign,
     TooLarge,
+    /// The API server finds the patch wrong, and will always do so.
+    Refused(String),
+    Later(String),
 }
 
-impl Actor {
-    /// Writes what changed, then deletes what is no longer needed. Some end when the workflow is over.
-    pub(super) async fn write(
-        &self,
-        machine: &mut Machine,
-        seen: &mut Seen,
-        now: Timestamp,
-    ) -> Option<End> {
+/// The resource that is written, and how that goes.
+pub(super) struct Writer {
+    known: KnownResource,
+    /// It does not exist any more; what would be written is not.
+    is_gone: bool,
+    tries: u32,
+    refusals: u32,
+    not_before: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(known: KnownResource) -> Self {
+        Self {
+            known,
+            is_gone: false,
+            tries: 0,
+            refusals: 0,
+            not_before: None,
+        }
+    }
+
+    pub(super) fn gone(&mut self) {
+        self.is_gone = true;
+        self.not_before = None;
+    }
+
+    /// When the next try of a write that failed is due.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.not_before.filter(|time| *time > Instant::now())
+    }
+
+    pub(super) fn is_held_back(&self) -> bool {
+        self.not_before().is_some()
+    }
+
+    fn succeeded(&mut self) {
+        self.tries = 0;
+        self.refusals = 0;
+        self.not_before = None;
+    }
+
+    fn failed(&mut self, error: &str) -> Write {
+        self.tries += 1;
+        let wait = BACKOFF.wait(self.tries, 0);
+        tracing::warn!(error, ?wait, "cannot write status, trying again");
+        self.not_before = Some(Instant::now() + wait);
+        Write::Later
+    }
+}
+
+impl Drive<'_> {
+    /// Writes what changed, then deletes what is no longer needed.
+    pub(super) async fn write(&mut self, now: Timestamp) -> Write {
         loop {
-            let mut patch = machine.patch(&seen.finalizers, now)?;
-            if seen.unwritable {
+            let finalizers = &self.writer.known.finalizers;
+            let Some(mut patch) = self.machine.patch(finalizers, now) else {
+                return Write::Nothing;
+            };
+            if self.writer.known.unwritable {
                 if !patch.terminal {
-                    machine.postpone_write();
-                    return None;
+                    self.machine.postpone_write();
+                    return Write::Nothing;
                 }
-                // What is known of nodes does not fit; that the workflow has ended, and why, does.
+                // What is known of nodes cannot be written; that the workflow has ended, and why, may be.
                 patch.blob = None;
                 if let Some(status) = patch.body.get_mut("status").and_then(Value::as_object_mut) {
                     status.remove("nodeStatus");
                 }
             }
-            match self.put(&patch, machine, seen).await {
+            match self.put(&patch).await {
                 Written::Yes => {}
+                Written::Gone => self.writer.gone(),
                 Written::Again => {
-                    self.count_stale(machine);
+                    self.count_stale();
                     continue;
                 }
-                Written::Gone => return Some(End::Done),
                 Written::Foreign => {
-                    self.count_stale(machine);
-                    return Some(End::StartOver);
+                    self.count_stale();
+                    return Write::StartOver;
                 }
-                Written::TooLarge if machine.must_spill() => continue,
-                Written::TooLarge if seen.unwritable => {
-                    tracing::error!("the API server takes not even the workflow's end");
-                    return Some(End::Done);
+                Written::TooLarge if self.machine.must_spill() => continue,
+                Written::TooLarge => return self.cannot_write(&patch, too_large()),
+                Written::Refused(message) => {
+                    self.writer.refusals += 1;
+                    let most = self.actor.settings.propeller.max_workflow_retries;
+                    if self.writer.refusals <= most {
+                        return self.writer.failed(&message);
+                    }
+                    return self.cannot_write(&patch, refused(&message));
                 }
-                Written::TooLarge => {
-                    let labels = metrics::labels(machine.constants());
-                    self.metrics.round.system_error.inc(&labels);
-                    seen.unwritable = true;
-                    machine.postpone_write();
-                    machine.give_up(too_large());
-                    return None;
-                }
+                Written::Later(error) => return self.writer.failed(&error),
             }
-            if let Some(obsolete) = machine.written(&patch) {
-                self.world.delete_statuses(&obsolete.uri).await;
-            }
-            for pod in machine.take_deletions() {
-                self.world.delete_pod(&self.key.namespace, &pod).await;
-            }
-            let mut ended = machine.take_ended_pods();
-            if patch.terminal && !machine.is_first() {
-                // Whoever had the workflow before may have written that they ended, and no more.
-                ended.extend(self.pods.of(&self.key.namespace, &self.key.name));
-            }
-            self.release(ended).await;
-            if patch.terminal {
-                self.pods.retire(&self.key.namespace, machine.pods());
-            }
-            return patch.terminal.then_some(End::Done);
+            self.writer.succeeded();
+            self.written(&patch).await;
+            return if patch.terminal {
+                Write::Done
+            } else {
+                Write::GoOn
+            };
         }
     }
 
-    /// Pods whose attempts have ended need not stay (spec 05 §4.4).
-    async fn release(&self, pods: Vec<String>) {
-        let namespace = &self.key.namespace;
-        let known = pods.iter().filter_map(|name| {
-            let pod = self.pods.get(namespace, name)?.pod;
-            Some((name, orphans::is_held(&pod)))
-        });
-        let deletes = self.settings.plugins.k8s.delete_resource_on_finalize;
-        futures::stream::iter(known)
-            .for_each_concurrent(RELEASED_AT_ONCE, |(name, held)| async move {
-                if deletes {
-                    self.world.delete_pod(namespace, name).await;
-                } else if held {
-                    self.world.release_pod(namespace, name).await;
-                }
-            })
-            .await;
+    /// The status cannot be written, however often it is tried: the workflow fails, and that may be.
+    fn cannot_write(&mut self, patch: &Patch, error: ExecutionError) -> Write {
+        if self.writer.known.unwritable || patch.terminal && self.writer.refusals > 0 {
+            tracing::error!(
+                error.message,
+                "the API server takes not even the workflow's end"
+            );
+            return Write::Done;
+        }
+        let labels = metrics::labels(self.machine.context());
+        self.actor.metrics.round.system_error.inc(&labels);
+        self.writer.known.unwritable = true;
+        self.writer.succeeded();
+        self.machine.postpone_write();
+        self.machine.give_up(error);
+        Write::Nothing
     }
 
-    fn count_stale(&self, machine: &Machine) {
-        let labels = metrics::labels(machine.constants());
-        self.metrics.store.stale.inc(&labels);
+    /// A patch is durable, or its resource gone: what is not needed any more goes.
+    async fn written(&mut self, patch: &Patch) {
+        if let Some(obsolete) = self.machine.written(patch) {
+            self.effects.delete_statuses(&obsolete.uri).await;
+        }
+        let actor = self.actor;
+        let namespace = actor.key.namespace.clone();
+        let mut ended = self.machine.take_ended_pods();
+        if patch.terminal && !self.machine.is_first() {
+            // Whoever had the workflow before may have written that they ended, and no more.
+            ended.extend(actor.pods.of(&namespace, &actor.key.name));
+        }
+        let deletes = actor.settings.plugins.k8s.delete_resource_on_finalize;
+        let deletions = self.machine.take_deletions().into_iter();
+        let mut cleanups: Vec<(String, bool)> = deletions.map(|name| (name, true)).collect();
+        for name in ended {
+            let Some(known) = actor.pods.get(&namespace, &name) else {
+                continue;
+            };
+            if deletes || orphans::is_held(&known.pod) {
+                cleanups.push((name, deletes));
+            }
+        }
+        for (name, is_deleted) in cleanups {
+            let (effects, namespace) = (self.effects.clone(), namespace.clone());
+            let cleaning_up = async move {
+                if is_deleted {
+                    effects.delete_pod(&namespace, &name).await;
+                } else {
+                    effects.release_pod(&namespace, &name).await;
+                }
+            };
+            self.cleanups.spawn(cleaning_up.in_current_span());
+        }
+        if patch.terminal {
+            actor.pods.retire(&namespace, self.machine.pods());
+        }
+    }
+
+    fn count_stale(&self) {
+        let labels = metrics::labels(self.machine.context());
+        self.actor.metrics.store.stale.inc(&labels);
     }
 
     /// Node statuses that do not fit into the resource, and then the patch that names them.
-    async fn put(&self, patch: &Patch, machine: &Machine, seen: &mut Seen) -> Written {
-        if let Some((spill, bytes)) = &patch.blob
-            && let Err(error) = self.world.write_statuses(&spill.uri, bytes.clone()).await
-        {
-            tracing::error!(error = %Chain(&error), uri = spill.uri, "node statuses cannot be kept in a blob");
-            return Written::TooLarge;
+    async fn put(&mut self, patch: &Patch) -> Written {
+        if self.writer.is_gone {
+            return Written::Yes;
         }
-        self.patch(patch, seen, |status| machine.author(status, patch))
+        if let Some((spill, bytes)) = &patch.blob {
+            match self.effects.write_statuses(&spill.uri, bytes.clone()).await {
+                Ok(()) => {}
+                Err(StatusesError::Transient(error)) => return Written::Later(error.message),
+                Err(StatusesError::Permanent(error)) => {
+                    tracing::error!(error = %Chain(&error), uri = spill.uri, "node statuses cannot be kept in a blob");
+                    return Written::TooLarge;
+                }
+            }
+        }
+        let machine: &Machine = &self.machine;
+        let author = |status: &Value| machine.author(status, patch);
+        self.actor
+            .patch(patch, &mut self.writer.known, author)
             .await
     }
+}
 
-    /// One merge patch with the resource version as precondition. Its answer is metadata only, so that a write costs
-    /// what it changes.
+impl Actor {
+    /// One merge patch with the resource version as precondition, tried once. Its answer is metadata only, so that a
+    /// write costs what it changes.
     async fn patch(
         &self,
         patch: &Patch,
-        seen: &mut Seen,
+        known: &mut KnownResource,
         author: impl Fn(&Value) -> Author,
     ) -> Written {
-        let api: Api<FlyteWorkflow> = Api::namespaced(self.world.kube.clone(), &self.key.namespace);
+        let api: Api<FlyteWorkflow> =
+            Api::namespaced(self.effects.kube.clone(), &self.key.namespace);
         let mut body = patch.body.clone();
         if let Some(members) = body.as_object_mut() {
             let metadata = members.entry("metadata").or_insert_with(|| json!({}));
             if let Some(metadata) = metadata.as_object_mut() {
-                metadata.insert("resourceVersion".into(), seen.version.clone().into());
+                metadata.insert("resourceVersion".into(), known.version.clone().into());
             }
         }
         let body = KubePatch::Merge(&body);
-        let mut wait = Duration::from_millis(100);
         let store = &self.metrics.store;
-        loop {
-            let began = Instant::now();
-            store.updated.inc();
-            let patched = api
-                .patch_metadata(&self.key.name, &PatchParams::default(), &body)
-                .await;
-            match patched {
-                Ok(found) => {
-                    store.latency.observe(began.elapsed());
-                    store.success.inc();
-                    seen.have(found);
-                    return Written::Yes;
+        let began = StdInstant::now();
+        store.updated.inc();
+        let parameters = PatchParams::default();
+        let patched = tokio::time::timeout(
+            KUBERNETES_TIMEOUT,
+            api.patch_metadata(&self.key.name, &parameters, &body),
+        )
+        .await;
+        let Ok(patched) = patched else {
+            store.failed.inc();
+            return Written::Later(format!("no answer within {KUBERNETES_TIMEOUT:?}"));
+        };
+        match patched {
+            Ok(found) => {
+                store.latency.observe(began.elapsed());
+                store.success.inc();
+                known.have(found);
+                Written::Yes
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => Written::Gone,
+            Err(kube::Error::Api(status)) if is_too_large(&status) => {
+                store.too_large.inc();
+                Written::TooLarge
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                store.conflict.inc();
+                store.failed.inc();
+                let Some(found) = self.read().await else {
+                    return Written::Gone;
+                };
+                let unwritable = known.unwritable;
+                *known = KnownResource {
+                    unwritable,
+                    ..KnownResource::of(&found.value)
+                };
+                let status = found.value.get("status").unwrap_or(&Value::Null);
+                match author(status) {
+                    Author::UsBefore => Written::Again,
+                    Author::UsAfter => Written::Yes,
+                    Author::Other => Written::Foreign,
                 }
-                Err(kube::Error::Api(status)) if status.code == 404 => return Written::Gone,
-                Err(kube::Error::Api(status)) if is_too_large(&status) => {
-                    store.too_large.inc();
-                    return Written::TooLarge;
-                }
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    store.conflict.inc();
-                    store.failed.inc();
-                    let Some(found) = self.read().await else {
-                        return Written::Gone;
-                    };
-                    let unwritable = seen.unwritable;
-                    *seen = Seen {
-                        unwritable,
-                        ..Seen::of(&found.value)
-                    };
-                    let status = found.value.get("status").unwrap_or(&Value::Null);
-                    return match author(status) {
-                        Author::UsBefore => Written::Again,
-                        Author::UsAfter => Written::Yes,
-                        Author::Other => Written::Foreign,
-                    };
-                }
-                Err(error) => {
-                    store.failed.inc();
-                    tracing::warn!(error = %Chain(&error), ?wait, "cannot write status, trying again");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(MAX_WAIT);
-                }
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => {
+                store.failed.inc();
+                Written::Refused(status.message.clone())
+            }
+            Err(error) => {
+                store.failed.inc();
+                Written::Later(TransientError::from(error).message)
             }
         }
     }
@@ -211,15 +331,16 @@ impl Actor {
         &self,
         execution: Option<ExecutionId>,
         error: ExecutionError,
-        mut seen: Seen,
+        mut known: KnownResource,
     ) -> End {
         tracing::warn!(error.message, "a workflow is given up");
-        let now = self.world.clock.now();
+        let error = events::cut(error);
+        let now = self.effects.clock.now();
         let mut pods = Vec::new();
         if let Some(execution) = execution {
-            pods = self.fail_execution(execution, error.clone(), &seen).await;
+            pods = self.fail_execution(execution, error.clone(), &known).await;
         }
-        let finalizers: Vec<_> = seen
+        let finalizers: Vec<_> = known
             .finalizers
             .iter()
             .filter(|name| *name != FINALIZER)
@@ -239,12 +360,26 @@ impl Actor {
             },
         });
         let patch = Patch::last(body);
-        match self.patch(&patch, &mut seen, |_| Author::Other).await {
-            Written::Yes | Written::Gone | Written::TooLarge => {}
-            Written::Again | Written::Foreign => return End::StartOver,
+        let mut tries = 0;
+        loop {
+            let written = self.patch(&patch, &mut known, |_| Author::Other).await;
+            match written {
+                Written::Yes | Written::Gone | Written::TooLarge => break,
+                Written::Again | Written::Foreign => return End::StartOver,
+                Written::Refused(error) | Written::Later(error) => {
+                    tries += 1;
+                    if tries > TRIES_AT_LAST {
+                        tracing::error!(error, "the API server takes not even the workflow's end");
+                        break;
+                    }
+                    let wait = BACKOFF.wait(tries, 0);
+                    tracing::warn!(error, ?wait, "cannot write status, trying again");
+                    tokio::time::sleep(wait).await;
+                }
+            }
         }
         for pod in pods {
-            self.world.delete_pod(&self.key.namespace, &pod).await;
+            self.effects.delete_pod(&self.key.namespace, &pod).await;
         }
         End::Done
     }
@@ -254,24 +389,24 @@ impl Actor {
         &self,
         execution: ExecutionId,
         error: ExecutionError,
-        seen: &Seen,
+        known: &KnownResource,
     ) -> Vec<String> {
-        let search = Search {
+        let query = LeftoverQuery {
             execution: execution.clone(),
             parents: Vec::new(),
-            pods: seen.execution_label.clone().map(|label| PodSearch {
+            pods: known.execution_label.clone().map(|label| PodQuery {
                 namespace: self.key.namespace.clone(),
                 execution_label: label,
                 owner: self.key.name.clone(),
             }),
         };
         let producer = &self.settings.propeller.cluster_id;
-        let perform = |task| self.world.perform(task, None, Remembered::default());
-        let Outcome::Swept(remains) = perform(JobTask::Sweep(search)).await else {
+        let found = self.at_last(&Effect::FindLeftovers(query)).await;
+        let Some(EffectResult::Leftovers(found)) = found else {
             return Vec::new();
         };
-        let now = self.world.clock.now();
-        let mut events = sweep::events(remains.nodes, producer, AUTO_ABORT, now);
+        let now = self.effects.clock.now();
+        let mut events = leftovers::events(found.nodes, producer, AUTO_ABORT, now);
         events.push(events::workflow(
             &execution,
             producer,
@@ -281,14 +416,28 @@ impl Actor {
         ));
         // One by one: what admin refuses of a node must not keep the execution from ending.
         for event in events {
-            let sent = perform(JobTask::Send(vec![event])).await;
-            tracing::debug!(?sent, "told admin");
+            let sent = self.at_last(&Effect::Send(vec![event])).await;
+            tracing::debug!(?sent, "sent to admin");
         }
-        remains.pods
+        found.pods
+    }
+
+    /// An effect for a workflow without a machine; none when it does not succeed.
+    async fn at_last(&self, effect: &Effect) -> Option<EffectResult> {
+        for tries in 1..=TRIES_AT_LAST {
+            match self.effects.run(effect.clone(), None).await {
+                Ok(result) => return Some(result),
+                Err(error) => {
+                    tracing::warn!(?error, "cannot end a workflow yet, trying again");
+                    tokio::time::sleep(BACKOFF.wait(tries, 0)).await;
+                }
+            }
+        }
+        None
     }
 }
 
-impl Seen {
+impl KnownResource {
     fn have(&mut self, found: PartialObjectMeta<FlyteWorkflow>) {
         self.version = found.metadata.resource_version.unwrap_or_default();
         self.finalizers = found.metadata.finalizers.unwrap_or_default();
@@ -298,7 +447,12 @@ impl Seen {
 fn too_large() -> ExecutionError {
     let message = "the status of the workflow is larger than the API server takes; run fewer nodes in one workflow, \
                    or move some into a launch plan";
-    system_error("WorkflowTooLarge", message.to_owned())
+    system("WorkflowTooLarge", message)
+}
+
+fn refused(message: &str) -> ExecutionError {
+    let message = format!("the API server refuses the status of the workflow: {message}");
+    system("RuntimeExecutionError", message)
 }
 
 /// The API server, or the etcd behind it, takes no object of this size (spec 04 §3.2).

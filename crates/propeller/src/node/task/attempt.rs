@@ -6,10 +6,10 @@ use flyte_idl::core::{ExecutionError, TaskTemplate, execution_error::ErrorKind};
 use flyte_plugins::{AdditionalReason, PhaseInfo, Plugin, TaskContext, pod};
 use jiff::Timestamp;
 
+use super::observed_pod::EventCursor;
 use crate::{
     events::{self, Event, NodeDetails, TaskIdentity},
     node::{NodeView, identity, is_interruptible, template},
-    sighting::Told,
 };
 
 /// One attempt of a task, with everything that its plugin needs.
@@ -50,12 +50,12 @@ impl<'a> Attempt<'a> {
         };
         let has_container = template.target.is_some();
         let overrides = view
-            .run
+            .workflow
             .execution_config
             .task_plugin_impls
             .get(&template.r#type);
         let plugin = view
-            .run
+            .workflow
             .settings
             .registry
             .resolve(&template.r#type, has_container, overrides)
@@ -70,7 +70,7 @@ impl<'a> Attempt<'a> {
                 )
             })?;
         let generated_name = unique_id::generated_name(
-            &view.run.name,
+            &view.workflow.name,
             view.unique_id,
             view.status.attempts,
             unique_id::GENERATED_NAME_MAX,
@@ -91,7 +91,7 @@ impl<'a> Attempt<'a> {
 
     /// What the plugin may know.
     pub fn context(&'a self) -> TaskContext<'a> {
-        let run = self.view.run;
+        let run = self.view.workflow;
         let raw = |name: &str| layout::raw_output(&run.raw_output_prefix, name).unwrap_or_default();
         let checkpoints = |name: &str| layout::checkpoints(&raw(name)).unwrap_or_default();
         let attempt = self.view.status.attempts;
@@ -116,7 +116,7 @@ impl<'a> Attempt<'a> {
         TaskContext {
             template: self.template,
             execution: &run.execution,
-            workflow: &run.workflow,
+            workflow: &run.workflow_name,
             node_id: &self.view.spec.id,
             unique_node_id: self.view.unique_id,
             attempt,
@@ -125,12 +125,12 @@ impl<'a> Attempt<'a> {
             owner: run.owner.clone(),
             labels: &run.labels,
             annotations: &run.annotations,
-            inputs: self.view.places.inputs(),
-            output_folder: self.view.places.output().to_owned(),
+            inputs: self.view.files.inputs(),
+            output_folder: self.view.files.output().to_owned(),
             raw_output: raw(&self.generated_name),
             checkpoints: checkpoints(&self.generated_name),
             previous_checkpoints,
-            task_template: self.view.places.task_template(),
+            task_template: self.view.files.task_template(),
             resources: &self.view.spec.resources,
             extended_resources: self.view.spec.extended_resources.as_deref(),
             container_image: &self.view.spec.container_image,
@@ -144,11 +144,11 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Up to which event of its pod admin has been told.
-    pub(super) fn told(&self, state: &PluginState) -> Told {
-        Told {
+    /// Up to which event of its pod admin has them.
+    pub(super) fn cursor(&self, state: &PluginState) -> EventCursor {
+        EventCursor {
             created_at: state.last_event_update,
-            arrival: self.view.told,
+            arrival: self.view.task.reported,
         }
     }
 
@@ -162,13 +162,13 @@ impl<'a> Attempt<'a> {
 
     /// What admin is told of a phase, with everything that the cluster has said about the pod meanwhile.
     pub(super) fn event(&self, info: &PhaseInfo, now: Timestamp) -> Event {
-        if self.view.object_events.is_empty() {
+        if self.view.task.object_events.is_empty() {
             return self.plain_event(info, now);
         }
         let mut info = info.clone();
-        let told = self.told(&self.state());
-        info.info.additional_reasons = told
-            .untold(self.view.object_events)
+        let cursor = self.cursor(&self.state());
+        info.info.additional_reasons = cursor
+            .unreported(self.view.task.object_events)
             .into_iter()
             .map(|event| AdditionalReason {
                 reason: event.note.clone(),
@@ -179,7 +179,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn plain_event(&self, info: &PhaseInfo, now: Timestamp) -> Event {
-        let outputs = (info.phase == TaskPhase::Success).then(|| self.view.places.outputs());
+        let outputs = (info.phase == TaskPhase::Success).then(|| self.view.files.outputs());
         let node = identity(&self.view);
         let identity = TaskIdentity {
             node: &node,
@@ -189,7 +189,7 @@ impl<'a> Attempt<'a> {
             generated_name: &self.generated_name,
             plugin: self.plugin.id(),
             interruptible: is_interruptible(&self.view),
-            send_object_events: self.view.run.settings.plugins.k8s.send_object_events,
+            send_object_events: self.view.workflow.settings.plugins.k8s.send_object_events,
             is_first: self
                 .view
                 .status
@@ -215,7 +215,7 @@ impl<'a> Attempt<'a> {
             .as_ref()
             .and_then(|metadata| metadata.generates_deck);
         if promised == Some(true) {
-            self.view.places.deck()
+            self.view.files.deck()
         } else {
             String::new()
         }

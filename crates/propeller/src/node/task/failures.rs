@@ -11,10 +11,11 @@ use super::Attempt;
 use crate::{
     events::{self, Event},
     node::{
-        Change, NodeView, Step, Then, attempts_left, ended,
-        endings::failure,
-        failure::{Deadline, deadline},
-        identity, short,
+        Change, NodeView, Step, TaskView, attempts_left,
+        failure::{Deadline, deadline, execution_timeout},
+        identity,
+        node_end::{ended, failure},
+        short,
     },
 };
 
@@ -50,14 +51,7 @@ fn after_failure(
     let Aftermath { events, delete_pod } = aftermath;
     if retryable && attempts.left {
         let status = next_attempt(view.status, error, now);
-        return Step::Change(Box::new(Change {
-            events,
-            status,
-            derivable: false,
-            then: Then::Nothing,
-            delete_pod,
-            told: None,
-        }));
+        return Change::new(events, status).deleting(delete_pod).step();
     }
     let error = if retryable {
         attempts.exhausted(&error)
@@ -67,7 +61,7 @@ fn after_failure(
     let mut change = failure(view, attempt.details(), error, now);
     change.events.splice(..0, events);
     change.delete_pod = delete_pod;
-    Step::Change(Box::new(change))
+    change.step()
 }
 
 /// The node's status when another attempt begins.
@@ -87,7 +81,7 @@ fn next_attempt(status: &NodeStatus, error: ExecutionError, now: Timestamp) -> N
     status
 }
 
-/// Go stored that another attempt is to be made.
+/// Another attempt is to be made, as Go stores it between two rounds; the pod of the last one may still run.
 pub(super) fn retry(attempt: &Attempt<'_>, now: Timestamp) -> Step {
     let view = &attempt.view;
     let mut status = view.status.clone();
@@ -98,14 +92,31 @@ pub(super) fn retry(attempt: &Attempt<'_>, now: Timestamp) -> Step {
     status.last_updated_at = Some(Time::new(now));
     status.task_node_status = None;
     status.dynamic_node_status = None;
-    Step::Change(Box::new(Change {
-        events: Vec::new(),
-        status,
-        derivable: false,
-        then: Then::Nothing,
-        delete_pod: None,
-        told: None,
-    }))
+    Change::new(Vec::new(), status)
+        .deleting(pod_under_way(attempt))
+        .step()
+}
+
+/// The node has failed or taken too long, as Go stores it between two rounds: its events are out, its pod may still
+/// run.
+pub(super) fn leave(attempt: &Attempt<'_>, now: Timestamp) -> Step {
+    let view = &attempt.view;
+    let phase = if view.status.phase == NodePhase::TimingOut {
+        NodePhase::TimedOut
+    } else {
+        NodePhase::Failed
+    };
+    Change::new(Vec::new(), ended(view.status, phase, now))
+        .deleting(pod_under_way(attempt))
+        .step()
+}
+
+/// The pod of an attempt whose end no status tells.
+fn pod_under_way(attempt: &Attempt<'_>) -> Option<String> {
+    let known = attempt.view.status.task_node_status.as_ref();
+    known
+        .is_some_and(|task| !task.phase.is_terminal())
+        .then(|| attempt.pod_name())
 }
 
 /// Waits, but no longer than the node may take.
@@ -118,19 +129,12 @@ pub(super) fn within_deadlines(
     match deadline(view, now) {
         Deadline::Ahead(end) => Step::Wait([end, wake].into_iter().flatten().min()),
         Deadline::AttemptOver(length) => {
-            let text =
-                flyte_core::duration::format(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX));
-            let error = ExecutionError {
-                code: "TimeoutExpired".into(),
-                message: format!("task execution timeout [{text}] expired"),
-                kind: ErrorKind::User.into(),
-                ..ExecutionError::default()
-            };
-            let (events, delete_pod) = abort(view, false, now);
+            let error = execution_timeout(length);
+            let (events, delete_pod) = abort(view, now);
             after_failure(attempt, error, true, Aftermath { events, delete_pod }, now)
         }
         Deadline::NodeOver(_) => {
-            let (mut events, delete_pod) = abort(view, false, now);
+            let (mut events, delete_pod) = abort(view, now);
             events.push(events::node(
                 &identity(view),
                 EventPhase::TimedOut,
@@ -138,35 +142,28 @@ pub(super) fn within_deadlines(
                 attempt.details(),
             ));
             let status = ended(view.status, NodePhase::TimedOut, now);
-            Step::Change(Box::new(Change {
-                events,
-                status,
-                derivable: false,
-                then: Then::Nothing,
-                delete_pod,
-                told: None,
-            }))
+            Change::new(events, status).deleting(delete_pod).step()
         }
     }
 }
 
 /// What ends the attempt under way: its last event, and the pod to delete.
-pub(in crate::node) fn abort(
-    view: &NodeView<'_>,
-    pod_exists: bool,
-    now: Timestamp,
-) -> (Vec<Event>, Option<String>) {
-    let launched = view
+pub(in crate::node) fn abort(view: &NodeView<'_>, now: Timestamp) -> (Vec<Event>, Option<String>) {
+    let is_launched = view
         .status
         .task_node_status
         .as_ref()
         .is_some_and(|task| !task.phase.is_terminal());
+    let may_have_pod = is_launched || view.task.may_have_pod || view.task.pod.is_some();
     // What the cluster says of a pod that is not wanted any more is of no use to anybody.
     let view = NodeView {
-        object_events: &[],
+        task: TaskView {
+            object_events: &[],
+            ..view.task
+        },
         ..*view
     };
-    let (Ok(attempt), true) = (Attempt::of(view), launched || pod_exists) else {
+    let (Ok(attempt), true) = (Attempt::of(view), may_have_pod) else {
         return (Vec::new(), None);
     };
     let info = PhaseInfo::new(TaskPhase::Aborted, 0, "", TaskInfo::default());

@@ -1,0 +1,419 @@
+//! Wake-ups: stepping marked nodes and taking in what their effects brought (spec 04 §5, §6).
+
+use std::collections::BTreeMap;
+
+use flyte_core::layout::END_NODE;
+use flyte_crd::{NodeKind, NodePhase, status::TaskPhase};
+use jiff::Timestamp;
+
+use super::{
+    Effect, EffectResult, Job, JobId, Machine, NodeIndex, Receipt,
+    graph_end::GraphState,
+    nodes::{AbortState, Pending, QuotaWait, Readiness},
+    retry::{Policy, Retry},
+};
+use crate::{
+    effects::{EffectError, PermanentError, TransientError},
+    node::{
+        self, Change, NodeEffect, NodeResult, Source, Step, Then, resolve, system,
+        task::observed_pod::ObservedPod,
+    },
+};
+
+/// Why active nodes end when another one has failed.
+pub(crate) const AUTO_ABORT: &str = "Some node execution failed, auto-abort.";
+/// What sending events is for.
+pub(super) const SEND: &str = "send events";
+/// How often in a row the result of an effect may lead to the same effect and to nothing else. Twice happens, when
+/// something arrives between effect and result; a decision that does not take its result in would go on for ever.
+const MOST_REPEATS: u32 = 8;
+
+impl Machine {
+    /// Steps everything that is marked, and hands out jobs, more of them as others are completed; `pods` knows the pods
+    /// that the watch has shown.
+    pub fn next_jobs(
+        &mut self,
+        now: Timestamp,
+        pods: impl Fn(&str) -> Option<ObservedPod>,
+    ) -> Vec<Job> {
+        loop {
+            self.steps += 1;
+            if self.workflow_can_step() {
+                self.step_workflow(now);
+            } else if let Some(index) = self.queue.next() {
+                self.step_node(index, now, &pods);
+            } else if !self.conclude() {
+                break;
+            }
+        }
+        self.jobs.hand_out()
+    }
+
+    /// Takes in what a job brought.
+    pub fn complete(
+        &mut self,
+        id: JobId,
+        result: Result<EffectResult, EffectError>,
+        now: Timestamp,
+    ) {
+        self.jobs.completed();
+        match id {
+            JobId::Workflow => self.workflow_result(result, now),
+            JobId::Node(index) => self.node_result(index, result, now),
+        }
+    }
+
+    fn step_node(
+        &mut self,
+        index: NodeIndex,
+        now: Timestamp,
+        pods: &impl Fn(&str) -> Option<ObservedPod>,
+    ) {
+        let node = &self.nodes[index];
+        match node.abort {
+            AbortState::Done => return,
+            AbortState::Wanted => {
+                self.step_abort(index, now, pods);
+                return;
+            }
+            AbortState::None => {}
+        }
+        if !self.may_step(index) {
+            return;
+        }
+        if self.nodes[index].pending.is_some() {
+            self.send_pending(index, now);
+            return;
+        }
+        let node = &self.nodes[index];
+        if node.status.phase == NodePhase::NotYetStarted && node.result.is_none() {
+            let is_task = node.spec.kind == NodeKind::Task;
+            match self.nodes.readiness(index) {
+                Readiness::NotReady => return,
+                Readiness::Skip => {
+                    let change = node::skip(&self.nodes.view(&self.context, index), now);
+                    self.begin_change(index, change, now);
+                    return;
+                }
+                Readiness::Ready => {}
+            }
+            if is_task && self.queue.waits_for_slot(index) {
+                self.nodes[index].metrics.waited_for_others = true;
+                return;
+            }
+        }
+        let result = self.nodes[index].result.take();
+        let is_fresh = result.is_some();
+        let observed = self.observed_pod(index, pods);
+        let mut view = self.nodes.view(&self.context, index);
+        if let Some(observed) = &observed {
+            view.task.pod = Some(&observed.pod);
+            view.task.object_events = &observed.events;
+        }
+        match node::step(&view, result, now) {
+            Step::Wait(until) => {
+                self.nodes[index].repeats = 0;
+                self.queue.set_timer(index, until);
+            }
+            Step::Do(effect) => self.begin_effect(index, effect, is_fresh, now),
+            Step::Change(change) => self.begin_change(index, *change, now),
+        }
+    }
+
+    /// A node that is to end does, after everything inside it.
+    fn step_abort(
+        &mut self,
+        index: NodeIndex,
+        now: Timestamp,
+        pods: &impl Fn(&str) -> Option<ObservedPod>,
+    ) {
+        if self.aborts_inside(index) {
+            return;
+        }
+        let node = &mut self.nodes[index];
+        node.result = None;
+        if let Some(pending) = &node.pending {
+            if pending.change.then == Then::Aborted {
+                self.send_pending(index, now);
+                return;
+            }
+            // Admin may have these events although its answer was lost: what is aborted is what it may know.
+            if pending.change.status.phase.is_active() {
+                node.status = pending.change.status.clone();
+            }
+            node.pending = None;
+            node.retry = None;
+        }
+        if !self.nodes[index].is_active() {
+            // Admin has not heard of it from this process, or has heard its end.
+            self.abort_done(index);
+            return;
+        }
+        let reason = self
+            .lifecycle
+            .abort_reason()
+            .unwrap_or(AUTO_ABORT)
+            .to_owned();
+        let observed = self.observed_pod(index, pods);
+        let mut view = self.nodes.view(&self.context, index);
+        view.task.pod = observed.as_ref().map(|observed| &observed.pod);
+        let change = node::abort(&view, &reason, now);
+        self.begin_change(index, change, now);
+    }
+
+    /// Nodes of graphs that are being aborted or have ended do not go on.
+    pub(super) fn may_step(&self, index: NodeIndex) -> bool {
+        let graph = &self.nodes[self.nodes[index].graph];
+        match &graph.state {
+            GraphState::Running => true,
+            // The failure node, and what is inside it, run while the rest stands still.
+            GraphState::FailureNode(_) => graph.failure_node == Some(index),
+            GraphState::Aborting(_) | GraphState::Stopping | GraphState::Ended(_) => false,
+        }
+    }
+
+    /// What the watches show of the pod of an attempt under way.
+    fn observed_pod(
+        &self,
+        index: NodeIndex,
+        pods: &impl Fn(&str) -> Option<ObservedPod>,
+    ) -> Option<ObservedPod> {
+        if !self.nodes[index].is_active() {
+            return None;
+        }
+        pods(&self.nodes.pod_name(&self.context, index)?)
+    }
+
+    /// Hands an effect of a node out, unless the last one failed and it is not yet time to try again.
+    fn begin_effect(
+        &mut self,
+        index: NodeIndex,
+        effect: NodeEffect,
+        is_fresh: bool,
+        now: Timestamp,
+    ) {
+        let node = &mut self.nodes[index];
+        let purpose = effect.purpose();
+        if is_fresh && node.purpose == purpose {
+            node.repeats += 1;
+        } else {
+            node.repeats = 0;
+        }
+        if node.repeats > MOST_REPEATS {
+            let message = format!(
+                "node [{}] asks again and again to {purpose}, and nothing changes by it: a mistake in flytepropeller",
+                node.spec.id
+            );
+            tracing::error!(message, status = ?node.status, "a node goes round in circles");
+            self.fail_node(index, system("IllegalStateError", message), now);
+            return;
+        }
+        if let Some(not_before) = self.held_back(index, now) {
+            let view = self.nodes.view(&self.context, index);
+            let deadline = node::next_deadline(&view, now).filter(|deadline| *deadline > now);
+            self.queue.set_timer(
+                index,
+                [Some(not_before), deadline].into_iter().flatten().min(),
+            );
+            return;
+        }
+        let node = &mut self.nodes[index];
+        node.purpose = purpose;
+        let mut outputs = BTreeMap::new();
+        let mut error = None;
+        let mut inner = None;
+        match &effect {
+            NodeEffect::Prepare { bindings, .. } => {
+                let node = &self.nodes[index];
+                let graph = &self.nodes[node.graph];
+                for id in resolve::promised_nodes(bindings) {
+                    if let Some(source) = graph.find(&id) {
+                        outputs.insert(id, self.nodes[source].files.outputs());
+                    }
+                }
+                if let (Some(failure_node), GraphState::FailureNode(failure)) =
+                    (graph.failure_node, &graph.state)
+                    && failure_node == index
+                {
+                    error = Some(failure.clone());
+                }
+                if node.spec.kind == NodeKind::Task {
+                    self.queue.take_slot(index);
+                }
+            }
+            NodeEffect::CopyOutputs {
+                from: Source::Inner,
+                ..
+            } => inner = self.nodes.inner_outputs(index),
+            NodeEffect::CreatePod => node.task.may_have_pod = true,
+            NodeEffect::CopyOutputs { .. }
+            | NodeEffect::ReadInputs(_)
+            | NodeEffect::GetPod
+            | NodeEffect::ReadResult => {}
+        }
+        self.queue.set_busy(index);
+        let effect = Effect::Node {
+            effect,
+            outputs,
+            inner,
+            error,
+        };
+        self.jobs.add(JobId::Node(index), effect);
+    }
+
+    /// Until when an effect of a node waits whose last try failed.
+    fn held_back(&self, index: NodeIndex, now: Timestamp) -> Option<Timestamp> {
+        let retry = self.nodes[index].retry.as_ref()?;
+        (retry.not_before > now).then_some(retry.not_before)
+    }
+
+    /// Sends the events of a change, or does at once what needs none.
+    pub(super) fn begin_change(&mut self, index: NodeIndex, mut change: Change, now: Timestamp) {
+        let events = std::mem::take(&mut change.events);
+        if events.is_empty() {
+            self.commit(index, change, now);
+            return;
+        }
+        self.nodes[index].pending = Some(Pending {
+            events,
+            change: Box::new(change),
+        });
+        self.send_pending(index, now);
+    }
+
+    fn send_pending(&mut self, index: NodeIndex, now: Timestamp) {
+        let is_sending = self.nodes[index].purpose == SEND;
+        if let Some(not_before) = self.held_back(index, now).filter(|_| is_sending) {
+            self.queue.set_timer(index, Some(not_before));
+            return;
+        }
+        let node = &mut self.nodes[index];
+        let Some(pending) = &node.pending else { return };
+        let events = pending.events.clone();
+        node.purpose = SEND;
+        self.queue.set_busy(index);
+        self.jobs.add(JobId::Node(index), Effect::Send(events));
+    }
+
+    fn node_result(
+        &mut self,
+        index: NodeIndex,
+        result: Result<EffectResult, EffectError>,
+        now: Timestamp,
+    ) {
+        self.queue.set_free(index);
+        match result {
+            Ok(EffectResult::Node(result)) => {
+                self.note_result(index, &result, now);
+                let node = &mut self.nodes[index];
+                node.retry = None;
+                node.result = Some(*result);
+                self.queue.mark(index);
+            }
+            Ok(EffectResult::Sent(sent)) => self.sent(index, sent, now),
+            // Only the workflow's own.
+            Ok(EffectResult::Begun | EffectResult::Leftovers(_)) => {}
+            Err(EffectError::Transient(error)) => self.effect_failed(index, error, now),
+            Err(EffectError::Permanent(PermanentError(error))) => {
+                if self.nodes[index].abort == AbortState::None {
+                    self.fail_node(index, error, now);
+                } else {
+                    self.queue.mark(index);
+                }
+            }
+        }
+    }
+
+    /// What is to be remembered of a result, whatever is decided on it.
+    fn note_result(&mut self, index: NodeIndex, result: &NodeResult, now: Timestamp) {
+        let node = &mut self.nodes[index];
+        match result {
+            NodeResult::Prepared(Ok(inputs)) | NodeResult::Inputs(inputs) => {
+                node.inputs = Some(inputs.clone());
+            }
+            NodeResult::PodCreated(info) => {
+                let waits = info.phase == TaskPhase::WaitingForResources;
+                let exists = !waits && !info.phase.is_terminal();
+                node.task.may_have_pod = exists;
+                node.task.pod_created_at = exists.then_some(now);
+                node.task.quota = match node.task.quota {
+                    QuotaWait::None | QuotaWait::Waiting if waits => QuotaWait::Waiting,
+                    QuotaWait::None | QuotaWait::Waiting | QuotaWait::PermitCameEarly => {
+                        QuotaWait::None
+                    }
+                };
+            }
+            NodeResult::Pod(found) => {
+                node.task.pod_created_at = None;
+                if found.is_none() {
+                    node.task.may_have_pod = false;
+                }
+            }
+            NodeResult::TaskResult(_) => node.metrics.result_read = true,
+            NodeResult::Prepared(Err(_)) | NodeResult::Copied(_) => {}
+        }
+    }
+
+    /// Admin has the events of a change, or refuses them for good.
+    fn sent(&mut self, index: NodeIndex, sent: Result<Receipt, super::Rejection>, now: Timestamp) {
+        let node = &mut self.nodes[index];
+        node.retry = None;
+        let Some(Pending { mut change, .. }) = node.pending.take() else {
+            return;
+        };
+        // The end of a terminated node and the end node's events are told, not asked about.
+        let is_only_told = node.unique_id == END_NODE || change.then == Then::Aborted;
+        match sent {
+            Ok(receipt) => {
+                if receipt == Receipt::Repeated {
+                    Self::repeated(&mut change);
+                }
+                self.commit(index, *change, now);
+            }
+            Err(_) if is_only_told => self.commit(index, *change, now),
+            Err(rejection) => self.rejected(index, rejection, now),
+        }
+    }
+
+    /// An effect did not succeed: it is tried again later, or the node fails with it.
+    fn effect_failed(&mut self, index: NodeIndex, error: TransientError, now: Timestamp) {
+        let most_refusals = self.context.settings.propeller.max_workflow_retries;
+        let node = &mut self.nodes[index];
+        let (purpose, previous) = (node.purpose, node.retry.take());
+        let policy = Policy {
+            most_refusals,
+            subject: &node.unique_id,
+        };
+        match Retry::next(previous, purpose, error, policy, now) {
+            Ok(retry) => {
+                tracing::warn!(node = node.unique_id, "{retry}; trying again");
+                let shown = (retry.is_shown() && node.pending.is_none()).then(|| retry.to_string());
+                self.queue.set_timer(index, Some(retry.not_before));
+                node.retry = Some(retry);
+                if node.abort != AbortState::None {
+                    self.queue.mark(index);
+                } else if let Some(shown) = shown {
+                    let view = self.nodes.view(&self.context, index);
+                    let change = node::troubled(&view, &shown, now);
+                    self.begin_change(index, change, now);
+                }
+            }
+            Err(error) => {
+                tracing::error!(node = node.unique_id, "{}", error.message);
+                let pending = node.pending.take();
+                match pending {
+                    // Admin does not want to hear the end of the node, which it is nevertheless.
+                    Some(Pending { change, .. })
+                        if change.then == Then::Aborted
+                            || change.status.phase.is_terminal()
+                            || node.abort != AbortState::None =>
+                    {
+                        self.commit(index, *change, now);
+                    }
+                    _ if node.abort != AbortState::None => self.queue.mark(index),
+                    _ => self.fail_node(index, *error, now),
+                }
+            }
+        }
+    }
+}
