@@ -12,6 +12,7 @@ mod panics;
 mod permissions;
 mod pods;
 mod quota;
+mod recorded;
 mod truth;
 
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
