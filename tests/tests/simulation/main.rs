@@ -1,6 +1,7 @@
 //! Whatever goes wrong between two effects, users see the same (design: Simulation).
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test that fails says where"
