@@ -85,6 +85,7 @@ pub struct Simulation {
     plugins: PluginsConfig,
     loses_statuses: bool,
     beginning: Option<Beginning>,
+    settling: Duration,
 }
 
 /// What there is besides the resource of a workflow that an engine takes over.
@@ -189,7 +190,15 @@ impl Simulation {
             plugins: PluginsConfig::default(),
             loses_statuses: false,
             beginning: None,
+            settling: SETTLING,
         }
+    }
+
+    /// The engine is given this long after the end, instead of two minutes, to delete what need not stay.
+    #[must_use]
+    pub fn settling(mut self, time: Duration) -> Self {
+        self.settling = time;
+        self
     }
 
     /// The workflow was begun by another engine, which left this behind besides its status.
@@ -340,7 +349,8 @@ impl Simulation {
             .start_paused(true)
             .build()
             .expect("a single-threaded runtime needs nothing that can be missing");
-        runtime.block_on(self.drive(SETTLING))
+        let settling = self.settling;
+        runtime.block_on(self.drive(settling))
     }
 
     /// Runs to the end in real time on this runtime, for benches.

@@ -22,6 +22,8 @@ mod order;
 pub type Seconds = u64;
 /// Things that happen so close to each other may happen in either order.
 pub const CLOSE: Seconds = 5;
+/// Nobody knows when things happen.
+pub const ANY: Seconds = Seconds::MAX / 2;
 /// A binding names what its node does not have.
 const UNRESOLVED: &str = "BindingResolutionFailure";
 
@@ -160,7 +162,7 @@ struct GraphRun<'a> {
 /// What must happen to this program.
 pub fn evaluate(program: &Program) -> Expected {
     // When nodes wait for their turn nobody knows when they begin.
-    let close = program.max_parallelism.map_or(CLOSE, |_| Seconds::MAX / 2);
+    let close = program.max_parallelism.map_or(CLOSE, |_| ANY);
     let evaluator = Evaluator { program, close };
     let place = Place {
         parent: None,

@@ -28,7 +28,7 @@ pub fn generate(seed: u64) -> Program {
         1 => 0.08,
         _ => 0.0,
     };
-    let budget = *pick(&mut random, &[2, 3, 4, 5, 6, 8, 10, 14]);
+    let budget = *pick(&mut random, &[2, 3, 4, 4, 5, 6, 8, 10]);
     let slow = random.random_bool(0.7);
     let policy = if random.random_bool(0.5) {
         Policy::FailImmediately
@@ -214,10 +214,10 @@ impl Maker {
         self.budget -= 1;
         let may_nest = self.budget > 0;
         match self.random.random_range(0..10) {
-            0..=2 if may_nest && nesting.branch < DEEPEST_BRANCH => {
+            0..=3 if may_nest && nesting.branch < DEEPEST_BRANCH => {
                 self.branch_node(id, scope, nesting, wanted)
             }
-            3..=4 if may_nest && nesting.depth + 1 < DEEPEST => {
+            4..=5 if may_nest && nesting.depth + 1 < DEEPEST => {
                 self.workflow_node(id, scope, nesting, wanted)
             }
             _ => self.task_node(id, scope, wanted),
@@ -243,7 +243,7 @@ impl Maker {
             (false, _) => End::Well,
         };
         let seconds = if self.slow {
-            *pick(&mut self.random, &[0, 0, 10, 20, 30, 50])
+            *pick(&mut self.random, &[0, 10, 20, 30, 50])
         } else {
             0
         };

@@ -1,6 +1,7 @@
 //! Whatever goes wrong between two effects, users see the same (design: Simulation).
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test that fails says where"
@@ -12,6 +13,7 @@ mod panics;
 mod permissions;
 mod pods;
 mod quota;
+mod recorded;
 mod truth;
 
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
