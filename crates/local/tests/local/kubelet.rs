@@ -156,6 +156,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // Temporary files are outside the folder that goes with this.
+        let pods = std::fs::read_dir(self.folder.path().join("node/pods"));
+        for pod in pods.into_iter().flatten().flatten() {
+            if let Ok(temporary) = std::fs::read_link(pod.path().join("tmp")) {
+                std::fs::remove_dir_all(temporary).ok();
+            }
+        }
         // Supervisors outlive kubelets by design; tests must not leave any.
         let records = self.folder.path().join("node/records");
         for entry in std::fs::read_dir(records).into_iter().flatten().flatten() {
