@@ -13,6 +13,19 @@ pub const INDEXES: &[Index] = &[
         name: "flyte_rs_executions_phase",
         on: "executions (execution_project, execution_domain, phase, created_at DESC, id)",
     },
+    // Those of one version of something, newest first: SQLite knows of no value how common it is.
+    Index {
+        name: "flyte_rs_executions_workflow",
+        on: "executions (workflow_id, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_executions_launch_plan",
+        on: "executions (launch_plan_id, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_executions_task",
+        on: "executions (task_id, created_at DESC, id)",
+    },
     // Filters on what executions are of name it without project and domain.
     Index {
         name: "flyte_rs_tasks_name",

@@ -210,3 +210,68 @@ async fn requests_are_counted_by_what_came_of_them_and_for_whom() {
         assert!(text.lines().any(|told| told == line), "{line} in {text}");
     }
 }
+
+#[tokio::test]
+async fn a_folder_is_never_left() {
+    let root = tempfile::tempdir().unwrap();
+    let inside = root.path().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::create_dir(root.path().join("outside")).unwrap();
+    std::fs::write(root.path().join("outside/secret"), "secret").unwrap();
+    let mut config = StorageConfig {
+        container: "bucket".into(),
+        enable_multicontainer: true,
+        ..StorageConfig::default()
+    };
+    config.stow.kind = "local".into();
+    config.stow.config = crate::config::StringMap::from([("path", inside.display().to_string())]);
+    let store = BlobStore::open(&config).unwrap();
+    for reference in [
+        "file://bucket/../../outside/secret",
+        "file://bucket/%2e%2e/%2e%2e/outside/secret",
+        "file://bucket/%252e%252e/%252e%252e/outside/secret",
+        "file://bucket/a%2F..%2F..%2F..%2Foutside/secret",
+        "file://../outside/secret",
+        "file://..%2Foutside/secret",
+        "file:///../outside/secret",
+        "file://bucket/.%09./.%09./outside/secret",
+    ] {
+        let read = store.get(reference).await;
+        assert!(!read.is_ok_and(|bytes| bytes == "secret"), "{reference}");
+        // What it writes is somewhere inside, if anywhere.
+        drop(store.put(reference, Bytes::from_static(b"mine")).await);
+        let outside = std::fs::read_dir(root.path().join("outside")).unwrap();
+        assert_eq!(outside.count(), 1, "{reference}");
+        let secret = std::fs::read(root.path().join("outside/secret")).unwrap();
+        assert_eq!(secret, b"secret", "{reference}");
+    }
+    let long = format!("file://bucket/{}", "x".repeat(300));
+    let refused = store.put(&long, Bytes::new()).await.unwrap_err();
+    assert!(matches!(refused, BlobError::NameTooLong(_)), "{refused}");
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_bucket_is_not_signed() {
+    let signer = BlobStore::s3_signer("http://localhost:1", "bucket", "key", "secret").unwrap();
+    let store = BlobStore::over("s3", "bucket", Arc::new(InMemory::new()), Some(signer));
+    let request = SignRequest {
+        verb: Verb::Get,
+        expires_in: std::time::Duration::from_secs(60),
+        content_md5: None,
+        add_content_md5_metadata: false,
+    };
+    assert!(store.sign("s3://bucket/a", &request).await.is_ok());
+    for reference in [
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://bucket/%2F",
+        "s3://bucket?list-type=2",
+    ] {
+        let refused = store.sign(reference, &request).await;
+        assert!(
+            matches!(refused, Err(BlobError::Reference { .. })),
+            "{reference}: {refused:?}"
+        );
+    }
+}

@@ -167,3 +167,98 @@ async fn a_taken_port_names_address_purpose_and_remedy() {
         "{error}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_sent_away_and_others_are_not() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let scope = Scope::new("test");
+    let stop = CancellationToken::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap(), "test", "--port")
+        .await
+        .unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ConnectionLimits {
+        max_connections: 2,
+        ..ConnectionLimits::default()
+    };
+    let router = router(&scope).await;
+    let grace = Duration::from_secs(5);
+    let server = serve_within(limits, listener, None, router, (stop.clone(), grace));
+    let client = async {
+        let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
+        half.write_all(b"PRI * HT").await.unwrap();
+        // There are two places, so this one is served once one of them is free again.
+        let mut third = tokio::net::TcpStream::connect(address).await.unwrap();
+        third
+            .write_all(b"GET /healthcheck HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let mut buffer = [0; 12];
+        third.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"HTTP/1.1 200");
+        let end = async |stream: &mut tokio::net::TcpStream| stream.read(&mut [0; 1]).await;
+        assert!(matches!(end(&mut silent).await, Ok(0) | Err(_)));
+        assert!(matches!(end(&mut half).await, Ok(0) | Err(_)));
+        stop.cancel();
+    };
+    tokio::join!(server, client);
+}
+
+#[tokio::test]
+async fn half_a_request_and_a_watch_of_health_do_not_spoil_a_stop() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = bind("127.0.0.1:0".parse().unwrap(), "test", "--port")
+        .await
+        .unwrap();
+    let address = listener.local_addr().unwrap();
+    let health = Health::new();
+    let ready = tokio::sync::watch::Sender::new(true);
+    health.report("flyteadmin", ready.subscribe());
+    let http = Router::new().route(
+        "/body",
+        axum::routing::post(|body: axum::body::Bytes| async move { body }),
+    );
+    let router = combine(tonic::service::Routes::new(health.service()), http);
+    let stop = CancellationToken::new();
+    let grace = Duration::from_millis(300);
+    let mut tasks = crate::Tasks::new(stop.clone());
+    tasks.spawn_infallible(
+        "API",
+        serve(listener, None, router, stop.child_token(), grace),
+    );
+    let client = async {
+        let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
+        half.write_all(b"POST /body HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\nha")
+            .await
+            .unwrap();
+        // The server has begun to read the body when it says so.
+        let mut line = [0; 12];
+        half.read_exact(&mut line).await.unwrap();
+        assert_eq!(&line, b"HTTP/1.1 100");
+        let channel = tonic::transport::Endpoint::try_from(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let request = HealthCheckRequest {
+            service: "flyteadmin".into(),
+        };
+        let mut watch = HealthClient::new(channel)
+            .watch(request)
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+        stop.cancel();
+        // Whoever serves closes health when it is told to stop.
+        health.close();
+        assert!(watch.message().await.unwrap().is_none());
+        (half, ready)
+    };
+    let (_kept, stopped) = tokio::join!(
+        client,
+        tasks.run_until_stopped(grace + Duration::from_secs(5))
+    );
+    stopped.unwrap();
+}
