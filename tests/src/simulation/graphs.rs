@@ -309,8 +309,8 @@ pub fn neighbour(mut workflow: FlyteWorkflow, name: &str) -> FlyteWorkflow {
     let labels = workflow.metadata.labels.get_or_insert_default();
     labels.insert("execution-id".into(), name.to_owned());
     labels.insert("project".into(), "noisy".into());
-    workflow.execution_id.0.project = "noisy".into();
-    workflow.execution_id.0.name = name.to_owned();
+    let id = &mut workflow.execution_id.0;
+    (id.project, id.name) = ("noisy".into(), name.into());
     workflow
 }
 
