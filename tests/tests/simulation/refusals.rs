@@ -77,3 +77,37 @@ fn a_pod_that_is_refused_for_good_fails_its_workflow() {
         assert!(message.contains(refusal.message), "{code}: {message:?}");
     }
 }
+
+/// The request is made again when its answer does not come.
+fn is_made_again(method: &'static str, path: &'static str) {
+    let run = Simulation::new(graphs::chain())
+        .ruled(rule(method, path, 1, Answer::Hang))
+        .run();
+    assert_eq!(run.phase, WorkflowPhase::Success);
+    assert!(run.elapsed <= Duration::from_secs(300), "{:?}", run.elapsed);
+}
+
+#[test]
+fn a_creation_of_a_pod_that_is_never_answered_is_made_again() {
+    is_made_again("POST", "/pods");
+}
+
+#[test]
+fn a_write_of_a_status_that_is_never_answered_is_made_again() {
+    is_made_again("PATCH", "/flyteworkflows/");
+}
+
+#[test]
+fn a_look_at_a_workflow_that_is_never_answered_is_made_again() {
+    is_made_again("GET", "/flyteworkflows/run");
+}
+
+#[test]
+fn a_list_of_pods_that_is_never_answered_is_made_again() {
+    is_made_again("GET", "/pods");
+}
+
+#[test]
+fn a_list_of_workflows_that_is_never_answered_is_made_again() {
+    is_made_again("GET", "/flyteworkflows");
+}
