@@ -57,11 +57,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use admin::{Records, in_memory};
-pub use faults::{Delays, Fault, Plan, Refusal, Reloads};
+pub use faults::{Answer, Delays, Fault, Plan, Refusal, Reloads, Rule};
 pub use node::NOTES;
 
 /// Where the simulated workflow lives.
 pub const NAMESPACE: &str = "project-development";
+/// Where the workflows beside it live.
+pub const NEIGHBOURS: &str = "noisy-development";
 /// Virtual time after which a run has lost its way.
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// Time by the clock on the wall after which a run hangs; it takes milliseconds.
@@ -86,6 +88,7 @@ pub struct Simulation {
     loses_statuses: bool,
     beginning: Option<Beginning>,
     settling: Duration,
+    neighbours: Vec<FlyteWorkflow>,
 }
 
 /// What there is besides the resource of a workflow that an engine takes over.
@@ -186,12 +189,29 @@ impl Simulation {
                 panics: None,
                 reloads: Reloads::Never,
                 delays: Delays::None,
+                rules: Vec::new(),
             },
             plugins: PluginsConfig::default(),
             loses_statuses: false,
             beginning: None,
             settling: SETTLING,
+            neighbours: Vec::new(),
         }
+    }
+
+    /// Beside these, in their own namespace [`NEIGHBOURS`]; admin takes all that is said of them, and nobody waits for
+    /// their end.
+    #[must_use]
+    pub fn beside(mut self, neighbours: Vec<FlyteWorkflow>) -> Self {
+        self.neighbours = neighbours;
+        self
+    }
+
+    /// The API server treats requests like this.
+    #[must_use]
+    pub fn ruled(mut self, rules: Vec<Rule>) -> Self {
+        self.limits.rules = rules;
+        self
     }
 
     /// The engine is given this long after the end, instead of two minutes, to delete what need not stay.
@@ -388,7 +408,12 @@ impl Simulation {
             Some(_) => admin::resume(id),
         };
         let objects = Arc::new(InMemory::new());
-        let most_effects = most_effects(&self.workflow, &self.plan, &self.limits);
+        let most_effects = if self.neighbours.is_empty() {
+            most_effects(&self.workflow, &self.plan, &self.limits)
+        } else {
+            // What they try is not this workflow's.
+            u64::MAX / 4
+        };
         let faults = faults::Faults::new(self.plan, self.limits);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -428,6 +453,12 @@ impl Simulation {
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
         let began = tokio::time::Instant::now();
         let name = self.workflow.metadata.name.clone().unwrap_or_default();
+        for neighbour in &self.neighbours {
+            create(api.clone().into_client(), neighbour).await;
+        }
+        if !self.neighbours.is_empty() {
+            records.admits_neighbours();
+        }
         let beginning = self.beginning.unwrap_or_default();
         blobs::put(&objects, beginning.objects).await;
         let uid = create(api.clone().into_client(), &self.workflow).await;
@@ -635,7 +666,8 @@ async fn adopt(api: &Api<Pod>, mut pod: Pod, workflow: &str, uid: &str) {
 /// Creates the workflow and answers its uid; kube cannot read answers that are nested deeply.
 async fn create(client: kube::Client, workflow: &FlyteWorkflow) -> String {
     let body = serde_json::to_vec(workflow).expect("resources can be written");
-    let request = Request::new(FlyteWorkflow::url_path(&(), Some(NAMESPACE)))
+    let namespace = workflow.metadata.namespace.as_deref();
+    let request = Request::new(FlyteWorkflow::url_path(&(), namespace))
         .create(&PostParams::default(), body)
         .expect("the request is well-formed");
     let made = client
@@ -660,12 +692,14 @@ async fn read(api: &Api<FlyteWorkflow>, name: &str) -> Option<serde_json::Value>
 
 async fn prepare(client: &kube::Client) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let mut namespace = Namespace::default();
-    namespace.metadata.name = Some(NAMESPACE.to_owned());
-    namespaces
-        .create(&PostParams::default(), &namespace)
-        .await
-        .expect("the namespace is new");
+    for name in [NAMESPACE, NEIGHBOURS] {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .expect("the namespace is new");
+    }
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     definitions
         .create(

@@ -100,6 +100,28 @@ pub enum Delays {
     Random(u64),
 }
 
+/// What the API server does with requests of one kind.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The method of the requests.
+    pub method: &'static str,
+    /// A part of their paths.
+    pub path: &'static str,
+    /// How many of them it concerns; those after them are answered as ever.
+    pub count: usize,
+    /// What becomes of them.
+    pub answer: Answer,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// It is refused.
+    Refuse(Refusal),
+    /// It is never answered.
+    Hang,
+}
+
 /// What the API server takes.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -115,6 +137,8 @@ pub(super) struct Limits {
     pub(super) reloads: Reloads,
     /// How long requests take.
     pub(super) delays: Delays,
+    /// Requests that are treated in a way of their own.
+    pub(super) rules: Vec<Rule>,
 }
 
 /// What the API server says to a pod that it does not take.
@@ -128,6 +152,15 @@ pub struct Refusal {
     pub message: &'static str,
 }
 
+impl Refusal {
+    fn status(&self) -> serde_json::Value {
+        json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": self.code,
+            "reason": self.reason, "message": self.message,
+        })
+    }
+}
+
 /// Counts effects and makes them go wrong. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Faults(Arc<Inner>);
@@ -137,6 +170,7 @@ struct Inner {
     reloads: Option<Mutex<StdRng>>,
     always_reloads: bool,
     delays: Option<Mutex<StdRng>>,
+    rules: Mutex<Vec<Rule>>,
     /// Admin takes no larger message.
     most_bytes: usize,
     most_pods: Option<usize>,
@@ -178,6 +212,7 @@ impl Faults {
                 Delays::None => None,
                 Delays::Random(seed) => Some(random(seed)),
             },
+            rules: Mutex::new(limits.rules),
             most_bytes: limits.event_bytes,
             most_pods: limits.pods,
             refusals: Mutex::new(limits.refusals.into()),
@@ -271,6 +306,16 @@ impl Faults {
         if let Some(wait) = wait {
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// What a rule says about this request.
+    fn ruled(&self, method: &Method, path: &str) -> Option<Answer> {
+        let mut rules = self.0.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let rule = rules
+            .iter_mut()
+            .find(|rule| rule.count > 0 && rule.method == method && path.contains(rule.path))?;
+        rule.count -= 1;
+        Some(rule.answer)
     }
 
     /// Whether the engine dies after this write of a status.
@@ -421,6 +466,11 @@ pub(super) fn over_cluster(
     tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (service, faults) = (service.clone(), faults.clone());
         async move {
+            match faults.ruled(request.method(), request.uri().path()) {
+                None => {}
+                Some(Answer::Hang) => return std::future::pending().await,
+                Some(Answer::Refuse(refusal)) => return Ok(status_response(&refusal.status())),
+            }
             if *request.method() == Method::GET {
                 let path = request.uri().path_and_query();
                 faults.reading(path.map_or("", |path| path.as_str()));

@@ -47,7 +47,7 @@ impl Draft {
                 "type": "container",
                 "metadata": { "retries": {} },
                 "interface": { "outputs": { "variables": { "o0": { "type": { "simple": "INTEGER" } } } } },
-                "container": { "image": "i", "args": [behaviour, "{{.outputPrefix}}"], "resources": {} },
+                "container": { "image": "i", "args": [behaviour, "{{.outputPrefix}}", "{{.input}}"], "resources": {} },
             })
         });
         key
@@ -269,6 +269,14 @@ pub fn slow(count: usize) -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// One task that takes this long.
+pub fn taking(seconds: u64) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    let behaviour = format!("compute:well:{seconds}:0:o0=i");
+    draft.task("n0", &behaviour, &["start-node"]);
+    resource(draft.workflow())
+}
+
 /// A Python task that may be interrupted and is retried, and one that may not.
 pub fn interruptible() -> FlyteWorkflow {
     let mut draft = Draft::default();
@@ -292,6 +300,18 @@ pub fn impatient(active_deadline: &str, attempts: u32) -> FlyteWorkflow {
         node["activeDeadline"] = active_deadline.into();
     }
     resource(draft.workflow())
+}
+
+/// The same workflow as another execution, in the namespace of neighbours.
+pub fn neighbour(mut workflow: FlyteWorkflow, name: &str) -> FlyteWorkflow {
+    workflow.metadata.name = Some(name.to_owned());
+    workflow.metadata.namespace = Some(super::NEIGHBOURS.to_owned());
+    let labels = workflow.metadata.labels.get_or_insert_default();
+    labels.insert("execution-id".into(), name.to_owned());
+    labels.insert("project".into(), "noisy".into());
+    let id = &mut workflow.execution_id.0;
+    (id.project, id.name) = ("noisy".into(), name.into());
+    workflow
 }
 
 /// `count` tasks side by side that never end by themselves.

@@ -14,6 +14,7 @@ mod permissions;
 mod pods;
 mod quota;
 mod recorded;
+mod refusals;
 mod truth;
 
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};

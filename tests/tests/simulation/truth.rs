@@ -95,6 +95,10 @@ fn examine(seed: u64, trial: Trial) -> Option<Fault> {
 }
 
 /// Examines many graphs on all cores; tells of all that end otherwise, and fails with the smallest.
+#[expect(
+    clippy::print_stdout,
+    reason = "seed, time and failing seeds are for whoever reads the output of the test"
+)]
 fn survey(trials: &[Trial], count: u64) {
     let (first, count) = (
         number("FLYTE_TEST_SEED", FIRST),

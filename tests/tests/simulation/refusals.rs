@@ -1,0 +1,113 @@
+//! Requests that are refused for ever or never answered: the workflow ends or can be ended, and its neighbours do not notice.
+
+use std::time::Duration;
+
+use flyte_crd::WorkflowPhase;
+use flyte_tests::simulation::{Answer, Refusal, Rule, Simulation, graphs};
+
+const FOR_EVER: usize = usize::MAX;
+/// A webhook that is down.
+const WEBHOOK: Refusal = Refusal {
+    code: 500,
+    reason: "InternalError",
+    message: "Internal error occurred: failed calling webhook \"pods.example.com\"",
+};
+
+fn rule(method: &'static str, path: &'static str, count: usize, answer: Answer) -> Vec<Rule> {
+    vec![Rule {
+        method,
+        path,
+        count,
+        answer,
+    }]
+}
+
+#[test]
+fn neighbours_whose_pods_are_never_taken_are_not_noticed() {
+    let alone = Simulation::new(graphs::taking(10))
+        .settling(Duration::ZERO)
+        .run();
+    let noisy = (0..22)
+        .map(|index| graphs::neighbour(graphs::waiting(30), &format!("noisy{index}")))
+        .collect();
+    let run = Simulation::new(graphs::taking(10))
+        .settling(Duration::ZERO)
+        .beside(noisy)
+        .ruled(rule(
+            "POST",
+            "/namespaces/noisy-development/pods",
+            FOR_EVER,
+            Answer::Refuse(WEBHOOK),
+        ))
+        .run();
+    assert_eq!(run.phase, WorkflowPhase::Success);
+    let most = alone.elapsed + alone.elapsed / 10 + Duration::from_secs(1);
+    assert!(
+        run.elapsed <= most,
+        "{:?} beside neighbours, {:?} alone",
+        run.elapsed,
+        alone.elapsed
+    );
+}
+
+#[test]
+fn a_workflow_whose_pods_are_never_taken_can_be_terminated() {
+    let run = Simulation::new(graphs::waiting(2))
+        .ruled(rule("POST", "/pods", FOR_EVER, Answer::Refuse(WEBHOOK)))
+        .deleted_after(6)
+        .run();
+    assert_eq!(run.records.workflow().0, "ABORTED");
+    assert_eq!(run.records.open(), [""; 0]);
+}
+
+#[test]
+fn a_pod_that_is_refused_for_good_fails_its_workflow() {
+    for (code, reason) in [(400, "BadRequest"), (403, "Forbidden"), (422, "Invalid")] {
+        let refusal = Refusal {
+            code,
+            reason,
+            message: "a rule of this cluster",
+        };
+        let run = Simulation::new(graphs::chain())
+            .ruled(rule("POST", "/pods", FOR_EVER, Answer::Refuse(refusal)))
+            .attempt()
+            .unwrap_or_else(|why| panic!("{code}: {why}"));
+        assert_eq!(run.phase, WorkflowPhase::Failed, "{code}");
+        let message = run.status["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(refusal.message), "{code}: {message:?}");
+    }
+}
+
+/// The request is made again when its answer does not come.
+fn is_made_again(method: &'static str, path: &'static str) {
+    let run = Simulation::new(graphs::chain())
+        .ruled(rule(method, path, 1, Answer::Hang))
+        .run();
+    assert_eq!(run.phase, WorkflowPhase::Success);
+    assert!(run.elapsed <= Duration::from_secs(300), "{:?}", run.elapsed);
+}
+
+#[test]
+fn a_creation_of_a_pod_that_is_never_answered_is_made_again() {
+    is_made_again("POST", "/pods");
+}
+
+#[test]
+fn a_write_of_a_status_that_is_never_answered_is_made_again() {
+    is_made_again("PATCH", "/flyteworkflows/");
+}
+
+#[test]
+fn a_look_at_a_workflow_that_is_never_answered_is_made_again() {
+    is_made_again("GET", "/flyteworkflows/run");
+}
+
+#[test]
+fn a_list_of_pods_that_is_never_answered_is_made_again() {
+    is_made_again("GET", "/pods");
+}
+
+#[test]
+fn a_list_of_workflows_that_is_never_answered_is_made_again() {
+    is_made_again("GET", "/flyteworkflows");
+}
