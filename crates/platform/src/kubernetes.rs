@@ -7,7 +7,7 @@ use kube::{
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tower::timeout::TimeoutLayer;
+use tower::{Layer as _, timeout::TimeoutLayer};
 
 /// How long an answer may take to begin. That of a watch begins at once.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -68,7 +68,17 @@ pub async fn client(
     config.reset_reader_on_write = true;
     let builder = ClientBuilder::try_from(config)
         .map_err(|error| KubernetesError::Client(Box::new(error)))?;
-    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).build())
+    Ok(with_timeout(builder.build()))
+}
+
+/// The same client, for which an answer that does not begin within a minute is an error. kube's own waits for ever.
+pub fn with_timeout(client: Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let send = tower::service_fn(move |request| {
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    Client::new(TimeoutLayer::new(ANSWER).layer(send), namespace)
 }
 
 fn expand(text: &str, variables: impl Fn(&str) -> Option<String>) -> String {

@@ -22,6 +22,7 @@ use flyte_platform::{
     Clock,
     blob::{BlobMetrics, BlobStore},
     client::{CountedChannel, RetryPolicy},
+    kubernetes,
     metrics::{MetricError, Scope},
     server::{CallMetrics, Latency, methods_of},
 };
@@ -154,7 +155,7 @@ pub fn wire(
         metadata_root,
     });
     let effects = Effects {
-        kube: dependencies.kube,
+        kube: kubernetes::with_timeout(dependencies.kube),
         blobs: dependencies
             .blobs
             .counted(Arc::new(BlobMetrics::register(&scope.sub("metastore"))?)),

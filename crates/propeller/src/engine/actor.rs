@@ -296,6 +296,7 @@ impl<'a> Drive<'a> {
             let timer = self.machine.next_timer();
             let rests = self.machine.is_quiescent() && !self.machine.must_write();
             self.counting.pass_ends(rests);
+            let next_write = self.next_write();
             tokio::select! {
                 biased;
                 Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => match done {
@@ -315,14 +316,19 @@ impl<'a> Drive<'a> {
                 () = self.actor.inbox.wait() => {}
                 () = self.actor.effects.permits.wait() => {}
                 () = until_time(timer, &self.actor.effects) => {}
-                () = until(self.unwritten_since.map(|since| since + LONGEST_UNWRITTEN)) => {}
-                () = until(self.writer.not_before()) => {}
+                () = until(next_write) => {}
                 () = tokio::time::sleep_until(self.repair_at) => {
                     self.repair_at = Instant::now() + REPAIR;
                     self.machine.repair();
                 }
             }
         }
+    }
+
+    /// When there is something to write: of a write that failed when it is tried again, and not before.
+    fn next_write(&self) -> Option<Instant> {
+        let due = self.unwritten_since.map(|since| since + LONGEST_UNWRITTEN);
+        self.writer.not_before().or(due)
     }
 
     /// What has happened since the last pass.
