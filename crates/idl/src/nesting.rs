@@ -20,9 +20,9 @@ pub const MAX_LEVELS: usize = 1_000;
 const MAX_MESSAGES: usize = 4 * MAX_LEVELS + 100;
 
 /// Bytes that are in messages at most, counted once for each message that they are in. Whoever encodes a message asks
-/// each for its length, and that one each inside, so this is what encoding costs. A message of 4 MiB has room for 32
-/// levels everywhere, one of a thousand levels is of 128 KiB at most.
-const MAX_VOLUME: usize = 128 * 1024 * 1024;
+/// each for its length, and that one each inside, so this is what encoding costs. A message of 4 MiB has room for a
+/// thousand messages within each other everywhere, and so has the closure of a thousand branches within each other.
+const MAX_VOLUME: usize = 4 * 1024 * 1024 * 1024;
 
 /// What a scan found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,9 +334,14 @@ mod tests {
 
     #[test]
     fn a_level_more_and_ten_million_more_are_refused() {
-        for levels in [MAX_LEVELS + 1, 10_000_000] {
-            assert_eq!(of(&nested_bytes(levels)), Err(NestingError::TooDeep));
-        }
+        let deeper = of(&nested_bytes(MAX_LEVELS + 1));
+        assert_eq!(deeper, Err(NestingError::TooDeep));
+        // That many do not fit into a message that is deep at all, which is seen first.
+        let deepest = of(&nested_bytes(10_000_000));
+        assert!(
+            matches!(deepest, Err(NestingError::TooMuch { depth, .. }) if depth < MAX_LEVELS),
+            "{deepest:?}"
+        );
         let groups = vec![15 << 3 | 3; 2_000];
         assert_eq!(of(&groups), Err(NestingError::TooDeep));
         assert_eq!(

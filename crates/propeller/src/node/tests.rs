@@ -147,6 +147,19 @@ impl Scene {
         self
     }
 
+    /// That it runs, and its log links, were sent.
+    fn reported(mut self) -> Self {
+        let state = PluginState {
+            phase: TaskPhase::Running,
+            phase_version: 1,
+            ..PluginState::default()
+        };
+        if let Some(task) = &mut self.status.task_node_status {
+            task.plugin_state = state.encode();
+        }
+        self
+    }
+
     fn with_pod(mut self, phase: &str) -> Self {
         let pod = json!({ "status": { "phase": phase } });
         self.pod = Some(Arc::new(serde_json::from_value(pod).unwrap()));
@@ -647,16 +660,7 @@ fn tasks_follow_their_pod() {
             task()
                 .with_task(TaskPhase::Running)
                 .with_pod("Running")
-                .change(|scene| {
-                    // Its log links were sent.
-                    let state = PluginState {
-                        phase: TaskPhase::Running,
-                        phase_version: 1,
-                        ..PluginState::default()
-                    };
-                    let task = scene.status.task_node_status.as_mut().unwrap();
-                    task.plugin_state = state.encode();
-                }),
+                .reported(),
             None,
             "wait",
         ),
@@ -698,7 +702,7 @@ fn tasks_follow_their_pod() {
         ),
         (
             "too long",
-            overdue().with_pod("Running"),
+            overdue().reported().with_pod("Running"),
             None,
             "task ABORTED, FAILED, Failed RetriesExhausted|TimeoutExpired, delete run-n0-0",
         ),
