@@ -244,7 +244,7 @@ step = ShellTask(
     script="printf {inputs.n} > {outputs.number}",
     inputs=kwtypes(n=int),
     output_locs=[OutputLocation(var="number", var_type=FlyteFile, location="number.txt")],
-    requests=Resources(cpu="200m", mem="400Mi"),
+    requests=Resources(cpu="200m", mem="250Mi"),
 )
 
 
