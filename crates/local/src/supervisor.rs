@@ -99,8 +99,12 @@ struct Supervisor {
     deadline: Option<Instant>,
     /// When the lengths of logs are looked at.
     bound_logs_at: Instant,
-    /// When the memory of containers with a limit is looked at.
-    look_at: Instant,
+    /// When the memory of containers with a limit is read.
+    read_memory_at: Instant,
+    /// When the processes of containers with a limit are looked for.
+    find_members_at: Instant,
+    /// One per container.
+    meters: Vec<memory::Meter>,
     /// What containers held that were killed for it.
     over_limit: Vec<Option<String>>,
     /// When the record is written again, if it could not be.
@@ -132,6 +136,8 @@ impl Supervisor {
         });
         let restart_at = vec![None; launch.containers.len()];
         let over_limit = vec![None; launch.containers.len()];
+        let meters = launch.containers.iter().map(|_| memory::Meter::default());
+        let meters = meters.collect();
         Ok(Self {
             places,
             launch,
@@ -141,7 +147,9 @@ impl Supervisor {
             stopping: None,
             deadline,
             bound_logs_at: Instant::now() + log_files::LOOK,
-            look_at: Instant::now() + memory::LOOK,
+            read_memory_at: Instant::now() + memory::INTERVAL,
+            find_members_at: Instant::now(),
+            meters,
             over_limit,
             rewrite_at: None,
             abandoned: false,
@@ -162,7 +170,7 @@ impl Supervisor {
                 .as_ref()
                 .filter(|stopping| !stopping.killed)
                 .map(|stopping| stopping.kill_at);
-            let look = self.limited().next().map(|_| self.look_at);
+            let read_memory = self.limited().next().map(|_| self.read_memory_at);
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     let (index, ended) = ended.map_err(io::Error::other)?;
@@ -172,7 +180,7 @@ impl Supervisor {
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
-                () = until(look) => self.look_at_memory(),
+                () = until(read_memory) => self.enforce_memory_limits(),
                 () = tokio::time::sleep_until(self.bound_logs_at) => self.bound_logs(),
                 () = until(self.rewrite_at) => self.write(),
                 () = until(kill) => {
@@ -288,8 +296,38 @@ impl Supervisor {
     }
 
     /// Kills containers that hold more memory than their limit.
-    fn look_at_memory(&mut self) {
-        self.look_at = Instant::now() + memory::LOOK;
+    fn enforce_memory_limits(&mut self) {
+        let now = Instant::now();
+        self.read_memory_at = now + memory::INTERVAL;
+        let limited: Vec<(usize, i32, u64)> = self.limited().collect();
+        if self.find_members_at <= now {
+            self.find_members_at = now + memory::MEMBERS_INTERVAL;
+            self.find_members(&limited);
+        }
+        for (index, _, limit) in limited {
+            let Some(meter) = self.meters.get_mut(index) else {
+                continue;
+            };
+            let Some(held) = meter.beyond(limit, now) else {
+                continue;
+            };
+            // Found anew: a pid may be another's by now.
+            self.find_members(&self.limited().collect::<Vec<_>>());
+            if let Some(meter) = self.meters.get(index) {
+                processes::kill(&meter.members);
+            }
+            if let Some(over) = self.over_limit.get_mut(index) {
+                *over = Some(format!(
+                    "the container held {} of memory, its limit is {}",
+                    memory::text(held),
+                    memory::text(limit)
+                ));
+            }
+        }
+    }
+
+    /// Finds the processes of containers.
+    fn find_members(&mut self, limited: &[(usize, i32, u64)]) {
         let running = self
             .record
             .containers
@@ -297,19 +335,9 @@ impl Supervisor {
             .filter(|container| matches!(container.state, ContainerState::Running { .. }));
         let own = (running.count() == 1).then_some(self.record.supervisor.pid);
         let processes = processes::running();
-        let limited: Vec<(usize, i32, u64)> = self.limited().collect();
-        for (index, pid, limit) in limited {
-            let pids = memory::of_container(&processes, pid, own);
-            let Some(held) = memory::beyond(limit, &pids) else {
-                continue;
-            };
-            processes::kill(&pids);
-            if let Some(over) = self.over_limit.get_mut(index) {
-                *over = Some(format!(
-                    "the container held {} of memory, its limit is {}",
-                    memory::text(held),
-                    memory::text(limit)
-                ));
+        for (index, pid, _) in limited {
+            if let Some(meter) = self.meters.get_mut(*index) {
+                meter.members = memory::of_container(&processes, *pid, own);
             }
         }
     }

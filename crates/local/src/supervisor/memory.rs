@@ -1,14 +1,22 @@
-//! Memory limits where no cgroup enforces them: what the processes of a container hold is looked at now and then. The kernel
-//! tells nobody that a process grew, so that this is the one thing here that is polled.
+//! Memory limits where no cgroup enforces them: what the processes of a container hold is read now and then. The kernel
+//! tells nobody that a process grew, so that this is the one thing here that is polled. Every pod pays for it, so the
+//! cheap question is asked often and the expensive ones rarely ([`Meter`]).
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::kubelet::processes::{Running, descendants};
 
-/// Between two looks: an allocation of 10 GB takes about a second.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+/// Between two readings: an allocation of 10 GB takes about a second.
+pub(super) const INTERVAL: Duration = Duration::from_millis(250);
+/// Which processes belong to a container is found by reading all of the machine, so new ones are noticed this late.
+pub(super) const MEMBERS_INTERVAL: Duration = Duration::from_secs(1);
+/// What processes hold alone and what they share is known from a walk through their page tables, during which they cannot
+/// map memory; without cause it is repeated this rarely.
+const SHARES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The processes of a container: its group, and what descends from it. Of the one container that runs, also what was left to
 /// the supervisor `own`.
@@ -25,20 +33,52 @@ pub(super) fn of_container(
     found
 }
 
-/// The bytes that processes hold, if that is more than `limit`. Pages that several share count once, files that are mapped
-/// do not: the kernel takes those back.
-pub(super) fn beyond(limit: u64, pids: &BTreeSet<i32>) -> Option<u64> {
-    let sum = |held: fn(i32) -> u64| pids.iter().map(|pid| held(*pid)).sum::<u64>();
-    // Cheap, and never less than what is held.
-    if sum(resident) <= limit {
-        return None;
-    }
-    Some(sum(proportional)).filter(|held| *held > limit)
+/// Reads what the processes of one container hold.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// The processes, by pid.
+    pub(super) members: BTreeSet<i32>,
+    last: Option<Shares>,
 }
 
+/// A walk through page tables, and what was resident then.
+#[derive(Clone, Copy, Debug)]
+struct Shares {
+    at: Instant,
+    resident: u64,
+    held: u64,
+}
+
+impl Meter {
+    /// The bytes that the processes hold, if that is more than `limit`. Pages that several share count once, files that
+    /// are mapped do not: the kernel takes those back.
+    pub(super) fn beyond(&mut self, limit: u64, now: Instant) -> Option<u64> {
+        let sum = |held: fn(i32) -> u64| self.members.iter().map(|pid| held(*pid)).sum::<u64>();
+        // Never much less than what is held.
+        let resident = sum(resident);
+        let needless = self.last.is_some_and(|last| {
+            now < last.at + SHARES_INTERVAL
+                && last.held + resident.saturating_sub(last.resident) <= limit
+        });
+        if resident <= limit || needless {
+            return None;
+        }
+        let held = sum(proportional);
+        self.last = Some(Shares {
+            at: now,
+            resident,
+            held,
+        });
+        (held > limit).then_some(held)
+    }
+}
+
+/// `statm` counts pages, and unlike `status` the kernel writes it without effort.
 fn resident(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    kibibytes(&status, "VmRSS:")
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1);
+    let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * u64::try_from(rustix::param::page_size()).unwrap_or(4096)
 }
 
 fn proportional(pid: i32) -> u64 {
@@ -63,13 +103,28 @@ mod tests {
 
     #[test]
     fn what_a_process_holds_is_seen() {
+        let now = Instant::now();
         let held = vec![1_u8; 64 << 20];
-        let own = BTreeSet::from([i32::try_from(std::process::id()).unwrap()]);
-        assert!(beyond(32 << 20, &own).is_some_and(|bytes| bytes > 64 << 20));
-        assert_eq!(beyond(1 << 40, &own), None);
+        let mut own = Meter {
+            members: BTreeSet::from([i32::try_from(std::process::id()).unwrap()]),
+            last: None,
+        };
+        assert!(
+            own.beyond(32 << 20, now)
+                .is_some_and(|bytes| bytes > 64 << 20)
+        );
+        assert_eq!(own.beyond(1 << 40, now), None);
+        // What grows after a walk is counted before the next.
+        let limit = own.last.unwrap().held + (32 << 20);
+        assert_eq!(own.beyond(limit, now), None);
+        let more = vec![1_u8; 64 << 20];
+        assert!(own.beyond(limit, now).is_some());
         assert_eq!(
-            held.iter().map(|byte| usize::from(*byte)).sum::<usize>(),
-            held.len()
+            held.iter()
+                .chain(&more)
+                .map(|byte| usize::from(*byte))
+                .sum::<usize>(),
+            held.len() + more.len()
         );
     }
 }
