@@ -10,17 +10,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use flyte_local::{
-    LocalPlatform,
-    guard::{AllowedHosts, Guard, PagesRead},
-    platform::Listeners,
-};
+use flyte_local::{LocalPlatform, platform::Listeners};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     cli,
     metrics::{LabelKeys, Scope},
-    server,
+    server::{self, AllowedHosts, Guard, PagesRead},
     sql::DatabaseConfig,
     telemetry::{self, Format, FormatterConfig, LoggerConfig, OtelConfig},
 };
@@ -29,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use prepare::Options;
 use prepare::Prepared;
-use services::{BUCKET, Ground, Services, define_workflows};
+use services::{BUCKET, Backends, Services, define_workflows};
 
 const ACCESS_KEY: &str = "minio";
 const SECRET_KEY: &str = "miniostorage";
@@ -81,7 +77,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
         LocalPlatform::start_on(listeners, prepared.platform.clone(), stop_platform.clone())
             .await?;
     let base = format!("http://localhost:{http_port}");
-    let services = Services::open(Ground {
+    let services = Services::open(Backends {
         cluster: platform.cluster().client(),
         blobs: BlobStore::over(
             "s3",

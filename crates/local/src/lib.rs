@@ -3,13 +3,11 @@
 //! - [`cluster`]: a Kubernetes API, in memory in front of a store, given to `kube::Client` without a socket;
 //! - [`kubelet`]: runs pods as processes, each under a [`supervisor`] that outlives it;
 //! - [`s3`]: buckets in a folder, with an S3 endpoint over them;
-//! - [`guard`]: who may talk to a listening port;
 //! - [`platform`]: all of these together over one data folder.
 
 mod access;
 pub mod cluster;
 mod files;
-pub mod guard;
 mod inotify;
 pub mod kubelet;
 pub mod platform;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flyte_platform::server::{AllowedHosts, Guard, PagesRead};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ use crate::access::{Access, AccessError, Authenticated};
 use crate::cluster::{
     Cluster, ClusterError, ClusterOptions, Refusal, SqliteStore, StoreError, refused,
 };
-use crate::guard::{AllowedHosts, Guard, PagesRead};
 use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
 use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
 use crate::server::serve;

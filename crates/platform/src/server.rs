@@ -1,7 +1,7 @@
 //! One port for gRPC, REST and pages.
 //!
 //! A service hands over its gRPC routes and its HTTP router; [`combine`] puts both behind the layers that no
-//! handler can forget (panic to INTERNAL, request id), and [`serve`] or [`in_process`] makes them reachable. The layers are
+//! handler can forget (panic to INTERNAL, request id), and [`serve`] or [`in_process()`] makes them reachable. The layers are
 //! the same for gRPC, REST and in-process calls. Calls are counted by the gRPC routes themselves
 //! ([`CallMetrics::around`]), where those of a REST gateway pass too.
 
@@ -33,7 +33,7 @@ use tower::ServiceExt as _;
 pub use calls::{CallMetrics, CountedBody, Latency, methods_of};
 pub use connections::ConnectionLimits;
 use connections::{Listened, Spoken};
-pub use guard::{AllowedHosts, Refused};
+pub use guard::{AllowedHosts, Foreign, Guard, Guarded, PagesRead};
 pub use health::Health;
 pub use in_process::in_process;
 pub use operations::{BuildInformation, ProfConfig, exposition, operations};
@@ -96,7 +96,7 @@ pub async fn bind(
 pub fn combine(grpc: tonic::service::Routes, http: Router) -> Router {
     let grpc = grpc.prepare().into_axum_router();
     let both = tower::service_fn(move |request: Request<Body>| {
-        let target = if is_grpc(&request) {
+        let target = if is_grpc(request.headers()) {
             grpc.clone()
         } else {
             http.clone()
@@ -108,9 +108,8 @@ pub fn combine(grpc: tonic::service::Routes, http: Router) -> Router {
         .layer(axum::middleware::from_fn(request_id::layer))
 }
 
-fn is_grpc(request: &Request<Body>) -> bool {
-    request
-        .headers()
+fn is_grpc(headers: &http::HeaderMap) -> bool {
+    headers
         .get(http::header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/grpc"))

@@ -1,146 +1,165 @@
-//! Who may address a port that asks for no credentials: Host and Origin.
+//! Who may talk to a listening port: programs, and pages of this machine; no page from elsewhere.
 //!
-//! A server on loopback is reached by every page that a browser on the machine shows: by a form, by a script, or under a
-//! name of the attacker's that resolves to loopback (DNS rebinding). One rule for every listening port of the embedded
-//! backend:
-//!
-//! | header | is accepted if it is |
-//! |---|---|
-//! | `Host` (`:authority`) | loopback, the host that is listened on, or a name that was allowed; on all addresses also any address and the machine's own name |
-//! | `Origin`, on every method | the request's own host and port, or loopback |
-//! | `Sec-Fetch-Site` without `Origin` | anything but `cross-site`, unless the user follows a link |
-//!
-//! Answers tell browsers of no origin but the one that asked and was accepted: `Access-Control-Allow-Origin: *` of a service
-//! becomes that origin, and goes when there is none. Clients that are no browsers send none of these headers but Host.
+//! An embedded backend listens without authentication, or with keys that its documentation prints. A page on any site
+//! could reach it from a browser on this machine: by a name of its own that resolves to loopback (DNS rebinding), by a
+//! form, or by a script. What such a request cannot hide is what the browser says in `Host` and `Origin`
+//! (Fetch standard, `Origin header`): each port therefore refuses hosts that are not its own and origins that are
+//! neither this machine's nor the host itself. The same rules hold on every port.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::{
-    Router,
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::Authority};
+use axum::body::Body;
+use futures::future::{BoxFuture, Either, Ready, ready};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-
-/// The names under which a port may be addressed. Clones share them.
-#[derive(Clone, Debug)]
-pub struct AllowedHosts(Arc<Names>);
-
-#[derive(Clone, Debug, Default)]
-struct Names {
-    /// Lower case, without port, brackets and final dot.
-    names: Vec<String>,
-    /// Whether all addresses are listened on: any address may be the way here, and no name resolves to another
-    /// address than it says.
-    any_address: bool,
-}
-
-/// Why a request is not served.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It names no host, or several.
-    #[error("the request names no host")]
-    NoHost,
-    /// It was sent to a name that is not served here.
-    #[error("host {0:?} is not served here; --host and --allow-host say which are")]
+/// A request that a page from elsewhere may have sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// `Host` names another machine.
+    #[error("host {0:?} is not served here; start with --host to listen on it")]
     Host(String),
-    /// A page of another site sent it.
-    #[error("origin {0:?} may not call here")]
+    /// `Origin` is a page of another machine.
+    #[error("origin {0:?} may not call this server: only pages of this machine may")]
     Origin(String),
-    /// A page of another site embeds it.
-    #[error("pages of other sites may not use what is served here")]
+    /// A browser sent it on behalf of another site (`Sec-Fetch-Site`), and not because its user followed a link.
+    #[error("a page of another site may link here, and neither write nor embed what is here")]
     CrossSite,
 }
 
-impl AllowedHosts {
-    /// Loopback alone.
-    pub fn loopback() -> Self {
-        Self(Arc::default())
-    }
+/// Which hosts a server answers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Hosts {
+    /// Loopback, and the host that it listens on.
+    Own(String),
+    /// It listens on all addresses: whatever nobody can make a browser resolve to this machine without owning its network.
+    Private { machine: String },
+}
 
-    /// Loopback and `host`, the name or address that is listened on. `0.0.0.0` and `::` are all addresses and the name of
-    /// this machine.
-    pub fn listening_on(host: &str) -> Self {
-        let host = normal(host);
-        let all = host
+/// The rules of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedHosts(Arc<Hosts>);
+
+impl AllowedHosts {
+    /// Loopback and `host`, the address or name that was asked to listen on. All addresses (`0.0.0.0`, `::`) allow
+    /// literal addresses, names of one label, names under `.local`, `.internal` and `.home.arpa`, and the machine's own
+    /// name: no stranger's domain can be among those.
+    #[must_use]
+    pub fn new(host: &str) -> Self {
+        let host = bare(host);
+        let any = host
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_unspecified());
-        let own = rustix::system::uname();
-        let name = if all {
-            own.nodename().to_string_lossy().to_lowercase()
+        let hosts = if any {
+            let machine = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .to_lowercase();
+            Hosts::Private { machine }
         } else {
-            host
+            Hosts::Own(host)
         };
-        Self(Arc::new(Names {
-            names: vec![name],
-            any_address: all,
-        }))
+        Self(Arc::new(hosts))
     }
 
-    /// These and `names`, each a host without port.
-    #[must_use]
-    pub fn and(self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        let mut all = Arc::unwrap_or_clone(self.0);
-        all.names
-            .extend(names.into_iter().map(|name| normal(name.as_ref())));
-        Self(Arc::new(all))
+    /// `authority` is `host[:port]`, as `Host` and `Origin` have it.
+    fn allow(&self, authority: &str) -> bool {
+        let Some(host) = host_of(authority) else {
+            return false;
+        };
+        if is_loopback(&host) {
+            return true;
+        }
+        match &*self.0 {
+            Hosts::Own(own) => *own == host,
+            Hosts::Private { machine } => {
+                const PRIVATE: [&str; 3] = [".local", ".internal", ".home.arpa"];
+                host.parse::<IpAddr>().is_ok()
+                    || !host.contains('.')
+                    || host == *machine
+                    || PRIVATE.iter().any(|suffix| host.ends_with(suffix))
+            }
+        }
     }
 
-    /// Puts the guard in front of all that `router` serves.
-    pub fn guard(&self, router: Router) -> Router {
-        router.layer(axum::middleware::from_fn_with_state(self.clone(), layer))
-    }
-
-    /// Judges a request by its head.
+    /// Checks a request; the origin that may read the answer, if a page of this machine asks.
     ///
     /// # Errors
-    /// Why it must not be served; the text is for who sent it.
-    pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
-        let host = authority(uri, headers).ok_or(Refused::NoHost)?;
-        if !self.allows(host.host()) {
-            return Err(Refused::Host(host.to_string()));
+    /// A page from elsewhere may have sent it.
+    pub fn check(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Foreign> {
+        // HTTP/2 has the host in the URI. Without any, it is HTTP/1.0 and no browser.
+        let named = uri
+            .authority()
+            .map(|authority| authority.as_str().to_owned());
+        let hosts: Vec<String> = named
+            .into_iter()
+            .chain(headers.get_all(header::HOST).iter().map(lossy))
+            .collect();
+        if let Some(foreign) = hosts.iter().find(|host| !self.allow(host)) {
+            return Err(Foreign::Host(foreign.clone()));
         }
         let mut origins = headers.get_all(header::ORIGIN).iter();
-        if let Some(origin) = origins.next() {
-            let text = String::from_utf8_lossy(origin.as_bytes());
-            return match origins.next() {
-                None if is_own(&text, &host) => Ok(()),
-                _ => Err(Refused::Origin(text.into_owned())),
+        let Some(origin) = origins.next() else {
+            let says =
+                |name: &str, text: &str| headers.get(name).is_some_and(|value| value == text);
+            let follows_link =
+                says("sec-fetch-mode", "navigate") && matches!(*method, Method::GET | Method::HEAD);
+            return if says("sec-fetch-site", "cross-site") && !follows_link {
+                Err(Foreign::CrossSite)
+            } else {
+                Ok(None)
             };
+        };
+        let text = lossy(origin);
+        if origins.next().is_none() && is_near(&text, &hosts) {
+            Ok(Some(origin.clone()))
+        } else {
+            Err(Foreign::Origin(text))
         }
-        let says =
-            |name: HeaderName, text: &str| headers.get(name).is_some_and(|value| value == text);
-        let follows_a_link =
-            says(SEC_FETCH_MODE, "navigate") && matches!(*method, Method::GET | Method::HEAD);
-        if says(SEC_FETCH_SITE, "cross-site") && !follows_a_link {
-            return Err(Refused::CrossSite);
-        }
-        Ok(())
-    }
-
-    fn allows(&self, host: &str) -> bool {
-        let host = normal(host);
-        let address = host.parse::<IpAddr>();
-        is_loopback(&host)
-            || (self.0.any_address && address.is_ok())
-            || self.0.names.contains(&host)
     }
 }
 
-/// A host in the form in which hosts are compared.
-fn normal(host: &str) -> String {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host);
-    bare.strip_suffix('.').unwrap_or(bare).to_lowercase()
+/// Whether a page of this origin is one of this machine, or one that a host of the request served itself.
+fn is_near(origin: &str, hosts: &[String]) -> bool {
+    let (default_port, page) = match origin.split_once("://") {
+        Some(("http", page)) => (80, page),
+        Some(("https", page)) => (443, page),
+        // Pages of extensions and files are of nobody's.
+        _ => return false,
+    };
+    let place = |authority: &str| {
+        let host = host_of(authority)?;
+        let port = authority.parse::<Authority>().ok()?.port_u16();
+        Some((host, port.unwrap_or(default_port)))
+    };
+    let Some(page) = place(page) else {
+        return false;
+    };
+    is_loopback(&page.0) || hosts.iter().any(|host| place(host).as_ref() == Some(&page))
 }
 
-/// `host` is [`normal`]. Resolvers lead `localhost` and what is below it nowhere else (RFC 6761).
+fn lossy(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// The host of `host[:port]`, without brackets and the root's dot; none for what is no authority, or names a user.
+fn host_of(authority: &str) -> Option<String> {
+    let parsed: Authority = authority.parse().ok()?;
+    (!authority.contains('@')).then(|| bare(parsed.host()))
+}
+
+fn bare(host: &str) -> String {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.strip_suffix('.').unwrap_or(host).to_lowercase()
+}
+
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.ends_with(".localhost")
@@ -149,225 +168,328 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// What the request was sent to: the URI's authority (HTTP/2, or a request in absolute form), else the one Host.
-fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    if let Some(authority) = uri.authority() {
-        return Some(authority.clone());
-    }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next()?;
-    if hosts.next().is_some() {
-        return None;
-    }
-    Authority::try_from(host.as_bytes()).ok()
+/// What pages of this machine may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PagesRead {
+    /// Nothing: no page has a use for it.
+    Nothing,
+    /// All answers; the guard grants it and answers preflight requests.
+    Everything,
+    /// What the service behind grants. A grant to everybody becomes one to the page that asks.
+    AsGranted,
 }
 
-/// Whether a page of this origin is one that `host` served itself, or one of this machine.
-fn is_own(origin: &str, host: &Authority) -> bool {
-    let Ok(origin) = origin.parse::<Uri>() else {
-        return false;
-    };
-    let (Some(scheme), Some(authority)) = (origin.scheme(), origin.authority()) else {
-        return false;
-    };
-    let default = match scheme.as_str() {
-        "http" => 80,
-        "https" => 443,
-        // Pages of extensions and files are of nobody's.
-        _ => return false,
-    };
-    let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
-    let name = normal(authority.host());
-    is_loopback(&name) || (name == normal(host.host()) && port(authority) == port(host))
+/// Puts a service behind the rules.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    hosts: AllowedHosts,
+    pages: PagesRead,
+    refuse: fn(&Foreign) -> Response<Body>,
 }
 
-async fn layer(State(allowed): State<AllowedHosts>, request: Request, next: Next) -> Response {
-    if let Err(refused) = allowed.check(request.method(), request.uri(), request.headers()) {
-        tracing::debug!(%refused, "a request was refused");
-        return if super::is_grpc(&request) {
-            tonic::Status::permission_denied(refused.to_string()).into_http()
-        } else {
-            (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response()
-        };
-    }
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    if headers
-        .remove(header::ACCESS_CONTROL_ALLOW_ORIGIN)
-        .is_some()
-    {
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
-        if let Some(origin) = origin {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+impl Guard {
+    /// Answers refused requests with `refuse`.
+    #[must_use]
+    pub fn new(
+        hosts: AllowedHosts,
+        pages: PagesRead,
+        refuse: fn(&Foreign) -> Response<Body>,
+    ) -> Self {
+        Self {
+            hosts,
+            pages,
+            refuse,
         }
     }
-    response
+
+    /// A guard that refuses in plain text.
+    #[must_use]
+    pub fn plain(hosts: AllowedHosts, pages: PagesRead) -> Self {
+        Self::new(hosts, pages, |foreign| {
+            let mut answer = Response::new(Body::from(format!("{foreign}\n")));
+            *answer.status_mut() = StatusCode::FORBIDDEN;
+            answer
+        })
+    }
+}
+
+impl<S> tower::Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, service: S) -> Guarded<S> {
+        Guarded {
+            guard: self.clone(),
+            service,
+        }
+    }
+}
+
+/// A service behind a [`Guard`].
+#[derive(Clone, Debug)]
+pub struct Guarded<S> {
+    guard: Guard,
+    service: S,
+}
+
+impl<S, B> tower::Service<Request<B>> for Guarded<S>
+where
+    S: tower::Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<
+        Ready<Result<Response<Body>, S::Error>>,
+        BoxFuture<'static, Result<Response<Body>, S::Error>>,
+    >;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let pages = self.guard.pages;
+        let origin =
+            match self
+                .guard
+                .hosts
+                .check(request.method(), request.uri(), request.headers())
+            {
+                Ok(origin) => origin,
+                Err(foreign) => {
+                    tracing::debug!(%foreign, "a request was refused");
+                    let response = if super::is_grpc(request.headers()) {
+                        tonic::Status::permission_denied(foreign.to_string()).into_http()
+                    } else {
+                        (self.guard.refuse)(&foreign)
+                    };
+                    return Either::Left(ready(Ok(response)));
+                }
+            };
+        if pages == PagesRead::Everything
+            && request.method() == Method::OPTIONS
+            && let Some(origin) = &origin
+        {
+            return Either::Left(ready(Ok(preflight(origin, request.headers()))));
+        }
+        let answer = self.service.call(request);
+        Either::Right(Box::pin(async move {
+            let mut answer = answer.await?;
+            grant(pages, origin.as_ref(), answer.headers_mut());
+            Ok(answer)
+        }))
+    }
+}
+
+/// Says which page may read the answer.
+fn grant(pages: PagesRead, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    let granted = match pages {
+        PagesRead::Nothing => false,
+        PagesRead::Everything => true,
+        PagesRead::AsGranted => answer.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN),
+    };
+    answer.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    if let (true, Some(origin)) = (granted, origin) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        answer.append(header::VARY, HeaderValue::from_static("Origin"));
+        if pages == PagesRead::Everything {
+            answer.insert(
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static("*"),
+            );
+        }
+    }
+}
+
+/// A page of this machine asks what it may do: all that it can sign, and read.
+fn preflight(origin: &HeaderValue, asked: &HeaderMap) -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    grant(PagesRead::Everything, Some(origin), headers);
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE"),
+    );
+    if let Some(wanted) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    answer
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, routing::any};
-    use tower::ServiceExt as _;
-
     use super::*;
 
-    fn outcome(allowed: &AllowedHosts, host: &str, more: &[(&str, &str)]) -> &'static str {
-        let method = more
-            .iter()
-            .find(|(name, _)| *name == "method")
-            .map_or("GET", |(_, method)| method);
+    fn verdict(
+        listens: &str,
+        method: &Method,
+        host: &str,
+        origin: Option<&str>,
+    ) -> Result<bool, Foreign> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.parse().unwrap());
-        for (name, value) in more.iter().filter(|(name, _)| *name != "method") {
-            headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        if !host.is_empty() {
+            headers.insert(header::HOST, host.parse().unwrap());
         }
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        match allowed.check(&method, &Uri::from_static("/"), &headers) {
-            Ok(()) => "served",
-            Err(Refused::NoHost) => "no host",
-            Err(Refused::Host(_)) => "host",
-            Err(Refused::Origin(_)) => "origin",
-            Err(Refused::CrossSite) => "cross-site",
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        AllowedHosts::new(listens)
+            .check(method, &Uri::from_static("/"), &headers)
+            .map(|origin| origin.is_some())
+    }
+
+    #[test]
+    fn on_loopback_only_this_machine_is_named() {
+        for (host, allowed) in [
+            ("localhost:30080", true),
+            ("LOCALHOST.", true),
+            ("my-bucket.localhost:30002", true),
+            ("127.0.0.1:30080", true),
+            ("127.8.8.8", true),
+            ("[::1]:30080", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("", true),
+            ("evil.example:30080", false),
+            ("localhost.evil.example", false),
+            ("evillocalhost", false),
+            ("localhost@evil.example", false),
+            ("localhost:80@evil.example", false),
+            ("0.0.0.0:30080", false),
+            ("192.168.0.7", false),
+            ("in-process", false),
+            ("local host", false),
+        ] {
+            let found = verdict("127.0.0.1", &Method::GET, host, None);
+            assert_eq!(found.is_ok(), allowed, "{host:?}: {found:?}");
         }
     }
 
     #[test]
-    fn hosts_are_loopback_or_what_is_listened_on() {
-        let loopback = AllowedHosts::listening_on("127.0.0.1");
-        let named = AllowedHosts::listening_on("box.example").and(["Flyte.Example."]);
-        let all = AllowedHosts::listening_on("0.0.0.0");
-        for (allowed, host, expected) in [
-            (&loopback, "localhost:30080", "served"),
-            (&loopback, "LOCALHOST.:30080", "served"),
-            (&loopback, "a.localhost", "served"),
-            (&loopback, "127.0.0.1:30080", "served"),
-            (&loopback, "127.8.9.1", "served"),
-            (&loopback, "[::1]:30080", "served"),
-            (&loopback, "[::ffff:127.0.0.1]:30080", "served"),
-            (&loopback, "evil.example:30080", "host"),
-            (&loopback, "localhost.evil.example", "host"),
-            (&loopback, "localhost@evil.example", "host"),
-            (&loopback, "0.0.0.0:30080", "host"),
-            (&loopback, "10.0.0.5", "host"),
-            (&loopback, "local host", "no host"),
-            (&named, "box.example:30080", "served"),
-            (&named, "flyte.example", "served"),
-            (&named, "evil.example", "host"),
-            (&named, "10.0.0.5", "host"),
-            (&all, "10.0.0.5:30080", "served"),
-            (&all, "[fe80::1]:30080", "served"),
-            (&all, "evil.example:30080", "host"),
-        ] {
-            assert_eq!(outcome(allowed, host, &[]), expected, "{host}");
-        }
-        let own = rustix::system::uname();
-        let own = own.nodename().to_string_lossy().into_owned();
-        assert_eq!(outcome(&all, &own, &[]), "served");
-    }
-
-    #[test]
-    fn origins_are_the_requests_own_or_loopback_whatever_the_method() {
-        let all = AllowedHosts::listening_on("0.0.0.0");
-        for (host, origin, expected) in [
-            ("localhost:30080", "http://localhost:30080", "served"),
-            ("localhost:30080", "http://127.0.0.1:3000", "served"),
-            ("10.0.0.5:30080", "http://10.0.0.5:30080", "served"),
-            ("10.0.0.5", "http://10.0.0.5:80", "served"),
-            ("10.0.0.5:443", "https://10.0.0.5", "served"),
-            ("10.0.0.5:30080", "http://10.0.0.5:9999", "origin"),
-            ("10.0.0.5:30080", "http://10.0.0.6:30080", "origin"),
-            ("localhost:30080", "http://evil.example", "origin"),
-            ("localhost:30080", "http://localhost.evil.example", "origin"),
-            ("localhost:30080", "http://evil.example:localhost", "origin"),
-            ("localhost:30080", "null", "origin"),
-            ("localhost:30080", "", "origin"),
-            ("localhost:30080", "file://localhost", "origin"),
-            ("localhost:30080", "chrome-extension://localhost", "origin"),
-        ] {
-            for method in ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE"] {
-                let found = outcome(&all, host, &[("method", method), ("origin", origin)]);
-                assert_eq!(found, expected, "{method} {host} from {origin:?}");
+    fn only_pages_of_this_machine_may_call_whatever_the_method() {
+        for method in [Method::GET, Method::POST, Method::OPTIONS] {
+            for (host, origin, expected) in [
+                ("localhost:1", None, Some(false)),
+                ("localhost:1", Some("http://localhost:3000"), Some(true)),
+                ("localhost:1", Some("https://127.0.0.1"), Some(true)),
+                ("localhost:1", Some("http://evil.example"), None),
+                ("localhost:1", Some("http://localhost.evil.example"), None),
+                ("localhost:1", Some("null"), None),
+                ("localhost:1", Some("file://localhost"), None),
+                ("localhost:1", Some("chrome-extension://localhost"), None),
+                ("localhost:1", Some(""), None),
+                ("localhost:1", Some("http://localhost@evil.example"), None),
+            ] {
+                let found = verdict("127.0.0.1", &method, host, origin);
+                assert_eq!(
+                    found.clone().ok(),
+                    expected,
+                    "{method} {origin:?}: {found:?}"
+                );
             }
         }
+    }
+
+    #[test]
+    fn on_all_addresses_a_page_may_call_the_host_that_it_came_from_but_no_domain_is_taken_for_this_machine()
+     {
+        for (host, origin, allowed) in [
+            ("192.168.0.7:30080", None, true),
+            ("[fe80::1]:30080", None, true),
+            ("flyte:30080", None, true),
+            ("flyte.default.svc.cluster.local:30080", None, true),
+            ("host.docker.internal:30080", None, true),
+            ("evil.example:30080", None, false),
+            (
+                "evil.example:30080",
+                Some("http://evil.example:30080"),
+                false,
+            ),
+            ("192.168.0.7:30080", Some("http://192.168.0.7:30080"), true),
+            ("192.168.0.7:30080", Some("http://192.168.0.8"), false),
+            ("192.168.0.7:30080", Some("http://192.168.0.7:9999"), false),
+            ("192.168.0.7", Some("http://192.168.0.7:80"), true),
+            ("192.168.0.7:443", Some("https://192.168.0.7"), true),
+            ("192.168.0.7:30080", Some("http://evil.example"), false),
+            ("192.168.0.7:30080", Some("http://localhost:3000"), true),
+        ] {
+            for listens in ["0.0.0.0", "::", "[::]"] {
+                let found = verdict(listens, &Method::POST, host, origin);
+                assert_eq!(found.is_ok(), allowed, "{host} {origin:?}: {found:?}");
+            }
+        }
+        assert!(verdict("box.example", &Method::GET, "box.example:1", None).is_ok());
+        assert!(verdict("box.example", &Method::GET, "box.other:1", None).is_err());
+    }
+
+    #[test]
+    fn a_form_of_another_site_is_known_without_its_origin() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+        headers.insert("sec-fetch-site", HeaderValue::from_static("cross-site"));
+        let hosts = AllowedHosts::new("127.0.0.1");
+        let uri = Uri::from_static("/");
+        assert_eq!(
+            hosts.check(&Method::POST, &uri, &headers),
+            Err(Foreign::CrossSite)
+        );
+        assert_eq!(
+            hosts.check(&Method::GET, &uri, &headers),
+            Err(Foreign::CrossSite)
+        );
+        // A link to a page with a log.
+        headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+        assert_eq!(hosts.check(&Method::GET, &uri, &headers), Ok(None));
+        assert_eq!(
+            hosts.check(&Method::POST, &uri, &headers),
+            Err(Foreign::CrossSite)
+        );
     }
 
     #[test]
     fn two_answers_to_one_question_are_none() {
-        let allowed = AllowedHosts::loopback();
-        let hosts = [("host", "localhost")];
-        assert_eq!(outcome(&allowed, "localhost", &hosts), "no host");
-        let origins = [
-            ("origin", "http://localhost"),
-            ("origin", "http://evil.example"),
-        ];
-        assert_eq!(outcome(&allowed, "localhost", &origins), "origin");
-    }
-
-    #[test]
-    fn other_sites_may_link_here_and_not_embed() {
-        let allowed = AllowedHosts::loopback();
-        for (more, expected) in [
-            (
-                vec![
-                    ("sec-fetch-site", "cross-site"),
-                    ("sec-fetch-mode", "navigate"),
-                ],
-                "served",
-            ),
-            (
-                vec![
-                    ("sec-fetch-site", "cross-site"),
-                    ("sec-fetch-mode", "no-cors"),
-                ],
-                "cross-site",
-            ),
-            (
-                vec![
-                    ("method", "POST"),
-                    ("sec-fetch-site", "cross-site"),
-                    ("sec-fetch-mode", "navigate"),
-                ],
-                "cross-site",
-            ),
-            (
-                vec![
-                    ("sec-fetch-site", "same-origin"),
-                    ("sec-fetch-mode", "cors"),
-                ],
-                "served",
-            ),
-            (
-                vec![("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")],
-                "served",
-            ),
-        ] {
-            assert_eq!(outcome(&allowed, "localhost", &more), expected, "{more:?}");
+        let uri = Uri::from_static("/");
+        let hosts = AllowedHosts::new("127.0.0.1");
+        for name in [header::HOST, header::ORIGIN] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+            for value in ["http://localhost", "http://evil.example"] {
+                let value =
+                    value.trim_start_matches(if name == header::HOST { "http://" } else { "" });
+                headers.append(&name, HeaderValue::from_static(value));
+            }
+            assert!(hosts.check(&Method::GET, &uri, &headers).is_err(), "{name}");
         }
     }
 
-    #[tokio::test]
-    async fn answers_name_the_origin_that_asked_and_no_other() {
-        let open = || async { [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")] };
-        let router = AllowedHosts::loopback().guard(Router::new().route("/", any(open)));
-        let send = async |origin: Option<&str>| {
-            let mut request = Request::get("/").header("host", "localhost:30080");
-            if let Some(origin) = origin {
-                request = request.header("origin", origin);
-            }
-            let request = request.body(Body::empty()).unwrap();
-            router.clone().oneshot(request).await.unwrap()
+    #[test]
+    fn a_grant_to_everybody_becomes_one_to_the_page_that_asks() {
+        let origin = HeaderValue::from_static("http://localhost:3000");
+        let star = || {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_ORIGIN,
+                HeaderValue::from_static("*"),
+            );
+            headers
         };
-        let granted = |response: &Response| {
-            let headers = response.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-            headers.map(|value| value.to_str().unwrap().to_owned())
-        };
-        let local = send(Some("http://localhost:3000")).await;
-        assert_eq!(granted(&local).as_deref(), Some("http://localhost:3000"));
-        assert_eq!(local.headers()[header::VARY], "Origin");
-        assert_eq!(granted(&send(None).await), None);
-        let foreign = send(Some("http://evil.example")).await;
-        assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
-        assert_eq!(granted(&foreign), None);
+        for (pages, before, asks, expected) in [
+            (PagesRead::AsGranted, star(), Some(&origin), Some(&origin)),
+            (PagesRead::AsGranted, star(), None, None),
+            (PagesRead::AsGranted, HeaderMap::new(), Some(&origin), None),
+            (
+                PagesRead::Everything,
+                HeaderMap::new(),
+                Some(&origin),
+                Some(&origin),
+            ),
+            (PagesRead::Nothing, star(), Some(&origin), None),
+        ] {
+            let mut headers = before;
+            grant(pages, asks, &mut headers);
+            let found = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+            assert_eq!(found, expected, "{pages:?} {asks:?}");
+        }
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn layer(mut request: Request, next: Next) -> Response {
         .and_then(|value| value.to_str().ok())
         .filter(|value| !value.is_empty() && value.len() <= 128)
         .map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), str::to_owned);
-    let grpc = super::is_grpc(&request);
+    let grpc = super::is_grpc(request.headers());
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::debug_span!("call", path, "x-request-id" = id);
