@@ -250,7 +250,13 @@ impl Evaluator<'_> {
         };
         let mut inputs = match resolve::all(&handler.inputs, &run.outputs) {
             Ok(inputs) => inputs,
-            Err(resolve::Missing) => panic!("a failure node reads inputs of its workflow only"),
+            // An input of its workflow that is optional and was not given.
+            Err(resolve::Missing) => {
+                let codes = Codes::from([UNRESOLVED.to_owned()]);
+                let spot = run.place.spot(&handler.id);
+                run.end(&spot, (at, at), How::Failed(codes.clone()));
+                return (at, codes);
+            }
         };
         if let Some(error) = inputs.get_mut("err") {
             *error = Value::Union(Box::new(Value::Failure(handler.id.clone())));
