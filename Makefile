@@ -19,10 +19,11 @@ test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 an
 	.venv/bin/python -m pytest tests/python
 
 .PHONY: lint
-lint: ## what CI checks before the tests: fmt, clippy, deny, orphans, citations, reference
+lint: ## what CI checks before the tests: fmt, clippy, links of docs, deny, orphans, citations, reference
 	@scripts/prepare deny
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D rustdoc::broken_intra_doc_links -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
 	target/tools/cargo-deny/bin/cargo-deny --workspace check bans licenses sources
 	cargo xtask orphans
 	cargo xtask citations

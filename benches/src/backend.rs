@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use flyte::embedded::services::{BUCKET, Ground, JSON_DEPTH, Services};
+use flyte::embedded::services::{BUCKET, Backends, JSON_DEPTH, Services};
 use flyte_crd::FlyteWorkflow;
 use flyte_idl::{
     admin::{ExecutionCreateRequest, ExecutionMetadata, ExecutionSpec},
@@ -84,7 +84,7 @@ impl Backend {
         blobs.create_bucket(BUCKET)?;
         let (writes, node_writes) = (Writes::default(), Writes::default());
         let metrics = Scope::new("");
-        let services = Services::open(Ground {
+        let services = Services::open(Backends {
             cluster: writes.client(cluster.service()),
             blobs: BlobStore::over("s3", BUCKET, Arc::new(BlobBucket::new(blobs, BUCKET)), None),
             database,

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -18,6 +18,7 @@ use axum::{
 use flyte_idl::{admin::WorkflowExecutionEventRequest, core::workflow_execution::Phase};
 use flyte_local::cluster::ApiService;
 use flyte_platform::metrics::Scope;
+use flyte_platform::sync::Mutex;
 use http::Method;
 use prost::Message as _;
 use tokio::sync::oneshot;
@@ -122,7 +123,7 @@ impl Endings {
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Ending>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn tell(&self, name: &str, ending: Ending) {

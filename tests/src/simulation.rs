@@ -32,6 +32,7 @@ use flyte_platform::{
     Clock,
     blob::BlobStore,
     client::RetryPolicy,
+    kubernetes,
     metrics::{LabelKeys, Scope},
     server,
 };
@@ -43,7 +44,6 @@ use flyte_propeller::{
 use futures::StreamExt as _;
 use k8s_openapi::{
     api::core::v1::{Namespace, Pod},
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
@@ -700,14 +700,9 @@ async fn prepare(client: &kube::Client) {
             .await
             .expect("the namespace is new");
     }
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    definitions
-        .create(
-            &PostParams::default(),
-            &flyte_crd::custom_resource_definition(),
-        )
+    kubernetes::define(client.clone(), &flyte_crd::custom_resource_definition())
         .await
-        .expect("the definition is new");
+        .expect("the cluster is ours");
 }
 
 /// The last phase that the resource shows before it ends or goes. A resource that is deleted goes in the very write

@@ -218,12 +218,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
         if let Some(served) = served {
             served.report(health::PROPELLER, engine.readiness());
         }
-        let build = BuildInformation {
-            version: env!("CARGO_PKG_VERSION"),
-            build: "unknown",
-            time: "unknown",
-        };
-        let router = server::operations(metrics, build, shown);
+        let router = server::operations(metrics, BuildInformation::THIS, shown);
         tasks.spawn_infallible(
             "operations",
             server::serve(listener, None, router, stop.child_token(), GRACE),

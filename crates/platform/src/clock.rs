@@ -45,6 +45,14 @@ impl Clock {
     }
 }
 
+/// Sleeps until `moment`; for ever if there is none, so that a `select!` can have an arm that is not always due.
+pub async fn until(moment: Option<Instant>) {
+    match moment {
+        None => std::future::pending().await,
+        Some(moment) => tokio::time::sleep_until(moment).await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

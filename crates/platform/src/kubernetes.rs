@@ -2,8 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    Client, Config,
+    Api, Client, Config,
+    api::PostParams,
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
@@ -79,6 +81,20 @@ pub fn with_timeout(client: Client) -> Client {
         async move { client.send(request).await }
     });
     Client::new(TimeoutLayer::new(ANSWER).layer(send), namespace)
+}
+
+/// Has the API server know a custom resource. A definition that is there already stays as it is: an operator may have
+/// changed it.
+pub async fn define(
+    client: Client,
+    definition: &CustomResourceDefinition,
+) -> Result<(), kube::Error> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client);
+    match definitions.create(&PostParams::default(), definition).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn expand(text: &str, variables: impl Fn(&str) -> Option<String>) -> String {

@@ -23,5 +23,5 @@ mod tasks;
 
 pub use backoff::Backoff;
 pub use chain::Chain;
-pub use clock::Clock;
+pub use clock::{Clock, until};
 pub use tasks::{Tasks, TasksError};

@@ -14,7 +14,9 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use labelled::{LabelledCounter, LabelledGauge, LabelledHistogram, LabelledStopWatch, Twin};
+pub use labelled::{
+    LabelledCounter, LabelledGauge, LabelledHistogram, LabelledStopWatch, Unlabelled,
+};
 pub use labels::{LabelKeys, Labels};
 pub use summary::{StopWatch, Summary, Unit};
 
@@ -174,44 +176,44 @@ impl Scope {
         Ok(StopWatch::over(summary, unit))
     }
 
-    /// A counter with the labels of the process; its twin is `<name>_unlabeled`.
+    /// A counter with the labels of the process; its unlabelled is `<name>_unlabeled`.
     pub fn labelled_counter(
         &self,
         name: &str,
         help: &str,
-        twin: Twin,
+        unlabelled: Unlabelled,
     ) -> Result<LabelledCounter, MetricError> {
-        LabelledCounter::register(self, name, help, twin)
+        LabelledCounter::register(self, name, help, unlabelled)
     }
 
-    /// A gauge with the labels of the process; its twin is `<name>_unlabeled`.
+    /// A gauge with the labels of the process; its unlabelled is `<name>_unlabeled`.
     pub fn labelled_gauge(
         &self,
         name: &str,
         help: &str,
-        twin: Twin,
+        unlabelled: Unlabelled,
     ) -> Result<LabelledGauge, MetricError> {
-        LabelledGauge::register(self, name, help, twin)
+        LabelledGauge::register(self, name, help, unlabelled)
     }
 
-    /// The stop watch `<name>_<unit>` with the labels of the process; its twin is `<name>_unlabeled_<unit>`.
+    /// The stop watch `<name>_<unit>` with the labels of the process; its unlabelled is `<name>_unlabeled_<unit>`.
     pub fn labelled_stop_watch(
         &self,
         name: &str,
         help: &str,
-        kind: (Unit, Twin),
+        kind: (Unit, Unlabelled),
     ) -> Result<LabelledStopWatch, MetricError> {
         LabelledStopWatch::register(self, name, help, kind)
     }
 
-    /// A histogram of seconds with the labels of the process; its twin is `<name>_unlabeled`.
+    /// A histogram of seconds with the labels of the process; its unlabelled is `<name>_unlabeled`.
     pub fn labelled_histogram(
         &self,
         name: &str,
         help: &str,
-        twin: Twin,
+        unlabelled: Unlabelled,
     ) -> Result<LabelledHistogram, MetricError> {
-        LabelledHistogram::register(self, name, help, twin)
+        LabelledHistogram::register(self, name, help, unlabelled)
     }
 
     fn register<M>(

@@ -2,7 +2,7 @@
 //!
 //! Every effect is idempotent by name, so one that may or may not have happened is simply done again. Each is tried
 //! once here, within the [`Budget`] and its timeouts; whether and when it is tried again is the machine's decision
-//! ([`crate::machine::retry`]), so that nobody sleeps here with a permit in hand.
+//! (`machine::retry`), so that nobody sleeps here with a permit in hand.
 
 mod budget;
 mod counting;

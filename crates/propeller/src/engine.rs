@@ -191,7 +191,12 @@ impl Engine {
     /// When a watch ends for good.
     pub async fn run(self, stop: CancellationToken) -> Result<(), EngineError> {
         if self.settings.propeller.create_flyteworkflow_crd {
-            self.create_definition().await?;
+            kubernetes::define(
+                self.effects.kube.clone(),
+                &flyte_crd::custom_resource_definition(),
+            )
+            .await
+            .map_err(|error| EngineError::Definition(Box::new(error)))?;
         }
         let mut controller = Controller::new(&self, stop.child_token());
         let namespace = self.settings.propeller.limit_namespace.clone();
@@ -280,22 +285,6 @@ impl Engine {
         controller.stop.cancel();
         while controller.actors.join_next().await.is_some() {}
         Ok(())
-    }
-
-    async fn create_definition(&self) -> Result<(), EngineError> {
-        let api: Api<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> =
-            Api::all(self.effects.kube.clone());
-        match api
-            .create(
-                &kube::api::PostParams::default(),
-                &flyte_crd::custom_resource_definition(),
-            )
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(error) => Err(EngineError::Definition(Box::new(error))),
-        }
     }
 }
 

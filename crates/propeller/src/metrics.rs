@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_platform::metrics::{
-    LabelledCounter, LabelledGauge, LabelledStopWatch, Labels, MetricError, Scope, StopWatch, Twin,
-    Unit,
+    LabelledCounter, LabelledGauge, LabelledStopWatch, Labels, MetricError, Scope, StopWatch, Unit,
+    Unlabelled,
 };
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
@@ -173,24 +173,24 @@ impl EngineMetrics {
                 collected: scope.sub("collector").labelled_gauge(
                     "flyteworkflow",
                     "Workflow resources that are not finished.",
-                    Twin::None,
+                    Unlabelled::Omit,
                 )?,
             },
             garbage: GarbageMetrics {
                 latency: scope.labelled_stop_watch(
                     "gc_latency",
                     "Deleting finished workflows.",
-                    (Unit::Milliseconds, Twin::None),
+                    (Unit::Milliseconds, Unlabelled::Omit),
                 )?,
                 success: scope.labelled_counter(
                     "gc_success",
                     "Rounds of deletion that went through.",
-                    Twin::None,
+                    Unlabelled::Omit,
                 )?,
                 failure: scope.labelled_counter(
                     "gc_failure",
                     "Rounds of deletion that did not.",
-                    Twin::None,
+                    Unlabelled::Omit,
                 )?,
             },
             wakes: scope.counters("wf_enqueue", "Wake-ups, by what woke.", &["type"])?,
@@ -204,9 +204,9 @@ impl RoundMetrics {
     fn register(engine: &Scope) -> Result<Self, MetricError> {
         let scope = engine.sub("round");
         let stop_watch = |name, help| {
-            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Twin::Unlabelled))
+            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Emit))
         };
-        let counter = |name, help| scope.labelled_counter(name, help, Twin::Unlabelled);
+        let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Emit);
         Ok(Self {
             raw: stop_watch("raw", "Deciding what a workflow does next.")?,
             time: stop_watch("round_time", "One look at a workflow, with its write.")?,
@@ -246,7 +246,7 @@ impl StoreMetrics {
             stale: scope.labelled_counter(
                 "wf_stale",
                 "Workflows that somebody else had written.",
-                Twin::Unlabelled,
+                Unlabelled::Emit,
             )?,
         })
     }
@@ -255,10 +255,14 @@ impl StoreMetrics {
 impl WorkflowMetrics {
     fn register(scope: &Scope) -> Result<Self, MetricError> {
         let stop_watch = |name, help| {
-            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Twin::Unlabelled))
+            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Emit))
         };
         Ok(Self {
-            accepted: scope.labelled_counter("accepted", "Workflows taken up.", Twin::None)?,
+            accepted: scope.labelled_counter(
+                "accepted",
+                "Workflows taken up.",
+                Unlabelled::Omit,
+            )?,
             acceptance_latency: stop_watch(
                 "acceptance_latency",
                 "From admin's acceptance until a workflow runs.",
@@ -272,7 +276,7 @@ impl WorkflowMetrics {
             aborted: scope.labelled_counter(
                 "workflow_aborted",
                 "Workflows that were terminated.",
-                Twin::Unlabelled,
+                Unlabelled::Emit,
             )?,
         })
     }

@@ -1,7 +1,7 @@
 //! What a node does next: pure decisions, one file per kind (spec 04 §6, §7).
 //!
 //! [`step`] gets a [`NodeView`], what the node's last effect brought, and the time. It answers with a [`Step`]: wait,
-//! have an effect and look again with its [`EffectResult`], or send events and then become something else. Nothing
+//! have an effect and look again with its [`NodeResult`], or send events and then become something else. Nothing
 //! here reads a clock, a store or a cluster.
 //!
 //! Decisions are level-triggered: everything but the result of an effect that has just ended is read from the view, so

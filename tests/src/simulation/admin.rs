@@ -1,10 +1,7 @@
 //! Admin in memory, deciding with flyteadmin's own event state machines, and checking the order of events
 //! (design: Events).
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use flyte_admin::{
     domain::{
@@ -27,6 +24,7 @@ use flyte_idl::{
     event::{NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent},
     service::admin_service_server::{AdminService, AdminServiceServer},
 };
+use flyte_platform::sync::Mutex;
 use tonic::{Request, Response, Status, service::Routes};
 
 /// An attempt: its node, its number, its task.
@@ -199,7 +197,7 @@ impl Shared {
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&mut Records) -> T) -> T {
-        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_it(&mut self.0.lock())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use flyte_local::cluster::ApiService;
+use flyte_platform::sync::Mutex;
 use http::{Method, StatusCode};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
@@ -233,30 +234,17 @@ impl Faults {
     }
 
     pub(super) fn pods(&self) -> BTreeMap<String, u32> {
-        self.0
-            .pods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.pods.lock().clone()
     }
 
     /// All effects in the order in which they began.
     pub(super) fn trace(&self) -> Vec<String> {
-        self.0
-            .trace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.trace.lock().clone()
     }
 
     /// The effect that began last.
     pub(super) fn last(&self) -> Option<String> {
-        self.0
-            .trace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last()
-            .cloned()
+        self.0.trace.lock().last().cloned()
     }
 
     /// Writes of workflow resources, and calls of admin.
@@ -269,19 +257,11 @@ impl Faults {
 
     /// What was read of the cluster and watched, each once.
     pub(super) fn reads(&self) -> BTreeSet<String> {
-        self.0
-            .reads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.reads.lock().clone()
     }
 
     fn reading(&self, path: &str) {
-        self.0
-            .reads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path.to_owned());
+        self.0.reads.lock().insert(path.to_owned());
     }
 
     /// Waits until so many effects have begun.
@@ -299,7 +279,7 @@ impl Faults {
     pub(super) async fn pause(&self) {
         let Some(delays) = &self.0.delays else { return };
         let wait = {
-            let mut random = delays.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut random = delays.lock();
             let waits = random.random_bool(0.3);
             waits.then(|| Duration::from_millis(random.random_range(100..3_000)))
         };
@@ -310,7 +290,7 @@ impl Faults {
 
     /// What a rule says about this request.
     fn ruled(&self, method: &Method, path: &str) -> Option<Answer> {
-        let mut rules = self.0.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rules = self.0.rules.lock();
         let rule = rules
             .iter_mut()
             .find(|rule| rule.count > 0 && rule.method == method && path.contains(rule.path))?;
@@ -322,7 +302,7 @@ impl Faults {
     fn reloads(&self) -> bool {
         self.0.always_reloads
             || self.0.reloads.as_ref().is_some_and(|reloads| {
-                let mut random = reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut random = reloads.lock();
                 random.random_bool(0.5)
             })
     }
@@ -330,11 +310,7 @@ impl Faults {
     fn next(&self, what: String) -> Verdict {
         let writes_status = what.starts_with("PATCH") && what.contains("/flyteworkflows/");
         let panics = self.0.panics.is_some_and(|part| what.contains(part));
-        self.0
-            .trace
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(what);
+        self.0.trace.lock().push(what);
         let mut number = 0;
         self.0.effects.send_modify(|count| {
             *count += 1;
@@ -394,12 +370,7 @@ impl Faults {
                 "reason": reason, "message": message,
             })
         };
-        let scripted = self
-            .0
-            .refusals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front();
+        let scripted = self.0.refusals.lock().pop_front();
         if let Some(refusal) = scripted {
             return Some(said(
                 refusal.code,
@@ -441,13 +412,7 @@ impl Faults {
     }
 
     fn created_pod(&self, name: String) {
-        *self
-            .0
-            .pods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(name)
-            .or_default() += 1;
+        *self.0.pods.lock().entry(name).or_default() += 1;
     }
 }
 

@@ -22,12 +22,11 @@ use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_platform::{
     Clock,
     blob::BlobStore,
+    kubernetes,
     metrics::Scope,
     sql::{Database, DatabaseConfig},
 };
 use flyte_tests::simulation;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, api::PostParams};
 use prost::{Message, Name};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -109,12 +108,7 @@ pub(crate) async fn bare_admin(database: &DatabaseConfig) -> (Admin, Cluster) {
         ..ClusterOptions::default()
     };
     let cluster = Cluster::new(NoStore, options).await.unwrap();
-    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
-    definitions
-        .create(
-            &PostParams::default(),
-            &flyte_crd::custom_resource_definition(),
-        )
+    kubernetes::define(cluster.client(), &flyte_crd::custom_resource_definition())
         .await
         .unwrap();
     let dependencies = Dependencies {

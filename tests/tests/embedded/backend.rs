@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use flyte::embedded::services::{BUCKET, Ground, JSON_DEPTH, Services};
+use flyte::embedded::services::{BUCKET, Backends, JSON_DEPTH, Services};
 use flyte_crd::FlyteWorkflow;
 use flyte_idl::service::admin_service_client::AdminServiceClient;
 use flyte_local::{
@@ -51,7 +51,7 @@ impl Backend {
         let cluster = Cluster::new(store, options).await.unwrap();
         let blobs = Arc::new(BlobFolder::open(&folder.path().join("blobs")).unwrap());
         blobs.create_bucket(BUCKET).unwrap();
-        let services = Services::open(Ground {
+        let services = Services::open(Backends {
             cluster: cluster.client(),
             blobs: BlobStore::over("s3", BUCKET, Arc::new(BlobBucket::new(blobs, BUCKET)), None),
             database: DatabaseConfig::sqlite(folder.path().join("admin.db")),

@@ -20,9 +20,9 @@ fn each_event_of_a_pod_becomes_a_reason_of_its_task() {
     let reasons = run.records.reasons();
     assert_eq!(reasons.len(), 3);
     for (attempt, reasons) in reasons {
-        let mut told = reasons.clone();
-        told.retain(|reason| NOTES.contains(&reason.as_str()));
-        assert_eq!(told, NOTES, "{attempt}: {reasons:?}");
+        let mut text = reasons.clone();
+        text.retain(|reason| NOTES.contains(&reason.as_str()));
+        assert_eq!(text, NOTES, "{attempt}: {reasons:?}");
         assert_eq!(reasons[0], "task submitted to K8s", "{attempt}");
         let mut different = reasons.clone();
         different.dedup();

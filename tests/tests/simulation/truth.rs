@@ -33,12 +33,12 @@ struct Fault {
 fn number(name: &str, default: u64) -> u64 {
     #[expect(
         clippy::disallowed_methods,
-        reason = "who runs a test by hand has no other way to tell it something"
+        reason = "who runs a test by hand has no other way to set it"
     )]
-    let told = std::env::var(name).ok();
-    told.map_or(default, |told| {
-        told.parse()
-            .unwrap_or_else(|error| panic!("{name}={told}: {error}"))
+    let text = std::env::var(name).ok();
+    text.map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{name}={text}: {error}"))
     })
 }
 
@@ -146,7 +146,7 @@ fn random_workflows_end_as_the_rules_say() {
     survey(&[Trial::Plain], GRAPHS);
 }
 
-/// An engine that dies has told everything that another needs: facts come from the state, not from a transition.
+/// An engine that dies has written everything that another needs: facts come from the state, not from a transition.
 #[test]
 fn random_workflows_end_the_same_whichever_write_is_the_last_of_an_engine() {
     let trials = [Trial::Reloads, Trial::Delays, Trial::DelaysAndReloads];

@@ -82,12 +82,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let live = LiveConfig::following(config.clone(), &mut reload);
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let metrics = Scope::new("").labelled_by(LabelKeys::new(&config.flyteadmin.metrics_keys));
-    let build = BuildInformation {
-        version: env!("CARGO_PKG_VERSION"),
-        build: "unknown",
-        time: "unknown",
-    };
-    let profiler = server::operations(metrics.clone(), build, loaded.shown);
+    let profiler = server::operations(metrics.clone(), BuildInformation::THIS, loaded.shown);
     let mut listeners = vec![(
         config.flyteadmin.profiler_port,
         "flyteadmin.profilerPort",

@@ -11,7 +11,8 @@ use std::{
 
 use flyte_core::identifiers::{EntityId, ExecutionId, NodeExecutionId};
 use flyte_platform::metrics::{
-    LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, StopWatch, Summary, Twin, Unit,
+    LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, StopWatch, Summary, Unit,
+    Unlabelled,
 };
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
@@ -61,7 +62,7 @@ impl Managers {
             signals_set: signal.sub("signal_manager").labelled_counter(
                 "num_set",
                 "Signals that were set.",
-                Twin::None,
+                Unlabelled::Omit,
             )?,
         })
     }
@@ -144,7 +145,7 @@ impl ExecutionMetrics {
             terminated: scope.labelled_counter(
                 "executions_terminated",
                 "Executions that ended.",
-                Twin::None,
+                Unlabelled::Omit,
             )?,
             events: scope.counter("execution_events_created", "Events that were recorded.")?,
             propeller_failures: scope.counter(
@@ -164,7 +165,7 @@ impl ExecutionMetrics {
             concurrency_check: scope.labelled_stop_watch(
                 "concurrency_check_duration",
                 "Milliseconds of counting a launch plan's executions.",
-                (Unit::Milliseconds, Twin::None),
+                (Unit::Milliseconds, Unlabelled::Omit),
             )?,
             concurrency_hits: scope.counters(
                 "concurrency_limit_hits",
@@ -320,7 +321,7 @@ impl StepMetrics {
             terminated: scope.labelled_counter(
                 names.terminated,
                 "Those that ended.",
-                Twin::None,
+                Unlabelled::Omit,
             )?,
             events: scope.counter(names.events, "Events that were recorded.")?,
             missing_parent: scope.counter(
@@ -385,7 +386,7 @@ impl RegistrationMetrics {
             tasks: tasks.labelled_counter(
                 "num_registered",
                 "Tasks that were registered.",
-                Twin::None,
+                Unlabelled::Omit,
             )?,
             compilation_failures: workflows
                 .counter("compilation_failures", "Workflows that do not compile.")?,
@@ -437,7 +438,7 @@ mod tests {
             "admin:execution_manager:a_b:development:workflow_execution_duration_ns_sum 4000000000",
             "admin:execution_manager:9:development:workflow_execution_duration_ns_count 1",
         ] {
-            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
     }
 

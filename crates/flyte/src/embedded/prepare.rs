@@ -36,11 +36,11 @@ pub(crate) struct Options {
 }
 
 /// What the environment of this process says.
-struct Surroundings {
+struct ProcessEnvironment {
     variables: BTreeMap<String, String>,
 }
 
-impl Surroundings {
+impl ProcessEnvironment {
     fn of_process() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -77,8 +77,8 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) async fn new(options: &Options) -> anyhow::Result<Self> {
         tls::install_crypto_provider();
-        let surroundings = Surroundings::of_process();
-        let path = surroundings
+        let process = ProcessEnvironment::of_process();
+        let path = process
             .get("PATH")
             .unwrap_or("/usr/local/bin:/usr/bin:/bin")
             .to_owned();
@@ -86,7 +86,7 @@ impl Prepared {
         let capacity = capacity(options)?;
         let data_dir = match &options.data_dir {
             Some(folder) => std::path::absolute(folder)?,
-            None => surroundings.data_dir()?,
+            None => process.data_dir()?,
         };
         let lock = lock::take(&data_dir)?;
         let program = std::env::current_exe().context("the path of this program is unknown")?;
@@ -100,7 +100,7 @@ impl Prepared {
             "SSL_CERT_DIR",
         ]
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), surroundings.get(name)?.to_owned())))
+        .filter_map(|name| Some((name.to_owned(), process.get(name)?.to_owned())))
         .collect();
         // Logs are followed while a task runs.
         environment.push(("PYTHONUNBUFFERED".to_owned(), "1".to_owned()));

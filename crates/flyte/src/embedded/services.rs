@@ -10,14 +10,13 @@ use flyte_platform::{
     blob::BlobStore,
     client::{AdminClientConfig, RetryPolicy},
     config::{Duration, StringMap},
+    kubernetes,
     metrics::Scope,
     server,
     sql::{Database, DatabaseConfig},
 };
 use flyte_plugins::config::{K8sConfig, LogsConfig, PluginsConfig};
 use flyte_propeller::{Engine, config::PropellerConfig};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, api::PostParams};
 use tonic::transport::Channel;
 
 use crate::{
@@ -31,9 +30,9 @@ pub const BUCKET: &str = "my-s3-bucket";
 /// the 16 MiB stacks of [`flyte_platform::cli::runtime`].
 pub const JSON_DEPTH: usize = 4_096;
 
-/// What the services stand on.
+/// What the services are given: cluster, blob store, database, time.
 #[derive(Clone)]
-pub struct Ground {
+pub struct Backends {
     /// The cluster that executions run on.
     pub cluster: kube::Client,
     /// Where closures and data are; its container is [`BUCKET`].
@@ -48,7 +47,7 @@ pub struct Ground {
 
 /// API and engine, not yet running.
 pub struct Services {
-    ground: Ground,
+    backends: Backends,
     admin: Admin,
 }
 
@@ -57,21 +56,21 @@ impl Services {
     ///
     /// # Errors
     /// The cluster refuses the definition, or the database cannot be used.
-    pub async fn open(ground: Ground) -> anyhow::Result<Self> {
+    pub async fn open(backends: Backends) -> anyhow::Result<Self> {
         let (database, defined) = tokio::join!(
-            Database::open(&ground.database),
-            define_workflows(ground.cluster.clone())
+            Database::open(&backends.database),
+            define_workflows(backends.cluster.clone())
         );
         defined?;
         let database = database.context("the database of the API")?;
-        let config = admin_config(ground.database.clone());
+        let config = admin_config(backends.database.clone());
         let admin = flyte_admin::wire(
             flyte_admin::Dependencies {
                 database,
-                blobs: ground.blobs.clone(),
-                targets: ExecutionTargets::single(ground.cluster.clone()),
-                clock: ground.clock,
-                metrics: ground.metrics.clone(),
+                blobs: backends.blobs.clone(),
+                targets: ExecutionTargets::single(backends.cluster.clone()),
+                clock: backends.clock,
+                metrics: backends.metrics.clone(),
             },
             config,
         )?;
@@ -82,7 +81,7 @@ impl Services {
         for part in NOT_BUILT {
             admin.health().missing(part);
         }
-        Ok(Self { ground, admin })
+        Ok(Self { backends, admin })
     }
 
     /// The API's own loops and readiness.
@@ -92,7 +91,7 @@ impl Services {
 
     /// gRPC, REST and pages behind the common layers.
     pub fn router(&self) -> Router {
-        let pages = pages::routes(self.ground.cluster.clone(), self.ground.metrics.clone())
+        let pages = pages::routes(self.backends.cluster.clone(), self.backends.metrics.clone())
             .fallback_service(self.admin.http());
         server::combine(self.admin.grpc(), pages)
     }
@@ -109,11 +108,11 @@ impl Services {
     pub fn engine(&self, channel: Channel, port: u16) -> anyhow::Result<Engine> {
         let engine = flyte_propeller::wire(
             flyte_propeller::Dependencies {
-                kube: self.ground.cluster.clone(),
-                blobs: self.ground.blobs.clone(),
+                kube: self.backends.cluster.clone(),
+                blobs: self.backends.blobs.clone(),
                 admin: channel,
-                clock: self.ground.clock,
-                metrics: self.ground.metrics.clone(),
+                clock: self.backends.clock,
+                metrics: self.backends.metrics.clone(),
             },
             propeller_config(),
             plugins_config(port),
@@ -129,18 +128,9 @@ impl Services {
 /// # Errors
 /// The cluster's, unless it does already.
 pub async fn define_workflows(client: kube::Client) -> anyhow::Result<()> {
-    let api: Api<CustomResourceDefinition> = Api::all(client);
-    match api
-        .create(
-            &PostParams::default(),
-            &flyte_crd::custom_resource_definition(),
-        )
+    kubernetes::define(client, &flyte_crd::custom_resource_definition())
         .await
-    {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(error).context("the FlyteWorkflow definition cannot be created"),
-    }
+        .context("the FlyteWorkflow definition cannot be created")
 }
 
 fn admin_config(database: DatabaseConfig) -> AdminConfig {

@@ -10,7 +10,7 @@ use prometheus::IntCounter;
 use super::BlobError;
 use crate::metrics::{
     LabelledCounter, LabelledHistogram, LabelledStopWatch, Labels, MetricError, Scope, StopWatch,
-    Twin, Unit,
+    Unit, Unlabelled,
 };
 
 /// `failure_type` of what Go knows no better name for.
@@ -67,17 +67,17 @@ impl Counts {
             milliseconds: scope.labelled_stop_watch(
                 name,
                 "Milliseconds that the store took.",
-                (Unit::Milliseconds, Twin::Unlabelled),
+                (Unit::Milliseconds, Unlabelled::Emit),
             )?,
             seconds: scope.labelled_histogram(
                 name,
                 "Seconds that the store took.",
-                Twin::Unlabelled,
+                Unlabelled::Emit,
             )?,
             failures: labelling.labelled_counter(
                 failure,
                 "Requests that the store failed.",
-                Twin::Unlabelled,
+                Unlabelled::Emit,
             )?,
             all_failures: None,
             absence,
@@ -106,12 +106,12 @@ impl BlobMetrics {
             bad_key: scope.labelled_counter(
                 "bad_key",
                 "References that are none.",
-                Twin::Unlabelled,
+                Unlabelled::Emit,
             )?,
             bad_container: scope.labelled_counter(
                 "bad_container",
                 "References into containers that are not ours.",
-                Twin::Unlabelled,
+                Unlabelled::Emit,
             )?,
             head: counts("head", (scope, "head_failure"), Absence::IsAnswer)?,
             list: counts("list", (scope, "list_failure"), Absence::IsFailure)?,
@@ -146,7 +146,7 @@ fn never_counted(scope: &Scope) -> Result<(), MetricError> {
         copy.labelled_stop_watch(
             name,
             "Milliseconds of copies within the store.",
-            (Unit::Milliseconds, Twin::Unlabelled),
+            (Unit::Milliseconds, Unlabelled::Emit),
         )?;
     }
     for name in [

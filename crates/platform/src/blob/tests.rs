@@ -207,7 +207,7 @@ async fn requests_are_counted_by_what_came_of_them_and_for_whom() {
         "storage:cache_miss 0",
         "storage:unmarshal_failure 1",
     ] {
-        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+        assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
     }
 }
 

@@ -338,8 +338,8 @@ mod tests {
             .extend(Command::new("flyteadmin"))
             .try_get_matches_from(line)
             .unwrap();
-        let told = sections.effective(&matches, ProfConfig::default());
-        assert_eq!(told.unwrap(), Some(json!({ "logger": { "level": 5 } })));
+        let shown = sections.effective(&matches, ProfConfig::default());
+        assert_eq!(shown.unwrap(), Some(json!({ "logger": { "level": 5 } })));
         let prof = ProfConfig {
             disable_config_endpoint: true,
         };

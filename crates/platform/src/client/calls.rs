@@ -96,7 +96,7 @@ mod tests {
                 "grpc_client_{name}{{{code}grpc_method=\"Check\",grpc_service=\"grpc.health.v1.Health\",grpc_type=\"unary\"}} \
                  {count}"
             );
-            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Go's "labeled" metrics: the process-wide labels, and beside them the same without labels (spec 07 §3).
 //!
-//! With labels, a metric appears when it is first counted; its twin is there from the start.
+//! With labels, a metric appears when it is first counted; the same without labels is there from the start.
 
 use std::{
     sync::Arc,
@@ -16,22 +16,22 @@ use super::{
     MetricError, Scope,
     labels::{LabelKeys, Labels},
     samples::{Buckets, Count, Level, Samples, Series},
-    series::Many,
-    summary::{One, Unit},
+    series::LabelledSeries,
+    summary::{SingleSeries, Unit},
 };
 
 /// Samples of one series with labels, of which there may be thousands: a kilobyte each.
 const SAMPLES_OF_A_SERIES: usize = 128;
-/// Samples of a twin.
-const SAMPLES_OF_A_TWIN: usize = 512;
+/// Samples of a series without labels.
+const SAMPLES_WITHOUT_LABELS: usize = 512;
 
 /// Whether the same is also counted without labels, as `<name>_unlabeled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Twin {
+pub enum Unlabelled {
     /// With labels only.
-    None,
+    Omit,
     /// Also without labels.
-    Unlabelled,
+    Emit,
 }
 
 /// Makes the shared parts collectors; a foreign trait cannot be implemented for an `Arc` of ours.
@@ -44,32 +44,32 @@ impl<T> Clone for Shared<T> {
     }
 }
 
-impl<S: Series> Collector for Shared<Many<S>> {
+impl<S: Series> Collector for Shared<LabelledSeries<S>> {
     fn desc(&self) -> Vec<&Desc> {
         self.0.descriptions()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.0.told()
+        self.0.collect()
     }
 }
 
-impl<S: Series> Collector for Shared<One<S>> {
+impl<S: Series> Collector for Shared<SingleSeries<S>> {
     fn desc(&self) -> Vec<&Desc> {
         self.0.descriptions()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.0.told()
+        self.0.collect()
     }
 }
 
-/// A metric with labels and perhaps its twin; `T` differs from `S` only in how much it keeps.
+/// A metric with labels and perhaps the same without; `T` differs from `S` only in how much it keeps.
 #[derive(Debug)]
 struct Labelled<S, T> {
     keys: LabelKeys,
-    series: Shared<Many<S>>,
-    twin: Option<Shared<One<T>>>,
+    series: Shared<LabelledSeries<S>>,
+    unlabelled: Option<Shared<SingleSeries<T>>>,
 }
 
 impl<S, T> Clone for Labelled<S, T> {
@@ -77,7 +77,7 @@ impl<S, T> Clone for Labelled<S, T> {
         Self {
             keys: self.keys.clone(),
             series: self.series.clone(),
-            twin: self.twin.clone(),
+            unlabelled: self.unlabelled.clone(),
         }
     }
 }
@@ -89,28 +89,32 @@ impl<S: Series, T: Series> Labelled<S, T> {
         name: &str,
         suffix: &str,
         help: &str,
-        twin: Twin,
+        unlabelled: Unlabelled,
     ) -> Result<Self, MetricError> {
         let keys = scope.label_keys().clone();
         let names: Vec<&str> = keys.names().collect();
         let series = scope.register(&format!("{name}{suffix}"), |full| {
-            Many::new(full, help, &names).map(|many| Shared(Arc::new(many)))
+            LabelledSeries::new(full, help, &names).map(|labelled| Shared(Arc::new(labelled)))
         })?;
-        let twin = match twin {
-            Twin::None => None,
-            Twin::Unlabelled => Some(
+        let unlabelled = match unlabelled {
+            Unlabelled::Omit => None,
+            Unlabelled::Emit => Some(
                 scope.register(&format!("{name}_unlabeled{suffix}"), |full| {
-                    One::new(full, help).map(|one| Shared(Arc::new(one)))
+                    SingleSeries::new(full, help).map(|single| Shared(Arc::new(single)))
                 })?,
             ),
         };
-        Ok(Self { keys, series, twin })
+        Ok(Self {
+            keys,
+            series,
+            unlabelled,
+        })
     }
 
-    fn change(&self, labels: &Labels<'_>, series: impl FnOnce(&S), twin: impl FnOnce(&T)) {
+    fn change(&self, labels: &Labels<'_>, series: impl FnOnce(&S), unlabelled: impl FnOnce(&T)) {
         self.series.0.with(self.keys.values(labels), series);
-        if let Some(one) = &self.twin {
-            twin(&one.0.series);
+        if let Some(single) = &self.unlabelled {
+            unlabelled(&single.0.series);
         }
     }
 }
@@ -124,9 +128,9 @@ impl LabelledCounter {
         scope: &Scope,
         name: &str,
         help: &str,
-        twin: Twin,
+        unlabelled: Unlabelled,
     ) -> Result<Self, MetricError> {
-        Labelled::register(scope, name, "", help, twin).map(Self)
+        Labelled::register(scope, name, "", help, unlabelled).map(Self)
     }
 
     /// Counts one.
@@ -136,8 +140,11 @@ impl LabelledCounter {
 
     /// Counts `more`.
     pub fn add(&self, labels: &Labels<'_>, more: u64) {
-        self.0
-            .change(labels, |series| series.add(more), |twin| twin.add(more));
+        self.0.change(
+            labels,
+            |series| series.add(more),
+            |unlabelled| unlabelled.add(more),
+        );
     }
 }
 
@@ -150,9 +157,9 @@ impl LabelledGauge {
         scope: &Scope,
         name: &str,
         help: &str,
-        twin: Twin,
+        unlabelled: Unlabelled,
     ) -> Result<Self, MetricError> {
-        Labelled::register(scope, name, "", help, twin).map(Self)
+        Labelled::register(scope, name, "", help, unlabelled).map(Self)
     }
 
     /// One more.
@@ -167,21 +174,27 @@ impl LabelledGauge {
 
     /// `more` more.
     pub fn add(&self, labels: &Labels<'_>, more: i64) {
-        self.0
-            .change(labels, |series| series.add(more), |twin| twin.add(more));
+        self.0.change(
+            labels,
+            |series| series.add(more),
+            |unlabelled| unlabelled.add(more),
+        );
     }
 
-    /// From now on `value`. A twin, as in Go, has the value that was set last, whatever the labels.
+    /// From now on `value`. The series without labels, as in Go, has the value that was set last, whatever the labels.
     pub fn set(&self, labels: &Labels<'_>, value: i64) {
-        self.0
-            .change(labels, |series| series.set(value), |twin| twin.set(value));
+        self.0.change(
+            labels,
+            |series| series.set(value),
+            |unlabelled| unlabelled.set(value),
+        );
     }
 }
 
-/// A stop watch with labels: a summary in whole units. A series keeps at most a kilobyte, its twin four.
+/// A stop watch with labels: a summary in whole units. A series keeps at most a kilobyte, the one without labels four.
 #[derive(Clone, Debug)]
 pub struct LabelledStopWatch {
-    watched: Labelled<Samples<SAMPLES_OF_A_SERIES>, Samples<SAMPLES_OF_A_TWIN>>,
+    watched: Labelled<Samples<SAMPLES_OF_A_SERIES>, Samples<SAMPLES_WITHOUT_LABELS>>,
     unit: Unit,
 }
 
@@ -190,11 +203,11 @@ impl LabelledStopWatch {
         scope: &Scope,
         name: &str,
         help: &str,
-        (unit, twin): (Unit, Twin),
+        (unit, unlabelled): (Unit, Unlabelled),
     ) -> Result<Self, MetricError> {
         let suffix = format!("_{}", unit.suffix());
         Ok(Self {
-            watched: Labelled::register(scope, name, &suffix, help, twin)?,
+            watched: Labelled::register(scope, name, &suffix, help, unlabelled)?,
             unit,
         })
     }
@@ -205,7 +218,7 @@ impl LabelledStopWatch {
         self.watched.change(
             labels,
             |series| series.observe(value, now),
-            |twin| twin.observe(value, now),
+            |unlabelled| unlabelled.observe(value, now),
         );
     }
 
@@ -227,9 +240,9 @@ impl LabelledHistogram {
         scope: &Scope,
         name: &str,
         help: &str,
-        twin: Twin,
+        unlabelled: Unlabelled,
     ) -> Result<Self, MetricError> {
-        Labelled::register(scope, name, "", help, twin).map(Self)
+        Labelled::register(scope, name, "", help, unlabelled).map(Self)
     }
 
     /// Counts one that took `time`.
@@ -238,7 +251,7 @@ impl LabelledHistogram {
         self.0.change(
             labels,
             |series| series.observe(seconds),
-            |twin| twin.observe(seconds),
+            |unlabelled| unlabelled.observe(seconds),
         );
     }
 }
@@ -267,10 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn with_labels_it_appears_when_it_is_first_counted_and_its_twin_from_the_start() {
+    fn with_labels_it_appears_when_it_is_first_counted_and_without_from_the_start() {
         let scope = scope();
         let aborted = scope
-            .labelled_counter("aborted", "Aborted.", Twin::Unlabelled)
+            .labelled_counter("aborted", "Aborted.", Unlabelled::Emit)
             .unwrap();
         let before = scope.render();
         assert!(before.contains("flyte:aborted_unlabeled 0\n"), "{before}");
@@ -294,7 +307,7 @@ mod tests {
             .labelled_stop_watch(
                 "round_time",
                 "Rounds.",
-                (Unit::Milliseconds, Twin::Unlabelled),
+                (Unit::Milliseconds, Unlabelled::Emit),
             )
             .unwrap();
         round.observe(&SNACKS, Duration::from_micros(2_999));
@@ -306,14 +319,16 @@ mod tests {
             "flyte:round_time_unlabeled_ms{quantile=\"0.5\"} 2",
             "flyte:round_time_unlabeled_ms_count 1",
         ] {
-            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
     }
 
     #[test]
     fn equal_values_of_other_labels_are_another_series() {
         let scope = scope();
-        let nodes = scope.labelled_gauge("nodes", "Nodes.", Twin::None).unwrap();
+        let nodes = scope
+            .labelled_gauge("nodes", "Nodes.", Unlabelled::Omit)
+            .unwrap();
         nodes.inc(&Labels {
             workflow: "n0",
             ..SNACKS
@@ -341,7 +356,7 @@ mod tests {
         let scope = scope();
         let errors = scope
             .with_labels(&["phase", "error_code"])
-            .labelled_counter("task_pod_errors", "Pods.", Twin::None)
+            .labelled_counter("task_pod_errors", "Pods.", Unlabelled::Omit)
             .unwrap();
         errors.inc(&Labels {
             phase: "FAILED",
@@ -362,7 +377,7 @@ mod tests {
     fn a_histogram_has_gos_buckets() {
         let scope = scope();
         let head = scope
-            .labelled_histogram("head", "Heads.", Twin::Unlabelled)
+            .labelled_histogram("head", "Heads.", Unlabelled::Emit)
             .unwrap();
         head.observe(&SNACKS, Duration::from_millis(7));
         let text = scope.render();
@@ -371,14 +386,14 @@ mod tests {
             "flyte:head_unlabeled_bucket{le=\"0.005\"} 0",
             "flyte:head_unlabeled_bucket{le=\"+Inf\"} 1",
         ] {
-            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
     }
 
     #[test]
     fn a_label_that_is_no_name_is_an_error_and_no_panic() {
         let scope = Scope::new("flyte:").labelled_by(LabelKeys::new(["no-name"]));
-        let made = scope.labelled_counter("x", "X.", Twin::None);
+        let made = scope.labelled_counter("x", "X.", Unlabelled::Omit);
         assert!(made.is_err());
     }
 }

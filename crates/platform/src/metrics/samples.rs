@@ -6,16 +6,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
+use crate::sync::Mutex;
 use prometheus::proto::{self, MetricType};
 
-/// The quantiles that are told, as in flytestdlib.
+/// The quantiles that are exposed, as in flytestdlib.
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 /// Observations older than this are not part of quantiles, as with Go's client.
 pub(super) const MAX_AGE: Duration = Duration::from_mins(10);
@@ -30,7 +28,7 @@ pub(super) trait Series: Default + Send + Sync + 'static {
     const TYPE: MetricType;
 
     /// What the series says at `now`, without labels.
-    fn told(&self, now: Instant) -> proto::Metric;
+    fn metric(&self, now: Instant) -> proto::Metric;
 }
 
 /// Something that only grows.
@@ -46,7 +44,7 @@ impl Count {
 impl Series for Count {
     const TYPE: MetricType = MetricType::COUNTER;
 
-    fn told(&self, _now: Instant) -> proto::Metric {
+    fn metric(&self, _now: Instant) -> proto::Metric {
         let mut counter = proto::Counter::default();
         #[expect(clippy::cast_precision_loss, reason = "the format has floats only")]
         counter.set_value(self.0.load(Ordering::Relaxed) as f64);
@@ -73,7 +71,7 @@ impl Level {
 impl Series for Level {
     const TYPE: MetricType = MetricType::GAUGE;
 
-    fn told(&self, _now: Instant) -> proto::Metric {
+    fn metric(&self, _now: Instant) -> proto::Metric {
         #[expect(clippy::cast_precision_loss, reason = "the format has floats only")]
         let value = self.0.load(Ordering::Relaxed) as f64;
         proto::Metric::from_gauge({
@@ -128,13 +126,13 @@ impl<const LIMIT: usize> Samples<LIMIT> {
         }
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "quantiles are told in seven digits"
+            reason = "quantiles are exposed in seven digits"
         )]
         observed.recent.push_back((at, value as f32));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Observed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The value of each quantile at `now`; not a number where nothing is recent, as Go says it.
@@ -169,12 +167,12 @@ impl<const LIMIT: usize> Samples<LIMIT> {
 impl<const LIMIT: usize> Series for Samples<LIMIT> {
     const TYPE: MetricType = MetricType::SUMMARY;
 
-    fn told(&self, now: Instant) -> proto::Metric {
+    fn metric(&self, now: Instant) -> proto::Metric {
         let quantiles = self.quantiles(now).into_iter().map(|(quantile, value)| {
-            let mut told = proto::Quantile::default();
-            told.set_quantile(quantile);
-            told.set_value(value);
-            told
+            let mut found = proto::Quantile::default();
+            found.set_quantile(quantile);
+            found.set_value(value);
+            found
         });
         let mut summary = proto::Summary::default();
         summary.set_quantile(quantiles.collect());
@@ -213,14 +211,14 @@ impl Buckets {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
 impl Series for Buckets {
     const TYPE: MetricType = MetricType::HISTOGRAM;
 
-    fn told(&self, _now: Instant) -> proto::Metric {
+    fn metric(&self, _now: Instant) -> proto::Metric {
         let counted = self.lock();
         let mut below = 0;
         let buckets = BUCKETS.iter().zip(counted.buckets).map(|(bound, count)| {
@@ -251,12 +249,12 @@ mod tests {
         for value in 1..=100 {
             samples.observe(f64::from(value), begin);
         }
-        let told = |after| samples.quantiles(begin + after);
-        assert_eq!(told(MAX_AGE), [(0.5, 50.0), (0.9, 90.0), (0.99, 99.0)]);
+        let quantiles = |after| samples.quantiles(begin + after);
+        assert_eq!(quantiles(MAX_AGE), [(0.5, 50.0), (0.9, 90.0), (0.99, 99.0)]);
         let late = MAX_AGE + Duration::from_secs(1);
-        assert!(told(late).iter().all(|(_, value)| value.is_nan()));
+        assert!(quantiles(late).iter().all(|(_, value)| value.is_nan()));
         samples.observe(7.0, begin + late);
-        assert_eq!(told(late), [(0.5, 7.0), (0.9, 7.0), (0.99, 7.0)]);
+        assert_eq!(quantiles(late), [(0.5, 7.0), (0.9, 7.0), (0.99, 7.0)]);
     }
 
     #[test]
@@ -276,14 +274,14 @@ mod tests {
         for seconds in [0.001, 0.005, 0.3, 60.0] {
             buckets.observe(seconds);
         }
-        let metric = buckets.told(Instant::now());
-        let told: Vec<u64> = metric
+        let metric = buckets.metric(Instant::now());
+        let counts: Vec<u64> = metric
             .get_histogram()
             .get_bucket()
             .iter()
             .map(proto::Bucket::cumulative_count)
             .collect();
-        assert_eq!(told, [2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
+        assert_eq!(counts, [2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
         assert_eq!(metric.get_histogram().get_sample_count(), 4);
     }
 }

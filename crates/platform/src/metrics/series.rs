@@ -21,19 +21,19 @@ use super::samples::Series;
 const END: u8 = 0xff;
 
 /// All series of one metric.
-pub(super) struct Many<S> {
+pub(super) struct LabelledSeries<S> {
     description: Desc,
     /// By the values of the labels, each with [`END`] after it.
     series: RwLock<HashMap<Box<[u8]>, S>>,
 }
 
-impl<S> fmt::Debug for Many<S> {
+impl<S> fmt::Debug for LabelledSeries<S> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Many({})", self.description.fq_name)
+        write!(formatter, "LabelledSeries({})", self.description.fq_name)
     }
 }
 
-impl<S: Series> Many<S> {
+impl<S: Series> LabelledSeries<S> {
     pub(super) fn new(name: String, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
         Ok(Self {
             description: described(name, help, labels)?,
@@ -62,17 +62,17 @@ impl<S: Series> Many<S> {
         vec![&self.description]
     }
 
-    pub(super) fn told(&self) -> Vec<MetricFamily> {
+    pub(super) fn collect(&self) -> Vec<MetricFamily> {
         let now = Instant::now();
         let known = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        let told = known.iter().map(|(key, series)| {
-            let mut metric = series.told(now);
+        let metrics = known.iter().map(|(key, series)| {
+            let mut metric = series.metric(now);
             let values = key.split(|byte| *byte == END);
             let labels = self.description.variable_labels.iter().zip(values);
             metric.set_label(labels.map(|(name, value)| pair(name, value)).collect());
             metric
         });
-        vec![family(&self.description, S::TYPE, told.collect())]
+        vec![family(&self.description, S::TYPE, metrics.collect())]
     }
 }
 

@@ -23,16 +23,16 @@ const SAMPLES: usize = 512;
 ///
 /// It takes no memory for observations before the first, and at most four kilobytes.
 #[derive(Clone, Debug)]
-pub struct Summary(Arc<One<Samples<SAMPLES>>>);
+pub struct Summary(Arc<SingleSeries<Samples<SAMPLES>>>);
 
 /// A metric without labels: there from the start, with nothing counted.
 #[derive(Debug)]
-pub(super) struct One<S> {
+pub(super) struct SingleSeries<S> {
     description: Desc,
     pub(super) series: S,
 }
 
-impl<S: Series> One<S> {
+impl<S: Series> SingleSeries<S> {
     pub(super) fn new(name: String, help: &str) -> prometheus::Result<Self> {
         Ok(Self {
             description: described(name, help, &[])?,
@@ -44,15 +44,15 @@ impl<S: Series> One<S> {
         vec![&self.description]
     }
 
-    pub(super) fn told(&self) -> Vec<MetricFamily> {
-        let told = vec![self.series.told(Instant::now())];
-        vec![family(&self.description, S::TYPE, told)]
+    pub(super) fn collect(&self) -> Vec<MetricFamily> {
+        let metrics = vec![self.series.metric(Instant::now())];
+        vec![family(&self.description, S::TYPE, metrics)]
     }
 }
 
 impl Summary {
     pub(super) fn new(name: String, help: &str) -> prometheus::Result<Self> {
-        Ok(Self(Arc::new(One::new(name, help)?)))
+        Ok(Self(Arc::new(SingleSeries::new(name, help)?)))
     }
 
     /// Counts one observation.
@@ -76,7 +76,7 @@ impl Collector for Summary {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.0.told()
+        self.0.collect()
     }
 }
 

@@ -1,11 +1,8 @@
 //! `grpc.health.v1.Health` of all services behind one port (spec 01 §1.3).
 
-use std::{
-    collections::BTreeMap,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
+use crate::sync::Mutex;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -65,16 +62,12 @@ impl Health {
     }
 
     fn put(&self, service: &str, state: State) {
-        self.services
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(service.to_owned(), state);
+        self.services.lock().insert(service.to_owned(), state);
     }
 
     fn of(&self, service: &str) -> Result<watch::Receiver<bool>, Status> {
         self.services
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .get(service)
             .map(State::watched)
             .ok_or_else(|| Status::not_found("unknown service"))

@@ -27,6 +27,15 @@ pub struct BuildInformation {
     pub time: &'static str,
 }
 
+impl BuildInformation {
+    /// This build. Programs of one workspace have one version.
+    pub const THIS: Self = Self {
+        version: env!("CARGO_PKG_VERSION"),
+        build: "unknown",
+        time: "unknown",
+    };
+}
+
 /// The media type of Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 

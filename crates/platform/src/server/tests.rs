@@ -105,7 +105,7 @@ async fn a_call_that_panics_is_counted_as_internal() {
         "test:handler_panic 1",
     ] {
         assert!(
-            metrics.lines().any(|told| told == line),
+            metrics.lines().any(|shown| shown == line),
             "{line} in {metrics}"
         );
     }

@@ -171,6 +171,6 @@ async fn operations_are_counted_by_who_asked_and_errors_by_kind() {
         "admin:errors:postgres_error 0",
         "admin:errors:gorm_error 0",
     ] {
-        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+        assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
     }
 }

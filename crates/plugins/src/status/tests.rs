@@ -32,7 +32,7 @@ fn waiting(reason: &str, since: i64) -> Value {
 }
 
 /// Phase, kind and code.
-fn told(pod: &Pod) -> (TaskPhase, Option<ErrorKind>, String) {
+fn verdict(pod: &Pod) -> (TaskPhase, Option<ErrorKind>, String) {
     let info = phase(pod, &K8sConfig::default(), TaskInfo::default(), at(1000));
     let error = info.error;
     (
@@ -103,7 +103,7 @@ fn a_running_pod_is_judged_by_its_primary_container() {
             (TaskPhase::Running, None, ""),
         ),
     ] {
-        let (phase, kind, text) = told(&pod);
+        let (phase, kind, text) = verdict(&pod);
         assert_eq!((phase, kind, text.as_str()), expected, "{case}");
     }
 }
@@ -178,7 +178,7 @@ fn a_failed_pod_is_classified_as_the_table_says() {
         ),
     ] {
         assert_eq!(
-            told(&pod),
+            verdict(&pod),
             (TaskPhase::RetryableFailure, kind, code.to_owned()),
             "{case}"
         );
@@ -246,7 +246,7 @@ fn a_pending_pod_waits_until_its_grace_period_is_over() {
             ),
         ),
     ] {
-        let (phase, kind, text) = told(&pod(Some("main"), status));
+        let (phase, kind, text) = verdict(&pod(Some("main"), status));
         assert_eq!((phase, kind), (expected.0, expected.1), "{case}");
         if let Some(code) = expected.2 {
             assert_eq!(text, code, "{case}");
@@ -270,7 +270,7 @@ fn an_unschedulable_pod_says_why() {
     let status = json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
         "reason": "Unschedulable", "message": "requested cpu 64, available 2" }] });
     assert_eq!(
-        told(&pod(Some("main"), status)),
+        verdict(&pod(Some("main"), status)),
         (
             TaskPhase::Queued,
             None,
@@ -278,7 +278,7 @@ fn an_unschedulable_pod_says_why() {
         )
     );
     assert_eq!(
-        told(&pod(None, json!({ "phase": "Pending" }))).2,
+        verdict(&pod(None, json!({ "phase": "Pending" }))).2,
         "Demistify Pending"
     );
 }
@@ -315,7 +315,7 @@ fn a_failed_pod_is_judged_as_a_look_before_its_end_would_have() {
         let containers = json!([end, ended("other", 1, "Error")]);
         let judged = |phase: &str| {
             let status = json!({ "phase": phase, "containerStatuses": containers });
-            told(&pod(Some("main"), status))
+            verdict(&pod(Some("main"), status))
         };
         assert_eq!(judged("Failed"), judged("Running"), "{case}");
     }
@@ -325,5 +325,5 @@ fn a_failed_pod_is_judged_as_a_look_before_its_end_would_have() {
         Some(ErrorKind::User),
         "Error".to_owned(),
     );
-    assert_eq!(told(&pod(None, only)), expected, "the only container");
+    assert_eq!(verdict(&pod(None, only)), expected, "the only container");
 }

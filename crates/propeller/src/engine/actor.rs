@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FINALIZER, FlyteWorkflow, NodeStatus, TERMINATION_LABEL};
 use flyte_idl::{core::ExecutionError, json};
-use flyte_platform::{Backoff, Chain};
+use flyte_platform::{Backoff, Chain, until};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Deserialize as _;
@@ -412,13 +412,6 @@ impl<'a> Drive<'a> {
             }
             Write::GoOn | Write::Nothing => None,
         }
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        None => std::future::pending().await,
-        Some(time) => tokio::time::sleep_until(time).await,
     }
 }
 

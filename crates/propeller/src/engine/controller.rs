@@ -35,7 +35,7 @@ struct SeenWorkflow {
 }
 
 /// A workflow that has an actor.
-struct Attended {
+struct ActorHandle {
     uid: String,
     inbox: Arc<Inbox>,
     /// Another resource of the same name, whose actor begins when this one has ended what it began: both name their
@@ -52,7 +52,7 @@ pub(super) struct Controller {
     pub(super) actors: JoinSet<()>,
     /// Short errands: orphaned pods, old resources.
     pub(super) background: JoinSet<()>,
-    actors_of: HashMap<Key, Attended>,
+    actors_of: HashMap<Key, ActorHandle>,
     keys: HashMap<tokio::task::Id, Key>,
     /// Workflows seen before the pods were; none once they are.
     unsynced: Option<Vec<(Key, SeenWorkflow)>>,
@@ -94,11 +94,11 @@ impl Controller {
             }
             watcher::Event::Delete(found) => {
                 let (key, seen) = seen(&found);
-                if let Some(attended) = self.actors_of.get_mut(&key) {
-                    if attended.uid == seen.uid {
-                        attended.inbox.gone();
+                if let Some(handle) = self.actors_of.get_mut(&key) {
+                    if handle.uid == seen.uid {
+                        handle.inbox.gone();
                     } else {
-                        attended.next.take_if(|next| next.uid == seen.uid);
+                        handle.next.take_if(|next| next.uid == seen.uid);
                     }
                 }
             }
@@ -116,12 +116,12 @@ impl Controller {
 
     fn wake_workflow(&mut self, key: Key, seen: SeenWorkflow) {
         self.metrics.wakes.with_label_values(&["wf"]).inc();
-        if let Some(attended) = self.actors_of.get_mut(&key) {
-            if attended.uid != seen.uid {
-                attended.inbox.gone();
-                attended.next = Some(seen);
+        if let Some(handle) = self.actors_of.get_mut(&key) {
+            if handle.uid != seen.uid {
+                handle.inbox.gone();
+                handle.next = Some(seen);
             } else if seen.deleting {
-                attended.inbox.deleting();
+                handle.inbox.deleting();
             }
             return;
         }
@@ -144,14 +144,14 @@ impl Controller {
             stop: self.stop.clone(),
         };
         self.metrics.levels.workflows.inc();
-        let handle = self.actors.spawn(actor.run());
-        self.keys.insert(handle.id(), key.clone());
-        let attended = Attended {
+        let task = self.actors.spawn(actor.run());
+        self.keys.insert(task.id(), key.clone());
+        let handle = ActorHandle {
             uid,
             inbox,
             next: None,
         };
-        self.actors_of.insert(key, attended);
+        self.actors_of.insert(key, handle);
     }
 
     pub(super) fn actor_ended(
@@ -166,7 +166,7 @@ impl Controller {
         let Some(key) = self.keys.remove(&id) else {
             return;
         };
-        let Some(attended) = self.actors_of.remove(&key) else {
+        let Some(handle) = self.actors_of.remove(&key) else {
             return;
         };
         if let Err(error) = ended
@@ -180,13 +180,13 @@ impl Controller {
                 "a workflow's task panicked; starting it again"
             );
             self.metrics.wakes.with_label_values(&["wf"]).inc();
-            let inbox = Arc::new(attended.inbox.after_panic());
-            self.start_actor(key.clone(), attended.uid, inbox);
-            if let (Some(again), Some(next)) = (self.actors_of.get_mut(&key), attended.next) {
+            let inbox = Arc::new(handle.inbox.after_panic());
+            self.start_actor(key.clone(), handle.uid, inbox);
+            if let (Some(again), Some(next)) = (self.actors_of.get_mut(&key), handle.next) {
                 again.inbox.gone();
                 again.next = Some(next);
             }
-        } else if let Some(next) = attended.next {
+        } else if let Some(next) = handle.next {
             self.wake_workflow(key, next);
         }
     }
@@ -246,11 +246,11 @@ impl Controller {
     /// Wakes the workflow that owns a pod; false when it is not under way.
     fn wake_owner(&self, pod: &Pod) -> bool {
         let Some(key) = owner(pod) else { return false };
-        let Some(attended) = self.actors_of.get(&key) else {
+        let Some(handle) = self.actors_of.get(&key) else {
             return false;
         };
         self.metrics.wakes.with_label_values(&["task"]).inc();
-        attended.inbox.pod(pod.name_any());
+        handle.inbox.pod(pod.name_any());
         true
     }
 

@@ -1,10 +1,8 @@
 //! What an actor is woken with: merged, never queued.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeSet, sync::MutexGuard};
 
+use flyte_platform::sync::Mutex;
 use tokio::sync::Notify;
 
 use crate::metrics::{QueueMetrics, Waiting};
@@ -73,7 +71,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn with(&self, change: impl FnOnce(&mut Wake)) {

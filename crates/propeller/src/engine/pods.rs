@@ -2,9 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use flyte_platform::sync::Mutex;
 use k8s_openapi::{
     api::{
         core::v1::{Container, Pod, PodSpec, PodStatus},
@@ -64,7 +65,7 @@ fn regarded(event: &Event) -> Option<Id> {
 
 impl PodCache {
     fn with<T>(&self, use_it: impl FnOnce(&mut Known) -> T) -> T {
-        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        use_it(&mut self.0.lock())
     }
 
     /// Remembers the pod, cut down, and returns what it remembers and what it knew before.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flyte_crd::{NodePhase, status::TaskPhase};
 use flyte_idl::core::execution_error::ErrorKind;
 use flyte_platform::metrics::{
-    LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, Twin, Unit,
+    LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, Unit, Unlabelled,
 };
 
 use super::between;
@@ -37,9 +37,9 @@ pub struct NodeMetrics {
 
 impl NodeMetrics {
     pub(super) fn register(scope: &Scope) -> Result<Self, MetricError> {
-        let of = |name, help, unit| scope.labelled_stop_watch(name, help, (unit, Twin::Unlabelled));
+        let of = |name, help, unit| scope.labelled_stop_watch(name, help, (unit, Unlabelled::Emit));
         let milliseconds = |name, help| of(name, help, Unit::Milliseconds);
-        let counter = |name, help| scope.labelled_counter(name, help, Twin::None);
+        let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Omit);
         Ok(Self {
             success: milliseconds("success_duration", "Nodes that succeeded.")?,
             failure: milliseconds("failure_duration", "Nodes that failed.")?,

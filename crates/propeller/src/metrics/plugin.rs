@@ -1,15 +1,12 @@
 //! `plugin:` and `node:<plugin>:`, what happens to tasks and their pods.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use flyte_crd::status::TaskPhase;
 use flyte_platform::metrics::{
-    LabelledCounter, LabelledGauge, LabelledStopWatch, Labels, MetricError, Scope, Twin, Unit,
+    LabelledCounter, LabelledGauge, LabelledStopWatch, Labels, MetricError, Scope, Unit, Unlabelled,
 };
+use flyte_platform::sync::Mutex;
 use flyte_plugins::Plugin;
 use prometheus::IntCounterVec;
 
@@ -59,8 +56,9 @@ struct PodMetrics {
 
 impl PluginMetrics {
     pub(super) fn register(scope: &Scope) -> Result<Self, MetricError> {
-        let microseconds =
-            |name, help| scope.labelled_stop_watch(name, help, (Unit::Microseconds, Twin::None));
+        let microseconds = |name, help| {
+            scope.labelled_stop_watch(name, help, (Unit::Microseconds, Unlabelled::Omit))
+        };
         let pods = |plugin: Plugin| PodMetrics::register(scope, plugin);
         let container = Plugin::Container.id();
         Ok(Self {
@@ -74,12 +72,12 @@ impl PluginMetrics {
             panics: scope.labelled_counter(
                 "plugin_panic",
                 "Attempts that failed because their plugin panicked.",
-                Twin::None,
+                Unlabelled::Omit,
             )?,
             unsupported: scope.labelled_counter(
                 "unsupported_tasktype",
                 "Tasks that no plugin runs.",
-                Twin::None,
+                Unlabelled::Omit,
             )?,
             pods: [pods(Plugin::Container)?, pods(Plugin::Sidecar)?],
             resources: scope
@@ -87,7 +85,7 @@ impl PluginMetrics {
                 .sub(container)
                 .sub(container)
                 .with_labels(&["kind", "ns"])
-                .labelled_gauge("k8s_resources", "Objects of tasks.", Twin::None)?,
+                .labelled_gauge("k8s_resources", "Objects of tasks.", Unlabelled::Omit)?,
             scope: scope.sub("plugin"),
         })
     }
@@ -129,7 +127,7 @@ impl PluginMetrics {
     }
 
     fn ends(&self, task_type: &str, plugin: Plugin) -> Option<Arc<Ends>> {
-        let mut known = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.ends.lock();
         // As a rule a type has one plugin, so that looking it up allocates nothing.
         let key = if plugin == Plugin::Container {
             std::borrow::Cow::Borrowed(task_type)
@@ -220,7 +218,7 @@ impl PluginMetrics {
 impl Ends {
     fn register(scope: &Scope, name: &str) -> Result<Self, MetricError> {
         let counter =
-            |end, help| scope.labelled_counter(&format!("{name}_{end}"), help, Twin::Unlabelled);
+            |end, help| scope.labelled_counter(&format!("{name}_{end}"), help, Unlabelled::Emit);
         Ok(Self {
             success: counter("success", "Tasks that succeeded.")?,
             failure: counter("failure", "Attempts that failed.")?,
@@ -232,9 +230,10 @@ impl PodMetrics {
     fn register(scope: &Scope, plugin: Plugin) -> Result<Self, MetricError> {
         // Go opens a scope of this name within one of this name.
         let scope = scope.sub("node").sub(plugin.id()).sub(plugin.id());
-        let counter = |name, help| scope.labelled_counter(name, help, Twin::None);
-        let milliseconds =
-            |name, help| scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Twin::None));
+        let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Omit);
+        let milliseconds = |name, help| {
+            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Omit))
+        };
         Ok(Self {
             updates: counter("informer_update", "Changes of pods.")?,
             dropped: counter(
@@ -286,7 +285,7 @@ mod tests {
             "flyte:node:sidecar:sidecar:informer_update_dropped 1",
             "flyte:node:container:container:k8s_resources{kind=\"pod\",ns=\"ns\"} 1",
         ] {
-            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
     }
 
@@ -305,7 +304,7 @@ mod tests {
             "flyte:node:sidecar:sidecar:pods_deleted 1",
             "flyte:node:sidecar:sidecar:task_pod_errors{error_code=\"PluginPanicked\",phase=\"PhaseRetryableFailure\"} 1",
         ] {
-            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
     }
 

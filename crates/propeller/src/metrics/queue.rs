@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use flyte_platform::metrics::{MetricError, Scope};
+use flyte_platform::sync::Mutex;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 /// The queue. Clones are the same.
@@ -127,7 +128,7 @@ impl QueueMetrics {
     }
 
     fn with_rounds<T>(&self, use_them: impl FnOnce(&mut BTreeMap<u64, Instant>) -> T) -> T {
-        use_them(&mut self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner))
+        use_them(&mut self.0.rounds.lock())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flyte_platform::metrics::{
-    LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, Twin, Unit,
+    LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, Unit, Unlabelled,
 };
 use tonic::{Code, Status};
 
@@ -62,9 +62,10 @@ impl RecordingMetrics {
 
 impl Recording {
     fn register(scope: &Scope) -> Result<Self, MetricError> {
-        let stop_watch =
-            |name, help| scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Twin::None));
-        let counter = |name, help| scope.labelled_counter(name, help, Twin::None);
+        let stop_watch = |name, help| {
+            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Omit))
+        };
+        let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Omit);
         Ok(Self {
             success: stop_watch("success_duration", "Events that admin took.")?,
             failure: stop_watch("failure_duration", "Events that admin did not take.")?,

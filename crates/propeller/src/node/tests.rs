@@ -207,13 +207,13 @@ impl Scene {
                 format!("wait {} s", until.duration_since(now()).as_secs())
             }
             Step::Do(effect) => effect.purpose().into(),
-            Step::Change(change) => told(&change),
+            Step::Change(change) => described(&change),
         })
     }
 }
 
 /// A change in words: events, what the node becomes, what follows.
-fn told(change: &Change) -> String {
+fn described(change: &Change) -> String {
     let events = change.events.iter().map(|event| match event {
         Event::Workflow(_) => "workflow".to_owned(),
         Event::Node(event) => node_execution::Phase::try_from(event.phase)
@@ -764,7 +764,7 @@ fn what_is_terminated_leaves_no_pod() {
         ),
     ] {
         let change = scene.with_view(|view| abort(view, "why", now()));
-        assert_eq!(told(&change), expected, "{case}");
+        assert_eq!(described(&change), expected, "{case}");
         assert!(change.derivable && change.then == Then::Aborted, "{case}");
     }
 }
@@ -791,7 +791,7 @@ fn trouble_stands_where_users_look() {
         ),
     ] {
         let change = scene.with_view(|view| troubled(view, trouble, now()));
-        assert_eq!(told(&change), expected, "{case}");
+        assert_eq!(described(&change), expected, "{case}");
         assert_eq!(change.status.message, trouble, "{case}");
         assert!(!change.derivable, "{case}: it is written");
         if let Some(Event::Task(event)) = change.events.first() {
