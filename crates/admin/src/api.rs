@@ -1,6 +1,6 @@
 //! The gRPC services: accept, call the domain, answer.
 //!
-//! RPCs that this version does not have keep the generated answer, UNIMPLEMENTED.
+//! RPCs that this version does not have answer UNIMPLEMENTED with their name.
 
 mod data_proxy;
 mod signals;
@@ -18,7 +18,7 @@ use crate::{
         named_entities::{self, IdList},
         nodes, projects, task_executions, tasks, workflows,
     },
-    error::Result,
+    error::{Error, Result},
     service::Service,
     unknown::Answer,
 };
@@ -36,6 +36,11 @@ pub(crate) fn reply<T: Message + Name>(result: Result<impl Into<Answer<T>>>) -> 
         response.extensions_mut().insert(replacement);
     }
     Ok(response)
+}
+
+/// The answer of an RPC that this version does not have, by its full name.
+fn not_built<T>(rpc: &'static str) -> Reply<T> {
+    Err(Error::Unimplemented(rpc).into())
 }
 
 /// An RPC that is one call of a domain function.
@@ -382,5 +387,89 @@ impl AdminService for Api {
         request: Request<wire::DescriptionEntityListRequest>,
     ) -> Reply<wire::DescriptionEntityList> {
         rpc!(self, request => descriptions::list)
+    }
+
+    async fn recover_execution(
+        &self,
+        _request: Request<wire::ExecutionRecoverRequest>,
+    ) -> Reply<wire::ExecutionCreateResponse> {
+        not_built("flyteidl.service.AdminService/RecoverExecution")
+    }
+
+    async fn update_project_domain_attributes(
+        &self,
+        _request: Request<wire::ProjectDomainAttributesUpdateRequest>,
+    ) -> Reply<wire::ProjectDomainAttributesUpdateResponse> {
+        not_built("flyteidl.service.AdminService/UpdateProjectDomainAttributes")
+    }
+
+    async fn get_project_domain_attributes(
+        &self,
+        _request: Request<wire::ProjectDomainAttributesGetRequest>,
+    ) -> Reply<wire::ProjectDomainAttributesGetResponse> {
+        not_built("flyteidl.service.AdminService/GetProjectDomainAttributes")
+    }
+
+    async fn delete_project_domain_attributes(
+        &self,
+        _request: Request<wire::ProjectDomainAttributesDeleteRequest>,
+    ) -> Reply<wire::ProjectDomainAttributesDeleteResponse> {
+        not_built("flyteidl.service.AdminService/DeleteProjectDomainAttributes")
+    }
+
+    async fn update_project_attributes(
+        &self,
+        _request: Request<wire::ProjectAttributesUpdateRequest>,
+    ) -> Reply<wire::ProjectAttributesUpdateResponse> {
+        not_built("flyteidl.service.AdminService/UpdateProjectAttributes")
+    }
+
+    async fn get_project_attributes(
+        &self,
+        _request: Request<wire::ProjectAttributesGetRequest>,
+    ) -> Reply<wire::ProjectAttributesGetResponse> {
+        not_built("flyteidl.service.AdminService/GetProjectAttributes")
+    }
+
+    async fn delete_project_attributes(
+        &self,
+        _request: Request<wire::ProjectAttributesDeleteRequest>,
+    ) -> Reply<wire::ProjectAttributesDeleteResponse> {
+        not_built("flyteidl.service.AdminService/DeleteProjectAttributes")
+    }
+
+    async fn update_workflow_attributes(
+        &self,
+        _request: Request<wire::WorkflowAttributesUpdateRequest>,
+    ) -> Reply<wire::WorkflowAttributesUpdateResponse> {
+        not_built("flyteidl.service.AdminService/UpdateWorkflowAttributes")
+    }
+
+    async fn get_workflow_attributes(
+        &self,
+        _request: Request<wire::WorkflowAttributesGetRequest>,
+    ) -> Reply<wire::WorkflowAttributesGetResponse> {
+        not_built("flyteidl.service.AdminService/GetWorkflowAttributes")
+    }
+
+    async fn delete_workflow_attributes(
+        &self,
+        _request: Request<wire::WorkflowAttributesDeleteRequest>,
+    ) -> Reply<wire::WorkflowAttributesDeleteResponse> {
+        not_built("flyteidl.service.AdminService/DeleteWorkflowAttributes")
+    }
+
+    async fn list_matchable_attributes(
+        &self,
+        _request: Request<wire::ListMatchableAttributesRequest>,
+    ) -> Reply<wire::ListMatchableAttributesResponse> {
+        not_built("flyteidl.service.AdminService/ListMatchableAttributes")
+    }
+
+    async fn get_execution_metrics(
+        &self,
+        _request: Request<wire::WorkflowExecutionGetMetricsRequest>,
+    ) -> Reply<wire::WorkflowExecutionGetMetricsResponse> {
+        not_built("flyteidl.service.AdminService/GetExecutionMetrics")
     }
 }

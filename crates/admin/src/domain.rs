@@ -2,7 +2,6 @@
 
 pub mod events;
 pub mod lists;
-pub mod phases;
 pub mod task_resources;
 pub mod time;
 

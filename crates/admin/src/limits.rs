@@ -62,18 +62,7 @@ pub(crate) async fn enforce(
             }
         },
     };
-    if is_generated_refusal(&response) {
-        let rpc = path.trim_start_matches('/');
-        return Status::unimplemented(format!("{rpc} is not built yet")).into_http();
-    }
     replaced(response).await
-}
-
-/// Whether nobody has written the method: the generated stub answers then, and does not say for which.
-fn is_generated_refusal(response: &Response) -> bool {
-    Status::from_header_map(response.headers()).is_some_and(|status| {
-        status.code() == Code::Unimplemented && status.message() == "Not yet implemented"
-    })
 }
 
 /// The response, with the message that a handler wants sent instead of the generated one.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::executions::{end_resource, launch, namespace},
     error::{Error, Result},
-    records::Execution,
+    records::{Execution, ExecutionRow},
     repository::executions::{self, Unfinished},
     service::Service,
 };
@@ -38,8 +38,8 @@ const MOST: usize = 1_000;
 /// Where the next pass goes on, by row number. Passes go round: rows that need nothing never keep one from later rows.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor {
-    reserved: i64,
-    aborting: i64,
+    reserved: Option<ExecutionRow>,
+    aborting: Option<ExecutionRow>,
 }
 
 /// The loop.
@@ -83,7 +83,7 @@ pub(crate) async fn pass(service: &Service, age: Duration, cursor: &mut Cursor) 
                 *place = execution.row;
             }
             if (rows.len() as u64) < BATCH {
-                *place = 0;
+                *place = None;
                 break;
             }
         }

@@ -38,7 +38,7 @@ use crate::{
     limits::{self, Limits},
     metrics::AdminMetrics,
     reconciler,
-    records::Project,
+    records::{Project, ProjectState},
     repository::{migrations, projects},
     service::Service,
     targets::ExecutionTargets,
@@ -148,7 +148,7 @@ impl Admin {
                     description.clone()
                 },
                 labels: None,
-                state: 0,
+                state: ProjectState::Active,
             })
             .collect();
         let now = self.service.clock.now();

@@ -7,12 +7,9 @@ use std::{
 };
 
 use flyte_admin::{
-    domain::{
-        events::{absent, accept, check_cluster, node, task, workflow},
-        phases,
-    },
+    domain::events::{absent, accept, check_cluster, node, task, workflow},
     error::Error,
-    records::{Execution, NodeExecution, TaskExecution},
+    records::{Execution, NodeExecution, NodePhase, TaskExecution, WorkflowPhase},
 };
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId};
 use flyte_idl::{
@@ -63,14 +60,14 @@ impl Records {
     /// Phase and error code.
     pub fn workflow(&self) -> (String, String) {
         let code = self.execution.error_code.clone();
-        (self.execution.phase.clone(), code.unwrap_or_default())
+        (self.execution.phase.to_string(), code.unwrap_or_default())
     }
 
     /// Phase of each node.
     pub fn nodes(&self) -> BTreeMap<String, String> {
         self.nodes
             .iter()
-            .map(|(id, node)| (id.clone(), node.phase.clone()))
+            .map(|(id, node)| (id.clone(), node.phase.to_string()))
             .collect()
     }
 
@@ -117,7 +114,7 @@ impl Records {
     pub fn tasks(&self) -> BTreeMap<String, String> {
         self.tasks
             .iter()
-            .map(|((node, attempt, _), task)| (format!("{node}/{attempt}"), task.phase.clone()))
+            .map(|((node, attempt, _), task)| (format!("{node}/{attempt}"), task.phase.to_string()))
             .collect()
     }
 
@@ -159,7 +156,7 @@ impl Records {
         let nodes = self
             .nodes
             .iter()
-            .filter(|(_, node)| !phases::node_is_terminal(&node.phase))
+            .filter(|(_, node)| !node.phase.is_terminal())
             .map(|(id, _)| id.clone());
         nodes.chain(self.open_attempts(|_| true)).collect()
     }
@@ -167,7 +164,7 @@ impl Records {
     fn open_attempts(&self, of: impl Fn(&str) -> bool) -> Vec<String> {
         self.tasks
             .iter()
-            .filter(|((node, ..), task)| of(node) && !phases::task_is_terminal(&task.phase))
+            .filter(|((node, ..), task)| of(node) && !task.phase.is_terminal())
             .map(|((node, attempt, _), _)| format!("{node}/{attempt}"))
             .collect()
     }
@@ -211,7 +208,7 @@ pub(super) fn start(execution: ExecutionId) -> (Routes, Shared) {
 /// As [`start`], for an execution that runs and of whose nodes others were told.
 pub(super) fn resume(execution: ExecutionId) -> (Routes, Shared) {
     let mut records = Records::new(execution);
-    "RUNNING".clone_into(&mut records.execution.phase);
+    records.execution.phase = WorkflowPhase::Running;
     records.adopts = true;
     serve(records)
 }
@@ -260,15 +257,19 @@ impl Records {
         workflow::apply(&mut self.execution, event)?;
         let next = self.execution.phase.clone();
         self.expect(
-            before != "UNDEFINED" || next == "RUNNING" || next == "ABORTED" || next == "FAILING",
+            before != WorkflowPhase::Undefined
+                || matches!(
+                    next,
+                    WorkflowPhase::Running | WorkflowPhase::Aborted | WorkflowPhase::Failing
+                ),
             "RUNNING comes first",
-            &next,
+            next.name(),
         );
-        if phases::workflow_is_terminal(&next) {
+        if next.is_terminal() {
             let open: Vec<_> = self
                 .nodes
                 .iter()
-                .filter(|(_, node)| !phases::node_is_terminal(&node.phase))
+                .filter(|(_, node)| !node.phase.is_terminal())
                 .map(|(id, _)| id.clone())
                 .collect();
             self.expect(
@@ -308,14 +309,14 @@ impl Records {
             let made = node::create(id.clone(), event, &context)?;
             self.nodes.insert(key.clone(), made);
         }
-        let next = phases::node_name(event.phase);
+        let next = NodePhase::from(event.phase);
         let phase = self.execution.phase.clone();
         self.expect(
-            phase != "UNDEFINED" && !phases::workflow_is_terminal(&phase),
+            phase != WorkflowPhase::Undefined && !phase.is_terminal(),
             "nodes change while the workflow runs",
             &format!("{key} {next} in {phase}"),
         );
-        if next == "SUCCEEDED" || next == "FAILED" {
+        if matches!(next, NodePhase::Succeeded | NodePhase::Failed) {
             let open = self.open_attempts(|node| node == key);
             self.expect(
                 open.is_empty(),
@@ -490,7 +491,7 @@ impl AdminService for Memory {
                 .nodes
                 .iter()
                 .filter(|(id, _)| records.parents.get(*id) == around)
-                .filter(|(_, node)| passes(&request.filters, &node.phase))
+                .filter(|(_, node)| passes(&request.filters, node.phase.name()))
                 .map(|(id, node)| records.node(id, node));
             let (node_executions, token) = page(found, &request.token, request.limit)?;
             Ok(Response::new(NodeExecutionList {
@@ -511,7 +512,7 @@ impl AdminService for Memory {
                 .tasks
                 .iter()
                 .filter(|((of, ..), _)| *of == node)
-                .filter(|(_, task)| passes(&request.filters, &task.phase))
+                .filter(|(_, task)| passes(&request.filters, task.phase.name()))
                 .map(|(_, task)| task_execution(task));
             let (task_executions, token) = page(found, &request.token, request.limit)?;
             Ok(Response::new(TaskExecutionList {

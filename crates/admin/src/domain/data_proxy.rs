@@ -26,7 +26,7 @@ pub(crate) use upload::upload_location;
 
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result},
+    error::{Error, Missing, Result},
     repository::task_executions,
     service::Service,
 };
@@ -167,10 +167,7 @@ pub(crate) async fn download_link(
         .map_err(|error| unavailable(&error))?;
     let deck = found.closure.get().deck_uri.clone();
     if deck.is_empty() || request.artifact_type != wire::ArtifactType::Deck as i32 {
-        return Err(Error::NotFound(format!(
-            "no deckUrl found for request [{}]",
-            text::prototext(&request)
-        )));
+        return Err(Error::not_found(Missing::Deck, text::prototext(&request)));
     }
     let urls = presign(service, &deck, &expiry).await?;
     Ok(deprecated_link(urls))
@@ -194,7 +191,7 @@ async fn presign(service: &Service, uri: &str, expiry: &Expiry) -> Result<PreSig
             source: error.into(),
         })?;
     if !there {
-        return Err(Error::NotFound("object not found".to_owned()));
+        return Err(Error::not_found(Missing::Object, uri));
     }
     let signed = service
         .blobs

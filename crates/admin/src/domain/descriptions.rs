@@ -6,7 +6,7 @@ use flyte_idl::{admin, core, stored::Stored};
 use super::lists::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS};
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result},
+    error::{Error, Missing, Result},
     records::Description,
     repository::descriptions,
     service::Service,
@@ -74,7 +74,7 @@ pub(crate) async fn get(
     let mut tx = service.database.read().await?;
     let description = descriptions::get(&mut tx, &id)
         .await?
-        .ok_or_else(|| Error::NotFound("entry not found".to_owned()))?;
+        .ok_or_else(|| Error::not_found(Missing::Description, id.name))?;
     Ok(answer(description))
 }
 

@@ -4,7 +4,7 @@ use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_idl::{admin, core, text};
 
 use super::lists::Page;
-use crate::error::{Error, Result};
+use crate::error::{Error, Missing, Result};
 
 /// Project, domain and optional name of a list request.
 pub(crate) fn require_names(
@@ -45,7 +45,7 @@ pub(crate) fn missing(id: &EntityId) -> Error {
         resource_type: ResourceType::Unspecified as i32,
         ..id.to_proto()
     };
-    Error::missing_entity(id.resource_type.as_str_name(), &text::prototext(&untyped))
+    Error::not_found(Missing::Entity(id.resource_type), text::prototext(&untyped))
 }
 
 /// The parts of an id, for policy questions.

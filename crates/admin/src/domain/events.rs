@@ -12,8 +12,6 @@ pub mod workflow;
 
 mod task_merge;
 
-use flyte_idl::admin;
-
 use crate::error::{Error, Result};
 
 /// The producer that every propeller without a cluster id claims to be.
@@ -27,15 +25,9 @@ pub fn check_cluster(stored: &str, producer: &str) -> Result<()> {
     if producer.is_empty() || producer == DEFAULT_PRODUCER || producer == stored {
         return Ok(());
     }
-    Err(Error::Precondition {
-        message: format!(
-            "Cluster/producer from event [{producer}] does not match existing workflow execution clusterInDB: [{stored}]"
-        ),
-        reason: Some(admin::event_failure_reason::Reason::IncompatibleCluster(
-            admin::EventErrorIncompatibleCluster {
-                cluster: producer.to_owned(),
-            },
-        )),
+    Err(Error::ForeignCluster {
+        producer: producer.to_owned(),
+        stored: stored.to_owned(),
     })
 }
 

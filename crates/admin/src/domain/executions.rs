@@ -18,12 +18,12 @@ use flyte_idl::{
 use super::{
     events::absent,
     lists::{Comparison, EXECUTIONS, Predicate, Test},
-    phases, time,
+    time,
 };
 use crate::{
     caller::{Action, Caller},
     error::{Error, Result},
-    records::Execution,
+    records::{Execution, ExecutionState, WorkflowPhase},
     repository::executions,
     service::Service,
     targets::Deletion,
@@ -90,7 +90,7 @@ impl From<Execution> for admin::Execution {
                 principal: execution.user.clone(),
             });
         }
-        let aborted = execution.phase == "ABORTED";
+        let aborted = execution.phase == WorkflowPhase::Aborted;
         if aborted && !matches!(closure.output_result, Some(OutputResult::AbortMetadata(_))) {
             closure.output_result = Some(OutputResult::AbortMetadata(admin::AbortMetadata {
                 cause: execution.abort_cause,
@@ -135,10 +135,7 @@ fn active() -> Option<Predicate> {
     Some(Predicate {
         entity: &EXECUTIONS,
         column: EXECUTIONS.column("state")?,
-        test: Test::Compare(
-            Comparison::Equal,
-            (admin::ExecutionState::ExecutionActive as i32).into(),
-        ),
+        test: Test::Compare(Comparison::Equal, ExecutionState::Active.number().into()),
     })
 }
 
@@ -189,7 +186,7 @@ pub(crate) async fn update(
                 let mut execution = executions::lock(tx, id)
                     .await?
                     .ok_or_else(|| absent::execution(id))?;
-                execution.state = details.state;
+                execution.state = details.state.into();
                 execution
                     .closure
                     .update(|closure| closure.state_change_details = Some(details.clone()));
@@ -224,11 +221,11 @@ pub(crate) async fn terminate(
                 let mut execution = executions::lock(tx, id)
                     .await?
                     .ok_or_else(|| absent::execution(id))?;
-                if phases::workflow_is_terminal(&execution.phase) {
-                    return Err(Error::terminal(
-                        "Cannot abort an already terminated workflow execution".to_owned(),
-                        &execution.phase,
-                    ));
+                if execution.phase.is_terminal() {
+                    return Err(Error::Terminal {
+                        message: "Cannot abort an already terminated workflow execution".to_owned(),
+                        phase: execution.phase.to_string(),
+                    });
                 }
                 abort_record(&mut execution, abort, Phase::Aborting);
                 executions::update(tx, &execution, *now).await?;
@@ -243,7 +240,7 @@ pub(crate) async fn terminate(
 }
 
 fn abort_record(execution: &mut Execution, abort: &admin::AbortMetadata, phase: Phase) {
-    phase.as_str_name().clone_into(&mut execution.phase);
+    execution.phase = phase.into();
     execution.abort_cause.clone_from(&abort.cause);
     execution.closure.update(|closure| {
         closure.phase = phase as i32;
@@ -302,10 +299,10 @@ async fn finish_aborting(service: &Service, id: &ExecutionId) -> Result<()> {
                 let Some(mut execution) = executions::lock(tx, id).await? else {
                     return Ok(None);
                 };
-                if execution.phase != "ABORTING" {
+                if execution.phase != WorkflowPhase::Aborting {
                     return Ok(None);
                 }
-                "ABORTED".clone_into(&mut execution.phase);
+                execution.phase = WorkflowPhase::Aborted;
                 execution.updated_at = Some(*now);
                 if let Some(start) = execution.started_at {
                     execution.duration = time::nanoseconds_between(start, *now);
@@ -323,7 +320,8 @@ async fn finish_aborting(service: &Service, id: &ExecutionId) -> Result<()> {
         .await?;
     if let Some(created) = ended {
         let counts = &service.counts().executions;
-        counts.ended(id, ("ABORTED", ""), created, Some(now));
+        let phase = WorkflowPhase::Aborted;
+        counts.ended(id, (phase.name(), ""), created, Some(now));
     }
     Ok(())
 }

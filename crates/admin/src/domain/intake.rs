@@ -9,7 +9,6 @@ mod told;
 use flyte_core::{
     identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId},
     layout,
-    reference::InvalidReference,
 };
 use flyte_idl::{
     admin,
@@ -25,13 +24,14 @@ use prost::{Message, Name};
 
 use super::{
     events::{self, absent, accept, check_cluster},
-    executions, nodes, phases, time,
+    executions, nodes, time,
 };
 use told::{Recorded, Told};
 
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result},
+    error::{Error, Missing, Result},
+    records::{NodeExecutionRow, NodePhase, TaskExecutionRow, WorkflowPhase},
     repository::{
         events::{EventRow, insert_execution, insert_node},
         executions as execution_rows, node_executions, task_executions,
@@ -40,13 +40,8 @@ use crate::{
     unknown::{self, Unknown},
 };
 
-/// Whether `error` is this refusal: the machines' errors are told apart by their words alone.
-fn is(error: &Error, refusal: &Error) -> bool {
-    matches!(error, Error::NotFound(_)) && error.to_string() == refusal.to_string()
-}
-
-fn location(uri: Result<String, InvalidReference>) -> Result<String> {
-    uri.map_err(|error| Error::Invalid(error.to_string()))
+fn is_missing(error: &Error, parent: Missing) -> bool {
+    matches!(error, Error::NotFound { what, .. } if *what == parent)
 }
 
 /// What the closure took over from the event as it was, it takes over with what this version does not know.
@@ -64,14 +59,10 @@ async fn write_data<M: Message + Name>(
     service.write_bytes(uri, bytes, "data of an event").await
 }
 
-fn event_row(
-    request_id: &str,
-    phase: String,
-    occurred: Option<&prost_types::Timestamp>,
-) -> EventRow {
+fn event_row(request_id: &str, phase: &str, occurred: Option<&prost_types::Timestamp>) -> EventRow {
     EventRow {
         request_id: request_id.to_owned(),
-        phase,
+        phase: phase.to_owned(),
         occurred_at: time::from_wire(occurred),
     }
 }
@@ -93,7 +84,7 @@ pub(crate) async fn workflow(
     offload_workflow(service, &id, (&mut event, unknown)).await?;
     let row = event_row(
         &request.request_id,
-        phases::workflow_name(event.phase),
+        WorkflowPhase::from(event.phase).name(),
         event.occurred_at.as_ref(),
     );
     let now = service.clock.now();
@@ -131,11 +122,7 @@ async fn offload_workflow(
         return Ok(());
     };
     events::workflow::check(&executions::load(service, id).await?, event)?;
-    let uri = location(layout::execution_file(
-        &service.blobs.base(),
-        id,
-        "offloaded_outputs",
-    ))?;
+    let uri = layout::execution_file(&service.blobs.base(), id, "offloaded_outputs")?;
     write_data(
         service,
         &uri,
@@ -171,7 +158,7 @@ pub(crate) async fn node(
     let recorded = record_node(service, &request.request_id, (&id, event), unknown)
         .await
         .inspect_err(|error| {
-            if is(error, &absent::execution_of_node(&id.execution)) {
+            if is_missing(error, Missing::ExecutionOfNode) {
                 service.counts().nodes.missing_parent.inc();
             }
         })?;
@@ -188,7 +175,7 @@ async fn record_node(
     let dynamic_closure_uri = offload_node(service, id, (&mut event, unknown)).await?;
     let row = event_row(
         request_id,
-        phases::node_name(event.phase),
+        NodePhase::from(event.phase).name(),
         event.occurred_at.as_ref(),
     );
     let order = NodeOrder {
@@ -278,7 +265,7 @@ async fn parents(
     tx: &mut ReadTx,
     id: &NodeExecutionId,
     event: &NodeExecutionEvent,
-) -> Result<(Option<i64>, Option<i64>)> {
+) -> Result<(Option<NodeExecutionRow>, Option<TaskExecutionRow>)> {
     let mut task_row = None;
     if let Some(parent) = accept::parent_task(event)? {
         let row = task_executions::row(tx, &parent).await?;
@@ -323,7 +310,7 @@ async fn offload_node(
     drop(tx);
     let base = service.blobs.base();
     if let Some(InputValue::InputData(data)) = &event.input_value {
-        let uri = location(layout::node_file(&base, id, "offloaded_inputs"))?;
+        let uri = layout::node_file(&base, id, "offloaded_inputs")?;
         write_data(
             service,
             &uri,
@@ -333,7 +320,7 @@ async fn offload_node(
         event.input_value = Some(InputValue::InputUri(uri));
     }
     if outputs && let Some(OutputResult::OutputData(data)) = &event.output_result {
-        let uri = location(layout::node_file(&base, id, "offloaded_outputs"))?;
+        let uri = layout::node_file(&base, id, "offloaded_outputs")?;
         write_data(
             service,
             &uri,
@@ -348,9 +335,7 @@ async fn offload_node(
     let config = service.config();
     let prefix = &config.flyteadmin.metadata_storage_prefix;
     let workflow = dynamic.id.unwrap_or_default();
-    let uri = location(layout::reported_dynamic_closure(
-        &base, prefix, id, &workflow,
-    ))?;
+    let uri = layout::reported_dynamic_closure(&base, prefix, id, &workflow)?;
     let closure = dynamic.compiled_workflow.unwrap_or_default();
     let of_closure = [
         "task_node_metadata",
@@ -382,7 +367,7 @@ pub(crate) async fn task(
     let recorded = record_task(service, &id, event, unknown)
         .await
         .inspect_err(|error| {
-            if is(error, &absent::node_of_task(&id.node)) {
+            if is_missing(error, Missing::NodeOfTask) {
                 service.counts().tasks.missing_parent.inc();
             }
         })?;
@@ -474,7 +459,7 @@ async fn offload_task(
     drop(tx);
     let base = service.blobs.base();
     if let Some(InputValue::InputData(data)) = &event.input_value {
-        let uri = location(layout::task_file(&base, id, "offloaded_inputs"))?;
+        let uri = layout::task_file(&base, id, "offloaded_inputs")?;
         write_data(
             service,
             &uri,
@@ -484,7 +469,7 @@ async fn offload_task(
         event.input_value = Some(InputValue::InputUri(uri));
     }
     if outputs && let Some(OutputResult::OutputData(data)) = &event.output_result {
-        let uri = location(layout::task_file(&base, id, "offloaded_outputs"))?;
+        let uri = layout::task_file(&base, id, "offloaded_outputs")?;
         write_data(
             service,
             &uri,

@@ -1,19 +1,16 @@
 //! Checks of launch plans in the order in which they are answered (spec 01 §10.1 steps 5-10).
 
-use flyte_core::launch_plans::{self, LaunchPlanError};
+use flyte_core::launch_plans;
 use flyte_idl::{
     admin::{LaunchPlanSpec, Notification, notification, schedule::ScheduleExpression},
     core::{ParameterMap, TypedInterface},
 };
 
-use super::{cron, phases};
-use crate::error::{Error, Result};
-
-impl From<LaunchPlanError> for Error {
-    fn from(error: LaunchPlanError) -> Self {
-        Self::Invalid(error.to_string())
-    }
-}
+use super::cron;
+use crate::{
+    error::{Error, Result},
+    records::WorkflowPhase,
+};
 
 /// Checks inputs and schedule of a plan against the workflow's interface and answers the expected inputs.
 pub(crate) fn expected_inputs(
@@ -64,7 +61,7 @@ pub(crate) fn notifications(notifications: &[Notification]) -> Result<()> {
         if recipients.iter().any(String::is_empty) {
             return Err(Error::missing("recipient"));
         }
-        let ends = |phase: &i32| phases::workflow_is_terminal(&phases::workflow_name(*phase));
+        let ends = |phase: &i32| WorkflowPhase::from(*phase).is_terminal();
         if notification.phases.is_empty() || !notification.phases.iter().all(ends) {
             return Err(Error::invalid("invalid value for phase"));
         }

@@ -23,15 +23,14 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result},
-    records::{LaunchPlan, Schedule},
+    error::{Error, Missing, Result},
+    records::{
+        self, LaunchPlan, LaunchPlanRow, LaunchPlanState, Schedule, ScheduleType, WorkflowRow,
+    },
     repository::{self, launch_plans::Touch},
     service::Service,
     unknown::{Answer, Kept, Unknown},
 };
-
-const ACTIVE: i32 = admin::LaunchPlanState::Active as i32;
-const INACTIVE: i32 = admin::LaunchPlanState::Inactive as i32;
 
 pub(crate) async fn create(
     service: &Service,
@@ -89,7 +88,7 @@ pub(crate) fn assemble(
     mut spec: admin::LaunchPlanSpec,
     expected_inputs: core::ParameterMap,
     expected_outputs: Option<core::VariableMap>,
-    workflow_row: i64,
+    workflow_row: Option<WorkflowRow>,
 ) -> Result<LaunchPlan> {
     spec.default_inputs = Some(expected_inputs.clone());
     spec.fixed_inputs.get_or_insert_default();
@@ -109,17 +108,17 @@ pub(crate) fn assemble(
         ))
     })?;
     let schedule_type = match launch_plan_rules::schedule_expression(&spec) {
-        None => "NONE",
-        Some(ScheduleExpression::Rate(_)) => "RATE",
-        Some(_cron) => "CRON",
+        None => ScheduleType::None,
+        Some(ScheduleExpression::Rate(_)) => ScheduleType::Rate,
+        Some(_cron) => ScheduleType::Cron,
     };
     Ok(LaunchPlan {
-        row: 0,
+        row: None,
         id,
         spec: Stored::new(spec),
         workflow_row,
         closure: Stored::new(closure),
-        state: INACTIVE,
+        state: LaunchPlanState::Inactive,
         digest: digest.0.to_vec(),
         schedule_type,
         created_at: None,
@@ -182,7 +181,7 @@ fn message(plan: LaunchPlan) -> Answer<admin::LaunchPlan> {
         ("closure", Unknown::of_stored(&plan.closure)),
     ];
     let mut closure = plan.closure.into_inner();
-    closure.state = plan.state;
+    closure.state = plan.state.number();
     closure.created_at = plan.created_at.map(time::to_wire);
     closure.updated_at = plan.updated_at.map(time::to_wire);
     let message = admin::LaunchPlan {
@@ -224,10 +223,10 @@ pub(crate) async fn get_active(
     let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
     let plan = repository::launch_plans::active(&mut tx, names).await?;
     plan.map(message).ok_or_else(|| {
-        Error::NotFound(format!(
-            "No active launch plan could be found: {}:{}:{}",
-            id.project, id.domain, id.name
-        ))
+        Error::not_found(
+            Missing::ActiveLaunchPlan,
+            format!("{}:{}:{}", id.project, id.domain, id.name),
+        )
     })
 }
 
@@ -282,7 +281,7 @@ pub(crate) async fn list_active(
         .extend(LAUNCH_PLANS.column("state").map(|column| Predicate {
             entity: &LAUNCH_PLANS,
             column,
-            test: Test::Compare(Comparison::Equal, ACTIVE.into()),
+            test: Test::Compare(Comparison::Equal, LaunchPlanState::Active.number().into()),
         }));
     let mut tx = service.database.read().await?;
     let names = (request.project.as_str(), request.domain.as_str(), "");
@@ -300,7 +299,8 @@ pub(crate) async fn update(
     if wire_id.resource_type == ResourceType::Unspecified as i32 {
         wire_id.resource_type = ResourceType::LaunchPlan as i32;
     }
-    if request.state != ACTIVE && request.state != INACTIVE {
+    let state = LaunchPlanState::from(request.state);
+    if let LaunchPlanState::Unknown(_) = state {
         return Err(Error::Invalid(format!(
             "Unrecognized launch plan state {} for update for launch plan [{}]",
             request.state,
@@ -310,7 +310,7 @@ pub(crate) async fn update(
     let id = EntityId::expect(Some(&wire_id), ResourceType::LaunchPlan)?;
     service.allow(caller, Action::Register, scope(&id))?;
     let now = service.clock.now();
-    let activate = request.state == ACTIVE;
+    let activate = state == LaunchPlanState::Active;
     service
         .database
         .write((id, activate, now), |(id, activate, now), tx| {
@@ -326,6 +326,19 @@ pub(crate) async fn update(
     Ok(admin::LaunchPlanUpdateResponse {})
 }
 
+/// Writes the state of a plan that was read in this transaction.
+async fn set_state(
+    tx: &mut WriteTx,
+    row: Option<LaunchPlanRow>,
+    state: LaunchPlanState,
+    touch: Touch,
+) -> Result<()> {
+    if let Some(row) = row {
+        repository::launch_plans::set_state(tx, row, state, touch).await?;
+    }
+    Ok(())
+}
+
 /// Under the lock of the name as well: plan and schedule are two rows, and an activation between them would leave the
 /// schedule of an inactive plan active.
 async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Result<()> {
@@ -337,7 +350,7 @@ async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Res
     if launch_plan_rules::schedule_expression(plan.spec.get()).is_some() {
         repository::schedules::deactivate(tx, id, now).await?;
     }
-    repository::launch_plans::set_state(tx, plan.row, INACTIVE, Touch::At(now)).await?;
+    set_state(tx, plan.row, LaunchPlanState::Inactive, Touch::At(now)).await?;
     Ok(())
 }
 
@@ -353,12 +366,12 @@ async fn activate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Resul
         if launch_plan_rules::schedule_expression(other.spec.get()).is_some() {
             repository::schedules::deactivate(tx, &other.id, now).await?;
         }
-        repository::launch_plans::set_state(tx, other.row, INACTIVE, Touch::Silent).await?;
+        set_state(tx, other.row, LaunchPlanState::Inactive, Touch::Silent).await?;
     }
     if let Some(schedule) = schedule(&plan)? {
         repository::schedules::activate(tx, &schedule, now).await?;
     }
-    repository::launch_plans::set_state(tx, plan.row, ACTIVE, Touch::Silent).await?;
+    set_state(tx, plan.row, LaunchPlanState::Active, Touch::Silent).await?;
     Ok(())
 }
 
@@ -367,31 +380,27 @@ fn schedule(plan: &LaunchPlan) -> Result<Option<Schedule>> {
     let Some(expression) = launch_plan_rules::schedule_expression(plan.spec.get()) else {
         return Ok(None);
     };
-    let mut row = Schedule {
-        launch_plan: plan.id.clone(),
-        cron: String::new(),
-        rate_value: 0,
-        rate_unit: 0,
-        kickoff_input: plan
-            .spec
-            .get()
-            .entity_metadata
-            .as_ref()
-            .and_then(|metadata| metadata.schedule.as_ref())
-            .map(|schedule| schedule.kickoff_time_input_arg.clone())
-            .unwrap_or_default(),
-    };
-    match expression {
-        ScheduleExpression::CronSchedule(cron) => row.cron.clone_from(&cron.schedule),
-        ScheduleExpression::Rate(rate) => {
-            row.rate_value = rate.value;
-            row.rate_unit = rate.unit;
+    let expression = match expression {
+        ScheduleExpression::CronSchedule(cron) => {
+            records::ScheduleExpression::Cron(cron.schedule.clone())
         }
+        ScheduleExpression::Rate(rate) => records::ScheduleExpression::Rate {
+            value: rate.value,
+            unit: rate.unit.into(),
+        },
         ScheduleExpression::CronExpression(cron) => {
             return Err(Error::Internal(format!(
                 "failed adding schedule for unknown schedule expression type {cron}"
             )));
         }
-    }
-    Ok(Some(row))
+    };
+    let metadata = plan.spec.get().entity_metadata.as_ref();
+    Ok(Some(Schedule {
+        launch_plan: plan.id.clone(),
+        expression,
+        kickoff_input: metadata
+            .and_then(|metadata| metadata.schedule.as_ref())
+            .map(|schedule| schedule.kickoff_time_input_arg.clone())
+            .unwrap_or_default(),
+    }))
 }

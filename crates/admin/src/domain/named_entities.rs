@@ -8,8 +8,8 @@ use super::lists::{
 };
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result},
-    records::NamedEntity,
+    error::{Error, Missing, Result},
+    records::{NamedEntity, NamedEntityState},
     repository::named_entities::{self, NamedResource},
     service::Service,
 };
@@ -74,7 +74,7 @@ fn message(resource: NamedResource, entity: NamedEntity) -> admin::NamedEntity {
         }),
         metadata: Some(admin::NamedEntityMetadata {
             description: entity.description,
-            state: entity.state,
+            state: entity.state.number(),
         }),
     }
 }
@@ -91,7 +91,7 @@ pub(crate) async fn get(
     let mut tx = service.database.read().await?;
     let entity = named_entities::get(&mut tx, resource, id)
         .await?
-        .ok_or_else(|| Error::NotFound("entry not found".to_owned()))?;
+        .ok_or_else(|| Error::not_found(Missing::NamedEntity, id.name.as_str()))?;
     Ok(message(resource, entity))
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn update(
         .as_ref()
         .ok_or_else(|| Error::missing("metadata"))?;
     if resource(request.resource_type).is_none()
-        && metadata.state != admin::NamedEntityState::NamedEntityActive as i32
+        && metadata.state != NamedEntityState::Active.number()
     {
         return Err(Error::Invalid(format!(
             "Resource [{}] cannot have its state updated",
@@ -123,7 +123,7 @@ pub(crate) async fn update(
     }
     let mut tx = service.database.read().await?;
     if named_entities::get(&mut tx, resource, id).await?.is_none() {
-        return Err(Error::NotFound("entry not found".to_owned()));
+        return Err(Error::not_found(Missing::NamedEntity, id.name.as_str()));
     }
     drop(tx);
     let entity = NamedEntity {
@@ -131,7 +131,7 @@ pub(crate) async fn update(
         domain: id.domain.clone(),
         name: id.name.clone(),
         description: metadata.description.clone(),
-        state: metadata.state,
+        state: metadata.state.into(),
     };
     let now = service.clock.now();
     service

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result},
-    records::NodeExecution,
+    error::{Error, Missing, Result},
+    records::{NodeExecution, NodeExecutionRow},
     repository::node_executions::{self, Level},
     service::Service,
     unknown::{Answer, Unknown},
@@ -62,8 +62,8 @@ pub(crate) async fn get(
     }
     // Rows of old propellers do not say what they are.
     let mut tx = service.database.read().await?;
-    let parents = node_executions::with_children(&mut tx, &[node.row]).await?;
-    let is_parent = parents.contains(&node.row);
+    let parents = node_executions::with_children(&mut tx, node.row.as_slice()).await?;
+    let is_parent = node.row.is_some_and(|row| parents.contains(&row));
     let is_dynamic = is_parent && !node.dynamic_closure_uri.is_empty();
     Ok(answer(node).map(|message| {
         let metadata = message.metadata.get_or_insert_default();
@@ -73,8 +73,11 @@ pub(crate) async fn get(
 }
 
 /// In a list a node with children is a parent, whatever its row says: the console unfolds branches by it.
-fn listed(node: NodeExecution, parents: &BTreeSet<i64>) -> Answer<admin::NodeExecution> {
-    let has_children = parents.contains(&node.row);
+fn listed(
+    node: NodeExecution,
+    parents: &BTreeSet<NodeExecutionRow>,
+) -> Answer<admin::NodeExecution> {
+    let has_children = node.row.is_some_and(|row| parents.contains(&row));
     let dynamic_closure = !node.dynamic_closure_uri.is_empty();
     answer(node).map(|message| {
         let metadata = message.metadata.get_or_insert_default();
@@ -143,7 +146,7 @@ async fn select(
     let query = page.parse(&NODE_EXECUTIONS, service.clock.now())?;
     let mut tx = service.database.read().await?;
     let nodes = node_executions::list(&mut tx, execution, level, &query).await?;
-    let rows: Vec<i64> = nodes.iter().map(|node| node.row).collect();
+    let rows: Vec<_> = nodes.iter().filter_map(|node| node.row).collect();
     let parents = node_executions::with_children(&mut tx, &rows).await?;
     let token = query.next_token(nodes.len());
     let nodes = nodes
@@ -190,9 +193,7 @@ pub(crate) async fn dynamic_workflow(
     service.allow(caller, Action::Read, scope(&id))?;
     let node = load(service, &id).await?;
     if node.dynamic_closure_uri.is_empty() {
-        return Err(Error::NotFound(
-            "node does not contain dynamic workflow".to_owned(),
-        ));
+        return Err(Error::not_found(Missing::DynamicWorkflow, ""));
     }
     let closure: Stored<core::CompiledWorkflowClosure> = service
         .read_stored(&node.dynamic_closure_uri, "WorkflowClosure")

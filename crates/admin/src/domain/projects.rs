@@ -7,15 +7,12 @@ use super::lists::{Comparison, PROJECTS, Page, Predicate, Test};
 use crate::{
     caller::{Action, Caller},
     config::AdminConfig,
-    error::{Error, Result},
-    records::Project,
+    error::{Error, Missing, Result},
+    records::{Project, ProjectState},
     repository::projects,
     service::Service,
     unknown::{Answer, Unknown},
 };
-
-/// `Project.ProjectState.ARCHIVED`.
-const ARCHIVED: i32 = admin::project::ProjectState::Archived as i32;
 
 /// Checks that `project` is registered and active and that `domain` is configured (spec 01 §6.4).
 pub(crate) async fn require(service: &Service, project: &str, domain: &str) -> Result<Project> {
@@ -29,7 +26,7 @@ pub(crate) async fn require(service: &Service, project: &str, domain: &str) -> R
             "failed to validate that project [{project}] and domain [{domain}] are registered, err: [project [{project}] not found]"
         )));
     };
-    if found.state != admin::project::ProjectState::Active as i32 {
+    if found.state != ProjectState::Active {
         return Err(Error::InactiveProject(project.to_owned()));
     }
     let known = service
@@ -103,7 +100,7 @@ fn record(project: admin::Project, unknown: &Unknown) -> Project {
         identifier: project.id.clone(),
         name: project.name.clone(),
         description: project.description.clone(),
-        state: project.state,
+        state: project.state.into(),
         labels: project.labels.is_some().then(|| unknown.store(project)),
     }
 }
@@ -140,7 +137,7 @@ pub(crate) async fn update(
 }
 
 fn not_found(id: &str) -> Error {
-    Error::NotFound(format!("project [{id}] not found"))
+    Error::not_found(Missing::Project, id)
 }
 
 pub(crate) async fn get(
@@ -194,7 +191,7 @@ pub(crate) fn not_archived() -> Option<Predicate> {
     Some(Predicate {
         entity: &PROJECTS,
         column: PROJECTS.column("state")?,
-        test: Test::Compare(Comparison::NotEqual, ARCHIVED.into()),
+        test: Test::Compare(Comparison::NotEqual, ProjectState::Archived.number().into()),
     })
 }
 
@@ -225,7 +222,7 @@ fn answer(config: &AdminConfig, project: Project) -> Answer<admin::Project> {
         domains: domain_messages(config),
         description: project.description,
         labels: project.labels.and_then(|stored| stored.into_inner().labels),
-        state: project.state,
+        state: project.state.number(),
         org: String::new(),
     };
     Answer::like(message, unknown.unwrap_or_default())

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     caller::{Action, Caller},
     error::Result,
-    records::TaskExecution,
+    records::{TaskExecution, TaskExecutionRow},
     repository::{node_executions, task_executions},
     service::Service,
     unknown::{Answer, Unknown},
@@ -39,12 +39,15 @@ pub(crate) async fn load(service: &Service, id: &TaskExecutionId) -> Result<Task
         .ok_or_else(|| absent::task(id))
 }
 
-fn message(task: TaskExecution, parents: &BTreeSet<i64>) -> Answer<admin::TaskExecution> {
+fn message(
+    task: TaskExecution,
+    parents: &BTreeSet<TaskExecutionRow>,
+) -> Answer<admin::TaskExecution> {
     let unknown = Unknown::of_stored(&task.closure);
     let message = admin::TaskExecution {
         id: Some(task.id.to_proto()),
         input_uri: task.input_uri,
-        is_parent: parents.contains(&task.row),
+        is_parent: task.row.is_some_and(|row| parents.contains(&row)),
         closure: Some(task.closure.into_inner()),
     };
     Answer::made_from(message, [("closure", unknown)])
@@ -59,7 +62,7 @@ pub(crate) async fn get(
     service.allow(caller, Action::Read, nodes::scope(&id.node))?;
     let task = load(service, &id).await?;
     let mut tx = service.database.read().await?;
-    let parents = node_executions::made_by_tasks(&mut tx, &[task.row]).await?;
+    let parents = node_executions::made_by_tasks(&mut tx, task.row.as_slice()).await?;
     Ok(message(task, &parents))
 }
 
@@ -81,7 +84,7 @@ pub(crate) async fn list(
     let query = page.parse(&TASK_EXECUTIONS, service.clock.now())?;
     let mut tx = service.database.read().await?;
     let tasks = task_executions::list(&mut tx, &node, &query).await?;
-    let rows: Vec<i64> = tasks.iter().map(|task| task.row).collect();
+    let rows: Vec<_> = tasks.iter().filter_map(|task| task.row).collect();
     let parents = node_executions::made_by_tasks(&mut tx, &rows).await?;
     let token = query.next_token(tasks.len());
     let tasks = tasks

@@ -57,7 +57,7 @@ pub(crate) async fn create(
         .within("flyteidl.core.CompiledTask", "template")
         .within("flyteidl.admin.TaskClosure", "compiled_task");
     let task = Task {
-        row: 0,
+        row: None,
         id: id.clone(),
         closure: kept.store(admin::TaskClosure {
             compiled_task: Some(compiled),

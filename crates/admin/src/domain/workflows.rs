@@ -29,8 +29,8 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
-    error::{Error, Result, Structure},
-    records::{Description, LaunchPlan, Task, Workflow},
+    error::{Error, Missing, Result, Structure},
+    records::{Description, LaunchPlan, Task, Workflow, WorkflowRow},
     repository,
     service::Service,
     unknown::{Answer, Kept, Unknown},
@@ -97,7 +97,7 @@ pub(crate) async fn compile(
         load_requirements(service, &needed)
             .await
             .map_err(|error| match error {
-                Error::NotFound(text) => failed(&text),
+                error @ Error::NotFound { .. } => failed(&error.to_string()),
                 other => other,
             })?;
     let rules = service.config().registration.compiler_rules.into();
@@ -168,7 +168,7 @@ fn complete(ids: &[core::Identifier], expected: ResourceType) -> Result<Vec<Enti
                     resource_type: ResourceType::Unspecified as i32,
                     ..id.clone()
                 };
-                Error::missing_entity(expected.as_str_name(), &text::prototext(&untyped))
+                Error::not_found(Missing::Entity(expected), text::prototext(&untyped))
             })
         })
         .collect()
@@ -234,7 +234,7 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
             created_at: Some(time::to_wire(now)),
         });
     let mut workflow = Workflow {
-        row: 0,
+        row: None,
         id,
         interface,
         closure_uri: String::new(),
@@ -351,7 +351,7 @@ async fn write_closure(
     let id = workflow.id.to_proto();
     let other = layout::other_workflow_closure(&base, prefix, &id, &workflow.digest);
     for uri in [layout::workflow_closure(&base, prefix, &id), other] {
-        let uri = uri.map_err(|error| Error::Invalid(error.to_string()))?;
+        let uri = uri?;
         let bytes = closure.bytes().to_vec();
         match service.blobs.put_if_absent(&uri, bytes.into()).await {
             Ok(()) => return Ok(uri),
@@ -405,7 +405,10 @@ fn is_of(closure: &Stored<admin::WorkflowClosure>, workflow: &Workflow) -> bool 
     digest::of_message(compiled).is_ok_and(|digest| digest.0.as_slice() == workflow.digest)
 }
 
-async fn move_closure(service: &Service, row: i64, uri: String) -> Result<()> {
+async fn move_closure(service: &Service, row: Option<WorkflowRow>, uri: String) -> Result<()> {
+    let Some(row) = row else {
+        return Ok(());
+    };
     service
         .database
         .write((row, uri), |(row, uri), tx| {
@@ -428,13 +431,10 @@ async fn read(service: &Service, workflow: &Workflow) -> Result<Stored<admin::Wo
     if is_of(&closure, workflow) {
         return Ok(closure);
     }
-    Err(Error::Precondition {
-        message: format!(
-            "what is stored at {} is not the workflow that was registered as {}; register a new version",
-            workflow.closure_uri, workflow.id
-        ),
-        reason: None,
-    })
+    Err(Error::Precondition(format!(
+        "what is stored at {} is not the workflow that was registered as {}; register a new version",
+        workflow.closure_uri, workflow.id
+    )))
 }
 
 /// The closure of a registered workflow.

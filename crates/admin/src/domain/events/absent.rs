@@ -1,35 +1,28 @@
-//! NOT_FOUND, in the reference's words, for what an event or a request names and what is not there.
+//! NOT_FOUND for what an event or a request names and what is not there.
 
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, ResourceType, TaskExecutionId};
 use flyte_idl::text;
 
-use crate::error::Error;
+use crate::error::{Error, Missing};
 
 /// An execution.
 pub fn execution(id: &ExecutionId) -> Error {
-    Error::missing_entity("execution", &text::prototext(&id.to_proto()))
+    Error::not_found(Missing::Execution, text::prototext(&id.to_proto()))
 }
 
 /// The execution that a node event belongs to.
 pub fn execution_of_node(id: &ExecutionId) -> Error {
-    Error::NotFound(format!(
-        "Failed to get existing execution id: [{}] with err: {}",
-        text::prototext(&id.to_proto()),
-        execution(id)
-    ))
+    Error::not_found(Missing::ExecutionOfNode, text::prototext(&id.to_proto()))
 }
 
 /// A node execution.
 pub fn node(id: &NodeExecutionId) -> Error {
-    Error::missing_entity("node execution", &text::prototext(&id.to_proto()))
+    Error::not_found(Missing::NodeExecution, text::prototext(&id.to_proto()))
 }
 
 /// The node execution that a task event belongs to.
 pub fn node_of_task(id: &NodeExecutionId) -> Error {
-    Error::NotFound(format!(
-        "Failed to get existing node execution id: [{}] with err: entry not found",
-        text::prototext(&id.to_proto())
-    ))
+    Error::not_found(Missing::NodeOfTask, text::prototext(&id.to_proto()))
 }
 
 /// A task execution.
@@ -39,5 +32,5 @@ pub fn task(id: &TaskExecutionId) -> Error {
     if let Some(task) = &mut shown.task_id {
         task.resource_type = ResourceType::Unspecified as i32;
     }
-    Error::missing_entity("task execution", &text::prototext(&shown))
+    Error::not_found(Missing::TaskExecution, text::prototext(&shown))
 }

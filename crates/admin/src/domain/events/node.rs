@@ -3,7 +3,6 @@
 use flyte_core::identifiers::NodeExecutionId;
 use flyte_idl::{
     admin,
-    core::{CatalogCacheStatus, node_execution::Phase},
     event::{
         NodeExecutionEvent, TaskNodeMetadata,
         node_execution_event::{InputValue, OutputResult, TargetMetadata},
@@ -14,18 +13,21 @@ use flyte_idl::{
 use jiff::Timestamp;
 
 use crate::{
-    domain::{phases, time},
+    domain::time,
     error::{Error, Result},
-    records::NodeExecution,
+    records::{
+        CacheStatus, ErrorKind, NodeExecution, NodeExecutionRow, NodePhase, TaskExecutionRow,
+        or_zero,
+    },
 };
 
 /// What the shell looked up for an event.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     /// Row of the parent node that the event names.
-    pub parent_row: Option<i64>,
+    pub parent_row: Option<NodeExecutionRow>,
     /// Row of the parent task execution that the event names.
-    pub parent_task_row: Option<i64>,
+    pub parent_task_row: Option<TaskExecutionRow>,
     /// Where the event's dynamic workflow was written; empty if it has none.
     pub dynamic_closure_uri: String,
 }
@@ -35,24 +37,24 @@ pub struct Context {
 /// # Errors
 /// ALREADY_EXISTS for the phase that is recorded, FAILED_PRECONDITION for a node that has ended.
 pub fn check(node: &NodeExecution, event: &NodeExecutionEvent) -> Result<()> {
-    let stored = node.phase.as_str();
-    let next = phases::node_name(event.phase);
-    if stored == next {
-        return Err(Error::AlreadyExists(format!(
+    let stored = &node.phase;
+    let next = NodePhase::from(event.phase);
+    if *stored == next {
+        return Err(Error::PhaseRecorded(format!(
             "This phase was already recorded {next} for {}",
             text::prototext(&node.id.to_proto())
         )));
     }
-    if phases::node_is_terminal(stored) {
+    if stored.is_terminal() {
         // The reference sends the event's phase in the detail; the stored one is what it means
         // (spec 01 §24 no. 7).
-        return Err(Error::terminal(
-            format!(
+        return Err(Error::Terminal {
+            message: format!(
                 "Invalid phase change from {stored} to {next} for node execution {}",
-                node.row
+                or_zero(node.row)
             ),
-            stored,
-        ));
+            phase: stored.to_string(),
+        });
     }
     occurred(event).map(drop)
 }
@@ -87,9 +89,9 @@ pub fn create(
         is_eager: event.is_eager,
     };
     let mut node = NodeExecution {
-        row: 0,
+        row: None,
         id,
-        phase: String::new(),
+        phase: NodePhase::Undefined,
         input_uri: String::new(),
         closure: Stored::new(admin::NodeExecutionClosure {
             created_at: Some(time::to_wire(occurred)),
@@ -140,10 +142,10 @@ fn change(
     occurred: Timestamp,
 ) {
     let updated = reported(event, occurred);
-    let running = event.phase == Phase::Running as i32;
-    node.phase = phases::node_name(event.phase);
+    node.phase = NodePhase::from(event.phase);
+    let running = node.phase == NodePhase::Running;
     node.updated_at = Some(updated);
-    let terminal = phases::node_is_terminal(&node.phase);
+    let terminal = node.phase.is_terminal();
     if running {
         node.started_at = Some(occurred);
     }
@@ -160,13 +162,13 @@ fn change(
             .clone_from(&context.dynamic_closure_uri);
     }
     if let (true, Some(OutputResult::Error(error))) = (terminal, &event.output_result) {
-        node.error_kind = Some(phases::error_kind_name(error.kind));
+        node.error_kind = Some(ErrorKind::from(error.kind));
         node.error_code = Some(error.code.clone());
     }
     if let Some(TargetMetadata::TaskNodeMetadata(metadata)) = &event.target_metadata
         && metadata.catalog_key.is_some()
     {
-        node.cache_status = Some(cache_status_name(metadata.cache_status));
+        node.cache_status = Some(CacheStatus::from(metadata.cache_status));
     }
     let duration = node.started_at.map(|_start| node.duration);
     node.closure.update(|closure| {
@@ -227,13 +229,6 @@ fn task_node_metadata(metadata: &TaskNodeMetadata) -> admin::TaskNodeMetadata {
         stored.catalog_key.clone_from(&metadata.catalog_key);
     }
     stored
-}
-
-fn cache_status_name(status: i32) -> String {
-    CatalogCacheStatus::try_from(status).map_or_else(
-        |_unknown| status.to_string(),
-        |status| status.as_str_name().to_owned(),
-    )
 }
 
 fn output_result(output: &OutputResult) -> admin::node_execution_closure::OutputResult {

@@ -2,7 +2,6 @@
 
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId};
 use flyte_idl::{
-    admin::event_failure_reason::Reason,
     core::{self, node_execution, task_execution, workflow_execution},
     event::{NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent},
     stored::Stored,
@@ -13,7 +12,7 @@ use super::{check_cluster, node, task, workflow};
 use crate::{
     domain::time,
     error::Error,
-    records::{Execution, NodeExecution, TaskExecution},
+    records::{Execution, NodeExecution, RowNumber, TaskExecution},
 };
 
 fn at(second: i64) -> prost_types::Timestamp {
@@ -26,31 +25,9 @@ fn execution_id() -> ExecutionId {
 
 fn execution(phase: &str) -> Execution {
     Execution {
-        row: 1,
-        id: execution_id(),
-        launch_plan_row: 0,
-        workflow_row: 0,
-        task_row: 0,
-        phase: phase.to_owned(),
-        closure: Stored::new(flyte_idl::admin::ExecutionClosure::default()),
-        spec: Stored::new(flyte_idl::admin::ExecutionSpec::default()),
-        started_at: None,
-        created_at: None,
-        updated_at: None,
-        duration: 0,
-        abort_cause: String::new(),
-        mode: 0,
-        source_execution_row: 0,
-        parent_node_row: 0,
-        cluster: String::new(),
-        inputs_uri: String::new(),
-        user_inputs_uri: String::new(),
-        error_kind: None,
-        error_code: None,
-        user: String::new(),
-        state: 0,
-        launch_entity: String::new(),
-        row_created_at: None,
+        row: RowNumber::new(1),
+        phase: phase.into(),
+        ..Execution::new(execution_id())
     }
 }
 
@@ -67,16 +44,10 @@ fn workflow_event(phase: workflow_execution::Phase, second: i64) -> WorkflowExec
 fn verdict(outcome: &Result<(), Error>) -> &'static str {
     match outcome {
         Ok(()) => "accepted",
-        Err(Error::AlreadyExists(_)) => "recorded",
-        Err(Error::Precondition {
-            reason: Some(Reason::AlreadyInTerminalState(_)),
-            ..
-        }) => "ended",
-        Err(Error::Precondition {
-            reason: Some(Reason::IncompatibleCluster(_)),
-            ..
-        }) => "foreign",
-        Err(Error::Precondition { reason: None, .. }) => "refused",
+        Err(Error::PhaseRecorded(_)) => "recorded",
+        Err(Error::Terminal { .. }) => "ended",
+        Err(Error::ForeignCluster { .. }) => "foreign",
+        Err(Error::Precondition(_)) => "refused",
         Err(Error::Invalid(_)) => "invalid",
         Err(_) => "other",
     }

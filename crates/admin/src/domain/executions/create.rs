@@ -10,12 +10,11 @@
 
 use flyte_core::{
     identifiers::{EntityId, ExecutionId, NodeExecutionId, ResourceType},
-    inputs::{self, InputError},
-    names,
+    inputs, names,
 };
 use flyte_idl::{
     admin::{self, ExecutionSpec, execution_metadata::ExecutionMode, execution_spec},
-    core::{LiteralMap, workflow_execution::Phase},
+    core::LiteralMap,
     stored::Stored,
     text,
 };
@@ -30,8 +29,11 @@ use super::{
 use crate::{
     caller::{Action, Caller},
     domain::{entities, launch_plan_rules, nodes, projects, tasks, workflows},
-    error::{Error, Result},
-    records::{Execution, LaunchPlan, Project, Workflow},
+    error::{Error, Missing, Result},
+    records::{
+        Execution, ExecutionRow, LaunchPlan, NodeExecutionRow, Project, TaskRow, Workflow,
+        WorkflowPhase,
+    },
     repository::{self, executions},
     service::Service,
     unknown::{self, Kept, Unknown},
@@ -39,12 +41,6 @@ use crate::{
 
 /// Letters and digits of generated names: no vowels, so no words.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-
-impl From<InputError> for Error {
-    fn from(error: InputError) -> Self {
-        Self::Invalid(error.to_string())
-    }
-}
 
 /// Random text for names.
 pub(crate) fn random_text(length: usize) -> String {
@@ -60,7 +56,7 @@ pub(crate) async fn create(
     request: admin::ExecutionCreateRequest,
     unknown: &Unknown,
 ) -> Result<admin::ExecutionCreateResponse> {
-    Box::pin(start(service, caller, request, (0, unknown))).await
+    Box::pin(start(service, caller, request, (None, unknown))).await
 }
 
 pub(crate) async fn relaunch(
@@ -111,7 +107,7 @@ pub(super) struct Subject {
     pub(super) plan: LaunchPlan,
     pub(super) workflow: Workflow,
     /// Row of the task of a single-task execution.
-    pub(super) task_row: Option<i64>,
+    pub(super) task_row: Option<TaskRow>,
 }
 
 impl Subject {
@@ -120,12 +116,12 @@ impl Subject {
     }
 }
 
-/// Creates an execution. `source_row` is the row of the one that it repeats, or 0.
+/// Creates an execution. `source_row` is the row of the one that it repeats.
 async fn start(
     service: &Service,
     caller: &Caller,
     mut request: admin::ExecutionCreateRequest,
-    (source_row, unknown): (i64, &Unknown),
+    (source_row, unknown): (Option<ExecutionRow>, &Unknown),
 ) -> Result<admin::ExecutionCreateResponse> {
     let accepted_at = service.clock.now();
     adopt_inputs(&mut request);
@@ -225,7 +221,7 @@ async fn interrupted(
         return Ok(None);
     };
     drop(tx);
-    let equal = execution.phase == Phase::Undefined.as_str_name()
+    let equal = execution.phase == WorkflowPhase::Undefined
         && *execution.spec.get() == order.spec
         && files::complete(service, &execution, given, files).await?;
     if !equal {
@@ -314,7 +310,7 @@ async fn single(service: &Service, spec: &ExecutionSpec) -> Result<Subject> {
     Ok(Subject {
         plan,
         workflow,
-        task_row: Some(task.row),
+        task_row: task.row,
     })
 }
 
@@ -329,10 +325,16 @@ async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Opti
     let plan = repository::launch_plans::get(&mut tx, &id)
         .await?
         .ok_or_else(|| entities::missing(&id))?;
-    let workflow = repository::workflows::get_by_row(&mut tx, plan.workflow_row).await?;
+    let workflow = match plan.workflow_row {
+        Some(row) => repository::workflows::get_by_row(&mut tx, row).await?,
+        None => None,
+    };
     let workflow = workflow.ok_or_else(|| {
         let id = plan.spec.get().workflow_id.clone().unwrap_or_default();
-        Error::missing_entity("WORKFLOW", &text::prototext(&id))
+        Error::not_found(
+            Missing::Entity(ResourceType::Workflow),
+            text::prototext(&id),
+        )
     })?;
     Ok(Some(Subject {
         plan,
@@ -344,8 +346,8 @@ async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Opti
 /// What an execution takes over from the node or execution that it comes from.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Family {
-    pub(super) source_row: i64,
-    pub(super) parent_node_row: i64,
+    pub(super) source_row: Option<ExecutionRow>,
+    pub(super) parent_node_row: Option<NodeExecutionRow>,
 }
 
 /// Principal, nesting and cluster label (spec 03 §2.10); the client's principal is discarded.
@@ -353,11 +355,11 @@ async fn inherit(
     service: &Service,
     caller: &Caller,
     spec: &mut ExecutionSpec,
-    source_row: i64,
+    source_row: Option<ExecutionRow>,
 ) -> Result<Family> {
     let mut family = Family {
         source_row,
-        parent_node_row: 0,
+        parent_node_row: None,
     };
     let metadata = spec.metadata.get_or_insert_default();
     metadata.principal.clone_from(&caller.user);
@@ -369,9 +371,7 @@ async fn inherit(
     let node = nodes::load(service, &parent).await?;
     let execution = load(service, &parent.execution).await?;
     family.parent_node_row = node.row;
-    if source_row == 0 {
-        family.source_row = execution.row;
-    }
+    family.source_row = source_row.or(execution.row);
     metadata.principal.clone_from(&execution.user);
     let parent_spec = execution.spec.get();
     metadata.nesting = parent_spec

@@ -60,8 +60,7 @@ async fn write(service: &Service, id: &ExecutionId, file: &str, bytes: &[u8]) ->
     let base = service.blobs.base();
     let own = format!("{file}-{}", random_text(20));
     for file in [file, &own] {
-        let uri = layout::execution_file(&base, id, file)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let uri = layout::execution_file(&base, id, file)?;
         if put(service, &uri, bytes).await? {
             return Ok(uri);
         }

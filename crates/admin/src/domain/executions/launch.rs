@@ -15,11 +15,9 @@ use flyte_idl::{
 use super::{config, end_resource, namespace, resource};
 use crate::{
     caller::Caller,
-    domain::{
-        events::absent, phases, projects, task_resources::PlatformResources, time, workflows,
-    },
-    error::{Error, Result},
-    records::Execution,
+    domain::{events::absent, projects, task_resources::PlatformResources, time, workflows},
+    error::{Error, Missing, Result},
+    records::{Execution, WorkflowPhase},
     repository::{self, executions},
     service::Service,
     targets::ExecutionTarget,
@@ -64,7 +62,7 @@ pub(crate) async fn run(
             counts.created(execution);
             end_if_terminated(service, execution).await
         }
-        Err(error) if execution.task_row != 0 => {
+        Err(error) if execution.task_row.is_some() => {
             withdraw(service, &execution.id).await?;
             Err(error)
         }
@@ -88,11 +86,9 @@ async fn submit(service: &Service, execution: &Execution, materials: Materials) 
 
 async fn create(service: &Service, execution: &Execution, materials: Materials) -> Result<()> {
     let spec = execution.spec.get();
-    let target = target(service, spec).map_err(|error| match error {
-        Error::Internal(text) => {
-            Error::Internal(format!("failed to create workflow in propeller {text}"))
-        }
-        other => other,
+    let target = target(service, spec).map_err(|error| Error::Cluster {
+        context: "failed to create workflow in propeller".to_owned(),
+        source: error.into(),
     })?;
     let server_config = service.config();
     let server = &server_config.flyteadmin;
@@ -144,14 +140,14 @@ pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> 
                 let Some(mut execution) = executions::lock(tx, id).await? else {
                     return Ok(false);
                 };
-                if execution.phase != Phase::Undefined.as_str_name() {
+                if execution.phase != WorkflowPhase::Undefined {
                     return Ok(false);
                 }
-                Phase::Failed.as_str_name().clone_into(&mut execution.phase);
+                execution.phase = WorkflowPhase::Failed;
                 execution.cluster = String::new();
                 execution.updated_at = Some(*now);
                 execution.error_code = Some(failure.code.clone());
-                execution.error_kind = Some(phases::error_kind_name(failure.kind));
+                execution.error_kind = Some(failure.kind.into());
                 execution.closure.update(|closure| {
                     closure.phase = Phase::Failed as i32;
                     closure.updated_at = Some(time::to_wire(*now));
@@ -179,7 +175,7 @@ pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> 
 /// errors, so its code is `Unknown` (spec 03 §4.1).
 fn failure(error: &Error) -> ExecutionError {
     let code = match error {
-        Error::Invalid(_) => "Unknown".to_owned(),
+        Error::Invalid(_) | Error::Transform(_) => "Unknown".to_owned(),
         other => format!("{:?}", other.code()),
     };
     ExecutionError {
@@ -196,8 +192,10 @@ async fn end_if_terminated(service: &Service, execution: &Execution) -> Result<(
     let mut tx = service.database.read().await?;
     let phase = executions::phase(&mut tx, &execution.id).await?;
     drop(tx);
-    match phase.as_deref() {
-        Some("ABORTING" | "ABORTED") => end_resource(service, execution).await,
+    match phase {
+        Some(WorkflowPhase::Aborting | WorkflowPhase::Aborted) => {
+            end_resource(service, execution).await
+        }
         None => {
             end_resource(service, execution).await?;
             Err(absent::execution(&execution.id))
@@ -233,15 +231,16 @@ pub(crate) async fn resume(service: &Service, execution: &Execution) -> Result<(
 
 async fn materials(service: &Service, execution: &Execution) -> Result<Materials> {
     let mut tx = service.database.read().await?;
-    let workflow = repository::workflows::get_by_row(&mut tx, execution.workflow_row)
-        .await?
-        .ok_or_else(|| Error::NotFound("the workflow of the execution is gone".to_owned()))?;
-    let plan = if execution.launch_plan_row == 0 {
-        None
-    } else {
-        repository::launch_plans::get_by_row(&mut tx, execution.launch_plan_row)
-            .await?
-            .map(|plan| plan.spec.into_inner())
+    let workflow = match execution.workflow_row {
+        Some(row) => repository::workflows::get_by_row(&mut tx, row).await?,
+        None => None,
+    };
+    let workflow = workflow.ok_or_else(|| {
+        Error::not_found(Missing::WorkflowOfExecution, execution.id.name.as_str())
+    })?;
+    let plan = match execution.launch_plan_row {
+        Some(row) => repository::launch_plans::get_by_row(&mut tx, row).await?,
+        None => None,
     };
     let project = repository::projects::get(&mut tx, execution.id.project.as_str()).await?;
     drop(tx);
@@ -251,7 +250,7 @@ async fn materials(service: &Service, execution: &Execution) -> Result<Materials
         closure: closure.compiled_workflow.clone().unwrap_or_default(),
         closure_uri: workflow.closure_uri,
         inputs,
-        plan,
+        plan: plan.map(|plan| plan.spec.into_inner()),
         project_labels: project.as_ref().map(projects::labels).unwrap_or_default(),
     })
 }

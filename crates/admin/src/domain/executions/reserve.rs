@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::time,
     error::{Error, Result},
-    records::{Execution, LaunchPlan},
+    records::{Execution, LaunchEntity, LaunchPlan},
     repository::executions,
     service::Service,
     unknown::Unknown,
@@ -81,7 +81,7 @@ pub(super) async fn reserve(
             })
             .await;
         match inserted {
-            Err(error @ Error::AlreadyExists(_)) => {
+            Err(error @ Error::LimitReached { .. }) => {
                 if request.name.is_empty() {
                     written.remove(service).await;
                 }
@@ -137,10 +137,10 @@ fn require_room(policy: admin::ConcurrencyPolicy, count: i64, plan: &str) -> Res
         return Ok(());
     }
     match admin::ConcurrencyLimitBehavior::try_from(policy.behavior) {
-        Ok(admin::ConcurrencyLimitBehavior::Skip) => Err(Error::AlreadyExists(format!(
-            "concurrency limit ({}) reached for launch plan {plan}; skipping execution",
-            policy.max
-        ))),
+        Ok(admin::ConcurrencyLimitBehavior::Skip) => Err(Error::LimitReached {
+            max: policy.max,
+            launch_plan: plan.to_owned(),
+        }),
         Ok(admin::ConcurrencyLimitBehavior::Unspecified) => Ok(()),
         Err(_unknown) => Err(Error::Internal(format!(
             "unsupported concurrency limit behavior {}",
@@ -202,23 +202,22 @@ fn row(id: ExecutionId, order: &Order<'_>, written: &Written) -> Execution {
         ..Default::default()
     };
     let entity = if subject.task_row.is_some() {
-        "task"
+        LaunchEntity::Task
     } else {
-        "launch_plan"
+        LaunchEntity::LaunchPlan
     };
     Execution {
-        launch_plan_row: if subject.task_row.is_some() {
-            0
-        } else {
-            subject.plan.row
+        launch_plan_row: match entity {
+            LaunchEntity::Task => None,
+            _ => subject.plan.row,
         },
         workflow_row: subject.workflow.row,
-        task_row: subject.task_row.unwrap_or_default(),
+        task_row: subject.task_row,
         closure: Stored::new(closure),
         spec: order.unknown.store(spec.clone()),
         created_at: Some(now),
         updated_at: Some(now),
-        mode: metadata.mode,
+        mode: metadata.mode.into(),
         source_execution_row: family.source_row,
         parent_node_row: family.parent_node_row,
         cluster: metadata
@@ -228,7 +227,7 @@ fn row(id: ExecutionId, order: &Order<'_>, written: &Written) -> Execution {
         inputs_uri: written.inputs.clone(),
         user_inputs_uri: written.user_inputs.clone(),
         user: metadata.principal,
-        launch_entity: entity.to_owned(),
+        launch_entity: Some(entity),
         row_created_at: Some(now),
         ..Execution::new(id)
     }

@@ -16,11 +16,7 @@ use flyte_idl::{
 use jiff::Timestamp;
 
 use super::config::EffectiveConfig;
-use crate::{
-    config::FlyteAdminConfig,
-    domain::task_resources::PlatformResources,
-    error::{Error, Result},
-};
+use crate::{config::FlyteAdminConfig, domain::task_resources::PlatformResources, error::Result};
 
 /// Everything that the resource is made from.
 pub(crate) struct Order<'a> {
@@ -65,8 +61,7 @@ pub(crate) fn build(
             platform.apply(container);
         }
     }
-    let mut resource = transform::build(&closure, Some(inputs), Some(id), namespace)
-        .map_err(|error| Error::Invalid(error.to_string()))?;
+    let mut resource = transform::build(&closure, Some(inputs), Some(id), namespace)?;
     resource.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
     // What the user gives wins over the system's labels (spec 03 §2.3).
     resource

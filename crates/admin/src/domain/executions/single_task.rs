@@ -14,14 +14,11 @@ use crate::{
         workflows::{self, Registration},
     },
     error::{Error, Result},
-    records::{LaunchPlan, NamedEntity, Task, Workflow},
+    records::{LaunchPlan, NamedEntity, NamedEntityState, Task, Workflow},
     repository::{self, named_entities::NamedResource},
     service::Service,
     unknown::Unknown,
 };
-
-/// `NamedEntityState.SYSTEM_GENERATED`.
-const SYSTEM_GENERATED: i32 = flyte_idl::admin::NamedEntityState::SystemGenerated as i32;
 
 /// The workflow and launch plan of `task`, made on first use. Two requests that make them at once end with
 /// the same ones.
@@ -100,7 +97,7 @@ async fn hide(service: &Service, resource: NamedResource, id: &EntityId) -> Resu
         domain: id.domain.to_string(),
         name: id.name.clone(),
         description: String::new(),
-        state: SYSTEM_GENERATED,
+        state: NamedEntityState::SystemGenerated,
     };
     let now = service.clock.now();
     service

@@ -3,20 +3,18 @@
 //! It is taken down before the payloads of the event go to the blob store, and counted after the commit.
 
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId};
-use flyte_idl::{
-    core::{node_execution, task_execution, workflow_execution},
-    event::{
-        NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent, node_execution_event,
-        task_execution_event, workflow_execution_event,
-    },
+use flyte_idl::event::{
+    NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent, node_execution_event,
+    task_execution_event, workflow_execution_event,
 };
 use flyte_platform::metrics::Labels;
 use jiff::Timestamp;
 use prost::Message as _;
 
 use crate::{
-    domain::{phases, time},
+    domain::time,
     metrics::{ExecutionMetrics, StepMetrics, of_node},
+    records::{NodePhase, TaskPhase, WorkflowPhase},
 };
 
 /// What an event did to the table.
@@ -61,18 +59,15 @@ pub(super) struct Told {
 impl Told {
     pub(super) fn of_workflow(event: &WorkflowExecutionEvent) -> Self {
         use workflow_execution_event::OutputResult;
-        let phase = phases::workflow_name(event.phase);
+        let phase = WorkflowPhase::from(event.phase);
         let (outputs, error_kind) = match &event.output_result {
             Some(OutputResult::OutputData(data)) => (Some(data.encoded_len()), ""),
             Some(OutputResult::Error(error)) => (None, error.kind().as_str_name()),
             Some(OutputResult::OutputUri(_)) | None => (None, ""),
         };
         Self {
-            stage: Stage::of(
-                phases::workflow_is_terminal(&phase),
-                event.phase == workflow_execution::Phase::Running as i32,
-            ),
-            phase,
+            stage: Stage::of(phase.is_terminal(), phase == WorkflowPhase::Running),
+            phase: phase.to_string(),
             occurred: time::from_wire(event.occurred_at.as_ref()),
             error_kind,
             outputs,
@@ -81,13 +76,10 @@ impl Told {
 
     pub(super) fn of_node(event: &NodeExecutionEvent) -> Self {
         use node_execution_event::OutputResult;
-        let phase = phases::node_name(event.phase);
+        let phase = NodePhase::from(event.phase);
         Self {
-            stage: Stage::of(
-                phases::node_is_terminal(&phase),
-                event.phase == node_execution::Phase::Running as i32,
-            ),
-            phase,
+            stage: Stage::of(phase.is_terminal(), phase == NodePhase::Running),
+            phase: phase.to_string(),
             occurred: time::from_wire(event.occurred_at.as_ref()),
             error_kind: "",
             outputs: match &event.output_result {
@@ -99,17 +91,14 @@ impl Told {
 
     pub(super) fn of_task(event: &TaskExecutionEvent) -> Self {
         use task_execution_event::OutputResult;
-        let phase = phases::task_name(event.phase);
+        let phase = TaskPhase::from(event.phase);
         Self {
             stage: if event.phase_version == 0 {
-                Stage::of(
-                    phases::task_is_terminal(&phase),
-                    event.phase == task_execution::Phase::Running as i32,
-                )
+                Stage::of(phase.is_terminal(), phase == TaskPhase::Running)
             } else {
                 Stage::Between
             },
-            phase,
+            phase: phase.to_string(),
             occurred: time::from_wire(event.occurred_at.as_ref()),
             error_kind: "",
             outputs: match &event.output_result {
