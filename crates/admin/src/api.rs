@@ -13,12 +13,12 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     caller::{Action, accept, accept_stored},
-    domain::{
-        data, descriptions, executions, intake, launch_plans,
-        named_entities::{self, IdList},
-        nodes, projects, task_executions, tasks, workflows,
-    },
     error::{Error, Result},
+    handlers::{
+        data, descriptions, events, executions, launch_plans,
+        named_entities::{self, IdList},
+        node_executions, projects, task_executions, tasks, workflows,
+    },
     service::Service,
     unknown::Answer,
 };
@@ -227,35 +227,35 @@ impl AdminService for Api {
         &self,
         request: Request<wire::ExecutionTerminateRequest>,
     ) -> Reply<wire::ExecutionTerminateResponse> {
-        uninterrupted!(self, request => executions::terminate)
+        uninterrupted!(self, request => executions::terminate::terminate)
     }
 
     async fn get_node_execution(
         &self,
         request: Request<wire::NodeExecutionGetRequest>,
     ) -> Reply<wire::NodeExecution> {
-        rpc!(self, request => nodes::get)
+        rpc!(self, request => node_executions::get)
     }
 
     async fn get_dynamic_node_workflow(
         &self,
         request: Request<wire::GetDynamicNodeWorkflowRequest>,
     ) -> Reply<wire::DynamicNodeWorkflowResponse> {
-        rpc!(self, request => nodes::dynamic_workflow)
+        rpc!(self, request => node_executions::dynamic_workflow)
     }
 
     async fn list_node_executions(
         &self,
         request: Request<wire::NodeExecutionListRequest>,
     ) -> Reply<wire::NodeExecutionList> {
-        rpc!(self, request => nodes::list)
+        rpc!(self, request => node_executions::list)
     }
 
     async fn list_node_executions_for_task(
         &self,
         request: Request<wire::NodeExecutionForTaskListRequest>,
     ) -> Reply<wire::NodeExecutionList> {
-        rpc!(self, request => nodes::list_for_task)
+        rpc!(self, request => node_executions::list_for_task)
     }
 
     async fn get_node_execution_data(
@@ -302,21 +302,21 @@ impl AdminService for Api {
         &self,
         request: Request<wire::WorkflowExecutionEventRequest>,
     ) -> Reply<wire::WorkflowExecutionEventResponse> {
-        storing!(self, request => intake::workflow)
+        storing!(self, request => events::workflow)
     }
 
     async fn create_node_event(
         &self,
         request: Request<wire::NodeExecutionEventRequest>,
     ) -> Reply<wire::NodeExecutionEventResponse> {
-        storing!(self, request => intake::node)
+        storing!(self, request => events::node)
     }
 
     async fn create_task_event(
         &self,
         request: Request<wire::TaskExecutionEventRequest>,
     ) -> Reply<wire::TaskExecutionEventResponse> {
-        storing!(self, request => intake::task)
+        storing!(self, request => events::task)
     }
 
     async fn get_task_execution(

@@ -12,11 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{
-        lists::{ListQuery, MAX_ROWS},
-        projects::not_archived,
-    },
     error::{Error, Result},
+    filters::{ListQuery, MAX_ROWS},
+    handlers::projects::not_archived,
     repository::projects,
     service::Service,
 };

@@ -16,8 +16,11 @@ use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::executions::{end_resource, launch, namespace},
     error::{Error, Result},
+    handlers::executions::{
+        launch,
+        terminate::{end_resource, namespace},
+    },
     records::{Execution, ExecutionRow},
     repository::executions::{self, Unfinished},
     service::Service,

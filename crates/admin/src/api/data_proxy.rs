@@ -8,7 +8,7 @@ use flyte_idl::service::{
 use tonic::Request;
 
 use super::{Api, Reply, reply, rpc};
-use crate::{caller::accept, domain::data_proxy};
+use crate::{caller::accept, handlers::data_proxy};
 
 #[tonic::async_trait]
 impl DataProxyService for Api {

@@ -6,7 +6,7 @@ use tonic::Request;
 use super::{Api, Reply, reply, rpc, storing};
 use crate::{
     caller::{accept, accept_stored},
-    domain::signals,
+    handlers::signals,
 };
 
 #[tonic::async_trait]

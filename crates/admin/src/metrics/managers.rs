@@ -16,7 +16,7 @@ use flyte_platform::metrics::{
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::{domain::time, records::Execution};
+use crate::{records::Execution, time};
 
 /// Projects and domains whose executions are timed: a series of metrics each, named after them. Executions of more of
 /// them are counted everywhere else.

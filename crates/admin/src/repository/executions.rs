@@ -17,7 +17,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{EXECUTIONS, ListQuery},
+    filters::{EXECUTIONS, ListQuery},
     records::{ErrorKind, Execution, ExecutionRow, LaunchEntity, WorkflowPhase, or_zero},
 };
 

@@ -15,7 +15,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{LAUNCH_PLANS, ListQuery, WORKFLOWS},
+    filters::{LAUNCH_PLANS, ListQuery, WORKFLOWS},
     records::{LaunchPlan, LaunchPlanRow, LaunchPlanState, RowNumber as _, ScheduleType, or_zero},
 };
 

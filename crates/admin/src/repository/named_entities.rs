@@ -14,7 +14,7 @@ use super::{
     query,
 };
 use crate::{
-    domain::lists::{ListQuery, NAMED_ENTITIES},
+    filters::{ListQuery, NAMED_ENTITIES},
     records::NamedEntity,
 };
 

@@ -16,7 +16,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, NODE_EXECUTIONS},
+    filters::{ListQuery, NODE_EXECUTIONS},
     records::{
         CacheStatus, ErrorKind, NodeExecution, NodeExecutionRow, RowNumber, TaskExecutionRow,
     },

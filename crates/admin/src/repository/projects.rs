@@ -9,7 +9,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, PROJECTS},
+    filters::{ListQuery, PROJECTS},
     records::Project,
 };
 

@@ -12,7 +12,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, TASK_EXECUTIONS},
+    filters::{ListQuery, TASK_EXECUTIONS},
     records::{TaskExecution, TaskExecutionRow},
 };
 

@@ -10,7 +10,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, TASKS},
+    filters::{ListQuery, TASKS},
     records::Task,
 };
 

@@ -10,7 +10,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, WORKFLOWS},
+    filters::{ListQuery, WORKFLOWS},
     records::{RowNumber as _, Workflow, WorkflowRow},
 };
 

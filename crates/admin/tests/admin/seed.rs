@@ -388,7 +388,7 @@ pub(crate) async fn nodes(world: &World) {
 }
 
 fn moment(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
-    flyte_admin::domain::time::from_wire(time.as_ref())
+    flyte_admin::time::from_wire(time.as_ref())
 }
 
 async fn seed_nodes(

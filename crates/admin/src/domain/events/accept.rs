@@ -15,7 +15,7 @@ use flyte_idl::{
 use prost::Message as _;
 
 use crate::{
-    domain::task_executions::with_task_type,
+    domain::ids::with_task_type,
     error::{Error, Result},
 };
 

@@ -13,12 +13,12 @@ use flyte_idl::{
 use jiff::Timestamp;
 
 use crate::{
-    domain::time,
     error::{Error, Result},
     records::{
         CacheStatus, ErrorKind, NodeExecution, NodeExecutionRow, NodePhase, TaskExecutionRow,
         or_zero,
     },
+    time,
 };
 
 /// What the shell looked up for an event.

@@ -14,9 +14,9 @@ use jiff::Timestamp;
 
 use super::task_merge;
 use crate::{
-    domain::time,
     error::{Error, Result},
     records::{TaskExecution, TaskPhase},
+    time,
 };
 
 /// Whether the stored attempt accepts `event`.

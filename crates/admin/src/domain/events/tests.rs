@@ -10,9 +10,9 @@ use jiff::Timestamp;
 
 use super::{check_cluster, node, task, workflow};
 use crate::{
-    domain::time,
     error::Error,
     records::{Execution, NodeExecution, RowNumber, TaskExecution},
+    time,
 };
 
 fn at(second: i64) -> prost_types::Timestamp {

@@ -8,9 +8,9 @@ use flyte_idl::{
 
 use super::{DEFAULT_PRODUCER, check_cluster};
 use crate::{
-    domain::time,
     error::{Error, Result},
     records::{ErrorKind, Execution, WorkflowPhase},
+    time,
 };
 
 /// Whether the stored execution accepts `event`.

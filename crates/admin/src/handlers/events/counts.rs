@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use prost::Message as _;
 
 use crate::{
-    domain::time,
     metrics::{ExecutionMetrics, StepMetrics, of_node},
     records::{NodePhase, TaskPhase, WorkflowPhase},
+    time,
 };
 
 /// What an event did to the table.

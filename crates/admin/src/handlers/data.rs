@@ -17,10 +17,12 @@ use flyte_platform::{
 use futures::future::{try_join, try_join3};
 use prost::Message as _;
 
-use super::{executions, nodes, task_executions};
+use super::{executions, node_executions, task_executions};
 use crate::{
     caller::{Action, Caller},
+    domain::ids::{execution_scope, node_scope, with_task_type},
     error::{Error, Result},
+    records::{NodeExecution, TaskExecution},
     service::Service,
     unknown::{Answer, Unknown},
 };
@@ -127,11 +129,7 @@ pub(crate) async fn execution(
     request: admin::WorkflowExecutionGetDataRequest,
 ) -> Result<Answer<admin::WorkflowExecutionGetDataResponse>> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(
-        caller,
-        Action::Read,
-        (id.project.as_str(), id.domain.as_str()),
-    )?;
+    service.allow(caller, Action::Read, execution_scope(&id))?;
     let execution = executions::load(service, &id).await?;
     let closure = execution.closure.get();
     let inputs = async {
@@ -181,8 +179,8 @@ pub(crate) async fn node(
     request: admin::NodeExecutionGetDataRequest,
 ) -> Result<Answer<admin::NodeExecutionGetDataResponse>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, nodes::scope(&id))?;
-    let node = nodes::load(service, &id).await?;
+    service.allow(caller, Action::Read, node_scope(&id))?;
+    let node = node_executions::load(service, &id).await?;
     let closure = node.closure.get();
     let inputs = fetch(service, &node.input_uri);
     let outputs = match &closure.output_result {
@@ -224,7 +222,7 @@ pub(crate) async fn node(
 
 async fn dynamic(
     service: &Service,
-    node: &crate::records::NodeExecution,
+    node: &NodeExecution,
 ) -> Result<Option<admin::DynamicWorkflowNodeMetadata>> {
     if node.dynamic_closure_uri.is_empty() {
         return Ok(None);
@@ -256,8 +254,8 @@ pub(crate) async fn task(
     caller: &Caller,
     request: admin::TaskExecutionGetDataRequest,
 ) -> Result<Answer<admin::TaskExecutionGetDataResponse>> {
-    let id = TaskExecutionId::from_proto(task_executions::with_task_type(request.id).as_ref())?;
-    service.allow(caller, Action::Read, nodes::scope(&id.node))?;
+    let id = TaskExecutionId::from_proto(with_task_type(request.id).as_ref())?;
+    service.allow(caller, Action::Read, node_scope(&id.node))?;
     let task = task_executions::load(service, &id).await?;
     of_task(service, &task).await
 }
@@ -265,7 +263,7 @@ pub(crate) async fn task(
 /// Inputs and outputs of an attempt.
 pub(crate) async fn of_task(
     service: &Service,
-    task: &crate::records::TaskExecution,
+    task: &TaskExecution,
 ) -> Result<Answer<admin::TaskExecutionGetDataResponse>> {
     let inputs = fetch(service, &task.input_uri);
     let outputs = match &task.closure.get().output_result {

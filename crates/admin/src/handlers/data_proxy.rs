@@ -1,6 +1,5 @@
 //! Signed URLs and `flyte://` references (spec 01 §16).
 
-mod reference;
 mod upload;
 
 use flyte_core::{duration, identifiers::NodeExecutionId};
@@ -20,15 +19,19 @@ use flyte_platform::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{data, nodes, time};
-use reference::{Artifact, parse};
+use super::{data, node_executions};
 pub(crate) use upload::upload_location;
 
 use crate::{
     caller::{Action, Caller},
+    domain::{
+        flyte_url::{Artifact, parse},
+        ids::node_scope,
+    },
     error::{Error, Missing, Result},
     repository::task_executions,
     service::Service,
+    time,
 };
 
 /// How long a URL is good for, from the request and the configured maximum.
@@ -161,8 +164,8 @@ pub(crate) async fn download_link(
     };
     let id =
         NodeExecutionId::from_proto(Some(&node)).map_err(|error| unavailable(&error.into()))?;
-    service.allow(caller, Action::Read, nodes::scope(&id))?;
-    let found = nodes::load(service, &id)
+    service.allow(caller, Action::Read, node_scope(&id))?;
+    let found = node_executions::load(service, &id)
         .await
         .map_err(|error| unavailable(&error))?;
     let deck = found.closure.get().deck_uri.clone();
@@ -227,7 +230,7 @@ pub(crate) async fn get_data(
         ))
     })?;
     let id = NodeExecutionId::from_proto(Some(&reference.node))?;
-    service.allow(caller, Action::Read, nodes::scope(&id))?;
+    service.allow(caller, Action::Read, node_scope(&id))?;
     let data = match reference.attempt {
         None => node_data(service, caller, &id, &reference.artifact).await?,
         Some(attempt) => attempt_data(service, &id, attempt, &reference.artifact).await?,

@@ -3,8 +3,10 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_idl::{admin, core, text};
 
-use super::lists::Page;
-use crate::error::{Error, Missing, Result};
+use crate::{
+    error::{Error, Missing, Result},
+    filters::Page,
+};
 
 /// Project, domain and optional name of a list request.
 pub(crate) fn require_names(

@@ -3,12 +3,12 @@
 use flyte_core::identifiers::ResourceType;
 use flyte_idl::admin;
 
-use super::lists::{
-    Entity, LAUNCH_PLANS, ListQuery, NAMED_ENTITIES, Page, Predicate, TASKS, Test, WORKFLOWS,
-};
 use crate::{
     caller::{Action, Caller},
     error::{Error, Missing, Result},
+    filters::{
+        Entity, LAUNCH_PLANS, ListQuery, NAMED_ENTITIES, Page, Predicate, TASKS, Test, WORKFLOWS,
+    },
     records::{NamedEntity, NamedEntityState},
     repository::named_entities::{self, NamedResource},
     service::Service,

@@ -3,10 +3,10 @@
 use flyte_core::identifiers::ResourceType;
 use flyte_idl::{admin, core, stored::Stored};
 
-use super::lists::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS};
 use crate::{
     caller::{Action, Caller},
     error::{Error, Missing, Result},
+    filters::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS},
     records::Description,
     repository::descriptions,
     service::Service,

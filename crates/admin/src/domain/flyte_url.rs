@@ -4,20 +4,25 @@ use flyte_idl::core;
 
 /// What a `flyte://` reference names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reference {
-    pub(super) node: core::NodeExecutionIdentifier,
-    pub(super) attempt: Option<u32>,
-    pub(super) artifact: Artifact,
+pub(crate) struct Reference {
+    pub(crate) node: core::NodeExecutionIdentifier,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) artifact: Artifact,
 }
 
+/// What of a node or attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Artifact {
+pub(crate) enum Artifact {
+    /// All inputs, or the one with this name.
     Inputs(Option<String>),
+    /// All outputs, or the one with this name.
     Outputs(Option<String>),
+    /// The deck.
     Deck,
 }
 
-pub(super) fn parse(url: &str) -> Option<Reference> {
+/// Reads a reference; none for any other text.
+pub(crate) fn parse(url: &str) -> Option<Reference> {
     let parts: Vec<&str> = url.strip_prefix("flyte://v1/")?.split('/').collect();
     let plain = |part: &&str| {
         !part.is_empty()

@@ -14,9 +14,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Expiry, nanoseconds, sign_failure};
 use crate::{
     caller::{Action, Caller},
-    domain::{executions::create::random_text, time},
     error::{Error, Result},
+    random::random_text,
     service::Service,
+    time,
 };
 
 pub(crate) async fn upload_location(
@@ -134,8 +135,7 @@ fn location(
     .into_iter()
     .filter(|part| !part.is_empty())
     .collect();
-    reference::construct(&service.blobs.base(), &parts)
-        .map_err(|error| Error::Invalid(error.to_string()))
+    Ok(reference::construct(&service.blobs.base(), &parts)?)
 }
 
 async fn refuse_overwriting(service: &Service, location: &str, md5: &[u8]) -> Result<()> {

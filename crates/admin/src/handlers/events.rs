@@ -4,7 +4,7 @@
 //! blob store under names derived from what the event is about, and the machine runs inside a transaction
 //! that holds the row. A repeated event meets ALREADY_EXISTS, which propeller takes for success.
 
-mod told;
+mod counts;
 
 use flyte_core::{
     identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId},
@@ -22,14 +22,15 @@ use flyte_platform::sql::{DbError, ReadTx};
 use jiff::Timestamp;
 use prost::{Message, Name};
 
-use super::{
-    events::{self, absent, accept, check_cluster},
-    executions, nodes, time,
-};
-use told::{Recorded, Told};
+use super::executions;
+use counts::{Recorded, Told};
 
 use crate::{
     caller::{Action, Caller},
+    domain::{
+        events::{self, absent, accept, check_cluster},
+        ids::{execution_scope, node_scope},
+    },
     error::{Error, Missing, Result},
     records::{NodeExecutionRow, NodePhase, TaskExecutionRow, WorkflowPhase},
     repository::{
@@ -37,6 +38,7 @@ use crate::{
         executions as execution_rows, node_executions, task_executions,
     },
     service::Service,
+    time,
     unknown::{self, Unknown},
 };
 
@@ -75,11 +77,7 @@ pub(crate) async fn workflow(
 ) -> Result<admin::WorkflowExecutionEventResponse> {
     let limit = service.config().remote_data.max_size_in_bytes;
     let (id, mut event) = accept::workflow(request.event, limit)?;
-    service.allow(
-        caller,
-        Action::Report,
-        (id.project.as_str(), id.domain.as_str()),
-    )?;
+    service.allow(caller, Action::Report, execution_scope(&id))?;
     let told = Told::of_workflow(&event);
     offload_workflow(service, &id, (&mut event, unknown)).await?;
     let row = event_row(
@@ -153,7 +151,7 @@ pub(crate) async fn node(
     unknown: &Unknown,
 ) -> Result<admin::NodeExecutionEventResponse> {
     let (id, event) = accept::node(request.event)?;
-    service.allow(caller, Action::Report, nodes::scope(&id))?;
+    service.allow(caller, Action::Report, node_scope(&id))?;
     let told = Told::of_node(&event);
     let recorded = record_node(service, &request.request_id, (&id, event), unknown)
         .await
@@ -362,7 +360,7 @@ pub(crate) async fn task(
 ) -> Result<admin::TaskExecutionEventResponse> {
     let limit = service.config().remote_data.max_size_in_bytes;
     let (id, event) = accept::task(request.event, limit)?;
-    service.allow(caller, Action::Report, nodes::scope(&id.node))?;
+    service.allow(caller, Action::Report, node_scope(&id.node))?;
     let told = Told::of_task(&event);
     let recorded = record_task(service, &id, event, unknown)
         .await

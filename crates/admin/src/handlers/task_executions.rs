@@ -2,35 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use flyte_core::identifiers::{NodeExecutionId, ResourceType, TaskExecutionId};
-use flyte_idl::{admin, core};
+use flyte_core::identifiers::{NodeExecutionId, TaskExecutionId};
+use flyte_idl::admin;
 
-use super::{
-    events::absent,
-    lists::{Page, TASK_EXECUTIONS},
-    nodes,
-};
 use crate::{
     caller::{Action, Caller},
+    domain::{
+        events::absent,
+        ids::{node_scope, with_task_type},
+    },
     error::Result,
+    filters::{Page, TASK_EXECUTIONS},
     records::{TaskExecution, TaskExecutionRow},
     repository::{node_executions, task_executions},
     service::Service,
     unknown::{Answer, Unknown},
 };
-
-/// The id with an unspecified resource type taken for TASK.
-pub(crate) fn with_task_type(
-    id: Option<core::TaskExecutionIdentifier>,
-) -> Option<core::TaskExecutionIdentifier> {
-    let mut id = id?;
-    if let Some(task) = &mut id.task_id
-        && task.resource_type == ResourceType::Unspecified as i32
-    {
-        task.resource_type = ResourceType::Task as i32;
-    }
-    Some(id)
-}
 
 pub(crate) async fn load(service: &Service, id: &TaskExecutionId) -> Result<TaskExecution> {
     let mut tx = service.database.read().await?;
@@ -59,7 +46,7 @@ pub(crate) async fn get(
     request: admin::TaskExecutionGetRequest,
 ) -> Result<Answer<admin::TaskExecution>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.id).as_ref())?;
-    service.allow(caller, Action::Read, nodes::scope(&id.node))?;
+    service.allow(caller, Action::Read, node_scope(&id.node))?;
     let task = load(service, &id).await?;
     let mut tx = service.database.read().await?;
     let parents = node_executions::made_by_tasks(&mut tx, task.row.as_slice()).await?;
@@ -72,7 +59,7 @@ pub(crate) async fn list(
     request: admin::TaskExecutionListRequest,
 ) -> Result<Answer<admin::TaskExecutionList>> {
     let node = NodeExecutionId::from_proto(request.node_execution_id.as_ref())?;
-    service.allow(caller, Action::Read, nodes::scope(&node))?;
+    service.allow(caller, Action::Read, node_scope(&node))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),

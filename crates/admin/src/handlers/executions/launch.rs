@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_idl::{
-    admin::{ExecutionSpec, LaunchPlanSpec, execution_closure::OutputResult},
-    core::{
-        CompiledWorkflowClosure, ExecutionError, LiteralMap, execution_error::ErrorKind,
-        workflow_execution::Phase,
-    },
+    admin::{ExecutionSpec, LaunchPlanSpec},
+    core::{CompiledWorkflowClosure, ExecutionError, LiteralMap, execution_error::ErrorKind},
 };
 
-use super::{config, end_resource, namespace, resource};
+use super::terminate::{end_resource, namespace};
 use crate::{
     caller::Caller,
-    domain::{events::absent, projects, task_resources::PlatformResources, time, workflows},
+    domain::{
+        events::absent,
+        executions::{config, resource, transitions},
+        projects,
+        task_resources::PlatformResources,
+    },
     error::{Error, Missing, Result},
+    handlers::workflows,
     records::{Execution, WorkflowPhase},
     repository::{self, executions},
     service::Service,
@@ -140,26 +143,9 @@ pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> 
                 let Some(mut execution) = executions::lock(tx, id).await? else {
                     return Ok(false);
                 };
-                if execution.phase != WorkflowPhase::Undefined {
+                if !transitions::fail_launch(&mut execution, failure, *now) {
                     return Ok(false);
                 }
-                execution.phase = WorkflowPhase::Failed;
-                execution.cluster = String::new();
-                execution.updated_at = Some(*now);
-                execution.error_code = Some(failure.code.clone());
-                execution.error_kind = Some(failure.kind.into());
-                execution.closure.update(|closure| {
-                    closure.phase = Phase::Failed as i32;
-                    closure.updated_at = Some(time::to_wire(*now));
-                    closure.output_result = Some(OutputResult::Error(failure.clone()));
-                });
-                execution.spec.update(|spec| {
-                    if let Some(metadata) = &mut spec.metadata
-                        && let Some(system) = &mut metadata.system_metadata
-                    {
-                        system.execution_cluster = String::new();
-                    }
-                });
                 executions::update(tx, &execution, *now).await?;
                 Ok::<_, Error>(true)
             })

@@ -10,10 +10,10 @@
 
 use flyte_core::{
     identifiers::{EntityId, ExecutionId, NodeExecutionId, ResourceType},
-    inputs, names,
+    inputs,
 };
 use flyte_idl::{
-    admin::{self, ExecutionSpec, execution_metadata::ExecutionMode, execution_spec},
+    admin::{self, ExecutionSpec, execution_metadata::ExecutionMode},
     core::LiteralMap,
     stored::Stored,
     text,
@@ -21,34 +21,29 @@ use flyte_idl::{
 use prost::Message as _;
 
 use super::{
-    config::{self, EffectiveConfig},
     files,
     launch::{self, Materials},
-    load, namespace, reserve, single_task,
+    load, reserve, single_task,
+    terminate::namespace,
 };
 use crate::{
     caller::{Action, Caller},
-    domain::{entities, launch_plan_rules, nodes, projects, tasks, workflows},
-    error::{Error, Missing, Result},
-    records::{
-        Execution, ExecutionRow, LaunchPlan, NodeExecutionRow, Project, TaskRow, Workflow,
-        WorkflowPhase,
+    domain::{
+        self,
+        executions::{
+            config,
+            lineage::{self, Lineage},
+            record::{LaunchTarget, NewExecution},
+            request,
+        },
     },
+    error::{Error, Missing, Result},
+    handlers::{entities, node_executions, projects, tasks, workflows},
+    records::{Execution, ExecutionRow, Project, WorkflowPhase},
     repository::{self, executions},
     service::Service,
     unknown::{self, Kept, Unknown},
 };
-
-/// Letters and digits of generated names: no vowels, so no words.
-const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-
-/// Random text for names.
-pub(crate) fn random_text(length: usize) -> String {
-    (0..length)
-        .filter_map(|_| NAME_ALPHABET.get(rand::random_range(0..NAME_ALPHABET.len())))
-        .map(|byte| char::from(*byte))
-        .collect()
-}
 
 pub(crate) async fn create(
     service: &Service,
@@ -102,20 +97,6 @@ async fn user_inputs(
         .await
 }
 
-/// What a request launches.
-pub(super) struct Subject {
-    pub(super) plan: LaunchPlan,
-    pub(super) workflow: Workflow,
-    /// Row of the task of a single-task execution.
-    pub(super) task_row: Option<TaskRow>,
-}
-
-impl Subject {
-    pub(super) fn plan_spec(&self) -> Option<&admin::LaunchPlanSpec> {
-        self.task_row.is_none().then_some(self.plan.spec.get())
-    }
-}
-
 /// Creates an execution. `source_row` is the row of the one that it repeats.
 async fn start(
     service: &Service,
@@ -124,7 +105,7 @@ async fn start(
     (source_row, unknown): (Option<ExecutionRow>, &Unknown),
 ) -> Result<admin::ExecutionCreateResponse> {
     let accepted_at = service.clock.now();
-    adopt_inputs(&mut request);
+    request::adopt_inputs(&mut request);
     let (project, plan) = futures::future::join(
         validate(service, caller, &request),
         planned(service, request.spec.as_ref()),
@@ -135,28 +116,23 @@ async fn start(
         request.spec.take().unwrap_or_default(),
         request.inputs.take().unwrap_or_default(),
     );
-    let subject = match plan? {
-        Some(subject) => subject,
+    let target = match plan? {
+        Some(target) => target,
         None => single(service, &spec).await?,
     };
     let full = inputs::execution_inputs(
         Some(&given),
-        subject.plan.spec.get().fixed_inputs.as_ref(),
-        subject.plan.closure.get().expected_inputs.as_ref(),
+        target.plan.spec.get().fixed_inputs.as_ref(),
+        target.plan.closure.get().expected_inputs.as_ref(),
     )?;
-    let (closure, family) = futures::future::try_join(
-        workflows::closure(service, &subject.workflow),
+    let (closure, lineage) = futures::future::try_join(
+        workflows::closure(service, &target.workflow),
         inherit(service, caller, &mut spec, source_row),
     )
     .await?;
     let server_config = service.config();
-    let config = config::merge(
-        &spec,
-        subject.plan_spec(),
-        &server_config.flyteadmin,
-        caller,
-    );
-    if subject.task_row.is_none() {
+    let config = config::merge(&spec, target.plan_spec(), &server_config.flyteadmin, caller);
+    if !target.is_task() {
         let limits = &server_config.registration;
         config::require_at_most("labels", &config.labels, limits.max_label_entries)?;
         config::require_at_most(
@@ -165,38 +141,37 @@ async fn start(
             limits.max_annotation_entries,
         )?;
     }
-    require_pool(service, &request, &spec)?;
-    complete_spec(service, &request, &mut spec, (&subject, &config, &project));
-    let order = reserve::Order {
-        request: &request,
-        spec,
-        subject: &subject,
-        family,
+    request::require_pool(&server_config, &request, &spec)?;
+    let system = system_metadata(service, &request, &spec);
+    request::complete_spec(&mut spec, (&target, &config, &project), system);
+    let new = NewExecution {
+        spec: unknown.part("spec").store(spec),
+        target: &target,
+        lineage,
         accepted_at,
-        unknown: unknown.part("spec"),
     };
     let materials = Materials {
         closure: closure.compiled_workflow.clone().unwrap_or_default(),
-        closure_uri: subject.workflow.closure_uri.clone(),
+        closure_uri: target.workflow.closure_uri.clone(),
         inputs: full,
-        plan: subject.plan_spec().cloned(),
-        project_labels: projects::labels(&project),
+        plan: target.plan_spec().cloned(),
+        project_labels: domain::projects::labels(&project),
     };
     // Old clients give inputs in the spec.
     let mut unknown = vec![unknown.part("spec").part("inputs"), unknown.part("inputs")];
     let user_inputs = unknown::encoded(&given, &unknown);
-    unknown.push(Unknown::of_stored(&subject.plan.spec).part("fixed_inputs"));
+    unknown.push(Unknown::of_stored(&target.plan.spec).part("fixed_inputs"));
     let files = files::Files {
         inputs: unknown::encoded(&materials.inputs, &unknown),
         user_inputs,
     };
     let bytes = given.encoded_len();
-    let execution = match interrupted(service, &order, (&given, &files)).await? {
+    let execution = match interrupted(service, (&request, &new), (&given, &files)).await? {
         Some(execution) => execution,
-        None => reserve::reserve(service, order, &files).await?,
+        None => reserve::reserve(service, (&request, &new), &files).await?,
     };
     launch::run(service, &execution, materials).await?;
-    if subject.task_row.is_some() {
+    if target.is_task() {
         service.counts().executions.data.inputs(bytes);
     }
     Ok(admin::ExecutionCreateResponse {
@@ -208,10 +183,9 @@ async fn start(
 /// requests of that name meet the row that has it, as in the reference.
 async fn interrupted(
     service: &Service,
-    order: &reserve::Order<'_>,
+    (request, new): (&admin::ExecutionCreateRequest, &NewExecution<'_>),
     (given, files): (&LiteralMap, &files::Files),
 ) -> Result<Option<Execution>> {
-    let request = order.request;
     if request.name.is_empty() {
         return Ok(None);
     }
@@ -222,7 +196,7 @@ async fn interrupted(
     };
     drop(tx);
     let equal = execution.phase == WorkflowPhase::Undefined
-        && *execution.spec.get() == order.spec
+        && execution.spec.get() == new.spec.get()
         && files::complete(service, &execution, given, files).await?;
     if !equal {
         return Err(executions::taken().into());
@@ -242,72 +216,26 @@ async fn interrupted(
     Ok(Some(execution))
 }
 
-/// Moves inputs of old clients to where they belong.
-fn adopt_inputs(request: &mut admin::ExecutionCreateRequest) {
-    let given = request
-        .inputs
-        .as_ref()
-        .is_some_and(|inputs| !inputs.literals.is_empty());
-    if let Some(spec) = &request.spec
-        && !given
-        && let Some(inputs) = spec.inputs.clone()
-    {
-        request.inputs = Some(inputs);
-    }
-}
-
-/// Checks the request by itself (spec 01 §12.1).
+/// Checks the request by itself and its project (spec 01 §12.1), which it answers.
 async fn validate(
     service: &Service,
     caller: &Caller,
     request: &admin::ExecutionCreateRequest,
 ) -> Result<Project> {
-    for (field, value) in [("project", &request.project), ("domain", &request.domain)] {
-        if value.is_empty() {
-            return Err(Error::missing(field));
-        }
-    }
+    request::require_scope(request)?;
     service.allow(caller, Action::Execute, (&request.project, &request.domain))?;
-    if !request.name.is_empty() {
-        names::execution_name(&request.name)?;
-    }
+    request::validate_name(request)?;
     let project = projects::require(service, &request.project, &request.domain).await?;
-    let spec = request
-        .spec
-        .as_ref()
-        .ok_or_else(|| Error::missing("spec"))?;
-    EntityId::any(spec.launch_plan.as_ref())?;
-    let reference = spec.launch_plan.clone().unwrap_or_default();
-    let kind = ResourceType::try_from(reference.resource_type);
-    if !matches!(kind, Ok(ResourceType::LaunchPlan | ResourceType::Task)) {
-        let name = kind.map_or_else(
-            |_unknown| reference.resource_type.to_string(),
-            |kind| kind.as_str_name().to_owned(),
-        );
-        return Err(Error::Invalid(format!(
-            "Invalid reference entity resource type [{name}], only [map[TASK:<nil> LAUNCH_PLAN:<nil>]] allowed"
-        )));
-    }
-    if let Some(inputs) = &request.inputs {
-        inputs::validate_literals(&inputs.literals, "inputs")?;
-    }
-    if let Some(execution_spec::NotificationOverrides::Notifications(list)) =
-        &spec.notification_overrides
-    {
-        launch_plan_rules::notifications(&list.notifications)?;
-    }
-    if let Some(labels) = &spec.labels {
-        names::labels(&labels.values)?;
-    }
+    request::validate(request)?;
     Ok(project)
 }
 
 /// A task that is launched alone, with the workflow and the plan that are made for it.
-async fn single(service: &Service, spec: &ExecutionSpec) -> Result<Subject> {
+async fn single(service: &Service, spec: &ExecutionSpec) -> Result<LaunchTarget> {
     let id = EntityId::any(spec.launch_plan.as_ref())?;
     let task = tasks::load(service, &id).await?;
     let (workflow, plan) = single_task::skeleton(service, &task).await?;
-    Ok(Subject {
+    Ok(LaunchTarget {
         plan,
         workflow,
         task_row: task.row,
@@ -316,7 +244,7 @@ async fn single(service: &Service, spec: &ExecutionSpec) -> Result<Subject> {
 
 /// The launch plan that a spec names, with its workflow; none if it names something else, or nothing well. It only
 /// reads, so that it can run while the request is still being checked.
-async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Option<Subject>> {
+async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Option<LaunchTarget>> {
     let reference = spec.and_then(|spec| spec.launch_plan.as_ref());
     let Ok(id) = EntityId::expect(reference, ResourceType::LaunchPlan) else {
         return Ok(None);
@@ -336,111 +264,47 @@ async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Opti
             text::prototext(&id),
         )
     })?;
-    Ok(Some(Subject {
+    Ok(Some(LaunchTarget {
         plan,
         workflow,
         task_row: None,
     }))
 }
 
-/// What an execution takes over from the node or execution that it comes from.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Family {
-    pub(super) source_row: Option<ExecutionRow>,
-    pub(super) parent_node_row: Option<NodeExecutionRow>,
-}
-
-/// Principal, nesting and cluster label (spec 03 §2.10); the client's principal is discarded.
+/// What the execution takes over from the node that launches it, if one does.
 async fn inherit(
     service: &Service,
     caller: &Caller,
     spec: &mut ExecutionSpec,
     source_row: Option<ExecutionRow>,
-) -> Result<Family> {
-    let mut family = Family {
-        source_row,
-        parent_node_row: None,
+) -> Result<Lineage> {
+    let metadata = spec.metadata.as_ref();
+    let parent = metadata.and_then(|metadata| metadata.parent_node_execution.as_ref());
+    let parent = match parent {
+        Some(parent) => {
+            let id = NodeExecutionId::from_proto(Some(parent))?;
+            let node = node_executions::load(service, &id).await?;
+            Some((node, load(service, &id.execution).await?))
+        }
+        None => None,
     };
-    let metadata = spec.metadata.get_or_insert_default();
-    metadata.principal.clone_from(&caller.user);
-    metadata.artifact_ids.clear();
-    let Some(parent) = metadata.parent_node_execution.clone() else {
-        return Ok(family);
-    };
-    let parent = NodeExecutionId::from_proto(Some(&parent))?;
-    let node = nodes::load(service, &parent).await?;
-    let execution = load(service, &parent.execution).await?;
-    family.parent_node_row = node.row;
-    family.source_row = source_row.or(execution.row);
-    metadata.principal.clone_from(&execution.user);
-    let parent_spec = execution.spec.get();
-    metadata.nesting = parent_spec
-        .metadata
-        .as_ref()
-        .map_or(0, |metadata| metadata.nesting)
-        + 1;
-    if parent_spec.execution_cluster_label.is_some() {
-        spec.execution_cluster_label
-            .clone_from(&parent_spec.execution_cluster_label);
-    }
-    Ok(family)
+    let parent = parent.as_ref().map(|(node, execution)| (node, execution));
+    Ok(lineage::inherit(spec, &caller.user, source_row, parent))
 }
 
-/// A request may not ask for another pool than the domain's (spec 03 §2.5).
-fn require_pool(
+/// The cluster and the namespace that the execution goes to.
+fn system_metadata(
     service: &Service,
     request: &admin::ExecutionCreateRequest,
     spec: &ExecutionSpec,
-) -> Result<()> {
-    let asked = spec
-        .cluster_assignment
-        .as_ref()
-        .map(|assignment| assignment.cluster_pool_name.as_str())
-        .unwrap_or_default();
-    let config = service.config();
-    let pools = &config.cluster_pools.cluster_pool_assignments.0;
-    let configured = pools
-        .get(&request.domain)
-        .map(|assignment| assignment.pool.as_str())
-        .unwrap_or_default();
-    if asked.is_empty() || configured.is_empty() || asked == configured {
-        return Ok(());
+) -> admin::SystemMetadata {
+    admin::SystemMetadata {
+        execution_cluster: launch::target(service, spec)
+            .map(|target| target.id.clone())
+            .unwrap_or_default(),
+        namespace: service
+            .config()
+            .namespace_mapping
+            .namespace(&request.project, &request.domain),
     }
-    Err(Error::Invalid(format!(
-        "execution with project {:?} and domain {:?} cannot run on cluster pool {asked:?}, because its configured to run on pool {configured:?}",
-        request.project, request.domain
-    )))
-}
-
-/// Writes into the spec what the row is to keep of the merged settings.
-fn complete_spec(
-    service: &Service,
-    request: &admin::ExecutionCreateRequest,
-    spec: &mut ExecutionSpec,
-    (subject, config, project): (&Subject, &EffectiveConfig, &Project),
-) {
-    spec.security_context = Some(config.security_context.clone());
-    if subject.task_row.is_none() {
-        spec.max_parallelism = config.max_parallelism;
-    }
-    // The reference's maps are shared, so labels of the request end up with the project's (spec 01 §12.2
-    // step 11); tags and lists show them.
-    if let Some(labels) = &mut spec.labels
-        && !labels.values.is_empty()
-    {
-        for (key, value) in projects::labels(project) {
-            labels.values.entry(key).or_insert(value);
-        }
-    }
-    let namespace = service
-        .config()
-        .namespace_mapping
-        .namespace(&request.project, &request.domain);
-    let cluster = launch::target(service, spec)
-        .map(|target| target.id.clone())
-        .unwrap_or_default();
-    spec.metadata.get_or_insert_default().system_metadata = Some(admin::SystemMetadata {
-        execution_cluster: cluster,
-        namespace,
-    });
 }

@@ -8,12 +8,13 @@ use flyte_idl::stored::Stored;
 use flyte_platform::sql::DbError;
 
 use crate::{
-    domain::{
+    domain,
+    error::{Error, Result},
+    handlers::{
         entities::missing,
-        launch_plan_rules, launch_plans,
+        launch_plans,
         workflows::{self, Registration},
     },
-    error::{Error, Result},
     records::{LaunchPlan, NamedEntity, NamedEntityState, Task, Workflow},
     repository::{self, named_entities::NamedResource},
     service::Service,
@@ -78,8 +79,14 @@ async fn launch_plan(service: &Service, task: &Task, workflow: &Workflow) -> Res
     let spec = single_task::launch_plan(&task.id.to_proto());
     let interface = workflow.interface.clone();
     let interface = interface.map(Stored::into_inner).unwrap_or_default();
-    let expected = launch_plan_rules::expected_inputs(&spec, &interface)?;
-    let plan = launch_plans::assemble(id.clone(), spec, expected, interface.outputs, workflow.row)?;
+    let expected = domain::launch_plans::expected_inputs(&spec, &interface)?;
+    let plan = domain::launch_plans::assemble(
+        id.clone(),
+        spec,
+        expected,
+        interface.outputs,
+        workflow.row,
+    )?;
     match launch_plans::insert(service, &plan).await {
         Ok(()) | Err(Error::Store(DbError::UniqueViolation { .. })) => {}
         Err(error) => return Err(error),

@@ -8,9 +8,10 @@ use flyte_core::{identifiers::ExecutionId, layout};
 use flyte_idl::core::LiteralMap;
 use flyte_platform::{Chain, blob::BlobError};
 
-use super::create::random_text;
 use crate::{
+    domain::executions::record::InputUris,
     error::{Error, Result},
+    random::random_text,
     records::Execution,
     service::Service,
 };
@@ -23,35 +24,27 @@ pub(super) struct Files {
     pub(super) user_inputs: Vec<u8>,
 }
 
-/// Where the files are.
-pub(super) struct Written {
-    pub(super) inputs: String,
-    pub(super) user_inputs: String,
-}
-
 impl Files {
     /// Writes both.
-    pub(super) async fn write(&self, service: &Service, id: &ExecutionId) -> Result<Written> {
+    pub(super) async fn write(&self, service: &Service, id: &ExecutionId) -> Result<InputUris> {
         let (inputs, user_inputs) = futures::future::try_join(
             write(service, id, "inputs", &self.inputs),
             write(service, id, "user_inputs", &self.user_inputs),
         )
         .await?;
-        Ok(Written {
+        Ok(InputUris {
             inputs,
             user_inputs,
         })
     }
 }
 
-impl Written {
-    /// Removes the files of a generated name whose row was not inserted: nobody else has tried for it. Those of a name
-    /// that a client chose may be another request's as well, and stay for its repeat.
-    pub(super) async fn remove(&self, service: &Service) {
-        for uri in [&self.inputs, &self.user_inputs] {
-            if let Err(error) = service.blobs.delete(uri).await {
-                tracing::warn!(uri, error = %Chain(&error), "inputs of an execution that was not created stay behind");
-            }
+/// Removes the files of a generated name whose row was not inserted: nobody else has tried for it. Those of a name that a
+/// client chose may be another request's as well, and stay for its repeat.
+pub(super) async fn remove(service: &Service, uris: &InputUris) {
+    for uri in [&uris.inputs, &uris.user_inputs] {
+        if let Err(error) = service.blobs.delete(uri).await {
+            tracing::warn!(uri, error = %Chain(&error), "inputs of an execution that was not created stay behind");
         }
     }
 }

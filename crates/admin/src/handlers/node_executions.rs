@@ -2,24 +2,27 @@
 
 use std::collections::BTreeSet;
 
-use flyte_core::identifiers::{NodeExecutionId, TaskExecutionId};
+use flyte_core::identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId};
 use flyte_idl::{
     admin::{self, node_execution_closure::OutputResult},
     core,
     stored::Stored,
 };
 
-use super::{
-    events::absent,
-    executions::trim_error,
-    lists::{NODE_EXECUTIONS, Page},
-    task_executions::with_task_type,
-};
+use super::executions::trim_error;
 use crate::{
     caller::{Action, Caller},
+    domain::{
+        events::absent,
+        ids::{execution_scope, node_scope, require_execution, with_task_type},
+    },
     error::{Error, Missing, Result},
+    filters::{NODE_EXECUTIONS, Page},
     records::{NodeExecution, NodeExecutionRow},
-    repository::node_executions::{self, Level},
+    repository::{
+        node_executions::{self, Level},
+        task_executions,
+    },
     service::Service,
     unknown::{Answer, Unknown},
 };
@@ -29,10 +32,6 @@ pub(crate) async fn load(service: &Service, id: &NodeExecutionId) -> Result<Node
     node_executions::get(&mut tx, id)
         .await?
         .ok_or_else(|| absent::node(id))
-}
-
-pub(crate) fn scope(id: &NodeExecutionId) -> (&str, &str) {
-    (id.execution.project.as_str(), id.execution.domain.as_str())
 }
 
 fn answer(node: NodeExecution) -> Answer<admin::NodeExecution> {
@@ -55,7 +54,7 @@ pub(crate) async fn get(
     request: admin::NodeExecutionGetRequest,
 ) -> Result<Answer<admin::NodeExecution>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, scope(&id))?;
+    service.allow(caller, Action::Read, node_scope(&id))?;
     let node = load(service, &id).await?;
     if node.event_version != 0 {
         return Ok(answer(node));
@@ -99,11 +98,7 @@ pub(crate) async fn list(
     request: admin::NodeExecutionListRequest,
 ) -> Result<Answer<admin::NodeExecutionList>> {
     let execution = require_execution(request.workflow_execution_id.as_ref())?;
-    service.allow(
-        caller,
-        Action::Read,
-        (execution.project.as_str(), execution.domain.as_str()),
-    )?;
+    service.allow(caller, Action::Read, execution_scope(&execution))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),
@@ -129,17 +124,9 @@ pub(crate) async fn list(
     select(service, &execution, level, page).await
 }
 
-/// `missing execution_id` for any gap in the id of an execution.
-pub(crate) fn require_execution(
-    id: Option<&core::WorkflowExecutionIdentifier>,
-) -> Result<flyte_core::identifiers::ExecutionId> {
-    flyte_core::identifiers::ExecutionId::from_proto(id)
-        .map_err(|_incomplete| Error::missing("execution_id"))
-}
-
 async fn select(
     service: &Service,
-    execution: &flyte_core::identifiers::ExecutionId,
+    execution: &ExecutionId,
     level: Level,
     page: Page<'_>,
 ) -> Result<Answer<admin::NodeExecutionList>> {
@@ -167,7 +154,7 @@ pub(crate) async fn list_for_task(
     request: admin::NodeExecutionForTaskListRequest,
 ) -> Result<Answer<admin::NodeExecutionList>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.task_execution_id).as_ref())?;
-    service.allow(caller, Action::Read, scope(&id.node))?;
+    service.allow(caller, Action::Read, node_scope(&id.node))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),
@@ -177,7 +164,7 @@ pub(crate) async fn list_for_task(
     };
     page.require_limit()?;
     let mut tx = service.database.read().await?;
-    let row = crate::repository::task_executions::row(&mut tx, &id)
+    let row = task_executions::row(&mut tx, &id)
         .await?
         .ok_or_else(|| absent::task(&id))?;
     drop(tx);
@@ -190,7 +177,7 @@ pub(crate) async fn dynamic_workflow(
     request: admin::GetDynamicNodeWorkflowRequest,
 ) -> Result<Answer<admin::DynamicNodeWorkflowResponse>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, scope(&id))?;
+    service.allow(caller, Action::Read, node_scope(&id))?;
     let node = load(service, &id).await?;
     if node.dynamic_closure_uri.is_empty() {
         return Err(Error::not_found(Missing::DynamicWorkflow, ""));
