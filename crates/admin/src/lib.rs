@@ -23,15 +23,15 @@ mod api;
 mod bodies;
 mod closures;
 mod cluster_resources;
-mod flights;
+mod context;
+mod detached;
 mod gateway;
 mod handlers;
 mod limits;
 mod metrics;
 mod random;
 mod reconciler;
-mod service;
-mod unknown;
+mod unknown_fields;
 mod vital_signs;
 mod wire;
 

@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 
 use crate::{
     bodies::{Bodies, Held},
-    unknown::{Replacement, Unknown},
+    unknown_fields::{Replacement, RequestWithUnknown},
 };
 
 /// Flag byte and length of a gRPC message.
@@ -98,7 +98,8 @@ async fn checked(limits: &Limits, path: &str, request: Request) -> Result<(Reque
         return Err(Status::invalid_argument(what.to_string()));
     }
     if scan.has_unknown {
-        parts.extensions.insert(Unknown::read(input, &message));
+        let request = RequestWithUnknown::read(input, &message);
+        request.map(|request| parts.extensions.insert(request));
     }
     parts.headers.remove("grpc-encoding");
     let request = Request::from_parts(parts, Body::from(framed(&message)));

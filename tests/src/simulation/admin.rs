@@ -7,7 +7,7 @@ use std::{
 };
 
 use flyte_admin::{
-    domain::events::{absent, accept, check_cluster, node, task, workflow},
+    domain::events::{check_cluster, node, not_found, task, validate, workflow},
     error::Error,
     records::{Execution, NodeExecution, NodePhase, TaskExecution, WorkflowPhase},
 };
@@ -236,11 +236,11 @@ impl Records {
     fn require(
         &self,
         id: &ExecutionId,
-        absent: fn(&ExecutionId) -> Error,
+        missing: fn(&ExecutionId) -> Error,
         producer: &str,
     ) -> Result<(), Error> {
         if *id != self.execution.id {
-            return Err(absent(id));
+            return Err(missing(id));
         }
         check_cluster(&self.execution.cluster, producer)
     }
@@ -251,7 +251,7 @@ impl Records {
         event: &WorkflowExecutionEvent,
     ) -> Result<(), Error> {
         if *id != self.execution.id {
-            return Err(absent::execution(id));
+            return Err(not_found::execution(id));
         }
         let before = self.execution.phase.clone();
         workflow::apply(&mut self.execution, event)?;
@@ -282,31 +282,35 @@ impl Records {
     }
 
     fn on_node(&mut self, id: &NodeExecutionId, event: &NodeExecutionEvent) -> Result<(), Error> {
-        self.require(&id.execution, absent::execution_of_node, &event.producer_id)?;
+        self.require(
+            &id.execution,
+            not_found::execution_of_node,
+            &event.producer_id,
+        )?;
         let key = id.node.to_string();
-        let context = node::Context::default();
+        let resolved = node::Resolved::default();
         if let Some(known) = self.nodes.get_mut(&key) {
             node::check(known, event)?;
-            if let Some(child) = accept::child(event)?
+            if let Some(child) = validate::child(event)?
                 && child != self.execution.id
             {
-                return Err(absent::execution(&child));
+                return Err(not_found::execution(&child));
             }
-            node::apply(known, event, &context)?;
+            node::apply(known, event, &resolved)?;
         } else {
-            if let Some(parent) = accept::parent_task(event)?
+            if let Some(parent) = validate::parent_task(event)?
                 && !self.tasks.contains_key(&attempt(&parent))
             {
-                return Err(absent::task(&parent));
+                return Err(not_found::task(&parent));
             }
-            if let Some(parent) = accept::parent_node(id, event)? {
+            if let Some(parent) = validate::parent_node(id, event)? {
                 let around = parent.node.to_string();
                 if !self.nodes.contains_key(&around) && !self.adopts {
-                    return Err(absent::node(&parent));
+                    return Err(not_found::node(&parent));
                 }
                 self.parents.insert(key.clone(), around);
             }
-            let made = node::create(id.clone(), event, &context)?;
+            let made = node::create(id.clone(), event, &resolved)?;
             self.nodes.insert(key.clone(), made);
         }
         let next = NodePhase::from(event.phase);
@@ -328,7 +332,7 @@ impl Records {
     }
 
     fn on_task(&mut self, id: &TaskExecutionId, event: &TaskExecutionEvent) -> Result<(), Error> {
-        self.require(&id.node.execution, absent::execution, &event.producer_id)?;
+        self.require(&id.node.execution, not_found::execution, &event.producer_id)?;
         if let Some(known) = self.tasks.get_mut(&attempt(id)) {
             return task::apply(known, event);
         }
@@ -339,11 +343,11 @@ impl Records {
                 occurred_at: event.occurred_at,
                 ..NodeExecutionEvent::default()
             };
-            let made = node::create(id.node.clone(), &running, &node::Context::default())?;
+            let made = node::create(id.node.clone(), &running, &node::Resolved::default())?;
             self.nodes.insert(node, made);
         } else if !self.nodes.contains_key(&node) {
             self.expect(false, "a node is queued before its attempts", &node);
-            return Err(absent::node_of_task(&id.node));
+            return Err(not_found::node_of_task(&id.node));
         }
         let made = task::create(id.clone(), event)?;
         self.tasks.insert(attempt(id), made);
@@ -388,7 +392,7 @@ impl AdminService for Memory {
         &self,
         request: Request<WorkflowExecutionEventRequest>,
     ) -> Result<Response<WorkflowExecutionEventResponse>, Status> {
-        let (id, event) = accept::workflow(request.into_inner().event, u64::MAX)?;
+        let (id, event) = validate::workflow(request.into_inner().event, u64::MAX)?;
         self.0.with(|records| {
             if records.is_neighbour(&id) {
                 return Ok(());
@@ -402,7 +406,7 @@ impl AdminService for Memory {
         &self,
         request: Request<NodeExecutionEventRequest>,
     ) -> Result<Response<NodeExecutionEventResponse>, Status> {
-        let (id, event) = accept::node(request.into_inner().event)?;
+        let (id, event) = validate::node(request.into_inner().event)?;
         self.0.with(|records| {
             if records.is_neighbour(&id.execution) {
                 return Ok(());
@@ -416,7 +420,7 @@ impl AdminService for Memory {
         &self,
         request: Request<TaskExecutionEventRequest>,
     ) -> Result<Response<TaskExecutionEventResponse>, Status> {
-        let (id, event) = accept::task(request.into_inner().event, u64::MAX)?;
+        let (id, event) = validate::task(request.into_inner().event, u64::MAX)?;
         self.0.with(|records| {
             if records.is_neighbour(&id.node.execution) {
                 return Ok(());
@@ -433,7 +437,7 @@ impl AdminService for Memory {
         let id = ExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
         self.0.with(|records| {
             if id != records.execution.id {
-                return Err(absent::execution(&id).into());
+                return Err(not_found::execution(&id).into());
             }
             Ok(Response::new(records.execution.clone().into()))
         })
@@ -449,7 +453,7 @@ impl AdminService for Memory {
             let key = id.node.to_string();
             let node = records.nodes.get(&key);
             let node = node.filter(|node| node.id == id);
-            let node = node.ok_or_else(|| absent::node(&id))?;
+            let node = node.ok_or_else(|| not_found::node(&id))?;
             Ok(Response::new(admin::NodeExecution {
                 id: Some(node.id.to_proto()),
                 input_uri: node.input_uri.clone(),
@@ -468,7 +472,7 @@ impl AdminService for Memory {
         self.0.with(|records| {
             let task = records.tasks.get(&attempt(&id));
             let task = task.filter(|task| task.id == id);
-            let task = task.ok_or_else(|| absent::task(&id))?;
+            let task = task.ok_or_else(|| not_found::task(&id))?;
             Ok(Response::new(task_execution(task)))
         })
     }
@@ -485,7 +489,7 @@ impl AdminService for Memory {
                     execution: records.execution.id.clone(),
                     node: NodeId::new(node.as_str()).map_err(Error::from)?,
                 };
-                return Err(absent::node(&node).into());
+                return Err(not_found::node(&node).into());
             }
             let found = records
                 .nodes

@@ -3,9 +3,9 @@
 use flyte_idl::{admin as wire, service::signal_service_server::SignalService};
 use tonic::Request;
 
-use super::{Api, Reply, reply, rpc, storing};
+use super::{Api, RpcResult, respond, rpc, storing};
 use crate::{
-    caller::{accept, accept_stored},
+    caller::{unpack, unpack_stored},
     handlers::signals,
 };
 
@@ -14,21 +14,21 @@ impl SignalService for Api {
     async fn get_or_create_signal(
         &self,
         request: Request<wire::SignalGetOrCreateRequest>,
-    ) -> Reply<wire::Signal> {
+    ) -> RpcResult<wire::Signal> {
         storing!(self, request => signals::get_or_create)
     }
 
     async fn list_signals(
         &self,
         request: Request<wire::SignalListRequest>,
-    ) -> Reply<wire::SignalList> {
+    ) -> RpcResult<wire::SignalList> {
         rpc!(self, request => signals::list)
     }
 
     async fn set_signal(
         &self,
         request: Request<wire::SignalSetRequest>,
-    ) -> Reply<wire::SignalSetResponse> {
+    ) -> RpcResult<wire::SignalSetResponse> {
         storing!(self, request => signals::set)
     }
 }

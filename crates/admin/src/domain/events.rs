@@ -4,10 +4,10 @@
 //! Each machine has `check`, which says whether the stored state accepts the event, and functions that
 //! make or change the record. Large payloads have been offloaded before: what arrives here is stored.
 
-pub mod absent;
-pub mod accept;
 pub mod node;
+pub mod not_found;
 pub mod task;
+pub mod validate;
 pub mod workflow;
 
 mod task_merge;

@@ -20,11 +20,11 @@ use prost::Message as _;
 use super::{executions, node_executions, task_executions};
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::ids::{execution_scope, node_scope, with_task_type},
     error::{Error, Result},
     records::{NodeExecution, TaskExecution},
-    service::Service,
-    unknown::{Answer, Unknown},
+    unknown_fields::{Reply, UnknownFields, fields},
 };
 
 /// Data as an answer carries it: a URL and, unless it is large, the literals.
@@ -33,7 +33,7 @@ pub(crate) struct Fetched {
     pub(crate) url: admin::UrlBlob,
     pub(crate) literals: LiteralMap,
     /// Of the literals: tasks may be of a newer Flyte than this.
-    unknown: Unknown,
+    unknown: UnknownFields<LiteralMap>,
 }
 
 /// Where outputs are.
@@ -45,23 +45,23 @@ enum Outputs<'a> {
 
 /// The data at `uri`; an empty uri is no data. What cannot be read is logged and left out, because a
 /// running execution has no outputs yet and the call must succeed all the same (spec 08 C7).
-pub(crate) async fn fetch(service: &Service, uri: &str) -> Result<Fetched> {
+pub(crate) async fn fetch(context: &AdminContext, uri: &str) -> Result<Fetched> {
     let mut fetched = Fetched::default();
     if uri.is_empty() {
         return Ok(fetched);
     }
-    let config = service.config();
+    let config = context.config();
     let remote = &config.remote_data;
     if remote.signed_urls.enabled {
-        fetched.url = signed(service, uri).await?;
+        fetched.url = signed(context, uri).await?;
     }
     let always =
         matches!(remote.scheme.as_str(), "local" | "none") || remote.max_size_in_bytes == 0;
     let size = u64::try_from(fetched.url.bytes).unwrap_or(u64::MAX);
     if always || size < remote.max_size_in_bytes {
-        match service.read_stored::<LiteralMap>(uri, "data").await {
+        match context.read_stored::<LiteralMap>(uri, "data").await {
             Ok(stored) => {
-                fetched.unknown = Unknown::of_stored(&stored);
+                fetched.unknown = UnknownFields::of_stored(&stored);
                 fetched.literals = stored.into_inner();
             }
             Err(error) => tracing::info!(uri, error = %Chain(&error), "data is not readable"),
@@ -70,12 +70,12 @@ pub(crate) async fn fetch(service: &Service, uri: &str) -> Result<Fetched> {
     Ok(fetched)
 }
 
-async fn signed(service: &Service, uri: &str) -> Result<admin::UrlBlob> {
+async fn signed(context: &AdminContext, uri: &str) -> Result<admin::UrlBlob> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Blob {
         context: format!("failed to get signed url for {uri}"),
         source,
     };
-    let head = service
+    let head = context
         .blobs
         .head(uri)
         .await
@@ -84,7 +84,7 @@ async fn signed(service: &Service, uri: &str) -> Result<admin::UrlBlob> {
         return Ok(admin::UrlBlob::default());
     };
     let minutes = u64::from(
-        service
+        context
             .config()
             .remote_data
             .signed_urls
@@ -97,7 +97,7 @@ async fn signed(service: &Service, uri: &str) -> Result<admin::UrlBlob> {
         content_md5: None,
         add_content_md5_metadata: false,
     };
-    let url = service
+    let url = context
         .blobs
         .sign(uri, &request)
         .await
@@ -108,14 +108,14 @@ async fn signed(service: &Service, uri: &str) -> Result<admin::UrlBlob> {
     })
 }
 
-async fn fetch_outputs(service: &Service, outputs: Outputs<'_>) -> Result<Fetched> {
+async fn fetch_outputs(context: &AdminContext, outputs: Outputs<'_>) -> Result<Fetched> {
     match outputs {
         Outputs::Nowhere => Ok(Fetched::default()),
-        Outputs::At(uri) => fetch(service, uri).await,
+        Outputs::At(uri) => fetch(context, uri).await,
         Outputs::Inline(literals) => {
             let size = literals.encoded_len() as u64;
             let mut fetched = Fetched::default();
-            if size < service.config().remote_data.max_size_in_bytes {
+            if size < context.config().remote_data.max_size_in_bytes {
                 fetched.literals = literals.clone();
             }
             Ok(fetched)
@@ -124,13 +124,13 @@ async fn fetch_outputs(service: &Service, outputs: Outputs<'_>) -> Result<Fetche
 }
 
 pub(crate) async fn execution(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::WorkflowExecutionGetDataRequest,
-) -> Result<Answer<admin::WorkflowExecutionGetDataResponse>> {
+) -> Result<Reply<admin::WorkflowExecutionGetDataResponse>> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, execution_scope(&id))?;
-    let execution = executions::load(service, &id).await?;
+    context.allow(caller, Action::Read, execution_scope(&id))?;
+    let execution = executions::load(context, &id).await?;
     let closure = execution.closure.get();
     let inputs = async {
         if execution.inputs_uri.is_empty() {
@@ -140,7 +140,7 @@ pub(crate) async fn execution(
                 ..Fetched::default()
             });
         }
-        fetch(service, &execution.inputs_uri).await
+        fetch(context, &execution.inputs_uri).await
     };
     let outputs = match &closure.output_result {
         Some(execution_closure::OutputResult::Outputs(blob)) => match &blob.data {
@@ -151,8 +151,8 @@ pub(crate) async fn execution(
         Some(execution_closure::OutputResult::OutputData(data)) => Outputs::Inline(data),
         _ => Outputs::Nowhere,
     };
-    let (inputs, outputs) = try_join(inputs, fetch_outputs(service, outputs)).await?;
-    service.counts().executions.data.answered(
+    let (inputs, outputs) = try_join(inputs, fetch_outputs(context, outputs)).await?;
+    context.metrics().executions.data.answered(
         inputs.url.bytes,
         outputs.url.bytes,
         outputs.literals.encoded_len(),
@@ -163,34 +163,29 @@ pub(crate) async fn execution(
         full_inputs: Some(inputs.literals),
         full_outputs: Some(outputs.literals),
     };
-    Ok(Answer::made_from(
-        message,
-        kept(inputs.unknown, outputs.unknown),
-    ))
-}
-
-fn kept(inputs: Unknown, outputs: Unknown) -> [(&'static str, Unknown); 2] {
-    [("full_inputs", inputs), ("full_outputs", outputs)]
+    Ok(Reply::from(message)
+        .with(fields::EXECUTION_DATA_INPUTS, inputs.unknown)
+        .with(fields::EXECUTION_DATA_OUTPUTS, outputs.unknown))
 }
 
 pub(crate) async fn node(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::NodeExecutionGetDataRequest,
-) -> Result<Answer<admin::NodeExecutionGetDataResponse>> {
+) -> Result<Reply<admin::NodeExecutionGetDataResponse>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, node_scope(&id))?;
-    let node = node_executions::load(service, &id).await?;
+    context.allow(caller, Action::Read, node_scope(&id))?;
+    let node = node_executions::load(context, &id).await?;
     let closure = node.closure.get();
-    let inputs = fetch(service, &node.input_uri);
+    let inputs = fetch(context, &node.input_uri);
     let outputs = match &closure.output_result {
         Some(node_execution_closure::OutputResult::OutputUri(uri)) => Outputs::At(uri),
         Some(node_execution_closure::OutputResult::OutputData(data)) => Outputs::Inline(data),
         Some(node_execution_closure::OutputResult::Error(_)) | None => Outputs::Nowhere,
     };
-    let outputs = fetch_outputs(service, outputs);
+    let outputs = fetch_outputs(context, outputs);
     let (inputs, outputs, dynamic_workflow) =
-        try_join3(inputs, outputs, dynamic(service, &node)).await?;
+        try_join3(inputs, outputs, dynamic(context, &node)).await?;
     let base = flyte_url(&id);
     let urls = admin::FlyteUrLs {
         inputs: format!("{base}/i"),
@@ -201,7 +196,7 @@ pub(crate) async fn node(
             format!("{base}/d")
         },
     };
-    service.counts().nodes.data.answered(
+    context.metrics().nodes.data.answered(
         inputs.url.bytes,
         outputs.url.bytes,
         outputs.literals.encoded_len(),
@@ -214,20 +209,19 @@ pub(crate) async fn node(
         dynamic_workflow,
         flyte_urls: Some(urls),
     };
-    Ok(Answer::made_from(
-        message,
-        kept(inputs.unknown, outputs.unknown),
-    ))
+    Ok(Reply::from(message)
+        .with(fields::NODE_DATA_INPUTS, inputs.unknown)
+        .with(fields::NODE_DATA_OUTPUTS, outputs.unknown))
 }
 
 async fn dynamic(
-    service: &Service,
+    context: &AdminContext,
     node: &NodeExecution,
 ) -> Result<Option<admin::DynamicWorkflowNodeMetadata>> {
     if node.dynamic_closure_uri.is_empty() {
         return Ok(None);
     }
-    let closure: CompiledWorkflowClosure = service
+    let closure: CompiledWorkflowClosure = context
         .read_blob(&node.dynamic_closure_uri, "WorkflowClosure")
         .await?;
     let id = closure
@@ -250,30 +244,30 @@ fn flyte_url(id: &NodeExecutionId) -> String {
 }
 
 pub(crate) async fn task(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::TaskExecutionGetDataRequest,
-) -> Result<Answer<admin::TaskExecutionGetDataResponse>> {
+) -> Result<Reply<admin::TaskExecutionGetDataResponse>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.id).as_ref())?;
-    service.allow(caller, Action::Read, node_scope(&id.node))?;
-    let task = task_executions::load(service, &id).await?;
-    of_task(service, &task).await
+    context.allow(caller, Action::Read, node_scope(&id.node))?;
+    let task = task_executions::load(context, &id).await?;
+    of_task(context, &task).await
 }
 
 /// Inputs and outputs of an attempt.
 pub(crate) async fn of_task(
-    service: &Service,
+    context: &AdminContext,
     task: &TaskExecution,
-) -> Result<Answer<admin::TaskExecutionGetDataResponse>> {
-    let inputs = fetch(service, &task.input_uri);
+) -> Result<Reply<admin::TaskExecutionGetDataResponse>> {
+    let inputs = fetch(context, &task.input_uri);
     let outputs = match &task.closure.get().output_result {
         Some(task_execution_closure::OutputResult::OutputUri(uri)) => Outputs::At(uri),
         Some(task_execution_closure::OutputResult::OutputData(data)) => Outputs::Inline(data),
         Some(task_execution_closure::OutputResult::Error(_)) | None => Outputs::Nowhere,
     };
-    let (inputs, outputs) = try_join(inputs, fetch_outputs(service, outputs)).await?;
+    let (inputs, outputs) = try_join(inputs, fetch_outputs(context, outputs)).await?;
     let base = format!("{}/{}", flyte_url(&task.id.node), task.id.retry_attempt);
-    service.counts().tasks.data.answered(
+    context.metrics().tasks.data.answered(
         inputs.url.bytes,
         outputs.url.bytes,
         outputs.literals.encoded_len(),
@@ -289,8 +283,7 @@ pub(crate) async fn of_task(
             deck: String::new(),
         }),
     };
-    Ok(Answer::made_from(
-        message,
-        kept(inputs.unknown, outputs.unknown),
-    ))
+    Ok(Reply::from(message)
+        .with(fields::TASK_DATA_INPUTS, inputs.unknown)
+        .with(fields::TASK_DATA_OUTPUTS, outputs.unknown))
 }

@@ -24,13 +24,13 @@ pub(crate) use upload::upload_location;
 
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{
         flyte_url::{Artifact, parse},
         ids::node_scope,
     },
     error::{Error, Missing, Result},
     repository::task_executions,
-    service::Service,
     time,
 };
 
@@ -80,16 +80,16 @@ fn sign_failure(error: BlobError) -> Error {
 /// Checks of download requests, whose texts differ from those of uploads.
 fn download_expiry(
     asked: Option<&prost_types::Duration>,
-    service: &Service,
+    context: &AdminContext,
     prefix: &str,
 ) -> Result<Expiry> {
-    let max = service
+    let max = context
         .server
         .data_proxy
         .download
         .max_expires_in
         .to_signed();
-    let now = service.clock.now();
+    let now = context.clock.now();
     let Some(asked) = asked else {
         return Ok(Expiry::after(max, now));
     };
@@ -114,18 +114,18 @@ fn download_expiry(
 }
 
 pub(crate) async fn download_location(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: CreateDownloadLocationRequest,
 ) -> Result<CreateDownloadLocationResponse> {
-    service.allow(caller, Action::Read, ("", ""))?;
+    context.allow(caller, Action::Read, ("", ""))?;
     let expiry = download_expiry(
         request.expires_in.as_ref(),
-        service,
+        context,
         "error while validating request:",
     )?;
     // The store signs for its own container alone: the reference signs anything (spec 01 §24 no. 22).
-    let signed = service
+    let signed = context
         .blobs
         .sign(&request.native_url, &expiry.request(Verb::Get))
         .await
@@ -137,13 +137,13 @@ pub(crate) async fn download_location(
 }
 
 pub(crate) async fn download_link(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     mut request: CreateDownloadLinkRequest,
 ) -> Result<CreateDownloadLinkResponse> {
     let expiry = download_expiry(
         request.expires_in.as_ref(),
-        service,
+        context,
         "error while validating request. Error:",
     )?;
     let invalid =
@@ -164,15 +164,15 @@ pub(crate) async fn download_link(
     };
     let id =
         NodeExecutionId::from_proto(Some(&node)).map_err(|error| unavailable(&error.into()))?;
-    service.allow(caller, Action::Read, node_scope(&id))?;
-    let found = node_executions::load(service, &id)
+    context.allow(caller, Action::Read, node_scope(&id))?;
+    let found = node_executions::load(context, &id)
         .await
         .map_err(|error| unavailable(&error))?;
     let deck = found.closure.get().deck_uri.clone();
     if deck.is_empty() || request.artifact_type != wire::ArtifactType::Deck as i32 {
         return Err(Error::not_found(Missing::Deck, text::prototext(&request)));
     }
-    let urls = presign(service, &deck, &expiry).await?;
+    let urls = presign(context, &deck, &expiry).await?;
     Ok(deprecated_link(urls))
 }
 
@@ -184,8 +184,8 @@ fn deprecated_link(urls: PreSignedUrLs) -> CreateDownloadLinkResponse {
     }
 }
 
-async fn presign(service: &Service, uri: &str, expiry: &Expiry) -> Result<PreSignedUrLs> {
-    let there = service
+async fn presign(context: &AdminContext, uri: &str, expiry: &Expiry) -> Result<PreSignedUrLs> {
+    let there = context
         .blobs
         .exists(uri)
         .await
@@ -196,7 +196,7 @@ async fn presign(service: &Service, uri: &str, expiry: &Expiry) -> Result<PreSig
     if !there {
         return Err(Error::not_found(Missing::Object, uri));
     }
-    let signed = service
+    let signed = context
         .blobs
         .sign(uri, &expiry.request(Verb::Get))
         .await
@@ -208,7 +208,7 @@ async fn presign(service: &Service, uri: &str, expiry: &Expiry) -> Result<PreSig
 }
 
 pub(crate) async fn get_data(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: GetDataRequest,
 ) -> Result<GetDataResponse> {
@@ -230,16 +230,16 @@ pub(crate) async fn get_data(
         ))
     })?;
     let id = NodeExecutionId::from_proto(Some(&reference.node))?;
-    service.allow(caller, Action::Read, node_scope(&id))?;
+    context.allow(caller, Action::Read, node_scope(&id))?;
     let data = match reference.attempt {
-        None => node_data(service, caller, &id, &reference.artifact).await?,
-        Some(attempt) => attempt_data(service, &id, attempt, &reference.artifact).await?,
+        None => node_data(context, caller, &id, &reference.artifact).await?,
+        Some(attempt) => attempt_data(context, &id, attempt, &reference.artifact).await?,
     };
     Ok(GetDataResponse { data: Some(data) })
 }
 
 async fn node_data(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     id: &NodeExecutionId,
     artifact: &Artifact,
@@ -250,7 +250,7 @@ async fn node_data(
             expires_in: None,
             source: Some(Source::NodeExecutionId(id.to_proto())),
         };
-        let link = download_link(service, caller, link).await?;
+        let link = download_link(context, caller, link).await?;
         return Ok(Data::PreSignedUrls(
             link.pre_signed_urls.unwrap_or_default(),
         ));
@@ -258,7 +258,7 @@ async fn node_data(
     let request = flyte_idl::admin::NodeExecutionGetDataRequest {
         id: Some(id.to_proto()),
     };
-    let answer = data::node(service, caller, request).await?.into_message();
+    let answer = data::node(context, caller, request).await?.into_message();
     let text = text::prototext(&id.to_proto());
     choose(artifact, answer.full_inputs, answer.full_outputs, &|name| {
         format!("name [{name}] not found in node execution [{text}]")
@@ -266,7 +266,7 @@ async fn node_data(
 }
 
 async fn attempt_data(
-    service: &Service,
+    context: &AdminContext,
     id: &NodeExecutionId,
     attempt: u32,
     artifact: &Artifact,
@@ -276,7 +276,7 @@ async fn attempt_data(
             "deck type cannot be specified with a retry attempt, just use the node instead",
         ));
     }
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let task = task_executions::by_attempt(&mut tx, id, attempt).await?;
     drop(tx);
     let Some(task) = task else {
@@ -291,7 +291,7 @@ async fn attempt_data(
         )));
     };
     let text = text::prototext(&task.id.to_proto());
-    let answer = data::of_task(service, &task).await?.into_message();
+    let answer = data::of_task(context, &task).await?.into_message();
     choose(artifact, answer.full_inputs, answer.full_outputs, &|name| {
         format!("name [{name}] not found in task execution [{text}]")
     })

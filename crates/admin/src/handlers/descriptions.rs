@@ -5,19 +5,19 @@ use flyte_idl::{admin, core, stored::Stored};
 
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     error::{Error, Missing, Result},
     filters::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS},
     records::Description,
     repository::descriptions,
-    service::Service,
-    unknown::{Answer, Unknown},
+    unknown_fields::{Reply, UnknownFields, fields},
 };
 
 /// The record of a description that came with a registration.
 pub(crate) fn record(
     id: &core::Identifier,
     description: &admin::DescriptionEntity,
-    unknown: &Unknown,
+    unknown: &UnknownFields<admin::DescriptionEntity>,
 ) -> Description {
     Description {
         id: id.clone(),
@@ -25,7 +25,7 @@ pub(crate) fn record(
         long: description
             .long_description
             .clone()
-            .map(|long| unknown.part("long_description").store(long)),
+            .map(|long| unknown.part(fields::DESCRIPTION_LONG).store(long)),
         link: description
             .source_code
             .as_ref()
@@ -34,8 +34,8 @@ pub(crate) fn record(
     }
 }
 
-fn answer(description: Description) -> Answer<admin::DescriptionEntity> {
-    let unknown = description.long.as_ref().map(Unknown::of_stored);
+fn answer(description: Description) -> Reply<admin::DescriptionEntity> {
+    let unknown = description.long.as_ref().map(UnknownFields::of_stored);
     let message = admin::DescriptionEntity {
         id: Some(description.id),
         short_description: description.short,
@@ -45,16 +45,16 @@ fn answer(description: Description) -> Answer<admin::DescriptionEntity> {
         }),
         ..Default::default()
     };
-    Answer::made_from(message, [("long_description", unknown.unwrap_or_default())])
+    Reply::from(message).with(fields::DESCRIPTION_LONG, unknown.unwrap_or_default())
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<Answer<admin::DescriptionEntity>> {
+) -> Result<Reply<admin::DescriptionEntity>> {
     let mut id = request.id.unwrap_or_default();
-    service.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
     if id == core::Identifier::default() {
         return Err(Error::invalid("invalid value for resource_type"));
     }
@@ -71,7 +71,7 @@ pub(crate) async fn get(
             return Err(Error::missing(field));
         }
     }
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let description = descriptions::get(&mut tx, &id)
         .await?
         .ok_or_else(|| Error::not_found(Missing::Description, id.name))?;
@@ -79,12 +79,12 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::DescriptionEntityListRequest,
-) -> Result<Answer<admin::DescriptionEntityList>> {
+) -> Result<Reply<admin::DescriptionEntityList>> {
     let id = request.id.ok_or_else(|| Error::missing("id"))?;
-    service.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
     for (field, value) in [
         ("project", &id.project),
         ("domain", &id.domain),
@@ -113,14 +113,14 @@ pub(crate) async fn list(
             &TASKS
         }
     };
-    let query = page.parse_with(filtered, &DESCRIPTION_ENTITIES, service.clock.now())?;
-    let mut tx = service.database.read_lagging().await?;
+    let query = page.parse_with(filtered, &DESCRIPTION_ENTITIES, context.clock.now())?;
+    let mut tx = context.database.read_lagging().await?;
     let list = descriptions::list(&mut tx, request.resource_type, &id, &query).await?;
     let token = query.next_token(list.len());
-    let answers = list.into_iter().map(answer).collect();
-    Ok(Answer::list(
-        answers,
-        "descriptionEntities",
+    let replies = list.into_iter().map(answer).collect();
+    Ok(Reply::list(
+        replies,
+        fields::DESCRIPTIONS,
         |description_entities| admin::DescriptionEntityList {
             description_entities,
             token,

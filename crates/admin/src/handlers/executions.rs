@@ -13,35 +13,35 @@ use flyte_idl::admin::{self, execution_closure::OutputResult};
 use super::entities;
 use crate::{
     caller::{Action, Caller},
-    domain::{events::absent, executions::transitions, ids::execution_scope},
+    context::AdminContext,
+    domain::{events::not_found, executions::transitions, ids::execution_scope},
     error::{Error, Result},
     filters::{Comparison, EXECUTIONS, Predicate, Test},
     records::{Execution, ExecutionState, WorkflowPhase},
     repository::executions,
-    service::Service,
     time,
-    unknown::{Answer, Unknown},
+    unknown_fields::{Reply, UnknownFields, fields},
 };
 
 /// How much of an error's message a list shows, in bytes.
 const LISTED_ERROR_BYTES: usize = 100;
 
-pub(crate) async fn load(service: &Service, id: &ExecutionId) -> Result<Execution> {
-    let mut tx = service.database.read().await?;
+pub(crate) async fn load(context: &AdminContext, id: &ExecutionId) -> Result<Execution> {
+    let mut tx = context.database.read().await?;
     executions::get(&mut tx, id)
         .await?
-        .ok_or_else(|| absent::execution(id))
+        .ok_or_else(|| not_found::execution(id))
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::WorkflowExecutionGetRequest,
-) -> Result<Answer<admin::Execution>> {
+) -> Result<Reply<admin::Execution>> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, execution_scope(&id))?;
-    let execution = load(service, &id).await?;
-    let namespace = service
+    context.allow(caller, Action::Read, execution_scope(&id))?;
+    let execution = load(context, &id).await?;
+    let namespace = context
         .config()
         .namespace_mapping
         .namespace(id.project.as_str(), id.domain.as_str());
@@ -59,12 +59,12 @@ pub(crate) async fn get(
     }))
 }
 
-fn answer(execution: Execution) -> Answer<admin::Execution> {
-    let unknown = [
-        ("spec", Unknown::of_stored(&execution.spec)),
-        ("closure", Unknown::of_stored(&execution.closure)),
-    ];
-    Answer::made_from(execution.into(), unknown)
+fn answer(execution: Execution) -> Reply<admin::Execution> {
+    let of_spec = UnknownFields::of_stored(&execution.spec);
+    let of_closure = UnknownFields::of_stored(&execution.closure);
+    Reply::from(admin::Execution::from(execution))
+        .with(fields::EXECUTION_SPEC, of_spec)
+        .with(fields::EXECUTION_CLOSURE, of_closure)
 }
 
 /// The wire form of an execution, with what old rows lack filled in (spec 01 §12.10).
@@ -95,15 +95,15 @@ impl From<Execution> for admin::Execution {
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<Answer<admin::ExecutionList>> {
+) -> Result<Reply<admin::ExecutionList>> {
     let names = entities::require_names(request.id.as_ref())?;
-    service.allow(caller, Action::Read, (names.0, names.1))?;
+    context.allow(caller, Action::Read, (names.0, names.1))?;
     let page = entities::page(&request, "ListExecutions");
     page.require_limit()?;
-    let mut query = page.parse(&EXECUTIONS, service.clock.now())?;
+    let mut query = page.parse(&EXECUTIONS, context.clock.now())?;
     let about_state = query
         .predicates
         .iter()
@@ -111,11 +111,11 @@ pub(crate) async fn list(
     if !about_state {
         query.predicates.extend(active());
     }
-    let mut tx = service.database.read_lagging().await?;
+    let mut tx = context.database.read_lagging().await?;
     let list = executions::list(&mut tx, names, &query).await?;
     let token = query.next_token(list.len());
     let executions = list.into_iter().map(listed).collect();
-    Ok(Answer::list(executions, "executions", |executions| {
+    Ok(Reply::list(executions, fields::EXECUTIONS, |executions| {
         admin::ExecutionList { executions, token }
     }))
 }
@@ -128,7 +128,7 @@ fn active() -> Option<Predicate> {
     })
 }
 
-fn listed(execution: Execution) -> Answer<admin::Execution> {
+fn listed(execution: Execution) -> Reply<admin::Execution> {
     answer(execution).map(|message| {
         if let Some(spec) = &mut message.spec {
             spec.inputs = None;
@@ -152,25 +152,25 @@ pub(crate) fn trim_error(error: &mut flyte_idl::core::ExecutionError) {
 }
 
 pub(crate) async fn update(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ExecutionUpdateRequest,
 ) -> Result<admin::ExecutionUpdateResponse> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Execute, execution_scope(&id))?;
-    let now = service.clock.now();
+    context.allow(caller, Action::Execute, execution_scope(&id))?;
+    let now = context.clock.now();
     let details = admin::ExecutionStateChangeDetails {
         state: request.state,
         occurred_at: Some(time::to_wire(now)),
         principal: caller.user.clone(),
     };
-    service
+    context
         .database
         .write((id, details, now), |(id, details, now), tx| {
             Box::pin(async move {
                 let mut execution = executions::lock(tx, id)
                     .await?
-                    .ok_or_else(|| absent::execution(id))?;
+                    .ok_or_else(|| not_found::execution(id))?;
                 transitions::set_state(&mut execution, details);
                 executions::update(tx, &execution, *now).await?;
                 Ok::<_, Error>(())

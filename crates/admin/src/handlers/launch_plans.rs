@@ -14,36 +14,39 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{diff, launch_plans as rules},
     error::{Error, Missing, Result},
     filters::{Comparison, LAUNCH_PLANS, Page, Predicate, Test},
     records::{LaunchPlan, LaunchPlanRow, LaunchPlanState},
     repository::{self, launch_plans::Touch},
-    service::Service,
     time,
-    unknown::{Answer, Kept, Unknown},
+    unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
 
 pub(crate) async fn create(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    request: admin::LaunchPlanCreateRequest,
-    unknown: &Unknown,
+    Incoming {
+        message: request,
+        unknown,
+    }: Incoming<admin::LaunchPlanCreateRequest>,
 ) -> Result<admin::LaunchPlanCreateResponse> {
     let spec = request.spec.unwrap_or_default();
     let workflow = EntityId::expect(spec.workflow_id.as_ref(), ResourceType::Workflow)?;
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let workflow = repository::workflows::get(&mut tx, &workflow)
         .await?
         .ok_or_else(|| missing(&workflow))?;
     drop(tx);
     let id = EntityId::expect(request.id.as_ref(), ResourceType::LaunchPlan)?;
-    service.allow(caller, Action::Register, scope(&id))?;
-    projects::require(service, id.project.as_str(), id.domain.as_str()).await?;
+    context.allow(caller, Action::Register, scope(&id))?;
+    projects::require(context, id.project.as_str(), id.domain.as_str()).await?;
     if let Some(labels) = &spec.labels {
         names::labels(&labels.values)?;
     }
-    let outputs = workflow.interface.as_ref().map(Unknown::of_stored);
+    let of_interface = workflow.interface.as_ref().map(UnknownFields::of_stored);
+    let of_interface = of_interface.unwrap_or_default();
     let interface = workflow
         .interface
         .map(Stored::into_inner)
@@ -56,31 +59,33 @@ pub(crate) async fn create(
     )?;
     rules::launch_conditions(&spec)?;
     let mut plan = rules::assemble(id, spec, expected, interface.outputs, workflow.row)?;
-    let spec = unknown.part("spec");
-    let closure = [
-        ("expected_inputs", Kept::One(spec.part("default_inputs"))),
-        (
-            "expected_outputs",
-            Kept::One(outputs.unwrap_or_default().part("outputs")),
-        ),
-    ];
-    spec.keep_in(&mut plan.spec);
-    Unknown::gathered("flyteidl.admin.LaunchPlanClosure", closure).keep_in(&mut plan.closure);
+    let of_spec = unknown.part(fields::CREATE_LAUNCH_PLAN_SPEC);
+    of_spec.keep_in(&mut plan.spec);
+    UnknownFields::default()
+        .with(
+            fields::LAUNCH_PLAN_CLOSURE_INPUTS,
+            of_spec.part(fields::LAUNCH_PLAN_SPEC_DEFAULT_INPUTS),
+        )
+        .with(
+            fields::LAUNCH_PLAN_CLOSURE_OUTPUTS,
+            of_interface.part(fields::INTERFACE_OUTPUTS),
+        )
+        .keep_in(&mut plan.closure);
     let (spec, closure) = (plan.spec.bytes().len(), plan.closure.bytes().len());
-    register(service, plan).await?;
-    let counts = &service.counts().registered;
-    counts.plan_spec.observe_size(spec);
-    counts.plan_closure.observe_size(closure);
+    register(context, plan).await?;
+    let metrics = &context.metrics().registered;
+    metrics.plan_spec.observe_size(spec);
+    metrics.plan_closure.observe_size(closure);
     Ok(admin::LaunchPlanCreateResponse {})
 }
 
-async fn register(service: &Service, plan: LaunchPlan) -> Result<()> {
-    if let Some(stored) = find(service, &plan.id).await? {
+async fn register(context: &AdminContext, plan: LaunchPlan) -> Result<()> {
+    if let Some(stored) = find(context, &plan.id).await? {
         return Err(exists(&stored, &plan));
     }
-    match insert(service, &plan).await {
+    match insert(context, &plan).await {
         Err(Error::Store(DbError::UniqueViolation { .. })) => {
-            let stored = find(service, &plan.id).await?;
+            let stored = find(context, &plan.id).await?;
             Err(stored.map_or_else(|| missing(&plan.id), |stored| exists(&stored, &plan)))
         }
         outcome => outcome,
@@ -88,9 +93,9 @@ async fn register(service: &Service, plan: LaunchPlan) -> Result<()> {
 }
 
 /// Inserts a plan as it is; a taken id is a unique violation.
-pub(crate) async fn insert(service: &Service, plan: &LaunchPlan) -> Result<()> {
-    let now = service.clock.now();
-    service
+pub(crate) async fn insert(context: &AdminContext, plan: &LaunchPlan) -> Result<()> {
+    let now = context.clock.now();
+    context
         .database
         .write((plan.clone(), now), |(plan, now), tx| {
             Box::pin(async move {
@@ -100,8 +105,8 @@ pub(crate) async fn insert(service: &Service, plan: &LaunchPlan) -> Result<()> {
         .await
 }
 
-pub(crate) async fn find(service: &Service, id: &EntityId) -> Result<Option<LaunchPlan>> {
-    let mut tx = service.database.read().await?;
+pub(crate) async fn find(context: &AdminContext, id: &EntityId) -> Result<Option<LaunchPlan>> {
+    let mut tx = context.database.read().await?;
     Ok(repository::launch_plans::get(&mut tx, id).await?)
 }
 
@@ -123,11 +128,9 @@ fn exists(stored: &LaunchPlan, new: &LaunchPlan) -> Error {
     ))
 }
 
-fn message(plan: LaunchPlan) -> Answer<admin::LaunchPlan> {
-    let unknown = [
-        ("spec", Unknown::of_stored(&plan.spec)),
-        ("closure", Unknown::of_stored(&plan.closure)),
-    ];
+fn message(plan: LaunchPlan) -> Reply<admin::LaunchPlan> {
+    let of_spec = UnknownFields::of_stored(&plan.spec);
+    let of_closure = UnknownFields::of_stored(&plan.closure);
     let mut closure = plan.closure.into_inner();
     closure.state = plan.state.number();
     closure.created_at = plan.created_at.map(time::to_wire);
@@ -137,25 +140,27 @@ fn message(plan: LaunchPlan) -> Answer<admin::LaunchPlan> {
         spec: Some(plan.spec.into_inner()),
         closure: Some(closure),
     };
-    Answer::made_from(message, unknown)
+    Reply::from(message)
+        .with(fields::LAUNCH_PLAN_SPEC, of_spec)
+        .with(fields::LAUNCH_PLAN_CLOSURE, of_closure)
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<Answer<admin::LaunchPlan>> {
+) -> Result<Reply<admin::LaunchPlan>> {
     let id = entities::require(request.id, ResourceType::LaunchPlan)?;
-    service.allow(caller, Action::Read, scope(&id))?;
-    let plan = find(service, &id).await?.ok_or_else(|| missing(&id))?;
+    context.allow(caller, Action::Read, scope(&id))?;
+    let plan = find(context, &id).await?.ok_or_else(|| missing(&id))?;
     Ok(message(plan))
 }
 
 pub(crate) async fn get_active(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ActiveLaunchPlanRequest,
-) -> Result<Answer<admin::LaunchPlan>> {
+) -> Result<Reply<admin::LaunchPlan>> {
     let id = request.id.unwrap_or_default();
     for (field, value) in [
         ("project", &id.project),
@@ -166,8 +171,8 @@ pub(crate) async fn get_active(
             return Err(Error::missing(field));
         }
     }
-    service.allow(caller, Action::Read, (&id.project, &id.domain))?;
-    let mut tx = service.database.read().await?;
+    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    let mut tx = context.database.read().await?;
     let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
     let plan = repository::launch_plans::active(&mut tx, names).await?;
     plan.map(message).ok_or_else(|| {
@@ -179,24 +184,24 @@ pub(crate) async fn get_active(
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<Answer<admin::LaunchPlanList>> {
+) -> Result<Reply<admin::LaunchPlanList>> {
     let names = entities::require_names(request.id.as_ref())?;
-    service.allow(caller, Action::Read, (names.0, names.1))?;
+    context.allow(caller, Action::Read, (names.0, names.1))?;
     let page = entities::page(&request, "ListLaunchPlans");
     page.require_limit()?;
-    let query = page.parse(&LAUNCH_PLANS, service.clock.now())?;
-    let mut tx = service.database.read_lagging().await?;
+    let query = page.parse(&LAUNCH_PLANS, context.clock.now())?;
+    let mut tx = context.database.read_lagging().await?;
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
     let token = query.next_token(plans.len());
     Ok(answered(plans, token))
 }
 
-fn answered(plans: Vec<LaunchPlan>, token: String) -> Answer<admin::LaunchPlanList> {
+fn answered(plans: Vec<LaunchPlan>, token: String) -> Reply<admin::LaunchPlanList> {
     let plans = plans.into_iter().map(message).collect();
-    Answer::list(plans, "launch_plans", |launch_plans| {
+    Reply::list(plans, fields::LAUNCH_PLANS, |launch_plans| {
         admin::LaunchPlanList {
             launch_plans,
             token,
@@ -205,16 +210,16 @@ fn answered(plans: Vec<LaunchPlan>, token: String) -> Answer<admin::LaunchPlanLi
 }
 
 pub(crate) async fn list_active(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ActiveLaunchPlanListRequest,
-) -> Result<Answer<admin::LaunchPlanList>> {
+) -> Result<Reply<admin::LaunchPlanList>> {
     for (field, value) in [("project", &request.project), ("domain", &request.domain)] {
         if value.is_empty() {
             return Err(Error::missing(field));
         }
     }
-    service.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
     let page = Page {
         filters: "",
         sort_by: request.sort_by.as_ref(),
@@ -223,7 +228,7 @@ pub(crate) async fn list_active(
         rpc: "ListActiveLaunchPlans",
     };
     page.require_limit()?;
-    let mut query = page.parse(&LAUNCH_PLANS, service.clock.now())?;
+    let mut query = page.parse(&LAUNCH_PLANS, context.clock.now())?;
     query
         .predicates
         .extend(LAUNCH_PLANS.column("state").map(|column| Predicate {
@@ -231,7 +236,7 @@ pub(crate) async fn list_active(
             column,
             test: Test::Compare(Comparison::Equal, LaunchPlanState::Active.number().into()),
         }));
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let names = (request.project.as_str(), request.domain.as_str(), "");
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
     let token = query.next_token(plans.len());
@@ -239,7 +244,7 @@ pub(crate) async fn list_active(
 }
 
 pub(crate) async fn update(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::LaunchPlanUpdateRequest,
 ) -> Result<admin::LaunchPlanUpdateResponse> {
@@ -256,10 +261,10 @@ pub(crate) async fn update(
         )));
     }
     let id = EntityId::expect(Some(&wire_id), ResourceType::LaunchPlan)?;
-    service.allow(caller, Action::Register, scope(&id))?;
-    let now = service.clock.now();
+    context.allow(caller, Action::Register, scope(&id))?;
+    let now = context.clock.now();
     let activate = state == LaunchPlanState::Active;
-    service
+    context
         .database
         .write((id, activate, now), |(id, activate, now), tx| {
             Box::pin(async move {

@@ -5,13 +5,13 @@ use flyte_idl::admin;
 
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     error::{Error, Missing, Result},
     filters::{
         Entity, LAUNCH_PLANS, ListQuery, NAMED_ENTITIES, Page, Predicate, TASKS, Test, WORKFLOWS,
     },
     records::{NamedEntity, NamedEntityState},
     repository::named_entities::{self, NamedResource},
-    service::Service,
 };
 
 /// The longest description, column `description`.
@@ -80,15 +80,15 @@ fn message(resource: NamedResource, entity: NamedEntity) -> admin::NamedEntity {
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::NamedEntityGetRequest,
 ) -> Result<admin::NamedEntity> {
     require_type(request.resource_type)?;
     let id = require_id(request.id.as_ref())?;
-    service.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
     let resource = require_resource(request.resource_type)?;
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let entity = named_entities::get(&mut tx, resource, id)
         .await?
         .ok_or_else(|| Error::not_found(Missing::NamedEntity, id.name.as_str()))?;
@@ -96,13 +96,13 @@ pub(crate) async fn get(
 }
 
 pub(crate) async fn update(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::NamedEntityUpdateRequest,
 ) -> Result<admin::NamedEntityUpdateResponse> {
     require_type(request.resource_type)?;
     let id = require_id(request.id.as_ref())?;
-    service.allow(caller, Action::Register, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Register, (&id.project, &id.domain))?;
     let metadata = request
         .metadata
         .as_ref()
@@ -121,7 +121,7 @@ pub(crate) async fn update(
             "failed database operation with value too long for type character varying(300)",
         ));
     }
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     if named_entities::get(&mut tx, resource, id).await?.is_none() {
         return Err(Error::not_found(Missing::NamedEntity, id.name.as_str()));
     }
@@ -133,8 +133,8 @@ pub(crate) async fn update(
         description: metadata.description.clone(),
         state: metadata.state.into(),
     };
-    let now = service.clock.now();
-    service
+    let now = context.clock.now();
+    context
         .database
         .write((resource, entity, now), |(resource, entity, now), tx| {
             Box::pin(async move {
@@ -147,11 +147,11 @@ pub(crate) async fn update(
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::NamedEntityListRequest,
 ) -> Result<admin::NamedEntityList> {
-    service.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
     require_scope(&request.project, &request.domain)?;
     require_type(request.resource_type)?;
     let page = Page {
@@ -162,7 +162,7 @@ pub(crate) async fn list(
         rpc: "ListNamedEntities",
     };
     page.require_limit()?;
-    let mut query = page.parse(&NAMED_ENTITIES, service.clock.now())?;
+    let mut query = page.parse(&NAMED_ENTITIES, context.clock.now())?;
     if query.predicates.is_empty() {
         query.predicates.extend(not_generated());
     }
@@ -173,7 +173,7 @@ pub(crate) async fn list(
         ))
     })?;
     refuse_unknown_columns(&query)?;
-    let mut tx = service.database.read_lagging().await?;
+    let mut tx = context.database.read_lagging().await?;
     let scope = (request.project.as_str(), request.domain.as_str());
     let entities = named_entities::list(&mut tx, resource, scope, &query).await?;
     Ok(admin::NamedEntityList {
@@ -261,12 +261,12 @@ impl IdList {
 
 /// Distinct names; filters are ignored, malformed ones too.
 pub(crate) async fn ids(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     which: IdList,
     request: admin::NamedEntityIdentifierListRequest,
 ) -> Result<admin::NamedEntityIdentifierList> {
-    service.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
     let page = Page {
         filters: "",
         sort_by: request.sort_by.as_ref(),
@@ -282,7 +282,7 @@ pub(crate) async fn ids(
         // This one skips request validation and fails in the database layer (spec 01 §5.1).
         IdList::LaunchPlans => {}
     }
-    let query = page.parse(which.entity(), service.clock.now())?;
+    let query = page.parse(which.entity(), context.clock.now())?;
     if which == IdList::LaunchPlans {
         if request.limit == 0 {
             return Err(Error::invalid("missing and/or invalid parameters: limit"));
@@ -300,7 +300,7 @@ pub(crate) async fn ids(
             sort.column.name
         )));
     }
-    let mut tx = service.database.read_lagging().await?;
+    let mut tx = context.database.read_lagging().await?;
     let scope = (request.project.as_str(), request.domain.as_str());
     let entities = named_entities::names(&mut tx, which.resource(), scope, &query).await?;
     Ok(admin::NamedEntityIdentifierList {

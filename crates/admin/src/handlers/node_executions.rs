@@ -12,8 +12,9 @@ use flyte_idl::{
 use super::executions::trim_error;
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{
-        events::absent,
+        events::not_found,
         ids::{execution_scope, node_scope, require_execution, with_task_type},
     },
     error::{Error, Missing, Result},
@@ -23,44 +24,43 @@ use crate::{
         node_executions::{self, Level},
         task_executions,
     },
-    service::Service,
-    unknown::{Answer, Unknown},
+    unknown_fields::{Reply, UnknownFields, fields},
 };
 
-pub(crate) async fn load(service: &Service, id: &NodeExecutionId) -> Result<NodeExecution> {
-    let mut tx = service.database.read().await?;
+pub(crate) async fn load(context: &AdminContext, id: &NodeExecutionId) -> Result<NodeExecution> {
+    let mut tx = context.database.read().await?;
     node_executions::get(&mut tx, id)
         .await?
-        .ok_or_else(|| absent::node(id))
+        .ok_or_else(|| not_found::node(id))
 }
 
-fn answer(node: NodeExecution) -> Answer<admin::NodeExecution> {
-    let unknown = [
-        ("closure", Unknown::of_stored(&node.closure)),
-        ("metadata", Unknown::of_stored(&node.metadata)),
-    ];
+fn answer(node: NodeExecution) -> Reply<admin::NodeExecution> {
+    let of_closure = UnknownFields::of_stored(&node.closure);
+    let of_metadata = UnknownFields::of_stored(&node.metadata);
     let message = admin::NodeExecution {
         id: Some(node.id.to_proto()),
         input_uri: node.input_uri,
         closure: Some(node.closure.into_inner()),
         metadata: Some(node.metadata.into_inner()),
     };
-    Answer::made_from(message, unknown)
+    Reply::from(message)
+        .with(fields::NODE_EXECUTION_CLOSURE, of_closure)
+        .with(fields::NODE_EXECUTION_METADATA, of_metadata)
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::NodeExecutionGetRequest,
-) -> Result<Answer<admin::NodeExecution>> {
+) -> Result<Reply<admin::NodeExecution>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, node_scope(&id))?;
-    let node = load(service, &id).await?;
+    context.allow(caller, Action::Read, node_scope(&id))?;
+    let node = load(context, &id).await?;
     if node.event_version != 0 {
         return Ok(answer(node));
     }
     // Rows of old propellers do not say what they are.
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let parents = node_executions::with_children(&mut tx, node.row.as_slice()).await?;
     let is_parent = node.row.is_some_and(|row| parents.contains(&row));
     let is_dynamic = is_parent && !node.dynamic_closure_uri.is_empty();
@@ -75,7 +75,7 @@ pub(crate) async fn get(
 fn listed(
     node: NodeExecution,
     parents: &BTreeSet<NodeExecutionRow>,
-) -> Answer<admin::NodeExecution> {
+) -> Reply<admin::NodeExecution> {
     let has_children = node.row.is_some_and(|row| parents.contains(&row));
     let dynamic_closure = !node.dynamic_closure_uri.is_empty();
     answer(node).map(|message| {
@@ -93,12 +93,12 @@ fn listed(
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::NodeExecutionListRequest,
-) -> Result<Answer<admin::NodeExecutionList>> {
+) -> Result<Reply<admin::NodeExecutionList>> {
     let execution = require_execution(request.workflow_execution_id.as_ref())?;
-    service.allow(caller, Action::Read, execution_scope(&execution))?;
+    context.allow(caller, Action::Read, execution_scope(&execution))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),
@@ -115,23 +115,23 @@ pub(crate) async fn list(
             execution_id: Some(execution.to_proto()),
         };
         let parent = NodeExecutionId::from_proto(Some(&parent))?;
-        let mut tx = service.database.read().await?;
+        let mut tx = context.database.read().await?;
         let row = node_executions::row(&mut tx, &parent)
             .await?
-            .ok_or_else(|| absent::node(&parent))?;
+            .ok_or_else(|| not_found::node(&parent))?;
         Level::ChildrenOf(row)
     };
-    select(service, &execution, level, page).await
+    select(context, &execution, level, page).await
 }
 
 async fn select(
-    service: &Service,
+    context: &AdminContext,
     execution: &ExecutionId,
     level: Level,
     page: Page<'_>,
-) -> Result<Answer<admin::NodeExecutionList>> {
-    let query = page.parse(&NODE_EXECUTIONS, service.clock.now())?;
-    let mut tx = service.database.read().await?;
+) -> Result<Reply<admin::NodeExecutionList>> {
+    let query = page.parse(&NODE_EXECUTIONS, context.clock.now())?;
+    let mut tx = context.database.read().await?;
     let nodes = node_executions::list(&mut tx, execution, level, &query).await?;
     let rows: Vec<_> = nodes.iter().filter_map(|node| node.row).collect();
     let parents = node_executions::with_children(&mut tx, &rows).await?;
@@ -140,21 +140,23 @@ async fn select(
         .into_iter()
         .map(|node| listed(node, &parents))
         .collect();
-    Ok(Answer::list(nodes, "node_executions", |node_executions| {
-        admin::NodeExecutionList {
+    Ok(Reply::list(
+        nodes,
+        fields::NODE_EXECUTIONS,
+        |node_executions| admin::NodeExecutionList {
             node_executions,
             token,
-        }
-    }))
+        },
+    ))
 }
 
 pub(crate) async fn list_for_task(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::NodeExecutionForTaskListRequest,
-) -> Result<Answer<admin::NodeExecutionList>> {
+) -> Result<Reply<admin::NodeExecutionList>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.task_execution_id).as_ref())?;
-    service.allow(caller, Action::Read, node_scope(&id.node))?;
+    context.allow(caller, Action::Read, node_scope(&id.node))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),
@@ -163,31 +165,31 @@ pub(crate) async fn list_for_task(
         rpc: "ListNodeExecutions",
     };
     page.require_limit()?;
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let row = task_executions::row(&mut tx, &id)
         .await?
-        .ok_or_else(|| absent::task(&id))?;
+        .ok_or_else(|| not_found::task(&id))?;
     drop(tx);
-    select(service, &id.node.execution, Level::MadeBy(row), page).await
+    select(context, &id.node.execution, Level::MadeBy(row), page).await
 }
 
 pub(crate) async fn dynamic_workflow(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::GetDynamicNodeWorkflowRequest,
-) -> Result<Answer<admin::DynamicNodeWorkflowResponse>> {
+) -> Result<Reply<admin::DynamicNodeWorkflowResponse>> {
     let id = NodeExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Read, node_scope(&id))?;
-    let node = load(service, &id).await?;
+    context.allow(caller, Action::Read, node_scope(&id))?;
+    let node = load(context, &id).await?;
     if node.dynamic_closure_uri.is_empty() {
         return Err(Error::not_found(Missing::DynamicWorkflow, ""));
     }
-    let closure: Stored<core::CompiledWorkflowClosure> = service
+    let closure: Stored<core::CompiledWorkflowClosure> = context
         .read_stored(&node.dynamic_closure_uri, "WorkflowClosure")
         .await?;
-    let unknown = Unknown::of_stored(&closure);
+    let unknown = UnknownFields::of_stored(&closure);
     let message = admin::DynamicNodeWorkflowResponse {
         compiled_workflow: Some(closure.into_inner()),
     };
-    Ok(Answer::made_from(message, [("compiled_workflow", unknown)]))
+    Ok(Reply::from(message).with(fields::DYNAMIC_NODE_WORKFLOW, unknown))
 }

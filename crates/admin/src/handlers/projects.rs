@@ -5,50 +5,56 @@ use flyte_idl::admin;
 use crate::{
     caller::{Action, Caller},
     config::AdminConfig,
+    context::AdminContext,
     domain::projects as rules,
     error::{Error, Missing, Result},
     filters::{Comparison, PROJECTS, Page, Predicate, Test},
     records::{Project, ProjectState},
     repository::projects,
-    service::Service,
-    unknown::{Answer, Unknown},
+    unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
 
 /// Checks that `project` is registered and active and that `domain` is configured (spec 01 §6.4).
-pub(crate) async fn require(service: &Service, project: &str, domain: &str) -> Result<Project> {
+pub(crate) async fn require(
+    context: &AdminContext,
+    project: &str,
+    domain: &str,
+) -> Result<Project> {
     if project.is_empty() {
         return Err(Error::missing("project"));
     }
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let found = projects::get(&mut tx, project).await?;
-    rules::require_active(found, (project, domain), &service.config())
+    rules::require_active(found, (project, domain), &context.config())
 }
 
 pub(crate) async fn register(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    request: admin::ProjectRegisterRequest,
-    unknown: &Unknown,
+    Incoming {
+        message: request,
+        unknown,
+    }: Incoming<admin::ProjectRegisterRequest>,
 ) -> Result<admin::ProjectRegisterResponse> {
     let project = request.project.ok_or_else(|| Error::missing("project"))?;
-    service.allow(caller, Action::Administer, (&project.id, ""))?;
+    context.allow(caller, Action::Administer, (&project.id, ""))?;
     if project.name.is_empty() {
         return Err(Error::missing("project_name"));
     }
     rules::validate(&project)?;
-    let record = record(project, &unknown.part("project"));
-    let now = service.clock.now();
-    service
+    let record = record(project, &unknown.part(fields::REGISTER_PROJECT));
+    let now = context.clock.now();
+    context
         .database
         .write((record, now), |(record, now), tx| {
             Box::pin(async move { Ok::<_, Error>(projects::insert(tx, record, *now).await?) })
         })
         .await?;
-    service.projects_changed.notify_one();
+    context.projects_changed.notify_one();
     Ok(admin::ProjectRegisterResponse {})
 }
 
-fn record(project: admin::Project, unknown: &Unknown) -> Project {
+fn record(project: admin::Project, unknown: &UnknownFields<admin::Project>) -> Project {
     Project {
         identifier: project.id.clone(),
         name: project.name.clone(),
@@ -59,33 +65,35 @@ fn record(project: admin::Project, unknown: &Unknown) -> Project {
 }
 
 pub(crate) async fn update(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    project: admin::Project,
-    unknown: &Unknown,
+    Incoming {
+        message: project,
+        unknown,
+    }: Incoming<admin::Project>,
 ) -> Result<admin::ProjectUpdateResponse> {
-    service.allow(caller, Action::Administer, (&project.id, ""))?;
+    context.allow(caller, Action::Administer, (&project.id, ""))?;
     if project.id.is_empty() {
         return Err(Error::missing("project_id"));
     }
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     if projects::get(&mut tx, &project.id).await?.is_none() {
         return Err(not_found(&project.id));
     }
     drop(tx);
     rules::validate(&project)?;
-    let now = service.clock.now();
+    let now = context.clock.now();
     let id = project.id.clone();
-    let touched = service
+    let touched = context
         .database
-        .write((record(project, unknown), now), |(record, now), tx| {
+        .write((record(project, &unknown), now), |(record, now), tx| {
             Box::pin(async move { Ok::<_, Error>(projects::update(tx, record, *now).await?) })
         })
         .await?;
     if touched == 0 {
         return Err(not_found(&id));
     }
-    service.projects_changed.notify_one();
+    context.projects_changed.notify_one();
     Ok(admin::ProjectUpdateResponse {})
 }
 
@@ -94,27 +102,27 @@ fn not_found(id: &str) -> Error {
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ProjectGetRequest,
-) -> Result<Answer<admin::Project>> {
-    service.allow(caller, Action::Read, (&request.id, ""))?;
+) -> Result<Reply<admin::Project>> {
+    context.allow(caller, Action::Read, (&request.id, ""))?;
     if request.id.is_empty() {
         return Err(Error::missing("project_id"));
     }
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let project = projects::get(&mut tx, &request.id)
         .await?
         .ok_or_else(|| not_found(&request.id))?;
-    Ok(answer(&service.config(), project))
+    Ok(answer(&context.config(), project))
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ProjectListRequest,
-) -> Result<Answer<admin::Projects>> {
-    service.allow(caller, Action::Read, ("", ""))?;
+) -> Result<Reply<admin::Projects>> {
+    context.allow(caller, Action::Read, ("", ""))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),
@@ -122,19 +130,19 @@ pub(crate) async fn list(
         limit: request.limit,
         rpc: "ListProjects",
     };
-    let mut query = page.parse(&PROJECTS, service.clock.now())?;
+    let mut query = page.parse(&PROJECTS, context.clock.now())?;
     if query.predicates.is_empty() {
         query.predicates.extend(not_archived());
     }
-    let mut tx = service.database.read_lagging().await?;
+    let mut tx = context.database.read_lagging().await?;
     let projects = projects::list(&mut tx, &query).await?;
     let token = query.next_token(projects.len());
-    let config = service.config();
-    let answers = projects
+    let config = context.config();
+    let replies = projects
         .into_iter()
         .map(|project| answer(&config, project))
         .collect();
-    Ok(Answer::list(answers, "projects", |projects| {
+    Ok(Reply::list(replies, fields::PROJECTS, |projects| {
         admin::Projects { projects, token }
     }))
 }
@@ -148,10 +156,13 @@ pub(crate) fn not_archived() -> Option<Predicate> {
     })
 }
 
-pub(crate) fn domains(service: &Service, caller: &Caller) -> Result<admin::GetDomainsResponse> {
-    service.allow(caller, Action::Read, ("", ""))?;
+pub(crate) fn domains(
+    context: &AdminContext,
+    caller: &Caller,
+) -> Result<admin::GetDomainsResponse> {
+    context.allow(caller, Action::Read, ("", ""))?;
     Ok(admin::GetDomainsResponse {
-        domains: domain_messages(&service.config()),
+        domains: domain_messages(&context.config()),
     })
 }
 
@@ -167,8 +178,8 @@ fn domain_messages(config: &AdminConfig) -> Vec<admin::Domain> {
         .collect()
 }
 
-fn answer(config: &AdminConfig, project: Project) -> Answer<admin::Project> {
-    let unknown = project.labels.as_ref().map(Unknown::of_stored);
+fn answer(config: &AdminConfig, project: Project) -> Reply<admin::Project> {
+    let unknown = project.labels.as_ref().map(UnknownFields::of_stored);
     let message = admin::Project {
         id: project.identifier,
         name: project.name,
@@ -178,5 +189,5 @@ fn answer(config: &AdminConfig, project: Project) -> Answer<admin::Project> {
         state: project.state.number(),
         org: String::new(),
     };
-    Answer::like(message, unknown.unwrap_or_default())
+    Reply::new(message, unknown.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ use flyte_platform::metrics::Labels;
 
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{
         ids::{execution_scope, require_execution},
         signals::require_castable,
@@ -14,8 +15,7 @@ use crate::{
     filters::{Page, SIGNALS},
     records::Signal,
     repository::signals,
-    service::Service,
-    unknown::{Answer, Unknown},
+    unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
 
 fn require_id(id: Option<&core::SignalIdentifier>) -> Result<(ExecutionId, String)> {
@@ -33,12 +33,9 @@ fn require_id(id: Option<&core::SignalIdentifier>) -> Result<(ExecutionId, Strin
     ))
 }
 
-fn answer(signal: Signal) -> Answer<admin::Signal> {
-    let value = signal.value.as_ref().map(Unknown::of_stored);
-    let unknown = [
-        ("type", Unknown::of_stored(&signal.literal_type)),
-        ("value", value.unwrap_or_default()),
-    ];
+fn answer(signal: Signal) -> Reply<admin::Signal> {
+    let of_type = UnknownFields::of_stored(&signal.literal_type);
+    let of_value = signal.value.as_ref().map(UnknownFields::of_stored);
     let message = admin::Signal {
         id: Some(core::SignalIdentifier {
             signal_id: signal.signal,
@@ -47,26 +44,30 @@ fn answer(signal: Signal) -> Answer<admin::Signal> {
         r#type: Some(signal.literal_type.into_inner()),
         value: signal.value.map(Stored::into_inner),
     };
-    Answer::made_from(message, unknown)
+    Reply::from(message)
+        .with(fields::SIGNAL_TYPE, of_type)
+        .with(fields::SIGNAL_VALUE, of_value.unwrap_or_default())
 }
 
 pub(crate) async fn get_or_create(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    request: admin::SignalGetOrCreateRequest,
-    unknown: &Unknown,
-) -> Result<Answer<admin::Signal>> {
+    Incoming {
+        message: request,
+        unknown,
+    }: Incoming<admin::SignalGetOrCreateRequest>,
+) -> Result<Reply<admin::Signal>> {
     let (execution, name) = require_id(request.id.as_ref())?;
-    service.allow(caller, Action::Report, execution_scope(&execution))?;
+    context.allow(caller, Action::Report, execution_scope(&execution))?;
     let literal_type = request.r#type.ok_or_else(|| Error::missing("type"))?;
     let signal = Signal {
         execution,
         signal: name,
-        literal_type: unknown.part("type").store(literal_type),
+        literal_type: unknown.part(fields::CREATE_SIGNAL_TYPE).store(literal_type),
         value: None,
     };
-    let now = service.clock.now();
-    let stored = service
+    let now = context.clock.now();
+    let stored = context
         .signal_database
         .write((signal.clone(), now), |(signal, now), tx| {
             Box::pin(async move {
@@ -87,12 +88,12 @@ pub(crate) async fn get_or_create(
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::SignalListRequest,
-) -> Result<Answer<admin::SignalList>> {
+) -> Result<Reply<admin::SignalList>> {
     let execution = require_execution(request.workflow_execution_id.as_ref())?;
-    service.allow(caller, Action::Read, execution_scope(&execution))?;
+    context.allow(caller, Action::Read, execution_scope(&execution))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),
@@ -101,26 +102,28 @@ pub(crate) async fn list(
         rpc: "ListSignals",
     };
     page.require_limit()?;
-    let query = page.parse(&SIGNALS, service.clock.now())?;
-    let mut tx = service.signal_database.read().await?;
+    let query = page.parse(&SIGNALS, context.clock.now())?;
+    let mut tx = context.signal_database.read().await?;
     let list = signals::list(&mut tx, &execution, &query).await?;
     let token = query.next_token(list.len());
     let signals = list.into_iter().map(answer).collect();
-    Ok(Answer::list(signals, "signals", |signals| {
+    Ok(Reply::list(signals, fields::SIGNALS, |signals| {
         admin::SignalList { signals, token }
     }))
 }
 
 pub(crate) async fn set(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    request: admin::SignalSetRequest,
-    unknown: &Unknown,
+    Incoming {
+        message: request,
+        unknown,
+    }: Incoming<admin::SignalSetRequest>,
 ) -> Result<admin::SignalSetResponse> {
     let (execution, name) = require_id(request.id.as_ref())?;
-    service.allow(caller, Action::Execute, execution_scope(&execution))?;
+    context.allow(caller, Action::Execute, execution_scope(&execution))?;
     let value = request.value.ok_or_else(|| Error::missing("value"))?;
-    let mut tx = service.signal_database.read().await?;
+    let mut tx = context.signal_database.read().await?;
     let Some(mut signal) = signals::get(&mut tx, &execution, &name).await? else {
         return Err(Error::Invalid(format!(
             "failed to validate that signal [{{{{{} {} {}}} {name}}}] exists, err: [signal does not exist]",
@@ -129,15 +132,15 @@ pub(crate) async fn set(
     };
     drop(tx);
     require_castable(signal.literal_type.get(), &value)?;
-    signal.value = Some(unknown.part("value").store(value));
-    let now = service.clock.now();
-    service
+    signal.value = Some(unknown.part(fields::SET_SIGNAL_VALUE).store(value));
+    let now = context.clock.now();
+    context
         .signal_database
         .write((signal, now), |(signal, now), tx| {
             Box::pin(async move { Ok::<_, Error>(signals::set_value(tx, signal, *now).await?) })
         })
         .await?;
-    service.counts().signals_set.inc(&Labels {
+    context.metrics().signals_set.inc(&Labels {
         project: execution.project.as_str(),
         domain: execution.domain.as_str(),
         workflow: &execution.name,

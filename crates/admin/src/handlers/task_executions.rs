@@ -7,59 +7,59 @@ use flyte_idl::admin;
 
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{
-        events::absent,
+        events::not_found,
         ids::{node_scope, with_task_type},
     },
     error::Result,
     filters::{Page, TASK_EXECUTIONS},
     records::{TaskExecution, TaskExecutionRow},
     repository::{node_executions, task_executions},
-    service::Service,
-    unknown::{Answer, Unknown},
+    unknown_fields::{Reply, UnknownFields, fields},
 };
 
-pub(crate) async fn load(service: &Service, id: &TaskExecutionId) -> Result<TaskExecution> {
-    let mut tx = service.database.read().await?;
+pub(crate) async fn load(context: &AdminContext, id: &TaskExecutionId) -> Result<TaskExecution> {
+    let mut tx = context.database.read().await?;
     task_executions::get(&mut tx, id)
         .await?
-        .ok_or_else(|| absent::task(id))
+        .ok_or_else(|| not_found::task(id))
 }
 
 fn message(
     task: TaskExecution,
     parents: &BTreeSet<TaskExecutionRow>,
-) -> Answer<admin::TaskExecution> {
-    let unknown = Unknown::of_stored(&task.closure);
+) -> Reply<admin::TaskExecution> {
+    let unknown = UnknownFields::of_stored(&task.closure);
     let message = admin::TaskExecution {
         id: Some(task.id.to_proto()),
         input_uri: task.input_uri,
         is_parent: task.row.is_some_and(|row| parents.contains(&row)),
         closure: Some(task.closure.into_inner()),
     };
-    Answer::made_from(message, [("closure", unknown)])
+    Reply::from(message).with(fields::TASK_EXECUTION_CLOSURE, unknown)
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::TaskExecutionGetRequest,
-) -> Result<Answer<admin::TaskExecution>> {
+) -> Result<Reply<admin::TaskExecution>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.id).as_ref())?;
-    service.allow(caller, Action::Read, node_scope(&id.node))?;
-    let task = load(service, &id).await?;
-    let mut tx = service.database.read().await?;
+    context.allow(caller, Action::Read, node_scope(&id.node))?;
+    let task = load(context, &id).await?;
+    let mut tx = context.database.read().await?;
     let parents = node_executions::made_by_tasks(&mut tx, task.row.as_slice()).await?;
     Ok(message(task, &parents))
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::TaskExecutionListRequest,
-) -> Result<Answer<admin::TaskExecutionList>> {
+) -> Result<Reply<admin::TaskExecutionList>> {
     let node = NodeExecutionId::from_proto(request.node_execution_id.as_ref())?;
-    service.allow(caller, Action::Read, node_scope(&node))?;
+    context.allow(caller, Action::Read, node_scope(&node))?;
     let page = Page {
         filters: &request.filters,
         sort_by: request.sort_by.as_ref(),
@@ -68,8 +68,8 @@ pub(crate) async fn list(
         rpc: "ListTaskExecutions",
     };
     page.require_limit()?;
-    let query = page.parse(&TASK_EXECUTIONS, service.clock.now())?;
-    let mut tx = service.database.read().await?;
+    let query = page.parse(&TASK_EXECUTIONS, context.clock.now())?;
+    let mut tx = context.database.read().await?;
     let tasks = task_executions::list(&mut tx, &node, &query).await?;
     let rows: Vec<_> = tasks.iter().filter_map(|task| task.row).collect();
     let parents = node_executions::made_by_tasks(&mut tx, &rows).await?;
@@ -78,10 +78,12 @@ pub(crate) async fn list(
         .into_iter()
         .map(|task| message(task, &parents))
         .collect();
-    Ok(Answer::list(tasks, "task_executions", |task_executions| {
-        admin::TaskExecutionList {
+    Ok(Reply::list(
+        tasks,
+        fields::TASK_EXECUTIONS,
+        |task_executions| admin::TaskExecutionList {
             task_executions,
             token,
-        }
-    }))
+        },
+    ))
 }

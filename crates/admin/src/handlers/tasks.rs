@@ -14,28 +14,29 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{self, diff},
     error::{Error, Result},
     filters::TASKS,
     records::{Description, Task},
-    repository,
-    service::Service,
-    time,
-    unknown::{Answer, Unknown},
+    repository, time,
+    unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
 
 pub(crate) async fn create(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    request: admin::TaskCreateRequest,
-    unknown: &Unknown,
+    Incoming {
+        message: request,
+        unknown,
+    }: Incoming<admin::TaskCreateRequest>,
 ) -> Result<admin::TaskCreateResponse> {
     let id = EntityId::expect(request.id.as_ref(), ResourceType::Task)?;
-    service.allow(caller, Action::Register, scope(&id))?;
-    projects::require(service, id.project.as_str(), id.domain.as_str()).await?;
+    context.allow(caller, Action::Register, scope(&id))?;
+    projects::require(context, id.project.as_str(), id.domain.as_str()).await?;
     let spec = request.spec.ok_or_else(|| Error::missing("spec"))?;
     let mut template = spec.template.ok_or_else(|| Error::missing("spec"))?;
-    domain::tasks::validate(&service.config(), &id, &template)?;
+    domain::tasks::validate(&context.config(), &id, &template)?;
     template.id = Some(id.to_proto());
     let short_description = spec
         .description
@@ -50,16 +51,16 @@ pub(crate) async fn create(
             "failed to hash task [{id}] to digest with err {error}"
         ))
     })?;
-    let now = service.clock.now();
-    let kept = unknown
-        .part("spec")
-        .part("template")
-        .within("flyteidl.core.CompiledTask", "template")
-        .within("flyteidl.admin.TaskClosure", "compiled_task");
+    let now = context.clock.now();
+    let unknown = unknown.part(fields::CREATE_TASK_SPEC);
+    let of_closure = unknown
+        .part(fields::TASK_SPEC_TEMPLATE)
+        .within(fields::COMPILED_TASK_TEMPLATE)
+        .within(fields::TASK_CLOSURE_COMPILED);
     let task = Task {
         row: None,
         id: id.clone(),
-        closure: kept.store(admin::TaskClosure {
+        closure: of_closure.store(admin::TaskClosure {
             compiled_task: Some(compiled),
             created_at: Some(time::to_wire(now)),
         }),
@@ -69,33 +70,33 @@ pub(crate) async fn create(
         created_at: Some(now),
     };
     let description = spec.description.as_ref().map(|description| {
-        let of_description = unknown.part("spec").part("description");
+        let of_description = unknown.part(fields::TASK_SPEC_DESCRIPTION);
         descriptions::record(&id.to_proto(), description, &of_description)
     });
     // A repeated registration is the normal case and need not reach the writer (spec 08 C9).
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     if let Some(stored) = repository::tasks::digest(&mut tx, &id).await? {
         drop(tx);
-        return Err(exists(service, &task, stored == task.digest).await);
+        return Err(exists(context, &task, stored == task.digest).await);
     }
     drop(tx);
-    let written = insert(service, &task, description).await;
+    let written = insert(context, &task, description).await;
     match written {
         Ok(()) => {
-            count(service, &task);
+            count(context, &task);
             Ok(admin::TaskCreateResponse {})
         }
         Err(Error::Store(DbError::UniqueViolation { .. })) => {
-            let mut tx = service.database.read().await?;
+            let mut tx = context.database.read().await?;
             let stored = repository::tasks::digest(&mut tx, &id).await?;
             drop(tx);
-            Err(exists(service, &task, stored.as_ref() == Some(&task.digest)).await)
+            Err(exists(context, &task, stored.as_ref() == Some(&task.digest)).await)
         }
         Err(error) => Err(error),
     }
 }
 
-fn count(service: &Service, task: &Task) {
+fn count(context: &AdminContext, task: &Task) {
     let runtime = task
         .closure
         .get()
@@ -113,15 +114,19 @@ fn count(service: &Service, task: &Task) {
     let (kind, version) = runtime.map_or(("OTHER", ""), |runtime| {
         (runtime.r#type().as_str_name(), runtime.version.as_str())
     });
-    service
-        .counts()
+    context
+        .metrics()
         .registered
         .task(&task.id, task.closure.bytes().len(), (kind, version));
 }
 
-async fn insert(service: &Service, task: &Task, description: Option<Description>) -> Result<()> {
-    let now = service.clock.now();
-    service
+async fn insert(
+    context: &AdminContext,
+    task: &Task,
+    description: Option<Description>,
+) -> Result<()> {
+    let now = context.clock.now();
+    context
         .database
         .write(
             (task.clone(), description, now),
@@ -139,11 +144,11 @@ async fn insert(service: &Service, task: &Task, description: Option<Description>
 }
 
 /// The answer to a registration under a taken id.
-async fn exists(service: &Service, task: &Task, identical: bool) -> Error {
+async fn exists(context: &AdminContext, task: &Task, identical: bool) -> Error {
     if identical {
         return Error::AlreadyExists("task with identical structure already exists".to_owned());
     }
-    let stored = match service.database.read().await {
+    let stored = match context.database.read().await {
         Ok(mut tx) => repository::tasks::get(&mut tx, &task.id).await,
         Err(error) => Err(error),
     };
@@ -161,8 +166,8 @@ async fn exists(service: &Service, task: &Task, identical: bool) -> Error {
     }
 }
 
-fn message(task: Task) -> Answer<admin::Task> {
-    let unknown = Unknown::of_stored(&task.closure);
+fn message(task: Task) -> Reply<admin::Task> {
+    let unknown = UnknownFields::of_stored(&task.closure);
     let mut closure = task.closure.into_inner();
     closure.created_at = task.created_at.map(time::to_wire);
     let message = admin::Task {
@@ -170,41 +175,41 @@ fn message(task: Task) -> Answer<admin::Task> {
         closure: Some(closure),
         short_description: task.short_description,
     };
-    Answer::made_from(message, [("closure", unknown)])
+    Reply::from(message).with(fields::TASK_CLOSURE, unknown)
 }
 
-pub(crate) async fn load(service: &Service, id: &EntityId) -> Result<Task> {
-    let mut tx = service.database.read().await?;
+pub(crate) async fn load(context: &AdminContext, id: &EntityId) -> Result<Task> {
+    let mut tx = context.database.read().await?;
     repository::tasks::get(&mut tx, id)
         .await?
         .ok_or_else(|| missing(id))
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<Answer<admin::Task>> {
+) -> Result<Reply<admin::Task>> {
     let id = entities::require(request.id, ResourceType::Task)?;
-    service.allow(caller, Action::Read, scope(&id))?;
-    Ok(message(load(service, &id).await?))
+    context.allow(caller, Action::Read, scope(&id))?;
+    Ok(message(load(context, &id).await?))
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<Answer<admin::TaskList>> {
+) -> Result<Reply<admin::TaskList>> {
     let names = entities::require_names(request.id.as_ref())?;
-    service.allow(caller, Action::Read, (names.0, names.1))?;
+    context.allow(caller, Action::Read, (names.0, names.1))?;
     let page = entities::page(&request, "ListTasks");
     page.require_limit()?;
-    let query = page.parse(&TASKS, service.clock.now())?;
-    let mut tx = service.database.read_lagging().await?;
+    let query = page.parse(&TASKS, context.clock.now())?;
+    let mut tx = context.database.read_lagging().await?;
     let tasks = repository::tasks::list(&mut tx, names, &query).await?;
     let token = query.next_token(tasks.len());
     let tasks = tasks.into_iter().map(message).collect();
-    Ok(Answer::list(tasks, "tasks", |tasks| admin::TaskList {
+    Ok(Reply::list(tasks, fields::TASKS, |tasks| admin::TaskList {
         tasks,
         token,
     }))

@@ -26,40 +26,44 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{diff, workflows as rules},
     error::{Error, Result, Structure},
     filters::WORKFLOWS,
     records::{Description, LaunchPlan, Task, Workflow, WorkflowRow},
-    repository,
-    service::Service,
-    time,
-    unknown::{Answer, Kept, Unknown},
+    repository, time,
+    unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
 
 pub(crate) async fn create(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    request: admin::WorkflowCreateRequest,
-    unknown: &Unknown,
+    Incoming {
+        message: request,
+        unknown,
+    }: Incoming<admin::WorkflowCreateRequest>,
 ) -> Result<admin::WorkflowCreateResponse> {
     let id = EntityId::expect(request.id.as_ref(), ResourceType::Workflow)?;
-    service.allow(caller, Action::Register, scope(&id))?;
-    projects::require(service, id.project.as_str(), id.domain.as_str()).await?;
+    context.allow(caller, Action::Register, scope(&id))?;
+    projects::require(context, id.project.as_str(), id.domain.as_str()).await?;
     let spec = request.spec.ok_or_else(|| Error::missing("spec"))?;
     let mut template = spec.template.ok_or_else(|| Error::missing("spec"))?;
     template.id = Some(id.to_proto());
-    let unknown = unknown.part("spec");
-    let of_interface = unknown.part("template").part("interface");
+    let unknown = unknown.part(fields::CREATE_WORKFLOW_SPEC);
+    let of_interface = unknown
+        .part(fields::WORKFLOW_SPEC_TEMPLATE)
+        .part(fields::WORKFLOW_TEMPLATE_INTERFACE);
     let interface = template
         .interface
         .clone()
         .map(|interface| of_interface.store(interface));
     let description = spec.description.as_ref().map(|description| {
-        descriptions::record(&id.to_proto(), description, &unknown.part("description"))
+        let of_description = unknown.part(fields::WORKFLOW_SPEC_DESCRIPTION);
+        descriptions::record(&id.to_proto(), description, &of_description)
     });
-    let compiled = compile(service, (&id, &unknown), template, spec.sub_workflows).await?;
+    let compiled = compile(context, (&id, &unknown), template, spec.sub_workflows).await?;
     register(
-        service,
+        context,
         Registration {
             id,
             interface,
@@ -82,55 +86,55 @@ pub(crate) struct Registration {
 
 /// Collects what a workflow refers to, and compiles it. `unknown` belongs to the spec.
 pub(crate) async fn compile(
-    service: &Service,
-    (id, unknown): (&EntityId, &Unknown),
+    context: &AdminContext,
+    (id, unknown): (&EntityId, &UnknownFields<admin::WorkflowSpec>),
     template: core::WorkflowTemplate,
     sub_workflows: Vec<core::WorkflowTemplate>,
 ) -> Result<Stored<core::CompiledWorkflowClosure>> {
     let id = id.to_proto();
     let failed = |cause: &str| Error::Invalid(compiler::workflow_failure(&id, cause));
-    let failures = &service.counts().registered.compilation_failures;
+    let failures = &context.metrics().registered.compilation_failures;
     let needed = compiler::requirements(&template, &sub_workflows)
         .inspect_err(|_errors| failures.inc())
         .map_err(|errors| failed(&compiler::requirements_failure(&errors)))?;
     let (tasks, of_tasks, plans) =
-        load_requirements(service, &needed)
+        load_requirements(context, &needed)
             .await
             .map_err(|error| match error {
                 error @ Error::NotFound { .. } => failed(&error.to_string()),
                 other => other,
             })?;
-    let rules = service.config().registration.compiler_rules.into();
+    let rules = context.config().registration.compiler_rules.into();
     let compiled = compiler::compile_workflow(template, sub_workflows, tasks, &plans, rules)
         .inspect_err(|_errors| failures.inc())
         .map_err(|errors| failed(&errors.to_string()))?;
-    rules::require_limits(&service.config().registration, &id, &compiled)?;
-    let compiled_from =
-        |template: Unknown| template.within("flyteidl.core.CompiledWorkflow", "template");
-    let sub_workflows = unknown.parts("sub_workflows");
-    let parts = [
-        (
-            "primary",
-            Kept::One(compiled_from(unknown.part("template"))),
-        ),
-        (
-            "sub_workflows",
-            Kept::Many(sub_workflows.into_iter().map(compiled_from).collect()),
-        ),
-        ("tasks", Kept::Many(of_tasks)),
-    ];
-    Ok(Unknown::gathered("flyteidl.core.CompiledWorkflowClosure", parts).store(compiled))
+    rules::require_limits(&context.config().registration, &id, &compiled)?;
+    let template = unknown.part(fields::WORKFLOW_SPEC_TEMPLATE);
+    let sub_workflows = unknown.parts(fields::WORKFLOW_SPEC_SUB_WORKFLOWS);
+    let sub_workflows = sub_workflows
+        .into_iter()
+        .map(|template| template.within(fields::COMPILED_WORKFLOW_TEMPLATE))
+        .collect();
+    let of_closure = template
+        .within(fields::COMPILED_WORKFLOW_TEMPLATE)
+        .within(fields::COMPILED_CLOSURE_PRIMARY)
+        .with_list(fields::COMPILED_CLOSURE_SUB_WORKFLOWS, sub_workflows)
+        .with_list(fields::COMPILED_CLOSURE_TASKS, of_tasks);
+    Ok(of_closure.store(compiled))
 }
 
 type Required = (
     Vec<core::CompiledTask>,
-    Vec<Unknown>,
+    Vec<UnknownFields<core::CompiledTask>>,
     Vec<LaunchPlanInterface>,
 );
 
 /// One query per kind; the first of the sorted ids that is missing is the answer.
-async fn load_requirements(service: &Service, needed: &compiler::Requirements) -> Result<Required> {
-    let mut tx = service.database.read().await?;
+async fn load_requirements(
+    context: &AdminContext,
+    needed: &compiler::Requirements,
+) -> Result<Required> {
+    let mut tx = context.database.read().await?;
     let ids = rules::complete(&needed.tasks, ResourceType::Task)?;
     let found = repository::tasks::get_many(&mut tx, &ids).await?;
     let found: HashMap<&EntityId, &Task> = found.iter().map(|task| (&task.id, task)).collect();
@@ -139,7 +143,7 @@ async fn load_requirements(service: &Service, needed: &compiler::Requirements) -
     for id in &ids {
         let task = found.get(id).ok_or_else(|| missing(id))?;
         tasks.push(task.closure.get().compiled_task.clone().unwrap_or_default());
-        of_tasks.push(Unknown::of_stored(&task.closure).part("compiled_task"));
+        of_tasks.push(UnknownFields::of_stored(&task.closure).part(fields::TASK_CLOSURE_COMPILED));
     }
     let ids = rules::complete(&needed.launch_plans, ResourceType::LaunchPlan)?;
     let found = repository::launch_plans::get_many(&mut tx, &ids).await?;
@@ -161,7 +165,10 @@ async fn load_requirements(service: &Service, needed: &compiler::Requirements) -
 ///
 /// # Errors
 /// [`Error::WorkflowExists`] when the version is taken.
-pub(crate) async fn register(service: &Service, registration: Registration) -> Result<Workflow> {
+pub(crate) async fn register(
+    context: &AdminContext,
+    registration: Registration,
+) -> Result<Workflow> {
     let Registration {
         id,
         interface,
@@ -173,9 +180,9 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
             "failed to hash workflow [{id}] to digest with err {error}"
         ))
     })?;
-    let now = service.clock.now();
-    let closure = Unknown::of_stored(&compiled)
-        .within("flyteidl.admin.WorkflowClosure", "compiled_workflow")
+    let now = context.clock.now();
+    let closure = UnknownFields::of_stored(&compiled)
+        .within(fields::WORKFLOW_CLOSURE_COMPILED)
         .store(admin::WorkflowClosure {
             compiled_workflow: Some(compiled.into_inner()),
             created_at: Some(time::to_wire(now)),
@@ -192,45 +199,45 @@ pub(crate) async fn register(service: &Service, registration: Registration) -> R
             .unwrap_or_default(),
         created_at: Some(now),
     };
-    if let Some(stored) = find(service, &workflow.id).await? {
-        return Err(exists(service, &stored, &workflow, &closure).await?);
+    if let Some(stored) = find(context, &workflow.id).await? {
+        return Err(exists(context, &stored, &workflow, &closure).await?);
     }
-    workflow.closure_uri = write_closure(service, &workflow, &closure).await?;
-    match insert(service, &workflow, description).await {
+    workflow.closure_uri = write_closure(context, &workflow, &closure).await?;
+    match insert(context, &workflow, description).await {
         Ok(()) => {
             let interface = workflow.interface.as_ref();
             let bytes = interface.map_or(0, |interface| interface.bytes().len());
-            service
-                .counts()
+            context
+                .metrics()
                 .registered
                 .interface_size
                 .observe_size(bytes);
         }
         Err(Error::Store(DbError::UniqueViolation { .. })) => {
-            let stored = find(service, &workflow.id)
+            let stored = find(context, &workflow.id)
                 .await?
                 .ok_or_else(|| missing(&workflow.id))?;
-            return Err(exists(service, &stored, &workflow, &closure).await?);
+            return Err(exists(context, &stored, &workflow, &closure).await?);
         }
         Err(error) => return Err(error),
     }
-    find(service, &workflow.id)
+    find(context, &workflow.id)
         .await?
         .ok_or_else(|| missing(&workflow.id))
 }
 
-async fn find(service: &Service, id: &EntityId) -> Result<Option<Workflow>> {
-    let mut tx = service.database.read().await?;
+async fn find(context: &AdminContext, id: &EntityId) -> Result<Option<Workflow>> {
+    let mut tx = context.database.read().await?;
     Ok(repository::workflows::get(&mut tx, id).await?)
 }
 
 async fn insert(
-    service: &Service,
+    context: &AdminContext,
     workflow: &Workflow,
     description: Option<Description>,
 ) -> Result<()> {
-    let now = service.clock.now();
-    service
+    let now = context.clock.now();
+    context
         .database
         .write(
             (workflow.clone(), description, now),
@@ -249,17 +256,17 @@ async fn insert(
 
 /// The answer to a registration under a taken id. An identical one repairs a missing blob.
 async fn exists(
-    service: &Service,
+    context: &AdminContext,
     stored: &Workflow,
     new: &Workflow,
     closure: &Stored<admin::WorkflowClosure>,
 ) -> Result<Error> {
     let id = Box::new(new.id.to_proto());
     if stored.digest == new.digest {
-        if holds(service, &stored.closure_uri, stored).await? != Some(true) {
-            let uri = write_closure(service, stored, closure).await?;
+        if holds(context, &stored.closure_uri, stored).await? != Some(true) {
+            let uri = write_closure(context, stored, closure).await?;
             if uri != stored.closure_uri {
-                move_closure(service, stored.row, uri).await?;
+                move_closure(context, stored.row, uri).await?;
             }
         }
         return Ok(Error::WorkflowExists {
@@ -268,7 +275,7 @@ async fn exists(
             structure: Structure::Identical,
         });
     }
-    let old = service
+    let old = context
         .read_blob::<admin::WorkflowClosure>(&stored.closure_uri, "WorkflowClosure")
         .await
         .ok()
@@ -289,21 +296,21 @@ async fn exists(
 /// Writes a closure where nothing is, and says where: at the workflow's own place, or, if something else is there that
 /// Go put there for another workflow, at one that this closure alone has.
 async fn write_closure(
-    service: &Service,
+    context: &AdminContext,
     workflow: &Workflow,
     closure: &Stored<admin::WorkflowClosure>,
 ) -> Result<String> {
-    let (base, config) = (service.blobs.base(), service.config());
+    let (base, config) = (context.blobs.base(), context.config());
     let prefix = &config.flyteadmin.metadata_storage_prefix;
     let id = workflow.id.to_proto();
     let other = layout::other_workflow_closure(&base, prefix, &id, &workflow.digest);
     for uri in [layout::workflow_closure(&base, prefix, &id), other] {
         let uri = uri?;
         let bytes = closure.bytes().to_vec();
-        match service.blobs.put_if_absent(&uri, bytes.into()).await {
+        match context.blobs.put_if_absent(&uri, bytes.into()).await {
             Ok(()) => return Ok(uri),
             Err(BlobError::AlreadyExists(_)) => {
-                if holds(service, &uri, workflow).await? == Some(true) {
+                if holds(context, &uri, workflow).await? == Some(true) {
                     return Ok(uri);
                 }
             }
@@ -322,12 +329,12 @@ async fn write_closure(
 }
 
 /// Whether the blob is the workflow's closure; `None` if there is none.
-async fn holds(service: &Service, uri: &str, workflow: &Workflow) -> Result<Option<bool>> {
+async fn holds(context: &AdminContext, uri: &str, workflow: &Workflow) -> Result<Option<bool>> {
     let failed = |source: BlobError| Error::Blob {
         context: format!("Unable to read WorkflowClosure from location {uri}"),
         source: source.into(),
     };
-    let bytes = match service.blobs.get(uri).await {
+    let bytes = match context.blobs.get(uri).await {
         Err(error) if error.is_not_found() => return Ok(None),
         bytes => bytes.map_err(failed)?,
     };
@@ -337,11 +344,11 @@ async fn holds(service: &Service, uri: &str, workflow: &Workflow) -> Result<Opti
     })))
 }
 
-async fn move_closure(service: &Service, row: Option<WorkflowRow>, uri: String) -> Result<()> {
+async fn move_closure(context: &AdminContext, row: Option<WorkflowRow>, uri: String) -> Result<()> {
     let Some(row) = row else {
         return Ok(());
     };
-    service
+    context
         .database
         .write((row, uri), |(row, uri), tx| {
             Box::pin(async move {
@@ -356,8 +363,11 @@ async fn move_closure(service: &Service, row: Option<WorkflowRow>, uri: String) 
 ///
 /// # Errors
 /// FAILED_PRECONDITION if the blob is another workflow's.
-async fn read(service: &Service, workflow: &Workflow) -> Result<Stored<admin::WorkflowClosure>> {
-    let closure = service
+async fn read(
+    context: &AdminContext,
+    workflow: &Workflow,
+) -> Result<Stored<admin::WorkflowClosure>> {
+    let closure = context
         .read_stored(&workflow.closure_uri, "WorkflowClosure")
         .await?;
     if rules::is_closure_of(&closure, workflow) {
@@ -371,32 +381,32 @@ async fn read(service: &Service, workflow: &Workflow) -> Result<Stored<admin::Wo
 
 /// The closure of a registered workflow.
 pub(crate) async fn closure(
-    service: &Service,
+    context: &AdminContext,
     workflow: &Workflow,
 ) -> Result<Arc<admin::WorkflowClosure>> {
     let key = (workflow.closure_uri.clone(), workflow.digest.clone());
-    if let Some(closure) = service.closures.get(&key) {
-        service.blobs.count_cached(Cached::Hit);
+    if let Some(closure) = context.closures.get(&key) {
+        context.blobs.count_cached(Cached::Hit);
         return Ok(closure);
     }
-    service.blobs.count_cached(Cached::Miss);
-    let stored = read(service, workflow).await?;
+    context.blobs.count_cached(Cached::Miss);
+    let stored = read(context, workflow).await?;
     let bytes = stored.bytes().len();
     let closure = Arc::new(stored.into_inner());
-    service.closures.put(key, closure.clone(), bytes);
+    context.closures.put(key, closure.clone(), bytes);
     Ok(closure)
 }
 
 pub(crate) async fn get(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ObjectGetRequest,
-) -> Result<Answer<admin::Workflow>> {
+) -> Result<Reply<admin::Workflow>> {
     let id = entities::require(request.id, ResourceType::Workflow)?;
-    service.allow(caller, Action::Read, scope(&id))?;
-    let workflow = find(service, &id).await?.ok_or_else(|| missing(&id))?;
-    let closure = read(service, &workflow).await?;
-    let unknown = Unknown::of_stored(&closure);
+    context.allow(caller, Action::Read, scope(&id))?;
+    let workflow = find(context, &id).await?.ok_or_else(|| missing(&id))?;
+    let closure = read(context, &workflow).await?;
+    let unknown = UnknownFields::of_stored(&closure);
     let mut closure = closure.into_inner();
     closure.created_at = workflow.created_at.map(time::to_wire);
     let message = admin::Workflow {
@@ -404,20 +414,20 @@ pub(crate) async fn get(
         closure: Some(closure),
         short_description: workflow.short_description,
     };
-    Ok(Answer::made_from(message, [("closure", unknown)]))
+    Ok(Reply::from(message).with(fields::WORKFLOW_CLOSURE, unknown))
 }
 
 /// A workflow in a list: its interface, without the closure's blob.
-fn listed(workflow: Workflow) -> Answer<admin::Workflow> {
+fn listed(workflow: Workflow) -> Reply<admin::Workflow> {
     let unknown = workflow
         .interface
         .as_ref()
-        .map(Unknown::of_stored)
+        .map(UnknownFields::of_stored)
         .unwrap_or_default()
-        .within("flyteidl.core.WorkflowTemplate", "interface")
-        .within("flyteidl.core.CompiledWorkflow", "template")
-        .within("flyteidl.core.CompiledWorkflowClosure", "primary")
-        .within("flyteidl.admin.WorkflowClosure", "compiled_workflow");
+        .within(fields::WORKFLOW_TEMPLATE_INTERFACE)
+        .within(fields::COMPILED_WORKFLOW_TEMPLATE)
+        .within(fields::COMPILED_CLOSURE_PRIMARY)
+        .within(fields::WORKFLOW_CLOSURE_COMPILED);
     let interface = workflow.interface.map(Stored::into_inner);
     let template = core::WorkflowTemplate {
         interface: Some(interface.unwrap_or_default()),
@@ -438,24 +448,24 @@ fn listed(workflow: Workflow) -> Answer<admin::Workflow> {
         }),
         short_description: workflow.short_description,
     };
-    Answer::made_from(message, [("closure", unknown)])
+    Reply::from(message).with(fields::WORKFLOW_CLOSURE, unknown)
 }
 
 pub(crate) async fn list(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ResourceListRequest,
-) -> Result<Answer<admin::WorkflowList>> {
+) -> Result<Reply<admin::WorkflowList>> {
     let names = entities::require_names(request.id.as_ref())?;
-    service.allow(caller, Action::Read, (names.0, names.1))?;
+    context.allow(caller, Action::Read, (names.0, names.1))?;
     let page = entities::page(&request, "ListWorkflows");
     page.require_limit()?;
-    let query = page.parse(&WORKFLOWS, service.clock.now())?;
-    let mut tx = service.database.read_lagging().await?;
+    let query = page.parse(&WORKFLOWS, context.clock.now())?;
+    let mut tx = context.database.read_lagging().await?;
     let workflows = repository::workflows::list(&mut tx, names, &query).await?;
     let token = query.next_token(workflows.len());
     let workflows = workflows.into_iter().map(listed).collect();
-    Ok(Answer::list(workflows, "workflows", |workflows| {
+    Ok(Reply::list(workflows, fields::WORKFLOWS, |workflows| {
         admin::WorkflowList { workflows, token }
     }))
 }

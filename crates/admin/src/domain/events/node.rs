@@ -21,9 +21,9 @@ use crate::{
     time,
 };
 
-/// What the shell looked up for an event.
+/// What the references of an event were resolved to, and where its dynamic workflow went.
 #[derive(Clone, Debug, Default)]
-pub struct Context {
+pub struct Resolved {
     /// Row of the parent node that the event names.
     pub parent_row: Option<NodeExecutionRow>,
     /// Row of the parent task execution that the event names.
@@ -77,7 +77,7 @@ fn reported(event: &NodeExecutionEvent, occurred: Timestamp) -> Timestamp {
 pub fn create(
     id: NodeExecutionId,
     event: &NodeExecutionEvent,
-    context: &Context,
+    resolved: &Resolved,
 ) -> Result<NodeExecution> {
     let occurred = occurred(event)?;
     let metadata = admin::NodeExecutionMetaData {
@@ -102,15 +102,15 @@ pub fn create(
         updated_at: None,
         duration: 0,
         metadata: Stored::new(metadata),
-        parent_row: context.parent_row,
-        parent_task_row: context.parent_task_row,
+        parent_row: resolved.parent_row,
+        parent_task_row: resolved.parent_task_row,
         error_kind: None,
         error_code: None,
         cache_status: None,
         dynamic_closure_uri: String::new(),
         event_version: event.event_version,
     };
-    change(&mut node, event, context, occurred);
+    change(&mut node, event, resolved, occurred);
     Ok(node)
 }
 
@@ -121,7 +121,7 @@ pub fn create(
 pub fn apply(
     node: &mut NodeExecution,
     event: &NodeExecutionEvent,
-    context: &Context,
+    resolved: &Resolved,
 ) -> Result<()> {
     check(node, event)?;
     let occurred = occurred(event)?;
@@ -131,14 +131,14 @@ pub fn apply(
         metadata.is_array |= event.is_array;
         metadata.is_eager |= event.is_eager;
     });
-    change(node, event, context, occurred);
+    change(node, event, resolved, occurred);
     Ok(())
 }
 
 fn change(
     node: &mut NodeExecution,
     event: &NodeExecutionEvent,
-    context: &Context,
+    resolved: &Resolved,
     occurred: Timestamp,
 ) {
     let updated = reported(event, occurred);
@@ -157,9 +157,9 @@ fn change(
     {
         node.input_uri.clone_from(uri);
     }
-    if !context.dynamic_closure_uri.is_empty() {
+    if !resolved.dynamic_closure_uri.is_empty() {
         node.dynamic_closure_uri
-            .clone_from(&context.dynamic_closure_uri);
+            .clone_from(&resolved.dynamic_closure_uri);
     }
     if let (true, Some(OutputResult::Error(error))) = (terminal, &event.output_result) {
         node.error_kind = Some(ErrorKind::from(error.kind));

@@ -171,7 +171,7 @@ fn node_event(phase: node_execution::Phase, second: i64) -> NodeExecutionEvent {
 }
 
 fn stored_node(phase: node_execution::Phase) -> NodeExecution {
-    node::create(node_id(), &node_event(phase, 1), &node::Context::default()).unwrap()
+    node::create(node_id(), &node_event(phase, 1), &node::Resolved::default()).unwrap()
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn nodes_move_unless_they_have_ended() {
         let outcome = node::apply(
             &mut record,
             &node_event(event, 2),
-            &node::Context::default(),
+            &node::Resolved::default(),
         );
         assert_eq!(verdict(&outcome), expected, "{stored:?} then {event:?}");
     }
@@ -205,13 +205,13 @@ fn what_a_node_is_only_ever_becomes_more() {
     let mut record = stored_node(node_execution::Phase::Queued);
     let mut event = node_event(node_execution::Phase::Running, 2);
     (event.is_parent, event.is_dynamic) = (true, true);
-    let context = node::Context {
+    let context = node::Resolved {
         dynamic_closure_uri: "s3://closure".to_owned(),
         ..Default::default()
     };
     node::apply(&mut record, &event, &context).unwrap();
     let event = node_event(node_execution::Phase::Succeeded, 7);
-    node::apply(&mut record, &event, &node::Context::default()).unwrap();
+    node::apply(&mut record, &event, &node::Resolved::default()).unwrap();
     assert!(record.metadata.get().is_parent_node && record.metadata.get().is_dynamic);
     assert_eq!(record.dynamic_closure_uri, "s3://closure");
     assert_eq!(record.duration, 5_000_000_000);
@@ -221,11 +221,11 @@ fn what_a_node_is_only_ever_becomes_more() {
 fn a_reported_time_is_when_a_node_changed() {
     let mut event = node_event(node_execution::Phase::Queued, 5);
     event.reported_at = Some(at(9));
-    let record = node::create(node_id(), &event, &node::Context::default()).unwrap();
+    let record = node::create(node_id(), &event, &node::Resolved::default()).unwrap();
     assert_eq!(record.created_at, Timestamp::from_second(5).ok());
     assert_eq!(record.updated_at, Timestamp::from_second(9).ok());
     event.reported_at = Some(at(0));
-    let record = node::create(node_id(), &event, &node::Context::default()).unwrap();
+    let record = node::create(node_id(), &event, &node::Resolved::default()).unwrap();
     assert_eq!(record.updated_at, Timestamp::from_second(5).ok());
 }
 

@@ -14,21 +14,21 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Expiry, nanoseconds, sign_failure};
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     error::{Error, Result},
     random::random_text,
-    service::Service,
     time,
 };
 
 pub(crate) async fn upload_location(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: CreateUploadLocationRequest,
 ) -> Result<CreateUploadLocationResponse> {
     if request.project.is_empty() || request.domain.is_empty() {
         return Err(Error::invalid("project and domain are required parameters"));
     }
-    service.allow(
+    context.allow(
         caller,
         Action::Register,
         (&request.project, &request.domain),
@@ -38,28 +38,28 @@ pub(crate) async fn upload_location(
             "content_md5 or filename_root is a required parameter",
         ));
     }
-    let config = &service.server.data_proxy.upload;
+    let config = &context.server.data_proxy.upload;
     if !request.filename.is_empty() && !request.filename_root.is_empty() {
-        let location = location(service, &request, &request.filename)?;
-        refuse_overwriting(service, &location, &request.content_md5).await?;
+        let location = location(context, &request, &request.filename)?;
+        refuse_overwriting(context, &location, &request.content_md5).await?;
     }
     let expiry = upload_expiry(
         &request,
         config.max_expires_in.to_signed(),
-        service.clock.now(),
+        context.clock.now(),
     )?;
     let filename = if request.filename.is_empty() {
         random_text(config.default_file_name_length)
     } else {
         request.filename.clone()
     };
-    let native_url = location(service, &request, &filename)?;
+    let native_url = location(context, &request, &filename)?;
     let mut sign = expiry.request(Verb::Put);
     if !request.content_md5.is_empty() {
         sign.content_md5 = Some(BASE64_STANDARD.encode(&request.content_md5));
         sign.add_content_md5_metadata = request.add_content_md5_metadata;
     }
-    let signed = service
+    let signed = context
         .blobs
         .sign(&native_url, &sign)
         .await
@@ -101,7 +101,7 @@ fn upload_expiry(
 /// `‹base›/‹prefix›/‹org›/‹project›/‹domain›/‹root or base32 of the md5›/‹file›`, the same for the same
 /// content, so that a repeated upload meets its own object.
 fn location(
-    service: &Service,
+    context: &AdminContext,
     request: &CreateUploadLocationRequest,
     filename: &str,
 ) -> Result<String> {
@@ -110,7 +110,7 @@ fn location(
     } else {
         request.filename_root.clone()
     };
-    let prefix = &service.server.data_proxy.upload.storage_prefix;
+    let prefix = &context.server.data_proxy.upload.storage_prefix;
     for (field, value) in [
         ("org", &request.org),
         ("project", &request.project),
@@ -135,11 +135,11 @@ fn location(
     .into_iter()
     .filter(|part| !part.is_empty())
     .collect();
-    Ok(reference::construct(&service.blobs.base(), &parts)?)
+    Ok(reference::construct(&context.blobs.base(), &parts)?)
 }
 
-async fn refuse_overwriting(service: &Service, location: &str, md5: &[u8]) -> Result<()> {
-    let head = service
+async fn refuse_overwriting(context: &AdminContext, location: &str, md5: &[u8]) -> Result<()> {
+    let head = context
         .blobs
         .head(location)
         .await

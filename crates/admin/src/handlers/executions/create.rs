@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     caller::{Action, Caller},
+    context::AdminContext,
     domain::{
         self,
         executions::{
@@ -41,38 +42,40 @@ use crate::{
     handlers::{entities, node_executions, projects, tasks, workflows},
     records::{Execution, ExecutionRow, Project, WorkflowPhase},
     repository::{self, executions},
-    service::Service,
-    unknown::{self, Kept, Unknown},
+    unknown_fields::{self, Incoming, UnknownFields, fields},
 };
 
 pub(crate) async fn create(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    request: admin::ExecutionCreateRequest,
-    unknown: &Unknown,
+    request: Incoming<admin::ExecutionCreateRequest>,
 ) -> Result<admin::ExecutionCreateResponse> {
-    Box::pin(start(service, caller, request, (None, unknown))).await
+    Box::pin(start(context, caller, request, None)).await
 }
 
 pub(crate) async fn relaunch(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ExecutionRelaunchRequest,
 ) -> Result<admin::ExecutionCreateResponse> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
-    let original = load(service, &id).await?;
+    let original = load(context, &id).await?;
     let mut spec = original.spec.get().clone();
-    let inputs = user_inputs(service, &original, &mut spec).await?;
-    let unknown = [
-        ("spec", Kept::One(Unknown::of_stored(&original.spec))),
-        ("inputs", Kept::One(Unknown::of_stored(&inputs))),
-    ];
-    let unknown = Unknown::gathered("flyteidl.admin.ExecutionCreateRequest", unknown);
+    let inputs = user_inputs(context, &original, &mut spec).await?;
+    let unknown = UnknownFields::default()
+        .with(
+            fields::CREATE_EXECUTION_SPEC,
+            UnknownFields::of_stored(&original.spec),
+        )
+        .with(
+            fields::CREATE_EXECUTION_INPUTS,
+            UnknownFields::of_stored(&inputs),
+        );
     let metadata = spec.metadata.get_or_insert_default();
     metadata.mode = ExecutionMode::Relaunch as i32;
     metadata.reference_execution = Some(id.to_proto());
     spec.overwrite_cache = request.overwrite_cache;
-    let create = admin::ExecutionCreateRequest {
+    let message = admin::ExecutionCreateRequest {
         project: id.project.to_string(),
         domain: id.domain.to_string(),
         name: request.name,
@@ -80,35 +83,39 @@ pub(crate) async fn relaunch(
         inputs: Some(inputs.into_inner()),
         org: String::new(),
     };
-    Box::pin(start(service, caller, create, (original.row, &unknown))).await
+    let create = Incoming { message, unknown };
+    Box::pin(start(context, caller, create, original.row)).await
 }
 
 /// The inputs that the user gave; old rows have them in the spec.
 async fn user_inputs(
-    service: &Service,
+    context: &AdminContext,
     execution: &Execution,
     spec: &mut ExecutionSpec,
 ) -> Result<Stored<LiteralMap>> {
     if execution.user_inputs_uri.is_empty() {
         return Ok(Stored::new(spec.inputs.take().unwrap_or_default()));
     }
-    service
+    context
         .read_stored(&execution.user_inputs_uri, "user inputs")
         .await
 }
 
 /// Creates an execution. `source_row` is the row of the one that it repeats.
 async fn start(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
-    mut request: admin::ExecutionCreateRequest,
-    (source_row, unknown): (Option<ExecutionRow>, &Unknown),
+    Incoming {
+        message: mut request,
+        unknown,
+    }: Incoming<admin::ExecutionCreateRequest>,
+    source_row: Option<ExecutionRow>,
 ) -> Result<admin::ExecutionCreateResponse> {
-    let accepted_at = service.clock.now();
+    let accepted_at = context.clock.now();
     request::adopt_inputs(&mut request);
     let (project, plan) = futures::future::join(
-        validate(service, caller, &request),
-        planned(service, request.spec.as_ref()),
+        validate(context, caller, &request),
+        planned(context, request.spec.as_ref()),
     )
     .await;
     let project = project?;
@@ -118,7 +125,7 @@ async fn start(
     );
     let target = match plan? {
         Some(target) => target,
-        None => single(service, &spec).await?,
+        None => single(context, &spec).await?,
     };
     let full = inputs::execution_inputs(
         Some(&given),
@@ -126,11 +133,11 @@ async fn start(
         target.plan.closure.get().expected_inputs.as_ref(),
     )?;
     let (closure, lineage) = futures::future::try_join(
-        workflows::closure(service, &target.workflow),
-        inherit(service, caller, &mut spec, source_row),
+        workflows::closure(context, &target.workflow),
+        inherit(context, caller, &mut spec, source_row),
     )
     .await?;
-    let server_config = service.config();
+    let server_config = context.config();
     let config = config::merge(&spec, target.plan_spec(), &server_config.flyteadmin, caller);
     if !target.is_task() {
         let limits = &server_config.registration;
@@ -142,10 +149,11 @@ async fn start(
         )?;
     }
     request::require_pool(&server_config, &request, &spec)?;
-    let system = system_metadata(service, &request, &spec);
+    let system = system_metadata(context, &request, &spec);
     request::complete_spec(&mut spec, (&target, &config, &project), system);
+    let of_spec = unknown.part(fields::CREATE_EXECUTION_SPEC);
     let new = NewExecution {
-        spec: unknown.part("spec").store(spec),
+        spec: of_spec.store(spec),
         target: &target,
         lineage,
         accepted_at,
@@ -158,21 +166,25 @@ async fn start(
         project_labels: domain::projects::labels(&project),
     };
     // Old clients give inputs in the spec.
-    let mut unknown = vec![unknown.part("spec").part("inputs"), unknown.part("inputs")];
-    let user_inputs = unknown::encoded(&given, &unknown);
-    unknown.push(Unknown::of_stored(&target.plan.spec).part("fixed_inputs"));
+    let mut of_inputs = vec![
+        of_spec.part(fields::EXECUTION_SPEC_INPUTS),
+        unknown.part(fields::CREATE_EXECUTION_INPUTS),
+    ];
+    let user_inputs = unknown_fields::encoded(&given, &of_inputs);
+    let of_plan = UnknownFields::of_stored(&target.plan.spec);
+    of_inputs.push(of_plan.part(fields::LAUNCH_PLAN_SPEC_FIXED_INPUTS));
     let files = files::Files {
-        inputs: unknown::encoded(&materials.inputs, &unknown),
+        inputs: unknown_fields::encoded(&materials.inputs, &of_inputs),
         user_inputs,
     };
     let bytes = given.encoded_len();
-    let execution = match interrupted(service, (&request, &new), (&given, &files)).await? {
+    let execution = match interrupted(context, (&request, &new), (&given, &files)).await? {
         Some(execution) => execution,
-        None => reserve::reserve(service, (&request, &new), &files).await?,
+        None => reserve::reserve(context, (&request, &new), &files).await?,
     };
-    launch::run(service, &execution, materials).await?;
+    launch::run(context, &execution, materials).await?;
     if target.is_task() {
-        service.counts().executions.data.inputs(bytes);
+        context.metrics().executions.data.inputs(bytes);
     }
     Ok(admin::ExecutionCreateResponse {
         id: Some(execution.id.to_proto()),
@@ -182,7 +194,7 @@ async fn start(
 /// The reservation that an earlier, equal request left when its process ended; none if the name is free. Other
 /// requests of that name meet the row that has it, as in the reference.
 async fn interrupted(
-    service: &Service,
+    context: &AdminContext,
     (request, new): (&admin::ExecutionCreateRequest, &NewExecution<'_>),
     (given, files): (&LiteralMap, &files::Files),
 ) -> Result<Option<Execution>> {
@@ -190,20 +202,20 @@ async fn interrupted(
         return Ok(None);
     }
     let id = ExecutionId::new(&request.project, &request.domain, &request.name)?;
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let Some(execution) = executions::get(&mut tx, &id).await? else {
         return Ok(None);
     };
     drop(tx);
     let equal = execution.phase == WorkflowPhase::Undefined
         && execution.spec.get() == new.spec.get()
-        && files::complete(service, &execution, given, files).await?;
+        && files::complete(context, &execution, given, files).await?;
     if !equal {
         return Err(executions::taken().into());
     }
-    let target = service.targets.stored(&execution.cluster)?;
+    let target = context.targets.stored(&execution.cluster)?;
     let there = target
-        .has(&namespace(service, &execution), &id.name)
+        .has(&namespace(context, &execution), &id.name)
         .await
         .map_err(|error| Error::Cluster {
             context: "looking for the resource:".to_owned(),
@@ -218,23 +230,23 @@ async fn interrupted(
 
 /// Checks the request by itself and its project (spec 01 §12.1), which it answers.
 async fn validate(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: &admin::ExecutionCreateRequest,
 ) -> Result<Project> {
     request::require_scope(request)?;
-    service.allow(caller, Action::Execute, (&request.project, &request.domain))?;
+    context.allow(caller, Action::Execute, (&request.project, &request.domain))?;
     request::validate_name(request)?;
-    let project = projects::require(service, &request.project, &request.domain).await?;
+    let project = projects::require(context, &request.project, &request.domain).await?;
     request::validate(request)?;
     Ok(project)
 }
 
 /// A task that is launched alone, with the workflow and the plan that are made for it.
-async fn single(service: &Service, spec: &ExecutionSpec) -> Result<LaunchTarget> {
+async fn single(context: &AdminContext, spec: &ExecutionSpec) -> Result<LaunchTarget> {
     let id = EntityId::any(spec.launch_plan.as_ref())?;
-    let task = tasks::load(service, &id).await?;
-    let (workflow, plan) = single_task::skeleton(service, &task).await?;
+    let task = tasks::load(context, &id).await?;
+    let (workflow, plan) = single_task::skeleton(context, &task).await?;
     Ok(LaunchTarget {
         plan,
         workflow,
@@ -244,12 +256,15 @@ async fn single(service: &Service, spec: &ExecutionSpec) -> Result<LaunchTarget>
 
 /// The launch plan that a spec names, with its workflow; none if it names something else, or nothing well. It only
 /// reads, so that it can run while the request is still being checked.
-async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Option<LaunchTarget>> {
+async fn planned(
+    context: &AdminContext,
+    spec: Option<&ExecutionSpec>,
+) -> Result<Option<LaunchTarget>> {
     let reference = spec.and_then(|spec| spec.launch_plan.as_ref());
     let Ok(id) = EntityId::expect(reference, ResourceType::LaunchPlan) else {
         return Ok(None);
     };
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let plan = repository::launch_plans::get(&mut tx, &id)
         .await?
         .ok_or_else(|| entities::missing(&id))?;
@@ -273,7 +288,7 @@ async fn planned(service: &Service, spec: Option<&ExecutionSpec>) -> Result<Opti
 
 /// What the execution takes over from the node that launches it, if one does.
 async fn inherit(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     spec: &mut ExecutionSpec,
     source_row: Option<ExecutionRow>,
@@ -283,8 +298,8 @@ async fn inherit(
     let parent = match parent {
         Some(parent) => {
             let id = NodeExecutionId::from_proto(Some(parent))?;
-            let node = node_executions::load(service, &id).await?;
-            Some((node, load(service, &id.execution).await?))
+            let node = node_executions::load(context, &id).await?;
+            Some((node, load(context, &id.execution).await?))
         }
         None => None,
     };
@@ -294,15 +309,15 @@ async fn inherit(
 
 /// The cluster and the namespace that the execution goes to.
 fn system_metadata(
-    service: &Service,
+    context: &AdminContext,
     request: &admin::ExecutionCreateRequest,
     spec: &ExecutionSpec,
 ) -> admin::SystemMetadata {
     admin::SystemMetadata {
-        execution_cluster: launch::target(service, spec)
+        execution_cluster: launch::target(context, spec)
             .map(|target| target.id.clone())
             .unwrap_or_default(),
-        namespace: service
+        namespace: context
             .config()
             .namespace_mapping
             .namespace(&request.project, &request.domain),

@@ -9,11 +9,11 @@ use flyte_idl::core::LiteralMap;
 use flyte_platform::{Chain, blob::BlobError};
 
 use crate::{
+    context::AdminContext,
     domain::executions::record::InputUris,
     error::{Error, Result},
     random::random_text,
     records::Execution,
-    service::Service,
 };
 
 /// The encoded literal maps of a new execution.
@@ -26,10 +26,14 @@ pub(super) struct Files {
 
 impl Files {
     /// Writes both.
-    pub(super) async fn write(&self, service: &Service, id: &ExecutionId) -> Result<InputUris> {
+    pub(super) async fn write(
+        &self,
+        context: &AdminContext,
+        id: &ExecutionId,
+    ) -> Result<InputUris> {
         let (inputs, user_inputs) = futures::future::try_join(
-            write(service, id, "inputs", &self.inputs),
-            write(service, id, "user_inputs", &self.user_inputs),
+            write(context, id, "inputs", &self.inputs),
+            write(context, id, "user_inputs", &self.user_inputs),
         )
         .await?;
         Ok(InputUris {
@@ -41,23 +45,28 @@ impl Files {
 
 /// Removes the files of a generated name whose row was not inserted: nobody else has tried for it. Those of a name that a
 /// client chose may be another request's as well, and stay for its repeat.
-pub(super) async fn remove(service: &Service, uris: &InputUris) {
+pub(super) async fn remove(context: &AdminContext, uris: &InputUris) {
     for uri in [&uris.inputs, &uris.user_inputs] {
-        if let Err(error) = service.blobs.delete(uri).await {
+        if let Err(error) = context.blobs.delete(uri).await {
             tracing::warn!(uri, error = %Chain(&error), "inputs of an execution that was not created stay behind");
         }
     }
 }
 
-async fn write(service: &Service, id: &ExecutionId, file: &str, bytes: &[u8]) -> Result<String> {
-    let base = service.blobs.base();
+async fn write(
+    context: &AdminContext,
+    id: &ExecutionId,
+    file: &str,
+    bytes: &[u8],
+) -> Result<String> {
+    let base = context.blobs.base();
     let own = format!("{file}-{}", random_text(20));
     for file in [file, &own] {
         let uri = layout::execution_file(&base, id, file)?;
-        if put(service, &uri, bytes).await? {
+        if put(context, &uri, bytes).await? {
             return Ok(uri);
         }
-        let there = service.blobs.get(&uri).await;
+        let there = context.blobs.get(&uri).await;
         if there.is_ok_and(|there| there == bytes) {
             return Ok(uri);
         }
@@ -68,8 +77,8 @@ async fn write(service: &Service, id: &ExecutionId, file: &str, bytes: &[u8]) ->
 }
 
 /// Whether it was written; else something is there.
-async fn put(service: &Service, uri: &str, bytes: &[u8]) -> Result<bool> {
-    match service
+async fn put(context: &AdminContext, uri: &str, bytes: &[u8]) -> Result<bool> {
+    match context
         .blobs
         .put_if_absent(uri, bytes.to_vec().into())
         .await
@@ -86,7 +95,7 @@ async fn put(service: &Service, uri: &str, bytes: &[u8]) -> Result<bool> {
 /// Whether the row's files are those of a request that gives `given`. Rows of older versions may lack them, which were
 /// written after the row; then the request's are written.
 pub(super) async fn complete(
-    service: &Service,
+    context: &AdminContext,
     execution: &Execution,
     given: &LiteralMap,
     files: &Files,
@@ -95,9 +104,9 @@ pub(super) async fn complete(
         (&execution.inputs_uri, &files.inputs),
         (&execution.user_inputs_uri, &files.user_inputs),
     ] {
-        put(service, uri, bytes).await?;
+        put(context, uri, bytes).await?;
     }
-    let stored: LiteralMap = service
+    let stored: LiteralMap = context
         .read_blob(&execution.user_inputs_uri, "user inputs")
         .await?;
     Ok(stored == *given)

@@ -12,8 +12,9 @@ use flyte_idl::{
 use super::terminate::{end_resource, namespace};
 use crate::{
     caller::Caller,
+    context::AdminContext,
     domain::{
-        events::absent,
+        events::not_found,
         executions::{config, resource, transitions},
         projects,
         task_resources::PlatformResources,
@@ -22,7 +23,6 @@ use crate::{
     handlers::workflows,
     records::{Execution, WorkflowPhase},
     repository::{self, executions},
-    service::Service,
     targets::ExecutionTarget,
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Materials {
 
 /// The cluster that an execution with this spec goes to.
 pub(crate) fn target<'a>(
-    service: &'a Service,
+    context: &'a AdminContext,
     spec: &ExecutionSpec,
 ) -> Result<&'a ExecutionTarget> {
     let label = spec
@@ -47,7 +47,7 @@ pub(crate) fn target<'a>(
         .as_ref()
         .map(|label| label.value.as_str())
         .unwrap_or_default();
-    service.targets.choose(label)
+    context.targets.choose(label)
 }
 
 /// Creates the resource of a reserved execution.
@@ -55,45 +55,45 @@ pub(crate) fn target<'a>(
 /// # Errors
 /// For a single task a failure of the cluster: the reservation is gone then.
 pub(crate) async fn run(
-    service: &Service,
+    context: &AdminContext,
     execution: &Execution,
     materials: Materials,
 ) -> Result<()> {
-    let counts = &service.counts().executions;
-    match submit(service, execution, materials).await {
+    let metrics = &context.metrics().executions;
+    match submit(context, execution, materials).await {
         Ok(()) => {
-            counts.created(execution);
-            end_if_terminated(service, execution).await
+            metrics.created(execution);
+            end_if_terminated(context, execution).await
         }
         Err(error) if execution.task_row.is_some() => {
-            withdraw(service, &execution.id).await?;
+            withdraw(context, &execution.id).await?;
             Err(error)
         }
         Err(error) => {
-            counts.created(execution);
-            fail(service, &execution.id, &error).await
+            metrics.created(execution);
+            fail(context, &execution.id, &error).await
         }
     }
 }
 
 /// Builds and creates the resource, and counts how that went.
-async fn submit(service: &Service, execution: &Execution, materials: Materials) -> Result<()> {
-    let counts = &service.counts().executions;
-    let outcome = create(service, execution, materials).await;
+async fn submit(context: &AdminContext, execution: &Execution, materials: Materials) -> Result<()> {
+    let metrics = &context.metrics().executions;
+    let outcome = create(context, execution, materials).await;
     match &outcome {
-        Ok(()) => counts.accepted(execution.created_at, service.clock.now()),
-        Err(_error) => counts.propeller_failures.inc(),
+        Ok(()) => metrics.accepted(execution.created_at, context.clock.now()),
+        Err(_error) => metrics.propeller_failures.inc(),
     }
     outcome
 }
 
-async fn create(service: &Service, execution: &Execution, materials: Materials) -> Result<()> {
+async fn create(context: &AdminContext, execution: &Execution, materials: Materials) -> Result<()> {
     let spec = execution.spec.get();
-    let target = target(service, spec).map_err(|error| Error::Cluster {
+    let target = target(context, spec).map_err(|error| Error::Cluster {
         context: "failed to create workflow in propeller".to_owned(),
         source: error.into(),
     })?;
-    let server_config = service.config();
+    let server_config = context.config();
     let server = &server_config.flyteadmin;
     // The caller's identity is in the stored security context already.
     let config = config::merge(spec, materials.plan.as_ref(), server, &Caller::default());
@@ -101,7 +101,7 @@ async fn create(service: &Service, execution: &Execution, materials: Materials) 
     for (key, value) in materials.project_labels {
         labels.entry(key).or_insert(value);
     }
-    let namespace = namespace(service, execution);
+    let namespace = namespace(context, execution);
     let order = resource::Order {
         id: &execution.id.to_proto(),
         namespace: &namespace,
@@ -112,19 +112,19 @@ async fn create(service: &Service, execution: &Execution, materials: Materials) 
         spec,
         config: &config,
         labels: &labels,
-        accepted_at: execution.created_at.unwrap_or_else(|| service.clock.now()),
+        accepted_at: execution.created_at.unwrap_or_else(|| context.clock.now()),
     };
     let platform = PlatformResources::of_config(&server_config.task_resources)?;
-    let counts = &service.counts().executions;
+    let metrics = &context.metrics().executions;
     let resource = resource::build(order, server, &platform)
-        .inspect(|_resource| counts.built.inc())
-        .inspect_err(|_error| counts.not_built.inc())?;
+        .inspect(|_resource| metrics.built.inc())
+        .inspect_err(|_error| metrics.not_built.inc())?;
     target.create(&namespace, &resource).await
 }
 
 /// Gives the name back: nothing of the execution was ever visible to the engine.
-async fn withdraw(service: &Service, id: &ExecutionId) -> Result<()> {
-    service
+async fn withdraw(context: &AdminContext, id: &ExecutionId) -> Result<()> {
+    context
         .database
         .write(id.clone(), |id, tx| {
             Box::pin(async move { Ok::<_, Error>(executions::remove(tx, id).await?) })
@@ -133,10 +133,10 @@ async fn withdraw(service: &Service, id: &ExecutionId) -> Result<()> {
 }
 
 /// Ends a launch plan's execution whose resource could not be created; its creation still succeeds.
-pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> Result<()> {
+pub(crate) async fn fail(context: &AdminContext, id: &ExecutionId, error: &Error) -> Result<()> {
     let failure = failure(error);
-    let now = service.clock.now();
-    let failed = service
+    let now = context.clock.now();
+    let failed = context
         .database
         .write((id.clone(), failure, now), |(id, failure, now), tx| {
             Box::pin(async move {
@@ -152,7 +152,7 @@ pub(crate) async fn fail(service: &Service, id: &ExecutionId, error: &Error) -> 
         })
         .await?;
     if failed {
-        service.counts().executions.failed_at_once();
+        context.metrics().executions.failed_at_once();
     }
     Ok(())
 }
@@ -174,17 +174,17 @@ fn failure(error: &Error) -> ExecutionError {
 
 /// A termination may have come between reservation and creation and found no resource to delete; or an equal request,
 /// whose own try was refused, has given the name back.
-async fn end_if_terminated(service: &Service, execution: &Execution) -> Result<()> {
-    let mut tx = service.database.read().await?;
+async fn end_if_terminated(context: &AdminContext, execution: &Execution) -> Result<()> {
+    let mut tx = context.database.read().await?;
     let phase = executions::phase(&mut tx, &execution.id).await?;
     drop(tx);
     match phase {
         Some(WorkflowPhase::Aborting | WorkflowPhase::Aborted) => {
-            end_resource(service, execution).await
+            end_resource(context, execution).await
         }
         None => {
-            end_resource(service, execution).await?;
-            Err(absent::execution(&execution.id))
+            end_resource(context, execution).await?;
+            Err(not_found::execution(&execution.id))
         }
         Some(_) => Ok(()),
     }
@@ -192,31 +192,31 @@ async fn end_if_terminated(service: &Service, execution: &Execution) -> Result<(
 
 /// Finishes a reservation that a crash left: everything it needs is in the store. A launch plan's execution
 /// that cannot be finished is FAILED; a task's reservation too, since its caller is long gone.
-pub(crate) async fn resume(service: &Service, execution: &Execution) -> Result<()> {
-    let counts = &service.counts().executions;
-    let materials = match materials(service, execution).await {
+pub(crate) async fn resume(context: &AdminContext, execution: &Execution) -> Result<()> {
+    let metrics = &context.metrics().executions;
+    let materials = match materials(context, execution).await {
         Ok(materials) => materials,
         Err(error @ (Error::Store(_) | Error::Cluster { .. })) => return Err(error),
         Err(error) => {
-            counts.created(execution);
-            return fail(service, &execution.id, &error).await;
+            metrics.created(execution);
+            return fail(context, &execution.id, &error).await;
         }
     };
-    match submit(service, execution, materials).await {
+    match submit(context, execution, materials).await {
         Ok(()) => {
-            counts.created(execution);
-            end_if_terminated(service, execution).await
+            metrics.created(execution);
+            end_if_terminated(context, execution).await
         }
         Err(error @ Error::Store(_)) => Err(error),
         Err(error) => {
-            counts.created(execution);
-            fail(service, &execution.id, &error).await
+            metrics.created(execution);
+            fail(context, &execution.id, &error).await
         }
     }
 }
 
-async fn materials(service: &Service, execution: &Execution) -> Result<Materials> {
-    let mut tx = service.database.read().await?;
+async fn materials(context: &AdminContext, execution: &Execution) -> Result<Materials> {
+    let mut tx = context.database.read().await?;
     let workflow = match execution.workflow_row {
         Some(row) => repository::workflows::get_by_row(&mut tx, row).await?,
         None => None,
@@ -230,8 +230,8 @@ async fn materials(service: &Service, execution: &Execution) -> Result<Materials
     };
     let project = repository::projects::get(&mut tx, execution.id.project.as_str()).await?;
     drop(tx);
-    let inputs = service.read_blob(&execution.inputs_uri, "inputs").await?;
-    let closure = workflows::closure(service, &workflow).await?;
+    let inputs = context.read_blob(&execution.inputs_uri, "inputs").await?;
+    let closure = workflows::closure(context, &workflow).await?;
     Ok(Materials {
         closure: closure.compiled_workflow.clone().unwrap_or_default(),
         closure_uri: workflow.closure_uri,

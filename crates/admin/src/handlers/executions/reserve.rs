@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::files::{self, Files};
 use crate::{
+    context::AdminContext,
     domain::executions::{
         concurrency::require_room,
         record::{NewExecution, tags},
@@ -20,7 +21,6 @@ use crate::{
     random::random_text,
     records::Execution,
     repository::executions,
-    service::Service,
 };
 
 /// Generated names collide about never; a handful of tries is plenty.
@@ -28,7 +28,7 @@ const NAME_TRIES: usize = 5;
 
 /// Writes the files of inputs and inserts the row and its tags. From here on the name is taken.
 pub(super) async fn reserve(
-    service: &Service,
+    context: &AdminContext,
     (request, new): (&admin::ExecutionCreateRequest, &NewExecution<'_>),
     files: &Files,
 ) -> Result<Execution> {
@@ -45,21 +45,21 @@ pub(super) async fn reserve(
             request.name.clone()
         };
         let id = ExecutionId::new(&request.project, &request.domain, &name)?;
-        let uris = files.write(service, &id).await?;
+        let uris = files.write(context, &id).await?;
         let policy = new
             .target
             .plan_spec()
             .and_then(|plan| plan.concurrency_policy)
             .map(|policy| (policy, new.target.plan.id.clone()));
-        let counts = &service.counts().executions;
+        let metrics = &context.metrics().executions;
         let reservation = Reservation {
-            check: counts.concurrency_check.clone(),
+            check: metrics.concurrency_check.clone(),
             tags: tags(new.spec.get()),
             execution: new.record(id, uris.clone()),
             policy,
             now: new.accepted_at,
         };
-        let inserted = service
+        let inserted = context
             .database
             .write(reservation, |reservation, tx| {
                 Box::pin(insert(reservation, tx))
@@ -68,9 +68,9 @@ pub(super) async fn reserve(
         match inserted {
             Err(error @ Error::LimitReached { .. }) => {
                 if request.name.is_empty() {
-                    files::remove(service, &uris).await;
+                    files::remove(context, &uris).await;
                 }
-                counts.limit_hit(&new.target.plan.id);
+                metrics.limit_hit(&new.target.plan.id);
                 return Err(error);
             }
             Err(Error::Store(DbError::UniqueViolation { .. })) if tries > 0 => {}

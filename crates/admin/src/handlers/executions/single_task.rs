@@ -8,6 +8,7 @@ use flyte_idl::stored::Stored;
 use flyte_platform::sql::DbError;
 
 use crate::{
+    context::AdminContext,
     domain,
     error::{Error, Result},
     handlers::{
@@ -17,15 +18,17 @@ use crate::{
     },
     records::{LaunchPlan, NamedEntity, NamedEntityState, Task, Workflow},
     repository::{self, named_entities::NamedResource},
-    service::Service,
-    unknown::Unknown,
+    unknown_fields::UnknownFields,
 };
 
 /// The workflow and launch plan of `task`, made on first use. Two requests that make them at once end with
 /// the same ones.
-pub(crate) async fn skeleton(service: &Service, task: &Task) -> Result<(Workflow, LaunchPlan)> {
-    let workflow = workflow(service, task).await?;
-    let plan = launch_plan(service, task, &workflow).await?;
+pub(crate) async fn skeleton(
+    context: &AdminContext,
+    task: &Task,
+) -> Result<(Workflow, LaunchPlan)> {
+    let workflow = workflow(context, task).await?;
+    let plan = launch_plan(context, task, &workflow).await?;
     Ok((workflow, plan))
 }
 
@@ -34,14 +37,14 @@ fn generated(task: &Task, resource_type: ResourceType) -> Result<EntityId> {
     Ok(EntityId::expect(Some(&id), resource_type)?)
 }
 
-async fn workflow(service: &Service, task: &Task) -> Result<Workflow> {
+async fn workflow(context: &AdminContext, task: &Task) -> Result<Workflow> {
     let id = generated(task, ResourceType::Workflow)?;
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let found = repository::workflows::get(&mut tx, &id).await?;
     drop(tx);
     // Without its closure it is registered again, which writes that.
     if let Some(found) = found
-        && workflows::closure(service, &found).await.is_ok()
+        && workflows::closure(context, &found).await.is_ok()
     {
         return Ok(found);
     }
@@ -55,25 +58,34 @@ async fn workflow(service: &Service, task: &Task) -> Result<Workflow> {
     let template = single_task::workflow(&task.id.to_proto(), &template);
     let registration = Registration {
         interface: template.interface.clone().map(Stored::new),
-        compiled: workflows::compile(service, (&id, &Unknown::default()), template, Vec::new())
-            .await?,
+        compiled: workflows::compile(
+            context,
+            (&id, &UnknownFields::default()),
+            template,
+            Vec::new(),
+        )
+        .await?,
         id: id.clone(),
         description: None,
     };
-    match workflows::register(service, registration).await {
+    match workflows::register(context, registration).await {
         Ok(_) | Err(Error::WorkflowExists { .. }) => {}
         Err(error) => return Err(error),
     }
-    hide(service, NamedResource::Workflow, &id).await?;
-    let mut tx = service.database.read().await?;
+    hide(context, NamedResource::Workflow, &id).await?;
+    let mut tx = context.database.read().await?;
     repository::workflows::get(&mut tx, &id)
         .await?
         .ok_or_else(|| missing(&id))
 }
 
-async fn launch_plan(service: &Service, task: &Task, workflow: &Workflow) -> Result<LaunchPlan> {
+async fn launch_plan(
+    context: &AdminContext,
+    task: &Task,
+    workflow: &Workflow,
+) -> Result<LaunchPlan> {
     let id = generated(task, ResourceType::LaunchPlan)?;
-    if let Some(found) = launch_plans::find(service, &id).await? {
+    if let Some(found) = launch_plans::find(context, &id).await? {
         return Ok(found);
     }
     let spec = single_task::launch_plan(&task.id.to_proto());
@@ -87,18 +99,18 @@ async fn launch_plan(service: &Service, task: &Task, workflow: &Workflow) -> Res
         interface.outputs,
         workflow.row,
     )?;
-    match launch_plans::insert(service, &plan).await {
+    match launch_plans::insert(context, &plan).await {
         Ok(()) | Err(Error::Store(DbError::UniqueViolation { .. })) => {}
         Err(error) => return Err(error),
     }
-    hide(service, NamedResource::LaunchPlan, &id).await?;
-    launch_plans::find(service, &id)
+    hide(context, NamedResource::LaunchPlan, &id).await?;
+    launch_plans::find(context, &id)
         .await?
         .ok_or_else(|| missing(&id))
 }
 
 /// Marks a name as made by the system, so that lists leave it out.
-async fn hide(service: &Service, resource: NamedResource, id: &EntityId) -> Result<()> {
+async fn hide(context: &AdminContext, resource: NamedResource, id: &EntityId) -> Result<()> {
     let entity = NamedEntity {
         project: id.project.to_string(),
         domain: id.domain.to_string(),
@@ -106,8 +118,8 @@ async fn hide(service: &Service, resource: NamedResource, id: &EntityId) -> Resu
         description: String::new(),
         state: NamedEntityState::SystemGenerated,
     };
-    let now = service.clock.now();
-    service
+    let now = context.clock.now();
+    context
         .database
         .write((resource, entity, now), |(resource, entity, now), tx| {
             Box::pin(async move {

@@ -5,47 +5,47 @@ use flyte_idl::{admin, text};
 
 use crate::{
     caller::{Action, Caller},
-    domain::{events::absent, executions::transitions, ids::execution_scope},
+    context::AdminContext,
+    domain::{events::not_found, executions::transitions, ids::execution_scope},
     error::{Error, Result},
     records::{Execution, WorkflowPhase},
     repository::executions,
-    service::Service,
     targets::Deletion,
 };
 
 pub(crate) async fn terminate(
-    service: &Service,
+    context: &AdminContext,
     caller: &Caller,
     request: admin::ExecutionTerminateRequest,
 ) -> Result<admin::ExecutionTerminateResponse> {
     let id = ExecutionId::from_proto(request.id.as_ref())?;
-    service.allow(caller, Action::Execute, execution_scope(&id))?;
-    let now = service.clock.now();
+    context.allow(caller, Action::Execute, execution_scope(&id))?;
+    let now = context.clock.now();
     let abort = admin::AbortMetadata {
         cause: request.cause,
         principal: caller.user.clone(),
     };
-    let execution = service
+    let execution = context
         .database
         .write((id, abort, now), |(id, abort, now), tx| {
             Box::pin(async move {
                 let mut execution = executions::lock(tx, id)
                     .await?
-                    .ok_or_else(|| absent::execution(id))?;
+                    .ok_or_else(|| not_found::execution(id))?;
                 transitions::abort(&mut execution, abort)?;
                 executions::update(tx, &execution, *now).await?;
                 Ok::<_, Error>(execution)
             })
         })
         .await?;
-    end_resource(service, &execution)
+    end_resource(context, &execution)
         .await
-        .inspect_err(|_error| service.counts().executions.termination_failures.inc())?;
+        .inspect_err(|_error| context.metrics().executions.termination_failures.inc())?;
     Ok(admin::ExecutionTerminateResponse {})
 }
 
 /// Where the resource of an execution is: the stored namespace, or for old rows the computed one.
-pub(crate) fn namespace(service: &Service, execution: &Execution) -> String {
+pub(crate) fn namespace(context: &AdminContext, execution: &Execution) -> String {
     let stored = execution
         .spec
         .get()
@@ -55,7 +55,7 @@ pub(crate) fn namespace(service: &Service, execution: &Execution) -> String {
         .map(|system| system.namespace.clone())
         .unwrap_or_default();
     if stored.is_empty() {
-        service
+        context
             .config()
             .namespace_mapping
             .namespace(execution.id.project.as_str(), execution.id.domain.as_str())
@@ -66,9 +66,9 @@ pub(crate) fn namespace(service: &Service, execution: &Execution) -> String {
 
 /// Deletes the resource of an ABORTING execution. Without one nobody else would end the execution, so it
 /// ends here (spec 01 §24 no. 20).
-pub(crate) async fn end_resource(service: &Service, execution: &Execution) -> Result<()> {
-    let target = service.targets.stored(&execution.cluster)?;
-    let namespace = namespace(service, execution);
+pub(crate) async fn end_resource(context: &AdminContext, execution: &Execution) -> Result<()> {
+    let target = context.targets.stored(&execution.cluster)?;
+    let namespace = namespace(context, execution);
     let deletion = target
         .delete(&namespace, &execution.id.name)
         .await
@@ -81,14 +81,14 @@ pub(crate) async fn end_resource(service: &Service, execution: &Execution) -> Re
         })?;
     match deletion {
         Deletion::Accepted => Ok(()),
-        Deletion::Absent => finish_aborting(service, &execution.id).await,
+        Deletion::Absent => finish_aborting(context, &execution.id).await,
     }
 }
 
 /// Makes an ABORTING execution ABORTED; one in any other phase stays as it is.
-async fn finish_aborting(service: &Service, id: &ExecutionId) -> Result<()> {
-    let now = service.clock.now();
-    let ended = service
+async fn finish_aborting(context: &AdminContext, id: &ExecutionId) -> Result<()> {
+    let now = context.clock.now();
+    let ended = context
         .database
         .write((id.clone(), now), |(id, now), tx| {
             Box::pin(async move {
@@ -104,9 +104,9 @@ async fn finish_aborting(service: &Service, id: &ExecutionId) -> Result<()> {
         })
         .await?;
     if let Some(created) = ended {
-        let counts = &service.counts().executions;
+        let metrics = &context.metrics().executions;
         let phase = WorkflowPhase::Aborted;
-        counts.ended(id, (phase.name(), ""), created, Some(now));
+        metrics.ended(id, (phase.name(), ""), created, Some(now));
     }
     Ok(())
 }

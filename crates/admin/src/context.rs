@@ -1,4 +1,4 @@
-//! What every domain function works with.
+//! What every handler works with.
 
 use std::sync::Arc;
 
@@ -11,18 +11,19 @@ use crate::{
     caller::{Action, Caller, Policy, Resource},
     closures::Closures,
     config::{AdminConfig, LiveConfig, ServerConfig},
+    detached::DetachedTasks,
     error::{Error, Result},
-    flights::Flights,
     metrics::{AdminMetrics, Managers},
     targets::ExecutionTargets,
 };
 
 /// The dependencies of flyteadmin, wired once.
-pub(crate) struct Service {
+pub(crate) struct AdminContext {
     /// Section `server`, as it was at the start.
     pub(crate) server: ServerConfig,
     pub(crate) live: LiveConfig,
-    pub(crate) metrics: AdminMetrics,
+    /// Everything that is counted; [`AdminContext::metrics`] is what handlers count.
+    pub(crate) all_metrics: AdminMetrics,
     pub(crate) database: Database,
     /// The same, counted as the service of signals.
     pub(crate) signal_database: Database,
@@ -31,22 +32,23 @@ pub(crate) struct Service {
     pub(crate) clock: Clock,
     pub(crate) policy: Policy,
     pub(crate) version: flyte_idl::admin::Version,
-    pub(crate) flights: Flights,
+    /// Requests that run to their end without their clients.
+    pub(crate) detached: DetachedTasks,
     pub(crate) closures: Closures,
     pub(crate) bodies: Bodies,
     /// Wakes the cluster-resource loop: a project is new.
     pub(crate) projects_changed: Notify,
 }
 
-impl Service {
+impl AdminContext {
     /// The configuration as it is now.
     pub(crate) fn config(&self) -> Arc<AdminConfig> {
         self.live.now()
     }
 
     /// What Go's managers count.
-    pub(crate) fn counts(&self) -> &Managers {
-        &self.metrics.managers
+    pub(crate) fn metrics(&self) -> &Managers {
+        &self.all_metrics.managers
     }
 
     /// Asks the policy about something in a project and domain.
@@ -72,7 +74,7 @@ impl Service {
         self.read_stored(uri, what).await.map(Stored::into_inner)
     }
 
-    /// As [`Service::read_blob`], with the fields that this version does not know.
+    /// As [`AdminContext::read_blob`], with the fields that this version does not know.
     pub(crate) async fn read_stored<M>(&self, uri: &str, what: &str) -> Result<Stored<M>>
     where
         M: prost::Message + prost::Name + Default,
