@@ -7,7 +7,7 @@ mod signals;
 
 use std::sync::Arc;
 
-use flyte_idl::{admin as wire, service::admin_service_server::AdminService};
+use flyte_idl::{admin, service::admin_service_server::AdminService};
 use prost::{Message, Name};
 use tonic::{Request, Response, Status};
 
@@ -81,298 +81,298 @@ macro_rules! uninterrupted {
 impl AdminService for Api {
     async fn create_task(
         &self,
-        request: Request<wire::TaskCreateRequest>,
-    ) -> RpcResult<wire::TaskCreateResponse> {
+        request: Request<admin::TaskCreateRequest>,
+    ) -> RpcResult<admin::TaskCreateResponse> {
         storing!(self, request => tasks::create)
     }
 
-    async fn get_task(&self, request: Request<wire::ObjectGetRequest>) -> RpcResult<wire::Task> {
+    async fn get_task(&self, request: Request<admin::ObjectGetRequest>) -> RpcResult<admin::Task> {
         rpc!(self, request => tasks::get)
     }
 
     async fn list_task_ids(
         &self,
-        request: Request<wire::NamedEntityIdentifierListRequest>,
-    ) -> RpcResult<wire::NamedEntityIdentifierList> {
+        request: Request<admin::NamedEntityIdentifierListRequest>,
+    ) -> RpcResult<admin::NamedEntityIdentifierList> {
         rpc!(self, request => named_entities::ids, IdList::Tasks)
     }
 
     async fn list_tasks(
         &self,
-        request: Request<wire::ResourceListRequest>,
-    ) -> RpcResult<wire::TaskList> {
+        request: Request<admin::ResourceListRequest>,
+    ) -> RpcResult<admin::TaskList> {
         rpc!(self, request => tasks::list)
     }
 
     async fn create_workflow(
         &self,
-        request: Request<wire::WorkflowCreateRequest>,
-    ) -> RpcResult<wire::WorkflowCreateResponse> {
+        request: Request<admin::WorkflowCreateRequest>,
+    ) -> RpcResult<admin::WorkflowCreateResponse> {
         uninterrupted!(self, request => storing workflows::create)
     }
 
     async fn get_workflow(
         &self,
-        request: Request<wire::ObjectGetRequest>,
-    ) -> RpcResult<wire::Workflow> {
+        request: Request<admin::ObjectGetRequest>,
+    ) -> RpcResult<admin::Workflow> {
         rpc!(self, request => workflows::get)
     }
 
     async fn list_workflow_ids(
         &self,
-        request: Request<wire::NamedEntityIdentifierListRequest>,
-    ) -> RpcResult<wire::NamedEntityIdentifierList> {
+        request: Request<admin::NamedEntityIdentifierListRequest>,
+    ) -> RpcResult<admin::NamedEntityIdentifierList> {
         rpc!(self, request => named_entities::ids, IdList::Workflows)
     }
 
     async fn list_workflows(
         &self,
-        request: Request<wire::ResourceListRequest>,
-    ) -> RpcResult<wire::WorkflowList> {
+        request: Request<admin::ResourceListRequest>,
+    ) -> RpcResult<admin::WorkflowList> {
         rpc!(self, request => workflows::list)
     }
 
     async fn create_launch_plan(
         &self,
-        request: Request<wire::LaunchPlanCreateRequest>,
-    ) -> RpcResult<wire::LaunchPlanCreateResponse> {
+        request: Request<admin::LaunchPlanCreateRequest>,
+    ) -> RpcResult<admin::LaunchPlanCreateResponse> {
         storing!(self, request => launch_plans::create)
     }
 
     async fn get_launch_plan(
         &self,
-        request: Request<wire::ObjectGetRequest>,
-    ) -> RpcResult<wire::LaunchPlan> {
+        request: Request<admin::ObjectGetRequest>,
+    ) -> RpcResult<admin::LaunchPlan> {
         rpc!(self, request => launch_plans::get)
     }
 
     async fn get_active_launch_plan(
         &self,
-        request: Request<wire::ActiveLaunchPlanRequest>,
-    ) -> RpcResult<wire::LaunchPlan> {
+        request: Request<admin::ActiveLaunchPlanRequest>,
+    ) -> RpcResult<admin::LaunchPlan> {
         rpc!(self, request => launch_plans::get_active)
     }
 
     async fn list_active_launch_plans(
         &self,
-        request: Request<wire::ActiveLaunchPlanListRequest>,
-    ) -> RpcResult<wire::LaunchPlanList> {
+        request: Request<admin::ActiveLaunchPlanListRequest>,
+    ) -> RpcResult<admin::LaunchPlanList> {
         rpc!(self, request => launch_plans::list_active)
     }
 
     async fn list_launch_plan_ids(
         &self,
-        request: Request<wire::NamedEntityIdentifierListRequest>,
-    ) -> RpcResult<wire::NamedEntityIdentifierList> {
+        request: Request<admin::NamedEntityIdentifierListRequest>,
+    ) -> RpcResult<admin::NamedEntityIdentifierList> {
         rpc!(self, request => named_entities::ids, IdList::LaunchPlans)
     }
 
     async fn list_launch_plans(
         &self,
-        request: Request<wire::ResourceListRequest>,
-    ) -> RpcResult<wire::LaunchPlanList> {
+        request: Request<admin::ResourceListRequest>,
+    ) -> RpcResult<admin::LaunchPlanList> {
         rpc!(self, request => launch_plans::list)
     }
 
     async fn update_launch_plan(
         &self,
-        request: Request<wire::LaunchPlanUpdateRequest>,
-    ) -> RpcResult<wire::LaunchPlanUpdateResponse> {
+        request: Request<admin::LaunchPlanUpdateRequest>,
+    ) -> RpcResult<admin::LaunchPlanUpdateResponse> {
         rpc!(self, request => launch_plans::update)
     }
 
     async fn create_execution(
         &self,
-        request: Request<wire::ExecutionCreateRequest>,
-    ) -> RpcResult<wire::ExecutionCreateResponse> {
+        request: Request<admin::ExecutionCreateRequest>,
+    ) -> RpcResult<admin::ExecutionCreateResponse> {
         uninterrupted!(self, request => storing executions::create::create)
     }
 
     async fn relaunch_execution(
         &self,
-        request: Request<wire::ExecutionRelaunchRequest>,
-    ) -> RpcResult<wire::ExecutionCreateResponse> {
+        request: Request<admin::ExecutionRelaunchRequest>,
+    ) -> RpcResult<admin::ExecutionCreateResponse> {
         uninterrupted!(self, request => executions::create::relaunch)
     }
 
     async fn get_execution(
         &self,
-        request: Request<wire::WorkflowExecutionGetRequest>,
-    ) -> RpcResult<wire::Execution> {
+        request: Request<admin::WorkflowExecutionGetRequest>,
+    ) -> RpcResult<admin::Execution> {
         rpc!(self, request => executions::get)
     }
 
     async fn update_execution(
         &self,
-        request: Request<wire::ExecutionUpdateRequest>,
-    ) -> RpcResult<wire::ExecutionUpdateResponse> {
+        request: Request<admin::ExecutionUpdateRequest>,
+    ) -> RpcResult<admin::ExecutionUpdateResponse> {
         rpc!(self, request => executions::update)
     }
 
     async fn get_execution_data(
         &self,
-        request: Request<wire::WorkflowExecutionGetDataRequest>,
-    ) -> RpcResult<wire::WorkflowExecutionGetDataResponse> {
+        request: Request<admin::WorkflowExecutionGetDataRequest>,
+    ) -> RpcResult<admin::WorkflowExecutionGetDataResponse> {
         rpc!(self, request => data::execution)
     }
 
     async fn list_executions(
         &self,
-        request: Request<wire::ResourceListRequest>,
-    ) -> RpcResult<wire::ExecutionList> {
+        request: Request<admin::ResourceListRequest>,
+    ) -> RpcResult<admin::ExecutionList> {
         rpc!(self, request => executions::list)
     }
 
     async fn terminate_execution(
         &self,
-        request: Request<wire::ExecutionTerminateRequest>,
-    ) -> RpcResult<wire::ExecutionTerminateResponse> {
+        request: Request<admin::ExecutionTerminateRequest>,
+    ) -> RpcResult<admin::ExecutionTerminateResponse> {
         uninterrupted!(self, request => executions::terminate::terminate)
     }
 
     async fn get_node_execution(
         &self,
-        request: Request<wire::NodeExecutionGetRequest>,
-    ) -> RpcResult<wire::NodeExecution> {
+        request: Request<admin::NodeExecutionGetRequest>,
+    ) -> RpcResult<admin::NodeExecution> {
         rpc!(self, request => node_executions::get)
     }
 
     async fn get_dynamic_node_workflow(
         &self,
-        request: Request<wire::GetDynamicNodeWorkflowRequest>,
-    ) -> RpcResult<wire::DynamicNodeWorkflowResponse> {
+        request: Request<admin::GetDynamicNodeWorkflowRequest>,
+    ) -> RpcResult<admin::DynamicNodeWorkflowResponse> {
         rpc!(self, request => node_executions::dynamic_workflow)
     }
 
     async fn list_node_executions(
         &self,
-        request: Request<wire::NodeExecutionListRequest>,
-    ) -> RpcResult<wire::NodeExecutionList> {
+        request: Request<admin::NodeExecutionListRequest>,
+    ) -> RpcResult<admin::NodeExecutionList> {
         rpc!(self, request => node_executions::list)
     }
 
     async fn list_node_executions_for_task(
         &self,
-        request: Request<wire::NodeExecutionForTaskListRequest>,
-    ) -> RpcResult<wire::NodeExecutionList> {
+        request: Request<admin::NodeExecutionForTaskListRequest>,
+    ) -> RpcResult<admin::NodeExecutionList> {
         rpc!(self, request => node_executions::list_for_task)
     }
 
     async fn get_node_execution_data(
         &self,
-        request: Request<wire::NodeExecutionGetDataRequest>,
-    ) -> RpcResult<wire::NodeExecutionGetDataResponse> {
+        request: Request<admin::NodeExecutionGetDataRequest>,
+    ) -> RpcResult<admin::NodeExecutionGetDataResponse> {
         rpc!(self, request => data::node)
     }
 
     async fn register_project(
         &self,
-        request: Request<wire::ProjectRegisterRequest>,
-    ) -> RpcResult<wire::ProjectRegisterResponse> {
+        request: Request<admin::ProjectRegisterRequest>,
+    ) -> RpcResult<admin::ProjectRegisterResponse> {
         storing!(self, request => projects::register)
     }
 
     async fn update_project(
         &self,
-        request: Request<wire::Project>,
-    ) -> RpcResult<wire::ProjectUpdateResponse> {
+        request: Request<admin::Project>,
+    ) -> RpcResult<admin::ProjectUpdateResponse> {
         storing!(self, request => projects::update)
     }
 
     async fn get_project(
         &self,
-        request: Request<wire::ProjectGetRequest>,
-    ) -> RpcResult<wire::Project> {
+        request: Request<admin::ProjectGetRequest>,
+    ) -> RpcResult<admin::Project> {
         rpc!(self, request => projects::get)
     }
 
     async fn list_projects(
         &self,
-        request: Request<wire::ProjectListRequest>,
-    ) -> RpcResult<wire::Projects> {
+        request: Request<admin::ProjectListRequest>,
+    ) -> RpcResult<admin::Projects> {
         rpc!(self, request => projects::list)
     }
 
     async fn get_domains(
         &self,
-        request: Request<wire::GetDomainRequest>,
-    ) -> RpcResult<wire::GetDomainsResponse> {
+        request: Request<admin::GetDomainRequest>,
+    ) -> RpcResult<admin::GetDomainsResponse> {
         let (caller, _message) = unpack(request);
         respond(projects::domains(&self.0, &caller))
     }
 
     async fn create_workflow_event(
         &self,
-        request: Request<wire::WorkflowExecutionEventRequest>,
-    ) -> RpcResult<wire::WorkflowExecutionEventResponse> {
+        request: Request<admin::WorkflowExecutionEventRequest>,
+    ) -> RpcResult<admin::WorkflowExecutionEventResponse> {
         storing!(self, request => events::workflow)
     }
 
     async fn create_node_event(
         &self,
-        request: Request<wire::NodeExecutionEventRequest>,
-    ) -> RpcResult<wire::NodeExecutionEventResponse> {
+        request: Request<admin::NodeExecutionEventRequest>,
+    ) -> RpcResult<admin::NodeExecutionEventResponse> {
         storing!(self, request => events::node)
     }
 
     async fn create_task_event(
         &self,
-        request: Request<wire::TaskExecutionEventRequest>,
-    ) -> RpcResult<wire::TaskExecutionEventResponse> {
+        request: Request<admin::TaskExecutionEventRequest>,
+    ) -> RpcResult<admin::TaskExecutionEventResponse> {
         storing!(self, request => events::task)
     }
 
     async fn get_task_execution(
         &self,
-        request: Request<wire::TaskExecutionGetRequest>,
-    ) -> RpcResult<wire::TaskExecution> {
+        request: Request<admin::TaskExecutionGetRequest>,
+    ) -> RpcResult<admin::TaskExecution> {
         rpc!(self, request => task_executions::get)
     }
 
     async fn list_task_executions(
         &self,
-        request: Request<wire::TaskExecutionListRequest>,
-    ) -> RpcResult<wire::TaskExecutionList> {
+        request: Request<admin::TaskExecutionListRequest>,
+    ) -> RpcResult<admin::TaskExecutionList> {
         rpc!(self, request => task_executions::list)
     }
 
     async fn get_task_execution_data(
         &self,
-        request: Request<wire::TaskExecutionGetDataRequest>,
-    ) -> RpcResult<wire::TaskExecutionGetDataResponse> {
+        request: Request<admin::TaskExecutionGetDataRequest>,
+    ) -> RpcResult<admin::TaskExecutionGetDataResponse> {
         rpc!(self, request => data::task)
     }
 
     async fn list_named_entities(
         &self,
-        request: Request<wire::NamedEntityListRequest>,
-    ) -> RpcResult<wire::NamedEntityList> {
+        request: Request<admin::NamedEntityListRequest>,
+    ) -> RpcResult<admin::NamedEntityList> {
         rpc!(self, request => named_entities::list)
     }
 
     async fn get_named_entity(
         &self,
-        request: Request<wire::NamedEntityGetRequest>,
-    ) -> RpcResult<wire::NamedEntity> {
+        request: Request<admin::NamedEntityGetRequest>,
+    ) -> RpcResult<admin::NamedEntity> {
         rpc!(self, request => named_entities::get)
     }
 
     async fn update_named_entity(
         &self,
-        request: Request<wire::NamedEntityUpdateRequest>,
-    ) -> RpcResult<wire::NamedEntityUpdateResponse> {
+        request: Request<admin::NamedEntityUpdateRequest>,
+    ) -> RpcResult<admin::NamedEntityUpdateResponse> {
         rpc!(self, request => named_entities::update)
     }
 
     async fn get_version(
         &self,
-        request: Request<wire::GetVersionRequest>,
-    ) -> RpcResult<wire::GetVersionResponse> {
+        request: Request<admin::GetVersionRequest>,
+    ) -> RpcResult<admin::GetVersionResponse> {
         let (caller, _message) = unpack(request);
         respond(
             self.0
                 .allow(&caller, Action::Read, ("", ""))
-                .map(|()| wire::GetVersionResponse {
+                .map(|()| admin::GetVersionResponse {
                     control_plane_version: Some(self.0.version.clone()),
                 }),
         )
@@ -380,99 +380,99 @@ impl AdminService for Api {
 
     async fn get_description_entity(
         &self,
-        request: Request<wire::ObjectGetRequest>,
-    ) -> RpcResult<wire::DescriptionEntity> {
+        request: Request<admin::ObjectGetRequest>,
+    ) -> RpcResult<admin::DescriptionEntity> {
         rpc!(self, request => descriptions::get)
     }
 
     async fn list_description_entities(
         &self,
-        request: Request<wire::DescriptionEntityListRequest>,
-    ) -> RpcResult<wire::DescriptionEntityList> {
+        request: Request<admin::DescriptionEntityListRequest>,
+    ) -> RpcResult<admin::DescriptionEntityList> {
         rpc!(self, request => descriptions::list)
     }
 
     async fn recover_execution(
         &self,
-        _request: Request<wire::ExecutionRecoverRequest>,
-    ) -> RpcResult<wire::ExecutionCreateResponse> {
+        _request: Request<admin::ExecutionRecoverRequest>,
+    ) -> RpcResult<admin::ExecutionCreateResponse> {
         not_built("flyteidl.service.AdminService/RecoverExecution")
     }
 
     async fn update_project_domain_attributes(
         &self,
-        _request: Request<wire::ProjectDomainAttributesUpdateRequest>,
-    ) -> RpcResult<wire::ProjectDomainAttributesUpdateResponse> {
+        _request: Request<admin::ProjectDomainAttributesUpdateRequest>,
+    ) -> RpcResult<admin::ProjectDomainAttributesUpdateResponse> {
         not_built("flyteidl.service.AdminService/UpdateProjectDomainAttributes")
     }
 
     async fn get_project_domain_attributes(
         &self,
-        _request: Request<wire::ProjectDomainAttributesGetRequest>,
-    ) -> RpcResult<wire::ProjectDomainAttributesGetResponse> {
+        _request: Request<admin::ProjectDomainAttributesGetRequest>,
+    ) -> RpcResult<admin::ProjectDomainAttributesGetResponse> {
         not_built("flyteidl.service.AdminService/GetProjectDomainAttributes")
     }
 
     async fn delete_project_domain_attributes(
         &self,
-        _request: Request<wire::ProjectDomainAttributesDeleteRequest>,
-    ) -> RpcResult<wire::ProjectDomainAttributesDeleteResponse> {
+        _request: Request<admin::ProjectDomainAttributesDeleteRequest>,
+    ) -> RpcResult<admin::ProjectDomainAttributesDeleteResponse> {
         not_built("flyteidl.service.AdminService/DeleteProjectDomainAttributes")
     }
 
     async fn update_project_attributes(
         &self,
-        _request: Request<wire::ProjectAttributesUpdateRequest>,
-    ) -> RpcResult<wire::ProjectAttributesUpdateResponse> {
+        _request: Request<admin::ProjectAttributesUpdateRequest>,
+    ) -> RpcResult<admin::ProjectAttributesUpdateResponse> {
         not_built("flyteidl.service.AdminService/UpdateProjectAttributes")
     }
 
     async fn get_project_attributes(
         &self,
-        _request: Request<wire::ProjectAttributesGetRequest>,
-    ) -> RpcResult<wire::ProjectAttributesGetResponse> {
+        _request: Request<admin::ProjectAttributesGetRequest>,
+    ) -> RpcResult<admin::ProjectAttributesGetResponse> {
         not_built("flyteidl.service.AdminService/GetProjectAttributes")
     }
 
     async fn delete_project_attributes(
         &self,
-        _request: Request<wire::ProjectAttributesDeleteRequest>,
-    ) -> RpcResult<wire::ProjectAttributesDeleteResponse> {
+        _request: Request<admin::ProjectAttributesDeleteRequest>,
+    ) -> RpcResult<admin::ProjectAttributesDeleteResponse> {
         not_built("flyteidl.service.AdminService/DeleteProjectAttributes")
     }
 
     async fn update_workflow_attributes(
         &self,
-        _request: Request<wire::WorkflowAttributesUpdateRequest>,
-    ) -> RpcResult<wire::WorkflowAttributesUpdateResponse> {
+        _request: Request<admin::WorkflowAttributesUpdateRequest>,
+    ) -> RpcResult<admin::WorkflowAttributesUpdateResponse> {
         not_built("flyteidl.service.AdminService/UpdateWorkflowAttributes")
     }
 
     async fn get_workflow_attributes(
         &self,
-        _request: Request<wire::WorkflowAttributesGetRequest>,
-    ) -> RpcResult<wire::WorkflowAttributesGetResponse> {
+        _request: Request<admin::WorkflowAttributesGetRequest>,
+    ) -> RpcResult<admin::WorkflowAttributesGetResponse> {
         not_built("flyteidl.service.AdminService/GetWorkflowAttributes")
     }
 
     async fn delete_workflow_attributes(
         &self,
-        _request: Request<wire::WorkflowAttributesDeleteRequest>,
-    ) -> RpcResult<wire::WorkflowAttributesDeleteResponse> {
+        _request: Request<admin::WorkflowAttributesDeleteRequest>,
+    ) -> RpcResult<admin::WorkflowAttributesDeleteResponse> {
         not_built("flyteidl.service.AdminService/DeleteWorkflowAttributes")
     }
 
     async fn list_matchable_attributes(
         &self,
-        _request: Request<wire::ListMatchableAttributesRequest>,
-    ) -> RpcResult<wire::ListMatchableAttributesResponse> {
+        _request: Request<admin::ListMatchableAttributesRequest>,
+    ) -> RpcResult<admin::ListMatchableAttributesResponse> {
         not_built("flyteidl.service.AdminService/ListMatchableAttributes")
     }
 
     async fn get_execution_metrics(
         &self,
-        _request: Request<wire::WorkflowExecutionGetMetricsRequest>,
-    ) -> RpcResult<wire::WorkflowExecutionGetMetricsResponse> {
+        _request: Request<admin::WorkflowExecutionGetMetricsRequest>,
+    ) -> RpcResult<admin::WorkflowExecutionGetMetricsResponse> {
         not_built("flyteidl.service.AdminService/GetExecutionMetrics")
     }
 }

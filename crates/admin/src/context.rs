@@ -7,9 +7,9 @@ use flyte_platform::{Clock, blob::BlobStore, sql::Database};
 use tokio::sync::Notify;
 
 use crate::{
-    bodies::Bodies,
+    body_budget::BodyBudget,
     caller::{Action, Caller, Policy, Resource},
-    closures::Closures,
+    closure_cache::ClosureCache,
     config::{AdminConfig, LiveConfig, ServerConfig},
     detached::DetachedTasks,
     error::{Error, Result},
@@ -34,8 +34,8 @@ pub(crate) struct AdminContext {
     pub(crate) version: flyte_idl::admin::Version,
     /// Requests that run to their end without their clients.
     pub(crate) detached: DetachedTasks,
-    pub(crate) closures: Closures,
-    pub(crate) bodies: Bodies,
+    pub(crate) closures: ClosureCache,
+    pub(crate) bodies: BodyBudget,
     /// Wakes the cluster-resource loop: a project is new.
     pub(crate) projects_changed: Notify,
 }

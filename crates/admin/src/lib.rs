@@ -20,10 +20,11 @@ pub mod targets;
 pub mod time;
 
 mod api;
-mod bodies;
-mod closures;
+mod body_budget;
+mod closure_cache;
 mod cluster_resources;
 mod context;
+mod database_loops;
 mod detached;
 mod gateway;
 mod handlers;
@@ -32,7 +33,6 @@ mod metrics;
 mod random;
 mod reconciler;
 mod unknown_fields;
-mod vital_signs;
 mod wire;
 
 pub use wire::{Admin, Dependencies, wire};

@@ -19,7 +19,7 @@ use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status};
 
 use crate::{
-    bodies::{Bodies, Held},
+    body_budget::{BodyBudget, HeldBytes},
     unknown_fields::{Replacement, RequestWithUnknown},
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Limits {
     /// Full names of the services that are served with generated messages.
     pub(crate) services: Arc<BTreeSet<String>>,
     /// What the bodies of all requests take.
-    pub(crate) bodies: Bodies,
+    pub(crate) bodies: BodyBudget,
 }
 
 /// The layer.
@@ -79,7 +79,11 @@ async fn replaced(mut response: Response) -> Response {
     Response::from_parts(parts, Body::new(body))
 }
 
-async fn checked(limits: &Limits, path: &str, request: Request) -> Result<(Request, Held), Status> {
+async fn checked(
+    limits: &Limits,
+    path: &str,
+    request: Request,
+) -> Result<(Request, HeldBytes), Status> {
     let input = input(limits, path)?;
     let (mut parts, body) = request.into_parts();
     let (frame, held) = read(&limits.bodies, body, limits.message_bytes).await?;
@@ -153,7 +157,7 @@ fn too_large(size: usize, limit: usize) -> Status {
 }
 
 /// Collects the one message of a unary call; one that announces too much is not read.
-async fn read(bodies: &Bodies, body: Body, limit: usize) -> Result<(Bytes, Held), Status> {
+async fn read(bodies: &BodyBudget, body: Body, limit: usize) -> Result<(Bytes, HeldBytes), Status> {
     let enough = |frame: &[u8]| {
         if let Some(size) = announced(frame)
             && size > limit

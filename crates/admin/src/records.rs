@@ -153,7 +153,7 @@ pub struct Execution {
     pub duration: i64,
     /// Why it was terminated.
     pub abort_cause: String,
-    /// How it came about.
+    /// Who launched it.
     pub mode: ExecutionMode,
     /// The row of the execution that this one repeats, or whose node launched it.
     pub source_execution_row: Option<ExecutionRow>,

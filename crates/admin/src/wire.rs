@@ -27,12 +27,13 @@ use tonic::{server::NamedService as _, service::Routes};
 
 use crate::{
     api::Api,
-    bodies::Bodies,
+    body_budget::BodyBudget,
     caller::Policy,
-    closures::Closures,
+    closure_cache::ClosureCache,
     cluster_resources,
     config::LiveConfig,
     context::AdminContext,
+    database_loops,
     detached::DetachedTasks,
     error::{Error, Result},
     gateway::{Cors, Gateway},
@@ -42,7 +43,6 @@ use crate::{
     records::{Project, ProjectState},
     repository::{migrations, projects},
     targets::ExecutionTargets,
-    vital_signs,
 };
 
 /// What flyteadmin works with.
@@ -112,8 +112,8 @@ pub fn wire(
             policy: Policy::Open,
             version,
             detached: DetachedTasks::default(),
-            closures: Closures::default(),
-            bodies: Bodies::default(),
+            closures: ClosureCache::default(),
+            bodies: BodyBudget::default(),
             projects_changed: Notify::new(),
         }),
         ready,
@@ -270,12 +270,15 @@ impl Admin {
         });
         let (database, stop) = (self.context.database.clone(), tasks.stop_token());
         let (ready, serving) = (self.ready.subscribe(), self.serving.clone());
-        let (upkept, stopped) = (self.context.database.clone(), tasks.stop_token());
+        let (statistics, stopped) = (self.context.database.clone(), tasks.stop_token());
         tasks.spawn_infallible(
             "statistics of the database",
-            vital_signs::upkeep(upkept, stopped),
+            database_loops::keep_statistics(statistics, stopped),
         );
-        tasks.spawn_infallible("health", vital_signs::run(database, ready, serving, stop));
+        tasks.spawn_infallible(
+            "health",
+            database_loops::watch_health(database, ready, serving, stop),
+        );
         self.spawn_cluster_resources(tasks);
         tasks.spawn_infallible(
             "execution reconciler",

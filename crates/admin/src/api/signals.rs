@@ -1,6 +1,6 @@
 //! SignalService.
 
-use flyte_idl::{admin as wire, service::signal_service_server::SignalService};
+use flyte_idl::{admin, service::signal_service_server::SignalService};
 use tonic::Request;
 
 use super::{Api, RpcResult, respond, rpc, storing};
@@ -13,22 +13,22 @@ use crate::{
 impl SignalService for Api {
     async fn get_or_create_signal(
         &self,
-        request: Request<wire::SignalGetOrCreateRequest>,
-    ) -> RpcResult<wire::Signal> {
+        request: Request<admin::SignalGetOrCreateRequest>,
+    ) -> RpcResult<admin::Signal> {
         storing!(self, request => signals::get_or_create)
     }
 
     async fn list_signals(
         &self,
-        request: Request<wire::SignalListRequest>,
-    ) -> RpcResult<wire::SignalList> {
+        request: Request<admin::SignalListRequest>,
+    ) -> RpcResult<admin::SignalList> {
         rpc!(self, request => signals::list)
     }
 
     async fn set_signal(
         &self,
-        request: Request<wire::SignalSetRequest>,
-    ) -> RpcResult<wire::SignalSetResponse> {
+        request: Request<admin::SignalSetRequest>,
+    ) -> RpcResult<admin::SignalSetResponse> {
         storing!(self, request => signals::set)
     }
 }

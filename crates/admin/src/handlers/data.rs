@@ -152,7 +152,7 @@ pub(crate) async fn execution(
         _ => Outputs::Nowhere,
     };
     let (inputs, outputs) = try_join(inputs, fetch_outputs(context, outputs)).await?;
-    context.metrics().executions.data.answered(
+    context.metrics().executions.data.read(
         inputs.url.bytes,
         outputs.url.bytes,
         outputs.literals.encoded_len(),
@@ -196,7 +196,7 @@ pub(crate) async fn node(
             format!("{base}/d")
         },
     };
-    context.metrics().nodes.data.answered(
+    context.metrics().nodes.data.read(
         inputs.url.bytes,
         outputs.url.bytes,
         outputs.literals.encoded_len(),
@@ -267,7 +267,7 @@ pub(crate) async fn of_task(
     };
     let (inputs, outputs) = try_join(inputs, fetch_outputs(context, outputs)).await?;
     let base = format!("{}/{}", flyte_url(&task.id.node), task.id.retry_attempt);
-    context.metrics().tasks.data.answered(
+    context.metrics().tasks.data.read(
         inputs.url.bytes,
         outputs.url.bytes,
         outputs.literals.encoded_len(),

@@ -6,10 +6,9 @@ use flyte_core::{duration, identifiers::NodeExecutionId};
 use flyte_idl::{
     core,
     service::{
-        self as wire, CreateDownloadLinkRequest, CreateDownloadLinkResponse,
-        CreateDownloadLocationRequest, CreateDownloadLocationResponse, GetDataRequest,
-        GetDataResponse, PreSignedUrLs, create_download_link_request::Source,
-        get_data_response::Data,
+        self, CreateDownloadLinkRequest, CreateDownloadLinkResponse, CreateDownloadLocationRequest,
+        CreateDownloadLocationResponse, GetDataRequest, GetDataResponse, PreSignedUrLs,
+        create_download_link_request::Source, get_data_response::Data,
     },
     text,
 };
@@ -148,7 +147,7 @@ pub(crate) async fn download_link(
     )?;
     let invalid =
         |rule: &str| Error::Invalid(format!("error while validating request. Error: {rule}"));
-    if request.artifact_type == wire::ArtifactType::Undefined as i32 {
+    if request.artifact_type == service::ArtifactType::Undefined as i32 {
         return Err(invalid("invalid artifact type [ARTIFACT_TYPE_UNDEFINED]"));
     }
     let Some(Source::NodeExecutionId(node)) = request.source.clone() else {
@@ -169,7 +168,7 @@ pub(crate) async fn download_link(
         .await
         .map_err(|error| unavailable(&error))?;
     let deck = found.closure.get().deck_uri.clone();
-    if deck.is_empty() || request.artifact_type != wire::ArtifactType::Deck as i32 {
+    if deck.is_empty() || request.artifact_type != service::ArtifactType::Deck as i32 {
         return Err(Error::not_found(Missing::Deck, text::prototext(&request)));
     }
     let urls = presign(context, &deck, &expiry).await?;
@@ -246,7 +245,7 @@ async fn node_data(
 ) -> Result<Data> {
     if *artifact == Artifact::Deck {
         let link = CreateDownloadLinkRequest {
-            artifact_type: wire::ArtifactType::Deck as i32,
+            artifact_type: service::ArtifactType::Deck as i32,
             expires_in: None,
             source: Some(Source::NodeExecutionId(id.to_proto())),
         };

@@ -42,7 +42,7 @@ pub(crate) fn require(id: Option<core::Identifier>, expected: ResourceType) -> R
 }
 
 /// NOT_FOUND for an entity; the text leaves the resource type out.
-pub(crate) fn missing(id: &EntityId) -> Error {
+pub(crate) fn not_found(id: &EntityId) -> Error {
     let untyped = core::Identifier {
         resource_type: ResourceType::Unspecified as i32,
         ..id.to_proto()

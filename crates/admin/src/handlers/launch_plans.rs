@@ -9,7 +9,7 @@ use flyte_platform::sql::{DbError, WriteTx};
 use jiff::Timestamp;
 
 use super::{
-    entities::{self, missing, scope},
+    entities::{self, not_found, scope},
     projects,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub(crate) async fn create(
     let mut tx = context.database.read().await?;
     let workflow = repository::workflows::get(&mut tx, &workflow)
         .await?
-        .ok_or_else(|| missing(&workflow))?;
+        .ok_or_else(|| not_found(&workflow))?;
     drop(tx);
     let id = EntityId::expect(request.id.as_ref(), ResourceType::LaunchPlan)?;
     context.allow(caller, Action::Register, scope(&id))?;
@@ -86,7 +86,7 @@ async fn register(context: &AdminContext, plan: LaunchPlan) -> Result<()> {
     match insert(context, &plan).await {
         Err(Error::Store(DbError::UniqueViolation { .. })) => {
             let stored = find(context, &plan.id).await?;
-            Err(stored.map_or_else(|| missing(&plan.id), |stored| exists(&stored, &plan)))
+            Err(stored.map_or_else(|| not_found(&plan.id), |stored| exists(&stored, &plan)))
         }
         outcome => outcome,
     }
@@ -152,7 +152,7 @@ pub(crate) async fn get(
 ) -> Result<Reply<admin::LaunchPlan>> {
     let id = entities::require(request.id, ResourceType::LaunchPlan)?;
     context.allow(caller, Action::Read, scope(&id))?;
-    let plan = find(context, &id).await?.ok_or_else(|| missing(&id))?;
+    let plan = find(context, &id).await?.ok_or_else(|| not_found(&id))?;
     Ok(message(plan))
 }
 
@@ -299,7 +299,7 @@ async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Res
     repository::launch_plans::lock_name(tx, names).await?;
     let plan = repository::launch_plans::get(tx, id)
         .await?
-        .ok_or_else(|| missing(id))?;
+        .ok_or_else(|| not_found(id))?;
     if rules::schedule_expression(plan.spec.get()).is_some() {
         repository::schedules::deactivate(tx, id, now).await?;
     }
@@ -314,7 +314,7 @@ async fn activate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Resul
     let active = repository::launch_plans::lock_active(tx, names).await?;
     let plan = repository::launch_plans::get(tx, id)
         .await?
-        .ok_or_else(|| missing(id))?;
+        .ok_or_else(|| not_found(id))?;
     for other in active.iter().filter(|other| other.row != plan.row) {
         if rules::schedule_expression(other.spec.get()).is_some() {
             repository::schedules::deactivate(tx, &other.id, now).await?;

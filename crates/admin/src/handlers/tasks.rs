@@ -9,7 +9,7 @@ use flyte_platform::sql::DbError;
 
 use super::{
     descriptions,
-    entities::{self, missing, scope},
+    entities::{self, not_found, scope},
     projects,
 };
 use crate::{
@@ -182,7 +182,7 @@ pub(crate) async fn load(context: &AdminContext, id: &EntityId) -> Result<Task> 
     let mut tx = context.database.read().await?;
     repository::tasks::get(&mut tx, id)
         .await?
-        .ok_or_else(|| missing(id))
+        .ok_or_else(|| not_found(id))
 }
 
 pub(crate) async fn get(

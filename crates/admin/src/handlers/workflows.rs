@@ -21,7 +21,7 @@ use flyte_platform::{
 
 use super::{
     descriptions,
-    entities::{self, missing, scope},
+    entities::{self, not_found, scope},
     projects,
 };
 use crate::{
@@ -141,7 +141,7 @@ async fn load_requirements(
     let mut tasks = Vec::with_capacity(ids.len());
     let mut of_tasks = Vec::new();
     for id in &ids {
-        let task = found.get(id).ok_or_else(|| missing(id))?;
+        let task = found.get(id).ok_or_else(|| not_found(id))?;
         tasks.push(task.closure.get().compiled_task.clone().unwrap_or_default());
         of_tasks.push(UnknownFields::of_stored(&task.closure).part(fields::TASK_CLOSURE_COMPILED));
     }
@@ -151,7 +151,7 @@ async fn load_requirements(
         found.iter().map(|plan| (&plan.id, plan)).collect();
     let mut plans = Vec::with_capacity(ids.len());
     for id in &ids {
-        let plan = found.get(id).ok_or_else(|| missing(id))?;
+        let plan = found.get(id).ok_or_else(|| not_found(id))?;
         plans.push(LaunchPlanInterface {
             id: id.to_proto(),
             expected_inputs: plan.closure.get().expected_inputs.clone(),
@@ -216,14 +216,14 @@ pub(crate) async fn register(
         Err(Error::Store(DbError::UniqueViolation { .. })) => {
             let stored = find(context, &workflow.id)
                 .await?
-                .ok_or_else(|| missing(&workflow.id))?;
+                .ok_or_else(|| not_found(&workflow.id))?;
             return Err(exists(context, &stored, &workflow, &closure).await?);
         }
         Err(error) => return Err(error),
     }
     find(context, &workflow.id)
         .await?
-        .ok_or_else(|| missing(&workflow.id))
+        .ok_or_else(|| not_found(&workflow.id))
 }
 
 async fn find(context: &AdminContext, id: &EntityId) -> Result<Option<Workflow>> {
@@ -404,7 +404,7 @@ pub(crate) async fn get(
 ) -> Result<Reply<admin::Workflow>> {
     let id = entities::require(request.id, ResourceType::Workflow)?;
     context.allow(caller, Action::Read, scope(&id))?;
-    let workflow = find(context, &id).await?.ok_or_else(|| missing(&id))?;
+    let workflow = find(context, &id).await?.ok_or_else(|| not_found(&id))?;
     let closure = read(context, &workflow).await?;
     let unknown = UnknownFields::of_stored(&closure);
     let mut closure = closure.into_inner();

@@ -45,21 +45,21 @@ macro_rules! numbers {
 }
 
 numbers!(
-    /// How an execution came about, `admin.ExecutionMetadata.ExecutionMode`; column `mode`.
+    /// Who launched an execution, `admin.ExecutionMetadata.ExecutionMode`; column `mode`.
     ExecutionMode of admin::execution_metadata::ExecutionMode {
-        /// A user asked for it.
+        /// A user launched it.
         Manual = Manual,
-        /// The scheduler did.
+        /// The scheduler launched it.
         Scheduled = Scheduled,
-        /// Flyte itself did.
+        /// Flyte launched it for itself.
         System = System,
-        /// A user asked for another one again.
+        /// A user launched an earlier execution again.
         Relaunch = Relaunch,
-        /// A node of another execution did.
+        /// A node of another execution launched it.
         ChildWorkflow = ChildWorkflow,
-        /// It goes on where another one failed.
+        /// It goes on where an earlier execution failed.
         Recovered = Recovered,
-        /// An artifact did.
+        /// An artifact launched it.
         Trigger = Trigger,
     }
 );
@@ -67,9 +67,9 @@ numbers!(
 numbers!(
     /// Whether lists show an execution, `admin.ExecutionState`; column `state`.
     ExecutionState of admin::ExecutionState {
-        /// They do.
+        /// Lists show it.
         Active = ExecutionActive,
-        /// Only if they are asked for archived ones.
+        /// Lists leave it out, unless they are asked for archived executions.
         Archived = ExecutionArchived,
     }
 );
@@ -87,9 +87,9 @@ numbers!(
 numbers!(
     /// Whether lists show a name, `admin.NamedEntityState`; column `state`.
     NamedEntityState of admin::NamedEntityState {
-        /// They do.
+        /// Lists show it.
         Active = NamedEntityActive,
-        /// Only if they are asked for archived ones.
+        /// The console leaves it out.
         Archived = NamedEntityArchived,
         /// It stands for a task that was launched alone.
         SystemGenerated = SystemGenerated,

@@ -151,7 +151,7 @@ pub async fn insert(
 }
 
 /// The refusal of an id that is taken, without a try.
-pub fn taken() -> DbError {
+pub fn name_taken() -> DbError {
     DbError::UniqueViolation {
         constraint: "executions_pkey".to_owned(),
     }

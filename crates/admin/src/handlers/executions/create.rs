@@ -22,7 +22,7 @@ use prost::Message as _;
 
 use super::{
     files,
-    launch::{self, Materials},
+    launch::{self, LaunchInputs},
     load, reserve, single_task,
     terminate::namespace,
 };
@@ -158,7 +158,7 @@ async fn start(
         lineage,
         accepted_at,
     };
-    let materials = Materials {
+    let launch_inputs = LaunchInputs {
         closure: closure.compiled_workflow.clone().unwrap_or_default(),
         closure_uri: target.workflow.closure_uri.clone(),
         inputs: full,
@@ -174,7 +174,7 @@ async fn start(
     let of_plan = UnknownFields::of_stored(&target.plan.spec);
     of_inputs.push(of_plan.part(fields::LAUNCH_PLAN_SPEC_FIXED_INPUTS));
     let files = files::Files {
-        inputs: unknown_fields::encoded(&materials.inputs, &of_inputs),
+        inputs: unknown_fields::encoded(&launch_inputs.inputs, &of_inputs),
         user_inputs,
     };
     let bytes = given.encoded_len();
@@ -182,7 +182,7 @@ async fn start(
         Some(execution) => execution,
         None => reserve::reserve(context, (&request, &new), &files).await?,
     };
-    launch::run(context, &execution, materials).await?;
+    launch::run(context, &execution, launch_inputs).await?;
     if target.is_task() {
         context.metrics().executions.data.inputs(bytes);
     }
@@ -211,7 +211,7 @@ async fn interrupted(
         && execution.spec.get() == new.spec.get()
         && files::complete(context, &execution, given, files).await?;
     if !equal {
-        return Err(executions::taken().into());
+        return Err(executions::name_taken().into());
     }
     let target = context.targets.stored(&execution.cluster)?;
     let there = target
@@ -222,7 +222,7 @@ async fn interrupted(
             source: error.into(),
         })?;
     if there {
-        return Err(executions::taken().into());
+        return Err(executions::name_taken().into());
     }
     tracing::info!(execution = %id, "finishing a reservation that a repeated request found");
     Ok(Some(execution))
@@ -267,7 +267,7 @@ async fn planned(
     let mut tx = context.database.read().await?;
     let plan = repository::launch_plans::get(&mut tx, &id)
         .await?
-        .ok_or_else(|| entities::missing(&id))?;
+        .ok_or_else(|| entities::not_found(&id))?;
     let workflow = match plan.workflow_row {
         Some(row) => repository::workflows::get_by_row(&mut tx, row).await?,
         None => None,

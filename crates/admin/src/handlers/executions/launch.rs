@@ -15,7 +15,11 @@ use crate::{
     context::AdminContext,
     domain::{
         events::not_found,
-        executions::{config, resource, transitions},
+        executions::{
+            config,
+            resource::{self, ResourceInputs},
+            transitions,
+        },
         projects,
         task_resources::PlatformResources,
     },
@@ -27,7 +31,7 @@ use crate::{
 };
 
 /// What the resource is made from besides the row.
-pub(crate) struct Materials {
+pub(crate) struct LaunchInputs {
     pub(crate) closure: CompiledWorkflowClosure,
     pub(crate) closure_uri: String,
     /// Defaults and fixed inputs included.
@@ -57,10 +61,10 @@ pub(crate) fn target<'a>(
 pub(crate) async fn run(
     context: &AdminContext,
     execution: &Execution,
-    materials: Materials,
+    launch: LaunchInputs,
 ) -> Result<()> {
     let metrics = &context.metrics().executions;
-    match submit(context, execution, materials).await {
+    match submit(context, execution, launch).await {
         Ok(()) => {
             metrics.created(execution);
             end_if_terminated(context, execution).await
@@ -77,9 +81,9 @@ pub(crate) async fn run(
 }
 
 /// Builds and creates the resource, and counts how that went.
-async fn submit(context: &AdminContext, execution: &Execution, materials: Materials) -> Result<()> {
+async fn submit(context: &AdminContext, execution: &Execution, launch: LaunchInputs) -> Result<()> {
     let metrics = &context.metrics().executions;
-    let outcome = create(context, execution, materials).await;
+    let outcome = create(context, execution, launch).await;
     match &outcome {
         Ok(()) => metrics.accepted(execution.created_at, context.clock.now()),
         Err(_error) => metrics.propeller_failures.inc(),
@@ -87,7 +91,7 @@ async fn submit(context: &AdminContext, execution: &Execution, materials: Materi
     outcome
 }
 
-async fn create(context: &AdminContext, execution: &Execution, materials: Materials) -> Result<()> {
+async fn create(context: &AdminContext, execution: &Execution, launch: LaunchInputs) -> Result<()> {
     let spec = execution.spec.get();
     let target = target(context, spec).map_err(|error| Error::Cluster {
         context: "failed to create workflow in propeller".to_owned(),
@@ -96,18 +100,18 @@ async fn create(context: &AdminContext, execution: &Execution, materials: Materi
     let server_config = context.config();
     let server = &server_config.flyteadmin;
     // The caller's identity is in the stored security context already.
-    let config = config::merge(spec, materials.plan.as_ref(), server, &Caller::default());
+    let config = config::merge(spec, launch.plan.as_ref(), server, &Caller::default());
     let mut labels = config.labels.clone();
-    for (key, value) in materials.project_labels {
+    for (key, value) in launch.project_labels {
         labels.entry(key).or_insert(value);
     }
     let namespace = namespace(context, execution);
-    let order = resource::Order {
+    let inputs = ResourceInputs {
         id: &execution.id.to_proto(),
         namespace: &namespace,
-        closure: materials.closure,
-        closure_uri: &materials.closure_uri,
-        inputs: materials.inputs,
+        closure: launch.closure,
+        closure_uri: &launch.closure_uri,
+        inputs: launch.inputs,
         inputs_uri: &execution.inputs_uri,
         spec,
         config: &config,
@@ -116,7 +120,7 @@ async fn create(context: &AdminContext, execution: &Execution, materials: Materi
     };
     let platform = PlatformResources::of_config(&server_config.task_resources)?;
     let metrics = &context.metrics().executions;
-    let resource = resource::build(order, server, &platform)
+    let resource = resource::build(inputs, server, &platform)
         .inspect(|_resource| metrics.built.inc())
         .inspect_err(|_error| metrics.not_built.inc())?;
     target.create(&namespace, &resource).await
@@ -194,15 +198,15 @@ async fn end_if_terminated(context: &AdminContext, execution: &Execution) -> Res
 /// that cannot be finished is FAILED; a task's reservation too, since its caller is long gone.
 pub(crate) async fn resume(context: &AdminContext, execution: &Execution) -> Result<()> {
     let metrics = &context.metrics().executions;
-    let materials = match materials(context, execution).await {
-        Ok(materials) => materials,
+    let launch = match launch_inputs(context, execution).await {
+        Ok(launch) => launch,
         Err(error @ (Error::Store(_) | Error::Cluster { .. })) => return Err(error),
         Err(error) => {
             metrics.created(execution);
             return fail(context, &execution.id, &error).await;
         }
     };
-    match submit(context, execution, materials).await {
+    match submit(context, execution, launch).await {
         Ok(()) => {
             metrics.created(execution);
             end_if_terminated(context, execution).await
@@ -215,7 +219,7 @@ pub(crate) async fn resume(context: &AdminContext, execution: &Execution) -> Res
     }
 }
 
-async fn materials(context: &AdminContext, execution: &Execution) -> Result<Materials> {
+async fn launch_inputs(context: &AdminContext, execution: &Execution) -> Result<LaunchInputs> {
     let mut tx = context.database.read().await?;
     let workflow = match execution.workflow_row {
         Some(row) => repository::workflows::get_by_row(&mut tx, row).await?,
@@ -232,7 +236,7 @@ async fn materials(context: &AdminContext, execution: &Execution) -> Result<Mate
     drop(tx);
     let inputs = context.read_blob(&execution.inputs_uri, "inputs").await?;
     let closure = workflows::closure(context, &workflow).await?;
-    Ok(Materials {
+    Ok(LaunchInputs {
         closure: closure.compiled_workflow.clone().unwrap_or_default(),
         closure_uri: workflow.closure_uri,
         inputs,

@@ -12,7 +12,7 @@ use crate::{
     domain,
     error::{Error, Result},
     handlers::{
-        entities::missing,
+        entities::not_found,
         launch_plans,
         workflows::{self, Registration},
     },
@@ -76,7 +76,7 @@ async fn workflow(context: &AdminContext, task: &Task) -> Result<Workflow> {
     let mut tx = context.database.read().await?;
     repository::workflows::get(&mut tx, &id)
         .await?
-        .ok_or_else(|| missing(&id))
+        .ok_or_else(|| not_found(&id))
 }
 
 async fn launch_plan(
@@ -106,7 +106,7 @@ async fn launch_plan(
     hide(context, NamedResource::LaunchPlan, &id).await?;
     launch_plans::find(context, &id)
         .await?
-        .ok_or_else(|| missing(&id))
+        .ok_or_else(|| not_found(&id))
 }
 
 /// Marks a name as made by the system, so that lists leave it out.

@@ -1,4 +1,5 @@
-//! Whether this process does its work: health is NOT_SERVING while the database does not answer.
+//! The loops that look after the database: one asks whether it answers, and health is NOT_SERVING while it does not; one
+//! keeps its statistics up to date.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,18 +9,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Pause between questions, each of which waits for a connection as long as a request would.
-const INTERVAL: Duration = Duration::from_secs(2);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause between looks at what the tables hold.
-const UPKEEP: Duration = Duration::from_secs(3600);
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Lets a database that does not do so itself keep its statistics up to date.
-pub(crate) async fn upkeep(database: Database, stop: CancellationToken) {
+pub(crate) async fn keep_statistics(database: Database, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(UPKEEP) => {}
+            () = tokio::time::sleep(STATISTICS_INTERVAL) => {}
         }
         if let Err(error) = database.optimize().await {
             tracing::warn!(error = %Chain(&error), "the statistics of the database are as they were");
@@ -28,7 +29,7 @@ pub(crate) async fn upkeep(database: Database, stop: CancellationToken) {
 }
 
 /// Keeps `serving` as `ready` and the database are.
-pub(crate) async fn run(
+pub(crate) async fn watch_health(
     database: Database,
     mut ready: watch::Receiver<bool>,
     serving: Arc<watch::Sender<bool>>,
@@ -39,7 +40,7 @@ pub(crate) async fn run(
         let answers = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            answers = asked(&database) => answers,
+            answers = ask(&database) => answers,
         };
         match &answers {
             Err(error) if answered => {
@@ -55,12 +56,12 @@ pub(crate) async fn run(
             biased;
             () = stop.cancelled() => return,
             Ok(()) = ready.changed() => {}
-            () = tokio::time::sleep(INTERVAL) => {}
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
         }
     }
 }
 
-async fn asked(database: &Database) -> Result<(), flyte_platform::sql::DbError> {
+async fn ask(database: &Database) -> Result<(), flyte_platform::sql::DbError> {
     let mut tx = database.read().await?;
     tx.fetch_optional(&Query::select().expr(Expr::val(1)).take())
         .await

@@ -22,12 +22,12 @@ const UNIT: usize = 4 * 1024;
 
 /// The budget of a service; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Bodies {
+pub(crate) struct BodyBudget {
     budget: Arc<Semaphore>,
     within: Duration,
 }
 
-impl Default for Bodies {
+impl Default for BodyBudget {
     fn default() -> Self {
         Self::of(AT_ONCE, RECEIVED_WITHIN)
     }
@@ -35,9 +35,9 @@ impl Default for Bodies {
 
 /// Bytes that are in memory until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Held(Option<OwnedSemaphorePermit>);
+pub(crate) struct HeldBytes(Option<OwnedSemaphorePermit>);
 
-impl Bodies {
+impl BodyBudget {
     fn of(bytes: usize, within: Duration) -> Self {
         Self {
             budget: Arc::new(Semaphore::new(bytes / UNIT)),
@@ -50,7 +50,7 @@ impl Bodies {
         &self,
         body: Body,
         enough: impl Fn(&[u8]) -> Result<(), Status>,
-    ) -> Result<(Bytes, Held), Status> {
+    ) -> Result<(Bytes, HeldBytes), Status> {
         tokio::time::timeout(self.within, self.receive(body, enough))
             .await
             .unwrap_or_else(|_elapsed| {
@@ -65,9 +65,9 @@ impl Bodies {
         &self,
         mut body: Body,
         enough: impl Fn(&[u8]) -> Result<(), Status>,
-    ) -> Result<(Bytes, Held), Status> {
+    ) -> Result<(Bytes, HeldBytes), Status> {
         let mut bytes = BytesMut::new();
-        let mut held = Held::default();
+        let mut held = HeldBytes::default();
         while let Some(part) = body.frame().await {
             let part =
                 part.map_err(|error| Status::cancelled(format!("reading the request: {error}")))?;
@@ -80,7 +80,7 @@ impl Bodies {
         Ok((bytes.freeze(), held))
     }
 
-    fn grow(&self, held: &mut Held, before: usize, after: usize) -> Result<(), Status> {
+    fn grow(&self, held: &mut HeldBytes, before: usize, after: usize) -> Result<(), Status> {
         let units = after.div_ceil(UNIT) - before.div_ceil(UNIT);
         if units == 0 {
             return Ok(());
@@ -115,7 +115,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_held_until_the_request_ends() {
         static PAGE: [u8; UNIT] = [0; UNIT];
-        let bodies = Bodies::of(3 * UNIT, RECEIVED_WITHIN);
+        let bodies = BodyBudget::of(3 * UNIT, RECEIVED_WITHIN);
         let page: &'static [u8] = &PAGE;
         let (bytes, held) = bodies
             .collect(parts(vec![page, b"more"]), |_| Ok(()))
@@ -136,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_end_is_given_up() {
         let endless = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let status = Bodies::of(UNIT, Duration::from_millis(10))
+        let status = BodyBudget::of(UNIT, Duration::from_millis(10))
             .collect(endless, |_| Ok(()))
             .await
             .unwrap_err();

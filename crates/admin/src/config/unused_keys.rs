@@ -1,12 +1,13 @@
 //! Keys of Go's configuration that this service takes and does nothing with.
 //!
-//! Files of Go's charts have them, so they are no mistake; but whoever changes one expects something of it, and is told.
+//! Files of Go's charts have them, so they are no mistake; but whoever changes one expects something of it, and
+//! finds a warning in the log.
 
 use super::{AdminConfig, KubeClientConfig, RemoteDataConfig};
 
 /// A key whose value makes no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unheard {
+pub struct UnusedKey {
     /// Its path.
     pub key: &'static str,
     /// What is the case instead.
@@ -14,8 +15,8 @@ pub struct Unheard {
 }
 
 impl AdminConfig {
-    /// The keys that were given another value than the default and that nothing hears.
-    pub fn unheard(&self) -> Vec<Unheard> {
+    /// The keys that were given another value than the default, although nothing reads them.
+    pub fn unused_keys(&self) -> Vec<UnusedKey> {
         let default = Self::default();
         let kube = |config: &Self| -> KubeClientConfig { config.server.kube_client_config.clone() };
         let (ours, theirs) = (kube(self), kube(&default));
@@ -89,13 +90,13 @@ impl AdminConfig {
             ),
         ]
         .into_iter()
-        .filter_map(|(given, key, instead)| given.then_some(Unheard { key, instead }))
+        .filter_map(|(given, key, instead)| given.then_some(UnusedKey { key, instead }))
         .collect()
     }
 
-    /// Tells the operator of each of [`AdminConfig::unheard`].
-    pub fn warn_of_unheard(&self) {
-        for Unheard { key, instead } in self.unheard() {
+    /// Warns the operator of each of [`AdminConfig::unused_keys`].
+    pub fn warn_of_unused_keys(&self) {
+        for UnusedKey { key, instead } in self.unused_keys() {
             tracing::warn!(key, "this key changes nothing: {instead}");
         }
     }
@@ -107,11 +108,15 @@ mod tests {
 
     #[test]
     fn a_key_that_nothing_hears_is_named_when_it_is_given() {
-        assert_eq!(AdminConfig::default().unheard(), []);
+        assert_eq!(AdminConfig::default().unused_keys(), []);
         let mut config = AdminConfig::default();
         config.server.kube_client_config.qps = 7;
         config.database.max_idle_connections = 3;
-        let keys: Vec<_> = config.unheard().iter().map(|unheard| unheard.key).collect();
+        let keys: Vec<_> = config
+            .unused_keys()
+            .iter()
+            .map(|unused| unused.key)
+            .collect();
         assert_eq!(
             keys,
             ["server.kubeClientConfig.qps", "database.maxIdleConnections"]

@@ -1,14 +1,12 @@
-//! Closures of workflows that were launched lately.
+//! ClosureCache of workflows that were launched lately.
 //!
 //! A registered closure never changes, and every launch needs it: without this, each one reads it from the blob
 //! store and decodes it. What was used longest ago goes first.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use flyte_idl::admin::WorkflowClosure;
+use flyte_platform::sync::Mutex;
 
 /// Encoded bytes of what is kept; decoded it takes a few times as much. Some thousand ordinary workflows, or
 /// a handful of the largest.
@@ -17,12 +15,12 @@ const MOST_BYTES: usize = 32 << 20;
 /// Where a closure is, and the digest of what must be there.
 pub(crate) type Key = (String, Vec<u8>);
 
-/// The closures.
+/// The closures that were used last, [`MOST_BYTES`] of them at most.
 #[derive(Default)]
-pub(crate) struct Closures(Mutex<Kept>);
+pub(crate) struct ClosureCache(Mutex<Cached>);
 
 #[derive(Default)]
-struct Kept {
+struct Cached {
     entries: HashMap<Key, Entry>,
     bytes: usize,
     /// Counts uses.
@@ -35,18 +33,18 @@ struct Entry {
     used: u64,
 }
 
-impl Closures {
+impl ClosureCache {
     /// The closure, if it is here.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<WorkflowClosure>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.clock += 1;
-        let now = kept.clock;
-        let entry = kept.entries.get_mut(key)?;
+        let mut cached = self.0.lock();
+        cached.clock += 1;
+        let now = cached.clock;
+        let entry = cached.entries.get_mut(key)?;
         entry.used = now;
         Some(entry.closure.clone())
     }
 
-    /// Keeps a closure of `bytes` when encoded, unless it is larger than all that is kept.
+    /// Keeps a closure of `bytes` when encoded, unless it is larger than the whole cache.
     pub(crate) fn put(&self, key: Key, closure: Arc<WorkflowClosure>, bytes: usize) {
         self.put_within(MOST_BYTES, key, closure, bytes);
     }
@@ -55,24 +53,24 @@ impl Closures {
         if bytes > most {
             return;
         }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.clock += 1;
+        let mut cached = self.0.lock();
+        cached.clock += 1;
         let entry = Entry {
             closure,
             bytes,
-            used: kept.clock,
+            used: cached.clock,
         };
-        kept.bytes += bytes;
-        if let Some(before) = kept.entries.insert(key, entry) {
-            kept.bytes -= before.bytes;
+        cached.bytes += bytes;
+        if let Some(before) = cached.entries.insert(key, entry) {
+            cached.bytes -= before.bytes;
         }
-        while kept.bytes > most {
-            let oldest = kept.entries.iter().min_by_key(|(_, entry)| entry.used);
+        while cached.bytes > most {
+            let oldest = cached.entries.iter().min_by_key(|(_, entry)| entry.used);
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
                 return;
             };
-            if let Some(gone) = kept.entries.remove(&oldest) {
-                kept.bytes -= gone.bytes;
+            if let Some(gone) = cached.entries.remove(&oldest) {
+                cached.bytes -= gone.bytes;
             }
         }
     }
@@ -88,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_was_used_longest_ago_goes_first() {
-        let closures = Closures::default();
+        let closures = ClosureCache::default();
         let put = |name, bytes| {
             closures.put_within(10, key(name), Arc::default(), bytes);
         };
@@ -111,7 +109,7 @@ mod tests {
 
     #[test]
     fn another_digest_is_another_closure() {
-        let closures = Closures::default();
+        let closures = ClosureCache::default();
         closures.put(("uri".to_owned(), vec![1]), Arc::default(), 1);
         assert!(closures.get(&("uri".to_owned(), vec![2])).is_none());
     }
