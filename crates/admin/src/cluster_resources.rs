@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::AdminContext,
+    domain::projects::not_archived,
     error::{Error, Result},
     filters::{ListQuery, MAX_ROWS},
-    handlers::projects::not_archived,
     repository::projects,
 };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flyte_idl::stored::Stored;
-use flyte_platform::{Clock, blob::BlobStore, sql::Database};
+use flyte_platform::{Clock, blob::BlobStore, server::DEFAULT_MESSAGE_BYTES, sql::Database};
 use tokio::sync::Notify;
 
 use crate::{
@@ -44,6 +44,14 @@ impl AdminContext {
     /// The configuration as it is now.
     pub(crate) fn config(&self) -> Arc<AdminConfig> {
         self.live.now()
+    }
+
+    /// The largest message, in bytes, that requests may have and that lists fill.
+    pub(crate) fn message_bytes(&self) -> usize {
+        match self.server.grpc.max_message_size_bytes {
+            0 => DEFAULT_MESSAGE_BYTES,
+            bytes => bytes,
+        }
     }
 
     /// What Go's managers count.

@@ -6,6 +6,7 @@ pub mod task_resources;
 mod cron;
 pub(crate) mod diff;
 pub(crate) mod executions;
+pub(crate) mod expiry;
 pub(crate) mod flyte_url;
 pub(crate) mod ids;
 pub(crate) mod launch_plans;

@@ -93,8 +93,26 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
+    /// How many of a page's rows fit into an answer of `most_bytes`, one at least, and the token of the page after them.
+    /// `sizes` are the bytes that each takes as an element of the answer.
+    pub fn fit(&self, sizes: &[usize], most_bytes: usize) -> (usize, String) {
+        let mut bytes = 0_usize;
+        let fitting = sizes
+            .iter()
+            .take_while(|size| {
+                bytes = bytes.saturating_add(**size);
+                bytes <= most_bytes
+            })
+            .count();
+        if fitting >= sizes.len() {
+            return (sizes.len(), self.next_token(sizes.len()));
+        }
+        let count = fitting.max(1);
+        (count, (self.offset + count as u64).to_string())
+    }
+
     /// The token of the page after one with `count` rows: empty when the page was not full.
-    pub fn next_token(&self, count: usize) -> String {
+    fn next_token(&self, count: usize) -> String {
         let count = count as u64;
         match self.limit {
             Some(limit) if count == limit => (self.offset + count).to_string(),
@@ -401,6 +419,32 @@ fn go_float(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_ends_where_its_bytes_do() {
+        let query = |limit| ListQuery {
+            offset: 10,
+            limit: Some(limit),
+            ..ListQuery::default()
+        };
+        for (case, limit, sizes, expected) in [
+            ("all fit and more may come", 3, vec![4, 4, 2], (3, "13")),
+            ("all fit and nothing comes", 4, vec![4, 4, 2], (3, "")),
+            ("the third is too much", 3, vec![4, 4, 3], (2, "12")),
+            ("the last of all is too much", 9, vec![4, 4, 3], (2, "12")),
+            (
+                "one that is too large goes alone",
+                3,
+                vec![11, 1],
+                (1, "11"),
+            ),
+            ("and may be the last", 3, vec![11], (1, "11")),
+            ("nothing", 3, vec![], (0, "")),
+        ] {
+            let (count, token) = query(limit).fit(&sizes, 10);
+            assert_eq!((count, token.as_str()), expected, "{case}");
+        }
+    }
 
     fn filters(text: &str, primary: &'static Entity) -> Result<Vec<Predicate>> {
         parse_filters(text, primary, Timestamp::UNIX_EPOCH)

@@ -10,6 +10,7 @@ pub(crate) mod executions;
 pub(crate) mod launch_plans;
 pub(crate) mod named_entities;
 pub(crate) mod node_executions;
+mod pages;
 pub(crate) mod projects;
 pub(crate) mod signals;
 pub(crate) mod task_executions;

@@ -244,6 +244,12 @@ impl<M> Reply<M> {
 }
 
 impl<M: Message + Name> Reply<M> {
+    /// Bytes of the encoded answer, about: of unknown fields it counts those of the messages that have them.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let unknown = self.unknown.message.as_ref();
+        self.message.encoded_len() + unknown.map_or(0, Message::encoded_len)
+    }
+
     /// This answer, whose `field` was made from a message with these unknown fields.
     pub(crate) fn with<P>(mut self, field: Field<M, P>, part: UnknownFields<P>) -> Self {
         self.unknown = self.unknown.with(field, part);

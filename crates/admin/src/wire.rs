@@ -19,7 +19,7 @@ use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     metrics::{MetricError, Scope},
-    server::{DEFAULT_MESSAGE_BYTES, Health},
+    server::Health,
     sql::{Database, MigrationError},
 };
 use tokio::sync::{Notify, watch};
@@ -167,18 +167,11 @@ impl Admin {
         Ok(())
     }
 
-    fn message_bytes(&self) -> usize {
-        match self.context.server.grpc.max_message_size_bytes {
-            0 => DEFAULT_MESSAGE_BYTES,
-            bytes => bytes,
-        }
-    }
-
     /// The gRPC services with their layers, counted: AdminService, DataProxyService, SignalService, health and, if
     /// configured, reflection. Identity and auth metadata are not served while authentication is off.
     pub fn grpc(&self) -> Routes {
         let api = Api(self.context.clone());
-        let limit = self.message_bytes();
+        let limit = self.context.message_bytes();
         // Size is limited by the layer, with Go's text; answers are limited only if so configured.
         let answers = match self.context.server.grpc.max_message_size_bytes {
             0 => usize::MAX,
@@ -250,7 +243,7 @@ impl Admin {
         let cors = Cors::of_config(&self.context.server.security);
         let grpc = self.grpc().into_axum_router();
         let bodies = self.context.bodies.clone();
-        Gateway::new(grpc, cors, self.message_bytes(), bodies).into_router()
+        Gateway::new(grpc, cors, self.context.message_bytes(), bodies).into_router()
     }
 
     /// Becomes true when namespaces exist for all projects and stays so, whatever becomes of the database.

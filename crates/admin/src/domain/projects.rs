@@ -8,6 +8,7 @@ use flyte_idl::admin;
 use crate::{
     config::AdminConfig,
     error::{Error, Result},
+    filters::{Comparison, PROJECTS, Predicate, Test},
     records::{Project, ProjectState},
 };
 
@@ -66,4 +67,13 @@ pub(crate) fn validate(project: &admin::Project) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The predicate that leaves archived projects out.
+pub(crate) fn not_archived() -> Option<Predicate> {
+    Some(Predicate {
+        entity: &PROJECTS,
+        column: PROJECTS.column("state")?,
+        test: Test::Compare(Comparison::NotEqual, ProjectState::Archived.number().into()),
+    })
 }

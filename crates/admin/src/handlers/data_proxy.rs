@@ -2,7 +2,7 @@
 
 mod upload;
 
-use flyte_core::{duration, identifiers::NodeExecutionId};
+use flyte_core::identifiers::NodeExecutionId;
 use flyte_idl::{
     core,
     service::{
@@ -16,7 +16,6 @@ use flyte_platform::{
     Chain,
     blob::{BlobError, SignRequest, Verb},
 };
-use jiff::{SignedDuration, Timestamp};
 
 use super::{data, node_executions};
 pub(crate) use upload::upload_location;
@@ -25,6 +24,7 @@ use crate::{
     caller::{Action, Caller},
     context::AdminContext,
     domain::{
+        expiry::{self, Expiry},
         flyte_url::{Artifact, parse},
         ids::node_scope,
     },
@@ -33,34 +33,12 @@ use crate::{
     time,
 };
 
-/// How long a URL is good for, from the request and the configured maximum.
-struct Expiry {
-    length: SignedDuration,
-    at: Timestamp,
-}
-
-fn nanoseconds(length: &prost_types::Duration) -> i64 {
-    length
-        .seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(i64::from(length.nanos))
-}
-
-impl Expiry {
-    fn after(length: SignedDuration, now: Timestamp) -> Self {
-        Self {
-            length,
-            at: now.saturating_add(length).unwrap_or(Timestamp::MAX),
-        }
-    }
-
-    fn request(&self, verb: Verb) -> SignRequest {
-        SignRequest {
-            verb,
-            expires_in: self.length.unsigned_abs(),
-            content_md5: None,
-            add_content_md5_metadata: false,
-        }
+fn sign_request(expiry: &Expiry, verb: Verb) -> SignRequest {
+    SignRequest {
+        verb,
+        expires_in: expiry.length.unsigned_abs(),
+        content_md5: None,
+        add_content_md5_metadata: false,
     }
 }
 
@@ -76,40 +54,14 @@ fn sign_failure(error: BlobError) -> Error {
     }
 }
 
-/// Checks of download requests, whose texts differ from those of uploads.
 fn download_expiry(
-    asked: Option<&prost_types::Duration>,
     context: &AdminContext,
+    asked: Option<&prost_types::Duration>,
     prefix: &str,
 ) -> Result<Expiry> {
-    let max = context
-        .server
-        .data_proxy
-        .download
-        .max_expires_in
-        .to_signed();
-    let now = context.clock.now();
-    let Some(asked) = asked else {
-        return Ok(Expiry::after(max, now));
-    };
-    let length = nanoseconds(asked);
-    let limit = i64::try_from(max.as_nanos()).unwrap_or(i64::MAX);
-    let invalid = |rule: String| {
-        Error::Invalid(format!(
-            "{prefix} expiresIn is invalid. Error: input duration [{}] {rule}",
-            duration::format(length)
-        ))
-    };
-    if length < 0 {
-        return Err(invalid("should not less than 0".to_owned()));
-    }
-    if length > limit {
-        return Err(invalid(format!(
-            "cannot exceed max allowed expiration [{}]",
-            duration::format(limit)
-        )));
-    }
-    Ok(Expiry::after(SignedDuration::from_nanos(length), now))
+    let config = &context.server.data_proxy.download;
+    let limits = (config.max_expires_in.to_signed(), context.clock.now());
+    expiry::of_download(asked, limits, prefix)
 }
 
 pub(crate) async fn download_location(
@@ -119,14 +71,14 @@ pub(crate) async fn download_location(
 ) -> Result<CreateDownloadLocationResponse> {
     context.allow(caller, Action::Read, ("", ""))?;
     let expiry = download_expiry(
-        request.expires_in.as_ref(),
         context,
+        request.expires_in.as_ref(),
         "error while validating request:",
     )?;
     // The store signs for its own container alone: the reference signs anything (spec 01 §24 no. 22).
     let signed = context
         .blobs
-        .sign(&request.native_url, &expiry.request(Verb::Get))
+        .sign(&request.native_url, &sign_request(&expiry, Verb::Get))
         .await
         .map_err(sign_failure)?;
     Ok(CreateDownloadLocationResponse {
@@ -141,8 +93,8 @@ pub(crate) async fn download_link(
     mut request: CreateDownloadLinkRequest,
 ) -> Result<CreateDownloadLinkResponse> {
     let expiry = download_expiry(
-        request.expires_in.as_ref(),
         context,
+        request.expires_in.as_ref(),
         "error while validating request. Error:",
     )?;
     let invalid =
@@ -197,7 +149,7 @@ async fn presign(context: &AdminContext, uri: &str, expiry: &Expiry) -> Result<P
     }
     let signed = context
         .blobs
-        .sign(uri, &expiry.request(Verb::Get))
+        .sign(uri, &sign_request(expiry, Verb::Get))
         .await
         .map_err(sign_failure)?;
     Ok(PreSignedUrLs {

@@ -3,6 +3,7 @@
 use flyte_core::identifiers::ResourceType;
 use flyte_idl::{admin, core, stored::Stored};
 
+use super::pages;
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
@@ -116,12 +117,13 @@ pub(crate) async fn list(
     let query = page.parse_with(filtered, &DESCRIPTION_ENTITIES, context.clock.now())?;
     let mut tx = context.database.read_lagging().await?;
     let list = descriptions::list(&mut tx, request.resource_type, &id, &query).await?;
-    let token = query.next_token(list.len());
     let replies = list.into_iter().map(answer).collect();
-    Ok(Reply::list(
+    Ok(pages::reply(
+        context,
+        &query,
         replies,
         fields::DESCRIPTIONS,
-        |description_entities| admin::DescriptionEntityList {
+        |description_entities, token| admin::DescriptionEntityList {
             description_entities,
             token,
         },

@@ -10,7 +10,7 @@ pub(crate) mod terminate;
 use flyte_core::identifiers::ExecutionId;
 use flyte_idl::admin::{self, execution_closure::OutputResult};
 
-use super::entities;
+use super::{entities, pages};
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
@@ -113,11 +113,14 @@ pub(crate) async fn list(
     }
     let mut tx = context.database.read_lagging().await?;
     let list = executions::list(&mut tx, names, &query).await?;
-    let token = query.next_token(list.len());
     let executions = list.into_iter().map(listed).collect();
-    Ok(Reply::list(executions, fields::EXECUTIONS, |executions| {
-        admin::ExecutionList { executions, token }
-    }))
+    Ok(pages::reply(
+        context,
+        &query,
+        executions,
+        fields::EXECUTIONS,
+        |executions, token| admin::ExecutionList { executions, token },
+    ))
 }
 
 fn active() -> Option<Predicate> {

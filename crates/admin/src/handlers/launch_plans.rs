@@ -10,14 +10,14 @@ use jiff::Timestamp;
 
 use super::{
     entities::{self, not_found, scope},
-    projects,
+    pages, projects,
 };
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
     domain::{diff, launch_plans as rules},
     error::{Error, Missing, Result},
-    filters::{Comparison, LAUNCH_PLANS, Page, Predicate, Test},
+    filters::{Comparison, LAUNCH_PLANS, ListQuery, Page, Predicate, Test},
     records::{LaunchPlan, LaunchPlanRow, LaunchPlanState},
     repository::{self, launch_plans::Touch},
     time,
@@ -195,18 +195,25 @@ pub(crate) async fn list(
     let query = page.parse(&LAUNCH_PLANS, context.clock.now())?;
     let mut tx = context.database.read_lagging().await?;
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
-    let token = query.next_token(plans.len());
-    Ok(answered(plans, token))
+    Ok(listed(context, &query, plans))
 }
 
-fn answered(plans: Vec<LaunchPlan>, token: String) -> Reply<admin::LaunchPlanList> {
+fn listed(
+    context: &AdminContext,
+    query: &ListQuery,
+    plans: Vec<LaunchPlan>,
+) -> Reply<admin::LaunchPlanList> {
     let plans = plans.into_iter().map(message).collect();
-    Reply::list(plans, fields::LAUNCH_PLANS, |launch_plans| {
-        admin::LaunchPlanList {
+    pages::reply(
+        context,
+        query,
+        plans,
+        fields::LAUNCH_PLANS,
+        |launch_plans, token| admin::LaunchPlanList {
             launch_plans,
             token,
-        }
-    })
+        },
+    )
 }
 
 pub(crate) async fn list_active(
@@ -239,8 +246,7 @@ pub(crate) async fn list_active(
     let mut tx = context.database.read().await?;
     let names = (request.project.as_str(), request.domain.as_str(), "");
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
-    let token = query.next_token(plans.len());
-    Ok(answered(plans, token))
+    Ok(listed(context, &query, plans))
 }
 
 pub(crate) async fn update(

@@ -2,7 +2,9 @@
 
 use flyte_core::identifiers::ResourceType;
 use flyte_idl::admin;
+use prost::Message;
 
+use super::pages;
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
@@ -176,13 +178,12 @@ pub(crate) async fn list(
     let mut tx = context.database.read_lagging().await?;
     let scope = (request.project.as_str(), request.domain.as_str());
     let entities = named_entities::list(&mut tx, resource, scope, &query).await?;
-    Ok(admin::NamedEntityList {
-        token: query.next_token(entities.len()),
-        entities: entities
-            .into_iter()
-            .map(|entity| message(resource, entity))
-            .collect(),
-    })
+    let mut entities: Vec<_> = entities
+        .into_iter()
+        .map(|entity| message(resource, entity))
+        .collect();
+    let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
+    Ok(admin::NamedEntityList { entities, token })
 }
 
 fn require_scope(project: &str, domain: &str) -> Result<()> {
@@ -302,9 +303,7 @@ pub(crate) async fn ids(
     }
     let mut tx = context.database.read_lagging().await?;
     let scope = (request.project.as_str(), request.domain.as_str());
-    let entities = named_entities::names(&mut tx, which.resource(), scope, &query).await?;
-    Ok(admin::NamedEntityIdentifierList {
-        token: query.next_token(entities.len()),
-        entities,
-    })
+    let mut entities = named_entities::names(&mut tx, which.resource(), scope, &query).await?;
+    let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
+    Ok(admin::NamedEntityIdentifierList { entities, token })
 }

@@ -9,7 +9,7 @@ use flyte_idl::{
     stored::Stored,
 };
 
-use super::executions::trim_error;
+use super::{executions::trim_error, pages};
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
@@ -135,15 +135,16 @@ async fn select(
     let nodes = node_executions::list(&mut tx, execution, level, &query).await?;
     let rows: Vec<_> = nodes.iter().filter_map(|node| node.row).collect();
     let parents = node_executions::with_children(&mut tx, &rows).await?;
-    let token = query.next_token(nodes.len());
     let nodes = nodes
         .into_iter()
         .map(|node| listed(node, &parents))
         .collect();
-    Ok(Reply::list(
+    Ok(pages::reply(
+        context,
+        &query,
         nodes,
         fields::NODE_EXECUTIONS,
-        |node_executions| admin::NodeExecutionList {
+        |node_executions, token| admin::NodeExecutionList {
             node_executions,
             token,
         },

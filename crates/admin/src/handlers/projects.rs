@@ -2,14 +2,15 @@
 
 use flyte_idl::admin;
 
+use super::pages;
 use crate::{
     caller::{Action, Caller},
     config::AdminConfig,
     context::AdminContext,
     domain::projects as rules,
     error::{Error, Missing, Result},
-    filters::{Comparison, PROJECTS, Page, Predicate, Test},
-    records::{Project, ProjectState},
+    filters::{PROJECTS, Page},
+    records::Project,
     repository::projects,
     unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
@@ -132,28 +133,22 @@ pub(crate) async fn list(
     };
     let mut query = page.parse(&PROJECTS, context.clock.now())?;
     if query.predicates.is_empty() {
-        query.predicates.extend(not_archived());
+        query.predicates.extend(rules::not_archived());
     }
     let mut tx = context.database.read_lagging().await?;
     let projects = projects::list(&mut tx, &query).await?;
-    let token = query.next_token(projects.len());
     let config = context.config();
     let replies = projects
         .into_iter()
         .map(|project| answer(&config, project))
         .collect();
-    Ok(Reply::list(replies, fields::PROJECTS, |projects| {
-        admin::Projects { projects, token }
-    }))
-}
-
-/// The predicate that leaves archived projects out.
-pub(crate) fn not_archived() -> Option<Predicate> {
-    Some(Predicate {
-        entity: &PROJECTS,
-        column: PROJECTS.column("state")?,
-        test: Test::Compare(Comparison::NotEqual, ProjectState::Archived.number().into()),
-    })
+    Ok(pages::reply(
+        context,
+        &query,
+        replies,
+        fields::PROJECTS,
+        |projects, token| admin::Projects { projects, token },
+    ))
 }
 
 pub(crate) fn domains(

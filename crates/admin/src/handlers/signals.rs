@@ -4,6 +4,7 @@ use flyte_core::identifiers::ExecutionId;
 use flyte_idl::{admin, core, stored::Stored};
 use flyte_platform::metrics::Labels;
 
+use super::pages;
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
@@ -105,11 +106,14 @@ pub(crate) async fn list(
     let query = page.parse(&SIGNALS, context.clock.now())?;
     let mut tx = context.signal_database.read().await?;
     let list = signals::list(&mut tx, &execution, &query).await?;
-    let token = query.next_token(list.len());
     let signals = list.into_iter().map(answer).collect();
-    Ok(Reply::list(signals, fields::SIGNALS, |signals| {
-        admin::SignalList { signals, token }
-    }))
+    Ok(pages::reply(
+        context,
+        &query,
+        signals,
+        fields::SIGNALS,
+        |signals, token| admin::SignalList { signals, token },
+    ))
 }
 
 pub(crate) async fn set(

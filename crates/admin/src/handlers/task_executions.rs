@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use flyte_core::identifiers::{NodeExecutionId, TaskExecutionId};
 use flyte_idl::admin;
 
+use super::pages;
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
@@ -73,15 +74,16 @@ pub(crate) async fn list(
     let tasks = task_executions::list(&mut tx, &node, &query).await?;
     let rows: Vec<_> = tasks.iter().filter_map(|task| task.row).collect();
     let parents = node_executions::made_by_tasks(&mut tx, &rows).await?;
-    let token = query.next_token(tasks.len());
     let tasks = tasks
         .into_iter()
         .map(|task| message(task, &parents))
         .collect();
-    Ok(Reply::list(
+    Ok(pages::reply(
+        context,
+        &query,
         tasks,
         fields::TASK_EXECUTIONS,
-        |task_executions| admin::TaskExecutionList {
+        |task_executions, token| admin::TaskExecutionList {
             task_executions,
             token,
         },

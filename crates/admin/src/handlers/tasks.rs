@@ -10,7 +10,7 @@ use flyte_platform::sql::DbError;
 use super::{
     descriptions,
     entities::{self, not_found, scope},
-    projects,
+    pages, projects,
 };
 use crate::{
     caller::{Action, Caller},
@@ -207,10 +207,12 @@ pub(crate) async fn list(
     let query = page.parse(&TASKS, context.clock.now())?;
     let mut tx = context.database.read_lagging().await?;
     let tasks = repository::tasks::list(&mut tx, names, &query).await?;
-    let token = query.next_token(tasks.len());
     let tasks = tasks.into_iter().map(message).collect();
-    Ok(Reply::list(tasks, fields::TASKS, |tasks| admin::TaskList {
+    Ok(pages::reply(
+        context,
+        &query,
         tasks,
-        token,
-    }))
+        fields::TASKS,
+        |tasks, token| admin::TaskList { tasks, token },
+    ))
 }

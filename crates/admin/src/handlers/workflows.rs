@@ -22,7 +22,7 @@ use flyte_platform::{
 use super::{
     descriptions,
     entities::{self, not_found, scope},
-    projects,
+    pages, projects,
 };
 use crate::{
     caller::{Action, Caller},
@@ -463,9 +463,12 @@ pub(crate) async fn list(
     let query = page.parse(&WORKFLOWS, context.clock.now())?;
     let mut tx = context.database.read_lagging().await?;
     let workflows = repository::workflows::list(&mut tx, names, &query).await?;
-    let token = query.next_token(workflows.len());
     let workflows = workflows.into_iter().map(listed).collect();
-    Ok(Reply::list(workflows, fields::WORKFLOWS, |workflows| {
-        admin::WorkflowList { workflows, token }
-    }))
+    Ok(pages::reply(
+        context,
+        &query,
+        workflows,
+        fields::WORKFLOWS,
+        |workflows, token| admin::WorkflowList { workflows, token },
+    ))
 }

@@ -3,18 +3,15 @@
 use std::fmt::Write as _;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use flyte_core::{duration, reference};
-use flyte_idl::{
-    service::{CreateUploadLocationRequest, CreateUploadLocationResponse},
-    text,
-};
+use flyte_core::reference;
+use flyte_idl::service::{CreateUploadLocationRequest, CreateUploadLocationResponse};
 use flyte_platform::blob::{BlobError, Head, Verb};
-use jiff::{SignedDuration, Timestamp};
 
-use super::{Expiry, nanoseconds, sign_failure};
+use super::{sign_failure, sign_request};
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
+    domain::expiry,
     error::{Error, Result},
     random::random_text,
     time,
@@ -43,18 +40,15 @@ pub(crate) async fn upload_location(
         let location = location(context, &request, &request.filename)?;
         refuse_overwriting(context, &location, &request.content_md5).await?;
     }
-    let expiry = upload_expiry(
-        &request,
-        config.max_expires_in.to_signed(),
-        context.clock.now(),
-    )?;
+    let limits = (config.max_expires_in.to_signed(), context.clock.now());
+    let expiry = expiry::of_upload(&request, limits)?;
     let filename = if request.filename.is_empty() {
         random_text(config.default_file_name_length)
     } else {
         request.filename.clone()
     };
     let native_url = location(context, &request, &filename)?;
-    let mut sign = expiry.request(Verb::Put);
+    let mut sign = sign_request(&expiry, Verb::Put);
     if !request.content_md5.is_empty() {
         sign.content_md5 = Some(BASE64_STANDARD.encode(&request.content_md5));
         sign.add_content_md5_metadata = request.add_content_md5_metadata;
@@ -70,32 +64,6 @@ pub(crate) async fn upload_location(
         expires_at: Some(time::to_wire(expiry.at)),
         headers: signed.headers,
     })
-}
-
-fn upload_expiry(
-    request: &CreateUploadLocationRequest,
-    max: SignedDuration,
-    now: Timestamp,
-) -> Result<Expiry> {
-    let Some(asked) = &request.expires_in else {
-        return Ok(Expiry::after(max, now));
-    };
-    let length = nanoseconds(asked);
-    if length < 0 || !(-999_999_999..=999_999_999).contains(&asked.nanos) {
-        return Err(Error::Invalid(format!(
-            "expiresIn [{}] is invalid",
-            text::prototext(request)
-        )));
-    }
-    let limit = i64::try_from(max.as_nanos()).unwrap_or(i64::MAX);
-    if length > limit {
-        return Err(Error::Invalid(format!(
-            "expiresIn [{}] cannot exceed max allowed expiration [{}]",
-            duration::format(length),
-            duration::format(limit)
-        )));
-    }
-    Ok(Expiry::after(SignedDuration::from_nanos(length), now))
 }
 
 /// `‹base›/‹prefix›/‹org›/‹project›/‹domain›/‹root or base32 of the md5›/‹file›`, the same for the same
