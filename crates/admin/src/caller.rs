@@ -3,9 +3,10 @@
 //! Every domain function takes a [`Caller`]. One policy object answers for all of them; until
 //! authentication is configured every caller is anonymous and may do everything.
 
+use prost::Name;
 use tonic::{Extensions, Request};
 
-use crate::{error::Result, unknown::Unknown};
+use crate::{error::Result, unknown_fields::Incoming};
 
 /// Who makes a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,13 +75,14 @@ impl Policy {
 }
 
 /// Takes a request apart.
-pub(crate) fn accept<T>(request: Request<T>) -> (Caller, T) {
+pub(crate) fn unpack<T>(request: Request<T>) -> (Caller, T) {
     let (_metadata, extensions, message) = request.into_parts();
     (Caller::of(&extensions), message)
 }
 
-/// Takes a request apart whose message is stored.
-pub(crate) fn accept_stored<T>(request: Request<T>) -> (Caller, T, Unknown) {
+/// Takes a request apart whose message is stored, unknown fields included.
+pub(crate) fn unpack_stored<T: Name>(request: Request<T>) -> (Caller, Incoming<T>) {
     let (_metadata, extensions, message) = request.into_parts();
-    (Caller::of(&extensions), message, Unknown::of(&extensions))
+    let incoming = Incoming::of_request(message, &extensions);
+    (Caller::of(&extensions), incoming)
 }

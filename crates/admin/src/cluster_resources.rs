@@ -12,13 +12,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{
-        lists::{ListQuery, MAX_ROWS},
-        projects::not_archived,
-    },
+    context::AdminContext,
+    domain::projects::not_archived,
     error::{Error, Result},
+    filters::{ListQuery, MAX_ROWS},
     repository::projects,
-    service::Service,
 };
 
 /// Requests to API servers at once: the answer to a thousand namespaces should not be a thousand
@@ -30,18 +28,18 @@ const FIRST_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The loop.
 pub(crate) async fn run(
-    service: Arc<Service>,
+    context: Arc<AdminContext>,
     ready: Arc<watch::Sender<bool>>,
     stop: CancellationToken,
 ) {
-    let mut changes = service.live.clone();
+    let mut changes = context.live.clone();
     loop {
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            outcome = sync(&service) => outcome,
+            outcome = sync(&context) => outcome,
         };
-        let interval = service.config().cluster_resources.refresh_interval.to_std();
+        let interval = context.config().cluster_resources.refresh_interval.to_std();
         let pause = match outcome {
             Ok(()) => {
                 ready.send_replace(true);
@@ -59,7 +57,7 @@ pub(crate) async fn run(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = service.projects_changed.notified() => {}
+            () = context.projects_changed.notified() => {}
             // There may be new domains, or other namespaces.
             () = changes.changed() => {}
             () = tokio::time::sleep(pause) => {}
@@ -68,12 +66,12 @@ pub(crate) async fn run(
 }
 
 /// One round.
-pub(crate) async fn sync(service: &Service) -> Result<()> {
-    let counts = &service.metrics.clusters;
-    counts.rounds.inc();
-    let namespaces = namespaces(service).await?;
+pub(crate) async fn sync(context: &AdminContext) -> Result<()> {
+    let metrics = &context.all_metrics.clusters;
+    metrics.rounds.inc();
+    let namespaces = namespaces(context).await?;
     let mut work = Vec::new();
-    for target in service.targets.all() {
+    for target in context.targets.all() {
         for namespace in &namespaces {
             work.push((target.clone(), namespace.clone()));
         }
@@ -81,7 +79,7 @@ pub(crate) async fn sync(service: &Service) -> Result<()> {
     let failures: Vec<String> = stream::iter(work)
         .map(|(target, namespace)| async move {
             let ensured = target.ensure_namespace(&namespace).await;
-            counts.ensured(ensured.as_ref().ok().copied());
+            metrics.ensured(ensured.as_ref().ok().copied());
             ensured.map_err(|error| format!("namespace {namespace}: {}", Chain(&error)))
         })
         .buffer_unordered(CONCURRENT)
@@ -97,13 +95,13 @@ pub(crate) async fn sync(service: &Service) -> Result<()> {
 
 /// Namespaces of all projects that are not archived. The mapping gets the domain's name, as in the
 /// reference.
-async fn namespaces(service: &Service) -> Result<Vec<String>> {
+async fn namespaces(context: &AdminContext) -> Result<Vec<String>> {
     let mut query = ListQuery {
         predicates: not_archived().into_iter().collect(),
         limit: Some(MAX_ROWS),
         ..ListQuery::default()
     };
-    let mut tx = service.database.read().await?;
+    let mut tx = context.database.read().await?;
     let mut projects = Vec::new();
     loop {
         let page = projects::list(&mut tx, &query).await?;
@@ -115,7 +113,7 @@ async fn namespaces(service: &Service) -> Result<Vec<String>> {
         query.offset += rows;
     }
     drop(tx);
-    let config = service.config();
+    let config = context.config();
     Ok(projects
         .iter()
         .flat_map(|project| {

@@ -2,7 +2,7 @@
 
 mod live;
 mod server;
-mod unheard;
+mod unused_keys;
 
 use flyte_core::compiler::Rules;
 use flyte_platform::{
@@ -17,7 +17,7 @@ pub use server::{
     DataProxyConfig, DownloadConfig, GrpcConfig, KubeClientConfig, SecurityConfig, ServerConfig,
     SslConfig, UploadConfig,
 };
-pub use unheard::Unheard;
+pub use unused_keys::UnusedKey;
 
 /// Everything that flyteadmin is configured by.
 #[derive(Clone, Debug, Default)]

@@ -1,25 +1,16 @@
-//! The rules of flyteadmin.
+//! The rules of flyteadmin: decisions over messages and records, without any I/O.
 
 pub mod events;
-pub mod lists;
-pub mod phases;
 pub mod task_resources;
-pub mod time;
 
 mod cron;
-pub(crate) mod data;
-pub(crate) mod data_proxy;
-pub(crate) mod descriptions;
-mod diff;
-pub(crate) mod entities;
+pub(crate) mod diff;
 pub(crate) mod executions;
-pub(crate) mod intake;
-mod launch_plan_rules;
+pub(crate) mod expiry;
+pub(crate) mod flyte_url;
+pub(crate) mod ids;
 pub(crate) mod launch_plans;
-pub(crate) mod named_entities;
-pub(crate) mod nodes;
 pub(crate) mod projects;
 pub(crate) mod signals;
-pub(crate) mod task_executions;
 pub(crate) mod tasks;
 pub(crate) mod workflows;

@@ -3,8 +3,18 @@
 //! Texts and codes are what Go's clients key on (spec 01 §4). No answer is ever UNKNOWN, because flytekit
 //! takes it for a request to log in (spec 08 C1).
 
-use flyte_core::{identifiers::IdError, names::NameError};
-use flyte_idl::{admin, core, rpc};
+use flyte_core::{
+    identifiers::{IdError, ResourceType},
+    inputs::InputError,
+    launch_plans::LaunchPlanError,
+    names::NameError,
+    reference::InvalidReference,
+};
+use flyte_crd::transform::BuildError;
+use flyte_idl::{
+    admin::{self, event_failure_reason::Reason},
+    core, rpc,
+};
 use flyte_platform::{
     Chain,
     sql::{DbError, Retryable},
@@ -22,15 +32,49 @@ pub enum Error {
     /// The request is wrong; the text names field and value.
     #[error("{0}")]
     Invalid(String),
+    /// An id in the request is incomplete or of the wrong kind.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// A name in the request breaks the rules for names.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Inputs of an execution do not fit its interface.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Inputs of a launch plan do not fit its workflow's interface.
+    #[error(transparent)]
+    LaunchPlan(#[from] LaunchPlanError),
+    /// A closure that cannot become a resource.
+    #[error(transparent)]
+    Transform(#[from] BuildError),
+    /// A location that would leave its folder.
+    #[error(transparent)]
+    Reference(#[from] InvalidReference),
     /// The project is archived.
     #[error("project [{0}] is not active")]
     InactiveProject(String),
     /// What the request names does not exist.
-    #[error("{0}")]
-    NotFound(String),
-    /// What the request creates exists already.
+    #[error("{}", what.missing(id))]
+    NotFound {
+        /// What kind of thing.
+        what: Missing,
+        /// Its id, as the text shows it.
+        id: String,
+    },
+    /// What the request creates exists already; the text says what.
     #[error("{0}")]
     AlreadyExists(String),
+    /// The event's phase is recorded: propeller takes it for success.
+    #[error("{0}")]
+    PhaseRecorded(String),
+    /// As many executions of a launch plan are under way as its concurrency policy allows.
+    #[error("concurrency limit ({max}) reached for launch plan {launch_plan}; skipping execution")]
+    LimitReached {
+        /// The most that the policy allows at once.
+        max: i32,
+        /// The launch plan's name.
+        launch_plan: String,
+    },
     /// A workflow is registered under this id; the detail says whether it is the same one.
     #[error("{message}")]
     WorkflowExists {
@@ -41,19 +85,32 @@ pub enum Error {
         /// Whether both have the same digest.
         structure: Structure,
     },
-    /// The object is not in a state that allows this.
+    /// The execution, node or attempt has ended. Propeller decides by the phase in the detail.
     #[error("{message}")]
-    Precondition {
+    Terminal {
         /// The text for people.
         message: String,
-        /// The detail that propeller decides by.
-        reason: Option<admin::event_failure_reason::Reason>,
+        /// Name of the phase in which it ended.
+        phase: String,
     },
+    /// An event of another cluster than the one that the execution runs on. The detail names the event's.
+    #[error(
+        "Cluster/producer from event [{producer}] does not match existing workflow execution clusterInDB: [{stored}]"
+    )]
+    ForeignCluster {
+        /// The event's cluster.
+        producer: String,
+        /// The execution's cluster.
+        stored: String,
+    },
+    /// The object is not in a state that allows this.
+    #[error("{0}")]
+    Precondition(String),
     /// A payload is larger than the configuration allows.
     #[error("{0}")]
     TooLarge(String),
-    /// An RPC that this version does not have.
-    #[error("{0} is not implemented yet")]
+    /// An RPC that this version does not have, by its full name.
+    #[error("{0} is not built yet")]
     Unimplemented(&'static str),
     /// A failure whose text clients are shown.
     #[error("{0}")]
@@ -81,6 +138,65 @@ pub enum Error {
     },
 }
 
+/// What a request or an event names that does not exist. Each has its own words in the reference (spec 01 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A version of a task, workflow or launch plan.
+    Entity(ResourceType),
+    /// An execution.
+    Execution,
+    /// The execution that a node event belongs to.
+    ExecutionOfNode,
+    /// The workflow that an execution runs, named by the execution.
+    WorkflowOfExecution,
+    /// A node execution.
+    NodeExecution,
+    /// The node execution that a task event belongs to.
+    NodeOfTask,
+    /// A task execution.
+    TaskExecution,
+    /// A project.
+    Project,
+    /// An active version of a launch plan, named `<project>:<domain>:<name>`.
+    ActiveLaunchPlan,
+    /// A name of a task, workflow or launch plan.
+    NamedEntity,
+    /// The description of a version.
+    Description,
+    /// The workflow that a dynamic node made.
+    DynamicWorkflow,
+    /// The deck of a node; the id is the request's text.
+    Deck,
+    /// What a download link is asked for.
+    Object,
+}
+
+impl Missing {
+    fn missing(self, id: &str) -> String {
+        let entity = |kind: &str| format!("missing entity of type {kind} with identifier {id}");
+        match self {
+            Self::Entity(kind) => entity(kind.as_str_name()),
+            Self::Execution => entity("execution"),
+            Self::NodeExecution => entity("node execution"),
+            Self::TaskExecution => entity("task execution"),
+            Self::ExecutionOfNode => format!(
+                "Failed to get existing execution id: [{id}] with err: {}",
+                entity("execution")
+            ),
+            Self::NodeOfTask => format!(
+                "Failed to get existing node execution id: [{id}] with err: entry not found"
+            ),
+            Self::WorkflowOfExecution => "the workflow of the execution is gone".to_owned(),
+            Self::Project => format!("project [{id}] not found"),
+            Self::ActiveLaunchPlan => format!("No active launch plan could be found: {id}"),
+            Self::NamedEntity | Self::Description => "entry not found".to_owned(),
+            Self::DynamicWorkflow => "node does not contain dynamic workflow".to_owned(),
+            Self::Deck => format!("no deckUrl found for request [{id}]"),
+            Self::Object => "object not found".to_owned(),
+        }
+    }
+}
+
 /// How a registered workflow compares with the one in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Structure {
@@ -104,36 +220,36 @@ impl Error {
         Self::Invalid(format!("missing {field}"))
     }
 
-    /// `missing entity of type <kind> with identifier <id>` (spec 01 §4.3).
-    pub fn missing_entity(kind: &str, id: &str) -> Self {
-        Self::NotFound(format!(
-            "missing entity of type {kind} with identifier {id}"
-        ))
-    }
-
-    /// FAILED_PRECONDITION whose detail says in which phase the object has ended.
-    pub fn terminal(message: String, phase: &str) -> Self {
-        Self::Precondition {
-            message,
-            reason: Some(admin::event_failure_reason::Reason::AlreadyInTerminalState(
-                admin::EventErrorAlreadyInTerminalState {
-                    current_phase: phase.to_owned(),
-                },
-            )),
+    /// NOT_FOUND for `what` with this id.
+    pub fn not_found(what: Missing, id: impl Into<String>) -> Self {
+        Self::NotFound {
+            what,
+            id: id.into(),
         }
     }
 
     /// The gRPC code of this error.
     pub fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) | Self::InactiveProject(_) => Code::InvalidArgument,
-            Self::NotFound(_) => Code::NotFound,
-            Self::AlreadyExists(_) => Code::AlreadyExists,
+            Self::Invalid(_)
+            | Self::Id(_)
+            | Self::Name(_)
+            | Self::Input(_)
+            | Self::LaunchPlan(_)
+            | Self::Transform(_)
+            | Self::Reference(_)
+            | Self::InactiveProject(_) => Code::InvalidArgument,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::AlreadyExists(_) | Self::PhaseRecorded(_) | Self::LimitReached { .. } => {
+                Code::AlreadyExists
+            }
             Self::WorkflowExists { structure, .. } => match structure {
                 Structure::Identical => Code::AlreadyExists,
                 Structure::Different => Code::InvalidArgument,
             },
-            Self::Precondition { .. } => Code::FailedPrecondition,
+            Self::Terminal { .. } | Self::ForeignCluster { .. } | Self::Precondition(_) => {
+                Code::FailedPrecondition
+            }
             Self::TooLarge(_) => Code::ResourceExhausted,
             Self::Unimplemented(_) => Code::Unimplemented,
             Self::Internal(_) | Self::Blob { .. } | Self::Cluster { .. } => Code::Internal,
@@ -196,12 +312,20 @@ impl Error {
                     reason: Some(reason),
                 }))
             }
-            Self::Precondition {
-                reason: Some(reason),
-                ..
-            } => Some(any(&admin::EventFailureReason {
-                reason: Some(reason.clone()),
-            })),
+            Self::Terminal { phase, .. } => {
+                let current_phase = phase.clone();
+                let reason =
+                    Reason::AlreadyInTerminalState(admin::EventErrorAlreadyInTerminalState {
+                        current_phase,
+                    });
+                Some(event_failure(reason))
+            }
+            Self::ForeignCluster { producer, .. } => {
+                let cluster = producer.clone();
+                let reason =
+                    Reason::IncompatibleCluster(admin::EventErrorIncompatibleCluster { cluster });
+                Some(event_failure(reason))
+            }
             _ => None,
         }
     }
@@ -210,18 +334,6 @@ impl Error {
 impl Retryable for Error {
     fn collided(&self) -> bool {
         matches!(self, Self::Store(error) if error.collided())
-    }
-}
-
-impl From<IdError> for Error {
-    fn from(error: IdError) -> Self {
-        Self::Invalid(error.to_string())
-    }
-}
-
-impl From<NameError> for Error {
-    fn from(error: NameError) -> Self {
-        Self::Invalid(error.to_string())
     }
 }
 
@@ -249,6 +361,12 @@ impl From<Error> for Status {
             }
         }
     }
+}
+
+fn event_failure(reason: Reason) -> prost_types::Any {
+    any(&admin::EventFailureReason {
+        reason: Some(reason),
+    })
 }
 
 fn any<M: Message + Name>(message: &M) -> prost_types::Any {

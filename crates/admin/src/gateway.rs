@@ -37,7 +37,7 @@ pub(crate) use cors::Cors;
 use routes::{Found, Route, Routes, Variables};
 
 use crate::{
-    bodies::{Bodies, Held},
+    body_budget::{BodyBudget, HeldBytes},
     caller::Caller,
     limits::{framed, parse_timeout},
 };
@@ -58,7 +58,7 @@ pub(crate) struct Gateway {
     grpc: Router,
     cors: Option<Arc<Cors>>,
     body_bytes: usize,
-    bodies: Bodies,
+    bodies: BodyBudget,
     large: Arc<Semaphore>,
 }
 
@@ -68,7 +68,7 @@ impl Gateway {
         grpc: Router,
         cors: Option<Cors>,
         message_bytes: usize,
-        bodies: Bodies,
+        bodies: BodyBudget,
     ) -> Self {
         Self {
             routes: Arc::new(Routes::from_descriptors()),
@@ -147,7 +147,7 @@ async fn answer(
     let (body, _held) = if route.whole_body || form {
         read_body(&gateway.bodies, body, gateway.body_bytes).await?
     } else {
-        (Bytes::new(), Held::default())
+        (Bytes::new(), HeldBytes::default())
     };
     // Held while the message is in memory as a tree, which is not while the call runs.
     let permit = if body.len() > LARGE {
@@ -198,7 +198,11 @@ fn is_form(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"))
 }
 
-async fn read_body(bodies: &Bodies, body: Body, limit: usize) -> Result<(Bytes, Held), Status> {
+async fn read_body(
+    bodies: &BodyBudget,
+    body: Body,
+    limit: usize,
+) -> Result<(Bytes, HeldBytes), Status> {
     let enough = |bytes: &[u8]| {
         if bytes.len() > limit {
             return Err(Status::resource_exhausted(format!(

@@ -1,6 +1,7 @@
 //! flyteadmin: the API services, the repository and the REST gateway (spec 01, spec 03).
 //!
-//! `api` accepts and answers, [`domain`] decides, [`repository`] stores.
+//! `api` is the gRPC services, `handlers` are what each RPC does, [`domain`] decides without I/O, [`repository`] stores
+//! [`records`]. Arrows point down this list, and from everything to [`filters`], [`time`] and [`error`].
 
 #![expect(
     deprecated,
@@ -12,22 +13,26 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod filters;
 pub mod records;
 pub mod repository;
 pub mod targets;
+pub mod time;
 
 mod api;
-mod bodies;
-mod closures;
+mod body_budget;
+mod closure_cache;
 mod cluster_resources;
-mod flights;
+mod context;
+mod database_loops;
+mod detached;
 mod gateway;
+mod handlers;
 mod limits;
 mod metrics;
+mod random;
 mod reconciler;
-mod service;
-mod unknown;
-mod vital_signs;
+mod unknown_fields;
 mod wire;
 
 pub use wire::{Admin, Dependencies, wire};

@@ -19,8 +19,8 @@ use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status};
 
 use crate::{
-    bodies::{Bodies, Held},
-    unknown::{Replacement, Unknown},
+    body_budget::{BodyBudget, HeldBytes},
+    unknown_fields::{Replacement, RequestWithUnknown},
 };
 
 /// Flag byte and length of a gRPC message.
@@ -34,7 +34,7 @@ pub(crate) struct Limits {
     /// Full names of the services that are served with generated messages.
     pub(crate) services: Arc<BTreeSet<String>>,
     /// What the bodies of all requests take.
-    pub(crate) bodies: Bodies,
+    pub(crate) bodies: BodyBudget,
 }
 
 /// The layer.
@@ -62,18 +62,7 @@ pub(crate) async fn enforce(
             }
         },
     };
-    if is_generated_refusal(&response) {
-        let rpc = path.trim_start_matches('/');
-        return Status::unimplemented(format!("{rpc} is not built yet")).into_http();
-    }
     replaced(response).await
-}
-
-/// Whether nobody has written the method: the generated stub answers then, and does not say for which.
-fn is_generated_refusal(response: &Response) -> bool {
-    Status::from_header_map(response.headers()).is_some_and(|status| {
-        status.code() == Code::Unimplemented && status.message() == "Not yet implemented"
-    })
 }
 
 /// The response, with the message that a handler wants sent instead of the generated one.
@@ -90,7 +79,11 @@ async fn replaced(mut response: Response) -> Response {
     Response::from_parts(parts, Body::new(body))
 }
 
-async fn checked(limits: &Limits, path: &str, request: Request) -> Result<(Request, Held), Status> {
+async fn checked(
+    limits: &Limits,
+    path: &str,
+    request: Request,
+) -> Result<(Request, HeldBytes), Status> {
     let input = input(limits, path)?;
     let (mut parts, body) = request.into_parts();
     let (frame, held) = read(&limits.bodies, body, limits.message_bytes).await?;
@@ -109,7 +102,8 @@ async fn checked(limits: &Limits, path: &str, request: Request) -> Result<(Reque
         return Err(Status::invalid_argument(what.to_string()));
     }
     if scan.has_unknown {
-        parts.extensions.insert(Unknown::read(input, &message));
+        let request = RequestWithUnknown::read(input, &message);
+        request.map(|request| parts.extensions.insert(request));
     }
     parts.headers.remove("grpc-encoding");
     let request = Request::from_parts(parts, Body::from(framed(&message)));
@@ -163,7 +157,7 @@ fn too_large(size: usize, limit: usize) -> Status {
 }
 
 /// Collects the one message of a unary call; one that announces too much is not read.
-async fn read(bodies: &Bodies, body: Body, limit: usize) -> Result<(Bytes, Held), Status> {
+async fn read(bodies: &BodyBudget, body: Body, limit: usize) -> Result<(Bytes, HeldBytes), Status> {
     let enough = |frame: &[u8]| {
         if let Some(size) = announced(frame)
             && size > limit

@@ -16,11 +16,14 @@ use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::executions::{end_resource, launch, namespace},
+    context::AdminContext,
     error::{Error, Result},
-    records::Execution,
+    handlers::executions::{
+        launch,
+        terminate::{end_resource, namespace},
+    },
+    records::{Execution, ExecutionRow},
     repository::executions::{self, Unfinished},
-    service::Service,
 };
 
 /// Pause between passes.
@@ -38,15 +41,15 @@ const MOST: usize = 1_000;
 /// Where the next pass goes on, by row number. Passes go round: rows that need nothing never keep one from later rows.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor {
-    reserved: i64,
-    aborting: i64,
+    reserved: Option<ExecutionRow>,
+    aborting: Option<ExecutionRow>,
 }
 
 /// The loop.
-pub(crate) async fn run(service: Arc<Service>, stop: CancellationToken) {
+pub(crate) async fn run(context: Arc<AdminContext>, stop: CancellationToken) {
     let mut cursor = Cursor::default();
     loop {
-        if let Err(error) = pass(&service, AGE, &mut cursor).await {
+        if let Err(error) = pass(&context, AGE, &mut cursor).await {
             tracing::warn!(error = %Chain(&error), "a reconciler pass failed");
         }
         tokio::select! {
@@ -58,9 +61,13 @@ pub(crate) async fn run(service: Arc<Service>, stop: CancellationToken) {
 }
 
 /// One pass over rows that nothing has touched for `age`, from `cursor` on; says how many it looked at.
-pub(crate) async fn pass(service: &Service, age: Duration, cursor: &mut Cursor) -> Result<usize> {
+pub(crate) async fn pass(
+    context: &AdminContext,
+    age: Duration,
+    cursor: &mut Cursor,
+) -> Result<usize> {
     let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-    let now = service.clock.now();
+    let now = context.clock.now();
     let before = now.saturating_sub(age).unwrap_or(now);
     let mut count = 0;
     for phase in [Unfinished::Reserved, Unfinished::Aborting] {
@@ -70,20 +77,20 @@ pub(crate) async fn pass(service: &Service, age: Duration, cursor: &mut Cursor) 
         };
         let mut of_phase = 0;
         while of_phase < MOST {
-            let mut tx = service.database.read().await?;
+            let mut tx = context.database.read().await?;
             let rows = executions::unfinished(&mut tx, phase, before, (*place, BATCH)).await?;
             drop(tx);
             of_phase += rows.len();
             for execution in &rows {
                 let outcome = match phase {
-                    Unfinished::Reserved => finish(service, execution).await,
-                    Unfinished::Aborting => end_resource(service, execution).await,
+                    Unfinished::Reserved => finish(context, execution).await,
+                    Unfinished::Aborting => end_resource(context, execution).await,
                 };
                 report(execution, outcome);
                 *place = execution.row;
             }
             if (rows.len() as u64) < BATCH {
-                *place = 0;
+                *place = None;
                 break;
             }
         }
@@ -104,9 +111,9 @@ fn report(execution: &Execution, outcome: Result<()>) {
     }
 }
 
-async fn finish(service: &Service, execution: &Execution) -> Result<()> {
-    let target = service.targets.stored(&execution.cluster)?;
-    let namespace = namespace(service, execution);
+async fn finish(context: &AdminContext, execution: &Execution) -> Result<()> {
+    let target = context.targets.stored(&execution.cluster)?;
+    let namespace = namespace(context, execution);
     let there = target
         .has(&namespace, &execution.id.name)
         .await
@@ -123,5 +130,5 @@ async fn finish(service: &Service, execution: &Execution) -> Result<()> {
         execution = execution.id.name,
         "finishing a reservation that was abandoned"
     );
-    launch::resume(service, execution).await
+    launch::resume(context, execution).await
 }

@@ -1,8 +1,22 @@
 //! What is stored, as the domain sees it: complete identifiers and decoded messages, no columns.
 
+mod phases;
+mod rows;
+mod states;
+
 use flyte_core::identifiers::{EntityId, ExecutionId, NodeExecutionId, TaskExecutionId};
 use flyte_idl::{admin, core, stored::Stored};
 use jiff::Timestamp;
+
+pub use phases::{CacheStatus, ErrorKind, NodePhase, TaskPhase, WorkflowPhase};
+pub use rows::{
+    ExecutionRow, LaunchPlanRow, NodeExecutionRow, RowNumber, TaskExecutionRow, TaskRow,
+    WorkflowRow, or_zero,
+};
+pub use states::{
+    ExecutionMode, ExecutionState, LaunchEntity, LaunchPlanState, NamedEntityState, ProjectState,
+    RateUnit, ScheduleType,
+};
 
 /// A project.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,15 +29,15 @@ pub struct Project {
     pub description: String,
     /// The whole message of the request that set labels; only its labels are read (spec 01 §6.1).
     pub labels: Option<Stored<admin::Project>>,
-    /// Number of `admin.Project.ProjectState`; newer numbers are kept.
-    pub state: i32,
+    /// Whether it is in use.
+    pub state: ProjectState,
 }
 
 /// A registered task.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// Row number, which executions refer to.
-    pub row: i64,
+    /// Its row; none before it is inserted.
+    pub row: Option<TaskRow>,
     /// Its id.
     pub id: EntityId,
     /// The compiled task.
@@ -41,8 +55,8 @@ pub struct Task {
 /// A registered workflow; its closure is in the blob store.
 #[derive(Clone, Debug)]
 pub struct Workflow {
-    /// Row number, which launch plans and executions refer to.
-    pub row: i64,
+    /// Its row; none before it is inserted.
+    pub row: Option<WorkflowRow>,
     /// Its id.
     pub id: EntityId,
     /// The interface as the client sent it; absent and empty differ (spec 01 §10.1).
@@ -60,22 +74,22 @@ pub struct Workflow {
 /// A registered launch plan.
 #[derive(Clone, Debug)]
 pub struct LaunchPlan {
-    /// Row number, which executions refer to.
-    pub row: i64,
+    /// Its row; none before it is inserted.
+    pub row: Option<LaunchPlanRow>,
     /// Its id.
     pub id: EntityId,
     /// The spec whose default inputs are the expected ones.
     pub spec: Stored<admin::LaunchPlanSpec>,
-    /// Row number of the workflow.
-    pub workflow_row: i64,
+    /// The row of its workflow.
+    pub workflow_row: Option<WorkflowRow>,
     /// Expected inputs and outputs; state and times are columns.
     pub closure: Stored<admin::LaunchPlanClosure>,
-    /// Number of `admin.LaunchPlanState`.
-    pub state: i32,
+    /// Whether it is the active version.
+    pub state: LaunchPlanState,
     /// Decides whether another registration is the same (spec 01 §9).
     pub digest: Vec<u8>,
-    /// `NONE`, `CRON` or `RATE`.
-    pub schedule_type: &'static str,
+    /// The kind of its schedule.
+    pub schedule_type: ScheduleType,
     /// When it was registered.
     pub created_at: Option<Timestamp>,
     /// When it was last changed.
@@ -106,25 +120,25 @@ pub struct NamedEntity {
     pub name: String,
     /// Description from the metadata row.
     pub description: String,
-    /// Number of `admin.NamedEntityState`.
-    pub state: i32,
+    /// Whether lists show it.
+    pub state: NamedEntityState,
 }
 
 /// A workflow execution.
 #[derive(Clone, Debug)]
 pub struct Execution {
-    /// Row number; 0 before it is inserted.
-    pub row: i64,
+    /// Its row; none before it is inserted.
+    pub row: Option<ExecutionRow>,
     /// Its id.
     pub id: ExecutionId,
-    /// Row of the launch plan, or 0.
-    pub launch_plan_row: i64,
-    /// Row of the workflow.
-    pub workflow_row: i64,
-    /// Row of the task of a single-task execution, or 0.
-    pub task_row: i64,
-    /// Name of the phase, as the column has it.
-    pub phase: String,
+    /// The row of the launch plan; none for a task that was launched alone.
+    pub launch_plan_row: Option<LaunchPlanRow>,
+    /// The row of the workflow.
+    pub workflow_row: Option<WorkflowRow>,
+    /// The row of the task that was launched alone.
+    pub task_row: Option<TaskRow>,
+    /// Where it is in its life.
+    pub phase: WorkflowPhase,
     /// The closure.
     pub closure: Stored<admin::ExecutionClosure>,
     /// The spec.
@@ -139,28 +153,28 @@ pub struct Execution {
     pub duration: i64,
     /// Why it was terminated.
     pub abort_cause: String,
-    /// Number of `ExecutionMetadata.ExecutionMode`.
-    pub mode: i32,
-    /// Row of the execution that this one was made from, or 0.
-    pub source_execution_row: i64,
-    /// Row of the node that launched it, or 0.
-    pub parent_node_row: i64,
+    /// Who launched it.
+    pub mode: ExecutionMode,
+    /// The row of the execution that this one repeats, or whose node launched it.
+    pub source_execution_row: Option<ExecutionRow>,
+    /// The row of the node that launched it.
+    pub parent_node_row: Option<NodeExecutionRow>,
     /// The cluster that it runs on.
     pub cluster: String,
     /// Where its inputs are.
     pub inputs_uri: String,
     /// Where the inputs are that the user gave.
     pub user_inputs_uri: String,
-    /// Name of the error's kind.
-    pub error_kind: Option<String>,
+    /// Who is to blame for its error, if it has one.
+    pub error_kind: Option<ErrorKind>,
     /// The error's code.
     pub error_code: Option<String>,
     /// Who created it.
     pub user: String,
-    /// Number of `ExecutionState`.
-    pub state: i32,
-    /// `launch_plan` or `task`.
-    pub launch_entity: String,
+    /// Whether lists show it.
+    pub state: ExecutionState,
+    /// What it was launched from; none in rows of old versions.
+    pub launch_entity: Option<LaunchEntity>,
     /// When the row was written first.
     pub row_created_at: Option<Timestamp>,
 }
@@ -169,14 +183,12 @@ impl Execution {
     /// An execution of which nothing has been reported yet, and which refers to nothing.
     pub fn new(id: ExecutionId) -> Self {
         Self {
-            row: 0,
+            row: None,
             id,
-            launch_plan_row: 0,
-            workflow_row: 0,
-            task_row: 0,
-            phase: core::workflow_execution::Phase::Undefined
-                .as_str_name()
-                .to_owned(),
+            launch_plan_row: None,
+            workflow_row: None,
+            task_row: None,
+            phase: WorkflowPhase::Undefined,
             closure: Stored::new(admin::ExecutionClosure::default()),
             spec: Stored::new(admin::ExecutionSpec::default()),
             started_at: None,
@@ -184,17 +196,17 @@ impl Execution {
             updated_at: None,
             duration: 0,
             abort_cause: String::new(),
-            mode: 0,
-            source_execution_row: 0,
-            parent_node_row: 0,
+            mode: ExecutionMode::Manual,
+            source_execution_row: None,
+            parent_node_row: None,
             cluster: String::new(),
             inputs_uri: String::new(),
             user_inputs_uri: String::new(),
             error_kind: None,
             error_code: None,
             user: String::new(),
-            state: admin::ExecutionState::ExecutionActive as i32,
-            launch_entity: String::new(),
+            state: ExecutionState::Active,
+            launch_entity: None,
             row_created_at: None,
         }
     }
@@ -203,12 +215,12 @@ impl Execution {
 /// A node execution.
 #[derive(Clone, Debug)]
 pub struct NodeExecution {
-    /// Row number; 0 before it is inserted.
-    pub row: i64,
+    /// Its row; none before it is inserted.
+    pub row: Option<NodeExecutionRow>,
     /// Its id.
     pub id: NodeExecutionId,
-    /// Name of the phase.
-    pub phase: String,
+    /// Where it is in its life.
+    pub phase: NodePhase,
     /// Where its inputs are.
     pub input_uri: String,
     /// The closure.
@@ -223,16 +235,16 @@ pub struct NodeExecution {
     pub duration: i64,
     /// What kind of node it is.
     pub metadata: Stored<admin::NodeExecutionMetaData>,
-    /// Row of the parent node, if it has one.
-    pub parent_row: Option<i64>,
-    /// Row of the task execution that made it, if one did.
-    pub parent_task_row: Option<i64>,
-    /// Name of the error's kind.
-    pub error_kind: Option<String>,
+    /// The row of the node around it.
+    pub parent_row: Option<NodeExecutionRow>,
+    /// The row of the task execution that made it.
+    pub parent_task_row: Option<TaskExecutionRow>,
+    /// Who is to blame for its error, if it has one.
+    pub error_kind: Option<ErrorKind>,
     /// The error's code.
     pub error_code: Option<String>,
-    /// Name of the catalog cache status.
-    pub cache_status: Option<String>,
+    /// What the catalog had for it.
+    pub cache_status: Option<CacheStatus>,
     /// Where the compiled dynamic workflow is; empty if there is none.
     pub dynamic_closure_uri: String,
     /// The protocol version of its events; 0 for rows of old propellers.
@@ -242,12 +254,12 @@ pub struct NodeExecution {
 /// One attempt of a task.
 #[derive(Clone, Debug)]
 pub struct TaskExecution {
-    /// Row number; 0 before it is inserted.
-    pub row: i64,
+    /// Its row; none before it is inserted.
+    pub row: Option<TaskExecutionRow>,
     /// Its id.
     pub id: TaskExecutionId,
-    /// Name of the phase.
-    pub phase: String,
+    /// Where it is in its life.
+    pub phase: TaskPhase,
     /// Orders events of one phase.
     pub phase_version: u32,
     /// Where its inputs are.
@@ -282,12 +294,22 @@ pub struct Signal {
 pub struct Schedule {
     /// The launch plan.
     pub launch_plan: EntityId,
-    /// Cron text; empty for a fixed rate.
-    pub cron: String,
-    /// Fixed rate; 0 for cron.
-    pub rate_value: u32,
-    /// Number of `FixedRateUnit`.
-    pub rate_unit: i32,
+    /// When it launches.
+    pub expression: ScheduleExpression,
     /// The input that gets the time of the launch.
     pub kickoff_input: String,
+}
+
+/// When a schedule launches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScheduleExpression {
+    /// At the times of a cron expression, five fields or an alias such as `@daily`.
+    Cron(String),
+    /// Every so many units.
+    Rate {
+        /// How many.
+        value: u32,
+        /// Of what.
+        unit: RateUnit,
+    },
 }

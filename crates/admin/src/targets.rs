@@ -142,7 +142,7 @@ impl ExecutionTarget {
                 .await
                 .map_err(|error| Error::Cluster {
                     context: "failed to create workflow in propeller".to_owned(),
-                    source: kubernetes_text(error),
+                    source: api_server_message(error),
                 })?;
             created = self.post(namespace, &body).await;
         }
@@ -151,7 +151,7 @@ impl ExecutionTarget {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(Error::Cluster {
                 context: "failed to create workflow in propeller".to_owned(),
-                source: kubernetes_text(error),
+                source: api_server_message(error),
             }),
         }
     }
@@ -194,7 +194,7 @@ impl ExecutionTarget {
 }
 
 /// The API server's own message where there is one: users read it in the execution's error.
-fn kubernetes_text(error: kube::Error) -> Box<dyn std::error::Error + Send + Sync> {
+fn api_server_message(error: kube::Error) -> Box<dyn std::error::Error + Send + Sync> {
     match error {
         kube::Error::Api(status) => status.message.clone().into(),
         error => error.into(),

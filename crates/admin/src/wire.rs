@@ -19,7 +19,7 @@ use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     metrics::{MetricError, Scope},
-    server::{DEFAULT_MESSAGE_BYTES, Health},
+    server::Health,
     sql::{Database, MigrationError},
 };
 use tokio::sync::{Notify, watch};
@@ -27,22 +27,22 @@ use tonic::{server::NamedService as _, service::Routes};
 
 use crate::{
     api::Api,
-    bodies::Bodies,
+    body_budget::BodyBudget,
     caller::Policy,
-    closures::Closures,
+    closure_cache::ClosureCache,
     cluster_resources,
     config::LiveConfig,
+    context::AdminContext,
+    database_loops,
+    detached::DetachedTasks,
     error::{Error, Result},
-    flights::Flights,
     gateway::{Cors, Gateway},
     limits::{self, Limits},
     metrics::AdminMetrics,
     reconciler,
-    records::Project,
+    records::{Project, ProjectState},
     repository::{migrations, projects},
-    service::Service,
     targets::ExecutionTargets,
-    vital_signs,
 };
 
 /// What flyteadmin works with.
@@ -59,10 +59,10 @@ pub struct Dependencies {
     pub metrics: Scope,
 }
 
-/// flyteadmin, wired. Clones are the same service.
+/// flyteadmin, wired. Clones are the same context.
 #[derive(Clone)]
 pub struct Admin {
-    service: Arc<Service>,
+    context: Arc<AdminContext>,
     /// Namespaces exist for all projects.
     ready: Arc<watch::Sender<bool>>,
     /// That, and the database answers.
@@ -100,20 +100,20 @@ pub fn wire(
         health.report(name, serving.subscribe());
     }
     Ok(Admin {
-        service: Arc::new(Service {
+        context: Arc::new(AdminContext {
             server: config.server.clone(),
             live,
             database: database.counted(metrics.operations.clone()),
             signal_database: database.counted(metrics.signal_operations.clone()),
             blobs: blobs.counted(metrics.storage.clone()),
-            metrics,
+            all_metrics: metrics,
             targets,
             clock,
             policy: Policy::Open,
             version,
-            flights: Flights::default(),
-            closures: Closures::default(),
-            bodies: Bodies::default(),
+            detached: DetachedTasks::default(),
+            closures: ClosureCache::default(),
+            bodies: BodyBudget::default(),
             projects_changed: Notify::new(),
         }),
         ready,
@@ -128,7 +128,7 @@ impl Admin {
     /// # Errors
     /// The first migration that failed.
     pub async fn migrate(&self) -> Result<usize, MigrationError> {
-        migrations::run(&self.service.database).await
+        migrations::run(&self.context.database).await
     }
 
     /// Inserts projects that do not exist, each with a name and, unless given, `<name> description`
@@ -148,11 +148,11 @@ impl Admin {
                     description.clone()
                 },
                 labels: None,
-                state: 0,
+                state: ProjectState::Active,
             })
             .collect();
-        let now = self.service.clock.now();
-        self.service
+        let now = self.context.clock.now();
+        self.context
             .database
             .write((projects, now), |(seeds, now), tx| {
                 Box::pin(async move {
@@ -163,24 +163,17 @@ impl Admin {
                 })
             })
             .await?;
-        self.service.projects_changed.notify_one();
+        self.context.projects_changed.notify_one();
         Ok(())
-    }
-
-    fn message_bytes(&self) -> usize {
-        match self.service.server.grpc.max_message_size_bytes {
-            0 => DEFAULT_MESSAGE_BYTES,
-            bytes => bytes,
-        }
     }
 
     /// The gRPC services with their layers, counted: AdminService, DataProxyService, SignalService, health and, if
     /// configured, reflection. Identity and auth metadata are not served while authentication is off.
     pub fn grpc(&self) -> Routes {
-        let api = Api(self.service.clone());
-        let limit = self.message_bytes();
+        let api = Api(self.context.clone());
+        let limit = self.context.message_bytes();
         // Size is limited by the layer, with Go's text; answers are limited only if so configured.
-        let answers = match self.service.server.grpc.max_message_size_bytes {
+        let answers = match self.context.server.grpc.max_message_size_bytes {
             0 => usize::MAX,
             bytes => bytes,
         };
@@ -200,8 +193,8 @@ impl Admin {
                 .max_encoding_message_size(answers),
         )
         .add_service(self.health.service());
-        let grpc = &self.service.server.grpc;
-        if grpc.server_reflection || self.service.server.grpc_server_reflection {
+        let grpc = &self.context.server.grpc;
+        if grpc.server_reflection || self.context.server.grpc_server_reflection {
             let builder = || {
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -214,7 +207,7 @@ impl Admin {
             }
         }
         let limits = Limits {
-            bodies: self.service.bodies.clone(),
+            bodies: self.context.bodies.clone(),
             message_bytes: limit,
             services: Arc::new(BTreeSet::from(
                 [
@@ -233,8 +226,8 @@ impl Admin {
                     limits,
                     limits::enforce,
                 ));
-        self.service
-            .metrics
+        self.context
+            .all_metrics
             .calls
             .clone()
             .around(Routes::from(router))
@@ -247,10 +240,10 @@ impl Admin {
 
     /// Everything that is not gRPC: the REST gateway and `/healthcheck`.
     pub fn http(&self) -> axum::Router {
-        let cors = Cors::of_config(&self.service.server.security);
+        let cors = Cors::of_config(&self.context.server.security);
         let grpc = self.grpc().into_axum_router();
-        let bodies = self.service.bodies.clone();
-        Gateway::new(grpc, cors, self.message_bytes(), bodies).into_router()
+        let bodies = self.context.bodies.clone();
+        Gateway::new(grpc, cors, self.context.message_bytes(), bodies).into_router()
     }
 
     /// Becomes true when namespaces exist for all projects and stays so, whatever becomes of the database.
@@ -261,25 +254,28 @@ impl Admin {
     /// Starts the cluster-resource loop and the reconciler, and makes the end of the process wait for requests that run
     /// on without their clients.
     pub fn spawn(&self, tasks: &mut Tasks) {
-        let (service, stop) = (self.service.clone(), tasks.stop_token());
+        let (context, stop) = (self.context.clone(), tasks.stop_token());
         let health = self.health.clone();
         tasks.spawn_infallible("requests under way", async move {
             stop.cancelled().await;
             health.close();
-            service.flights.ended().await;
+            context.detached.drain().await;
         });
-        let (database, stop) = (self.service.database.clone(), tasks.stop_token());
+        let (database, stop) = (self.context.database.clone(), tasks.stop_token());
         let (ready, serving) = (self.ready.subscribe(), self.serving.clone());
-        let (upkept, stopped) = (self.service.database.clone(), tasks.stop_token());
+        let (statistics, stopped) = (self.context.database.clone(), tasks.stop_token());
         tasks.spawn_infallible(
             "statistics of the database",
-            vital_signs::upkeep(upkept, stopped),
+            database_loops::keep_statistics(statistics, stopped),
         );
-        tasks.spawn_infallible("health", vital_signs::run(database, ready, serving, stop));
+        tasks.spawn_infallible(
+            "health",
+            database_loops::watch_health(database, ready, serving, stop),
+        );
         self.spawn_cluster_resources(tasks);
         tasks.spawn_infallible(
             "execution reconciler",
-            reconciler::run(self.service.clone(), tasks.stop_token()),
+            reconciler::run(self.context.clone(), tasks.stop_token()),
         );
     }
 
@@ -288,7 +284,7 @@ impl Admin {
         let stop = tasks.stop_token();
         tasks.spawn_infallible(
             "cluster resources",
-            cluster_resources::run(self.service.clone(), self.ready.clone(), stop),
+            cluster_resources::run(self.context.clone(), self.ready.clone(), stop),
         );
     }
 
@@ -297,7 +293,7 @@ impl Admin {
     /// # Errors
     /// All failures of the round in one text.
     pub async fn sync_cluster_resources(&self) -> Result<()> {
-        cluster_resources::sync(&self.service).await
+        cluster_resources::sync(&self.context).await
     }
 
     /// Runs the reconciler's pass over reservations and terminations that nothing has touched for `age`.
@@ -305,6 +301,6 @@ impl Admin {
     /// # Errors
     /// The database's.
     pub async fn reconcile(&self, age: std::time::Duration) -> Result<usize> {
-        reconciler::pass(&self.service, age, &mut reconciler::Cursor::default()).await
+        reconciler::pass(&self.context, age, &mut reconciler::Cursor::default()).await
     }
 }

@@ -4,12 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use flyte_admin::{
-    domain::{
-        events::{absent, accept, check_cluster, node, task, workflow},
-        phases,
-    },
+    domain::events::{check_cluster, node, not_found, task, validate, workflow},
     error::Error,
-    records::{Execution, NodeExecution, TaskExecution},
+    records::{Execution, NodeExecution, NodePhase, TaskExecution, WorkflowPhase},
 };
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId};
 use flyte_idl::{
@@ -61,14 +58,14 @@ impl Records {
     /// Phase and error code.
     pub fn workflow(&self) -> (String, String) {
         let code = self.execution.error_code.clone();
-        (self.execution.phase.clone(), code.unwrap_or_default())
+        (self.execution.phase.to_string(), code.unwrap_or_default())
     }
 
     /// Phase of each node.
     pub fn nodes(&self) -> BTreeMap<String, String> {
         self.nodes
             .iter()
-            .map(|(id, node)| (id.clone(), node.phase.clone()))
+            .map(|(id, node)| (id.clone(), node.phase.to_string()))
             .collect()
     }
 
@@ -115,7 +112,7 @@ impl Records {
     pub fn tasks(&self) -> BTreeMap<String, String> {
         self.tasks
             .iter()
-            .map(|((node, attempt, _), task)| (format!("{node}/{attempt}"), task.phase.clone()))
+            .map(|((node, attempt, _), task)| (format!("{node}/{attempt}"), task.phase.to_string()))
             .collect()
     }
 
@@ -157,7 +154,7 @@ impl Records {
         let nodes = self
             .nodes
             .iter()
-            .filter(|(_, node)| !phases::node_is_terminal(&node.phase))
+            .filter(|(_, node)| !node.phase.is_terminal())
             .map(|(id, _)| id.clone());
         nodes.chain(self.open_attempts(|_| true)).collect()
     }
@@ -165,7 +162,7 @@ impl Records {
     fn open_attempts(&self, of: impl Fn(&str) -> bool) -> Vec<String> {
         self.tasks
             .iter()
-            .filter(|((node, ..), task)| of(node) && !phases::task_is_terminal(&task.phase))
+            .filter(|((node, ..), task)| of(node) && !task.phase.is_terminal())
             .map(|((node, attempt, _), _)| format!("{node}/{attempt}"))
             .collect()
     }
@@ -209,7 +206,7 @@ pub(super) fn start(execution: ExecutionId) -> (Routes, Shared) {
 /// As [`start`], for an execution that runs and of whose nodes others were told.
 pub(super) fn resume(execution: ExecutionId) -> (Routes, Shared) {
     let mut records = Records::new(execution);
-    "RUNNING".clone_into(&mut records.execution.phase);
+    records.execution.phase = WorkflowPhase::Running;
     records.adopts = true;
     serve(records)
 }
@@ -237,11 +234,11 @@ impl Records {
     fn require(
         &self,
         id: &ExecutionId,
-        absent: fn(&ExecutionId) -> Error,
+        missing: fn(&ExecutionId) -> Error,
         producer: &str,
     ) -> Result<(), Error> {
         if *id != self.execution.id {
-            return Err(absent(id));
+            return Err(missing(id));
         }
         check_cluster(&self.execution.cluster, producer)
     }
@@ -252,21 +249,25 @@ impl Records {
         event: &WorkflowExecutionEvent,
     ) -> Result<(), Error> {
         if *id != self.execution.id {
-            return Err(absent::execution(id));
+            return Err(not_found::execution(id));
         }
         let before = self.execution.phase.clone();
         workflow::apply(&mut self.execution, event)?;
         let next = self.execution.phase.clone();
         self.expect(
-            before != "UNDEFINED" || next == "RUNNING" || next == "ABORTED" || next == "FAILING",
+            before != WorkflowPhase::Undefined
+                || matches!(
+                    next,
+                    WorkflowPhase::Running | WorkflowPhase::Aborted | WorkflowPhase::Failing
+                ),
             "RUNNING comes first",
-            &next,
+            next.name(),
         );
-        if phases::workflow_is_terminal(&next) {
+        if next.is_terminal() {
             let open: Vec<_> = self
                 .nodes
                 .iter()
-                .filter(|(_, node)| !phases::node_is_terminal(&node.phase))
+                .filter(|(_, node)| !node.phase.is_terminal())
                 .map(|(id, _)| id.clone())
                 .collect();
             self.expect(
@@ -279,41 +280,45 @@ impl Records {
     }
 
     fn on_node(&mut self, id: &NodeExecutionId, event: &NodeExecutionEvent) -> Result<(), Error> {
-        self.require(&id.execution, absent::execution_of_node, &event.producer_id)?;
+        self.require(
+            &id.execution,
+            not_found::execution_of_node,
+            &event.producer_id,
+        )?;
         let key = id.node.to_string();
-        let context = node::Context::default();
+        let resolved = node::Resolved::default();
         if let Some(known) = self.nodes.get_mut(&key) {
             node::check(known, event)?;
-            if let Some(child) = accept::child(event)?
+            if let Some(child) = validate::child(event)?
                 && child != self.execution.id
             {
-                return Err(absent::execution(&child));
+                return Err(not_found::execution(&child));
             }
-            node::apply(known, event, &context)?;
+            node::apply(known, event, &resolved)?;
         } else {
-            if let Some(parent) = accept::parent_task(event)?
+            if let Some(parent) = validate::parent_task(event)?
                 && !self.tasks.contains_key(&attempt(&parent))
             {
-                return Err(absent::task(&parent));
+                return Err(not_found::task(&parent));
             }
-            if let Some(parent) = accept::parent_node(id, event)? {
+            if let Some(parent) = validate::parent_node(id, event)? {
                 let around = parent.node.to_string();
                 if !self.nodes.contains_key(&around) && !self.adopts {
-                    return Err(absent::node(&parent));
+                    return Err(not_found::node(&parent));
                 }
                 self.parents.insert(key.clone(), around);
             }
-            let made = node::create(id.clone(), event, &context)?;
+            let made = node::create(id.clone(), event, &resolved)?;
             self.nodes.insert(key.clone(), made);
         }
-        let next = phases::node_name(event.phase);
+        let next = NodePhase::from(event.phase);
         let phase = self.execution.phase.clone();
         self.expect(
-            phase != "UNDEFINED" && !phases::workflow_is_terminal(&phase),
+            phase != WorkflowPhase::Undefined && !phase.is_terminal(),
             "nodes change while the workflow runs",
             &format!("{key} {next} in {phase}"),
         );
-        if next == "SUCCEEDED" || next == "FAILED" {
+        if matches!(next, NodePhase::Succeeded | NodePhase::Failed) {
             let open = self.open_attempts(|node| node == key);
             self.expect(
                 open.is_empty(),
@@ -325,7 +330,7 @@ impl Records {
     }
 
     fn on_task(&mut self, id: &TaskExecutionId, event: &TaskExecutionEvent) -> Result<(), Error> {
-        self.require(&id.node.execution, absent::execution, &event.producer_id)?;
+        self.require(&id.node.execution, not_found::execution, &event.producer_id)?;
         if let Some(known) = self.tasks.get_mut(&attempt(id)) {
             return task::apply(known, event);
         }
@@ -336,11 +341,11 @@ impl Records {
                 occurred_at: event.occurred_at,
                 ..NodeExecutionEvent::default()
             };
-            let made = node::create(id.node.clone(), &running, &node::Context::default())?;
+            let made = node::create(id.node.clone(), &running, &node::Resolved::default())?;
             self.nodes.insert(node, made);
         } else if !self.nodes.contains_key(&node) {
             self.expect(false, "a node is queued before its attempts", &node);
-            return Err(absent::node_of_task(&id.node));
+            return Err(not_found::node_of_task(&id.node));
         }
         let made = task::create(id.clone(), event)?;
         self.tasks.insert(attempt(id), made);
@@ -385,7 +390,7 @@ impl AdminService for Memory {
         &self,
         request: Request<WorkflowExecutionEventRequest>,
     ) -> Result<Response<WorkflowExecutionEventResponse>, Status> {
-        let (id, event) = accept::workflow(request.into_inner().event, u64::MAX)?;
+        let (id, event) = validate::workflow(request.into_inner().event, u64::MAX)?;
         self.0.with(|records| {
             if records.is_neighbour(&id) {
                 return Ok(());
@@ -399,7 +404,7 @@ impl AdminService for Memory {
         &self,
         request: Request<NodeExecutionEventRequest>,
     ) -> Result<Response<NodeExecutionEventResponse>, Status> {
-        let (id, event) = accept::node(request.into_inner().event)?;
+        let (id, event) = validate::node(request.into_inner().event)?;
         self.0.with(|records| {
             if records.is_neighbour(&id.execution) {
                 return Ok(());
@@ -413,7 +418,7 @@ impl AdminService for Memory {
         &self,
         request: Request<TaskExecutionEventRequest>,
     ) -> Result<Response<TaskExecutionEventResponse>, Status> {
-        let (id, event) = accept::task(request.into_inner().event, u64::MAX)?;
+        let (id, event) = validate::task(request.into_inner().event, u64::MAX)?;
         self.0.with(|records| {
             if records.is_neighbour(&id.node.execution) {
                 return Ok(());
@@ -430,7 +435,7 @@ impl AdminService for Memory {
         let id = ExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
         self.0.with(|records| {
             if id != records.execution.id {
-                return Err(absent::execution(&id).into());
+                return Err(not_found::execution(&id).into());
             }
             Ok(Response::new(records.execution.clone().into()))
         })
@@ -446,7 +451,7 @@ impl AdminService for Memory {
             let key = id.node.to_string();
             let node = records.nodes.get(&key);
             let node = node.filter(|node| node.id == id);
-            let node = node.ok_or_else(|| absent::node(&id))?;
+            let node = node.ok_or_else(|| not_found::node(&id))?;
             Ok(Response::new(admin::NodeExecution {
                 id: Some(node.id.to_proto()),
                 input_uri: node.input_uri.clone(),
@@ -465,7 +470,7 @@ impl AdminService for Memory {
         self.0.with(|records| {
             let task = records.tasks.get(&attempt(&id));
             let task = task.filter(|task| task.id == id);
-            let task = task.ok_or_else(|| absent::task(&id))?;
+            let task = task.ok_or_else(|| not_found::task(&id))?;
             Ok(Response::new(task_execution(task)))
         })
     }
@@ -482,13 +487,13 @@ impl AdminService for Memory {
                     execution: records.execution.id.clone(),
                     node: NodeId::new(node.as_str()).map_err(Error::from)?,
                 };
-                return Err(absent::node(&node).into());
+                return Err(not_found::node(&node).into());
             }
             let found = records
                 .nodes
                 .iter()
                 .filter(|(id, _)| records.parents.get(*id) == around)
-                .filter(|(_, node)| passes(&request.filters, &node.phase))
+                .filter(|(_, node)| passes(&request.filters, node.phase.name()))
                 .map(|(id, node)| records.node(id, node));
             let (node_executions, token) = page(found, &request.token, request.limit)?;
             Ok(Response::new(NodeExecutionList {
@@ -509,7 +514,7 @@ impl AdminService for Memory {
                 .tasks
                 .iter()
                 .filter(|((of, ..), _)| *of == node)
-                .filter(|(_, task)| passes(&request.filters, &task.phase))
+                .filter(|(_, task)| passes(&request.filters, task.phase.name()))
                 .map(|(_, task)| task_execution(task));
             let (task_executions, token) = page(found, &request.token, request.limit)?;
             Ok(Response::new(TaskExecutionList {

@@ -7,33 +7,33 @@ use flyte_idl::service::{
 };
 use tonic::Request;
 
-use super::{Api, Reply, reply, rpc};
-use crate::{caller::accept, domain::data_proxy};
+use super::{Api, RpcResult, respond, rpc};
+use crate::{caller::unpack, handlers::data_proxy};
 
 #[tonic::async_trait]
 impl DataProxyService for Api {
     async fn create_upload_location(
         &self,
         request: Request<CreateUploadLocationRequest>,
-    ) -> Reply<CreateUploadLocationResponse> {
+    ) -> RpcResult<CreateUploadLocationResponse> {
         rpc!(self, request => data_proxy::upload_location)
     }
 
     async fn create_download_location(
         &self,
         request: Request<CreateDownloadLocationRequest>,
-    ) -> Reply<CreateDownloadLocationResponse> {
+    ) -> RpcResult<CreateDownloadLocationResponse> {
         rpc!(self, request => data_proxy::download_location)
     }
 
     async fn create_download_link(
         &self,
         request: Request<CreateDownloadLinkRequest>,
-    ) -> Reply<CreateDownloadLinkResponse> {
+    ) -> RpcResult<CreateDownloadLinkResponse> {
         rpc!(self, request => data_proxy::download_link)
     }
 
-    async fn get_data(&self, request: Request<GetDataRequest>) -> Reply<GetDataResponse> {
+    async fn get_data(&self, request: Request<GetDataRequest>) -> RpcResult<GetDataResponse> {
         rpc!(self, request => data_proxy::get_data)
     }
 }

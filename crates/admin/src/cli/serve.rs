@@ -75,7 +75,7 @@ pub(super) async fn run(loaded: Loaded, parts: Parts) -> Outcome {
     let mut reload = loaded.reload;
     telemetry.follow(&mut reload);
     let config = loaded.admin;
-    config.warn_of_unheard();
+    config.warn_of_unused_keys();
     let grace = Duration::from_secs(u64::from(config.server.graceful_shutdown_timeout_seconds));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());

@@ -124,7 +124,8 @@ pub struct GrpcConfig {
     pub port: i32,
     /// Serve gRPC reflection.
     pub server_reflection: bool,
-    /// The largest message in either direction, in bytes; 0 is 4 MiB in and no limit out.
+    /// The largest message in either direction, in bytes; 0 is 4 MiB in and no limit out. Pages of lists end before it, or
+    /// before 4 MiB.
     pub max_message_size_bytes: usize,
     /// Count the duration of calls in the histogram `grpc_server_handling_seconds`.
     pub enable_grpc_latency_metrics: bool,

@@ -4,15 +4,13 @@
 //! Each machine has `check`, which says whether the stored state accepts the event, and functions that
 //! make or change the record. Large payloads have been offloaded before: what arrives here is stored.
 
-pub mod absent;
-pub mod accept;
 pub mod node;
+pub mod not_found;
 pub mod task;
+pub mod validate;
 pub mod workflow;
 
 mod task_merge;
-
-use flyte_idl::admin;
 
 use crate::error::{Error, Result};
 
@@ -27,15 +25,9 @@ pub fn check_cluster(stored: &str, producer: &str) -> Result<()> {
     if producer.is_empty() || producer == DEFAULT_PRODUCER || producer == stored {
         return Ok(());
     }
-    Err(Error::Precondition {
-        message: format!(
-            "Cluster/producer from event [{producer}] does not match existing workflow execution clusterInDB: [{stored}]"
-        ),
-        reason: Some(admin::event_failure_reason::Reason::IncompatibleCluster(
-            admin::EventErrorIncompatibleCluster {
-                cluster: producer.to_owned(),
-            },
-        )),
+    Err(Error::ForeignCluster {
+        producer: producer.to_owned(),
+        stored: stored.to_owned(),
     })
 }
 

@@ -1,95 +1,92 @@
-//! Launch plans (spec 01 §10).
+//! Launch plans: their checks in the order in which they are answered (spec 01 §10.1 steps 5-10), their record and their
+//! schedule.
 
-use flyte_core::{
-    digest,
-    identifiers::{EntityId, ResourceType},
-    names,
-};
+use flyte_core::{digest, identifiers::EntityId, launch_plans};
 use flyte_idl::{
-    admin::{self, schedule::ScheduleExpression},
-    core,
+    admin::{self, LaunchPlanSpec, Notification, notification, schedule::ScheduleExpression},
+    core::{ParameterMap, TypedInterface, VariableMap},
     stored::Stored,
-    text,
 };
-use flyte_platform::sql::{DbError, WriteTx};
-use jiff::Timestamp;
 
-use super::{
-    diff,
-    entities::{self, missing, scope},
-    launch_plan_rules,
-    lists::{Comparison, LAUNCH_PLANS, Page, Predicate, Test},
-    projects, time,
-};
+use super::cron;
 use crate::{
-    caller::{Action, Caller},
     error::{Error, Result},
-    records::{LaunchPlan, Schedule},
-    repository::{self, launch_plans::Touch},
-    service::Service,
-    unknown::{Answer, Kept, Unknown},
+    records::{
+        self, LaunchPlan, LaunchPlanState, Schedule, ScheduleType, WorkflowPhase, WorkflowRow,
+    },
 };
 
-const ACTIVE: i32 = admin::LaunchPlanState::Active as i32;
-const INACTIVE: i32 = admin::LaunchPlanState::Inactive as i32;
-
-pub(crate) async fn create(
-    service: &Service,
-    caller: &Caller,
-    request: admin::LaunchPlanCreateRequest,
-    unknown: &Unknown,
-) -> Result<admin::LaunchPlanCreateResponse> {
-    let spec = request.spec.unwrap_or_default();
-    let workflow = EntityId::expect(spec.workflow_id.as_ref(), ResourceType::Workflow)?;
-    let mut tx = service.database.read().await?;
-    let workflow = repository::workflows::get(&mut tx, &workflow)
-        .await?
-        .ok_or_else(|| missing(&workflow))?;
-    drop(tx);
-    let id = EntityId::expect(request.id.as_ref(), ResourceType::LaunchPlan)?;
-    service.allow(caller, Action::Register, scope(&id))?;
-    projects::require(service, id.project.as_str(), id.domain.as_str()).await?;
-    if let Some(labels) = &spec.labels {
-        names::labels(&labels.values)?;
-    }
-    let outputs = workflow.interface.as_ref().map(Unknown::of_stored);
-    let interface = workflow
-        .interface
-        .map(Stored::into_inner)
-        .unwrap_or_default();
-    let expected = launch_plan_rules::expected_inputs(&spec, &interface)?;
-    launch_plan_rules::notifications(
-        spec.entity_metadata
-            .as_ref()
-            .map_or(&[], |metadata| metadata.notifications.as_slice()),
+/// Checks inputs and schedule of a plan against the workflow's interface and answers the expected inputs.
+pub(crate) fn expected_inputs(
+    spec: &LaunchPlanSpec,
+    interface: &TypedInterface,
+) -> Result<ParameterMap> {
+    launch_plans::validate_inputs(spec)?;
+    let expected = launch_plans::expected_inputs(
+        interface.inputs.as_ref(),
+        spec.fixed_inputs.as_ref(),
+        spec.default_inputs.as_ref(),
     )?;
-    launch_plan_rules::launch_conditions(&spec)?;
-    let mut plan = assemble(id, spec, expected, interface.outputs, workflow.row)?;
-    let spec = unknown.part("spec");
-    let closure = [
-        ("expected_inputs", Kept::One(spec.part("default_inputs"))),
-        (
-            "expected_outputs",
-            Kept::One(outputs.unwrap_or_default().part("outputs")),
-        ),
-    ];
-    spec.keep_in(&mut plan.spec);
-    Unknown::gathered("flyteidl.admin.LaunchPlanClosure", closure).keep_in(&mut plan.closure);
-    let (spec, closure) = (plan.spec.bytes().len(), plan.closure.bytes().len());
-    register(service, plan).await?;
-    let counts = &service.counts().registered;
-    counts.plan_spec.observe_size(spec);
-    counts.plan_closure.observe_size(closure);
-    Ok(admin::LaunchPlanCreateResponse {})
+    let schedule = spec
+        .entity_metadata
+        .as_ref()
+        .and_then(|metadata| metadata.schedule.as_ref());
+    if let Some(text) = launch_plans::validate_schedule(schedule, &expected)? {
+        cron::check(text)
+            .map_err(|rule| Error::Invalid(format!("Invalid cron expression: {rule}")))?;
+    }
+    Ok(expected)
+}
+
+/// The schedule of a plan, unless it is an empty cron text.
+pub(crate) fn schedule_expression(spec: &LaunchPlanSpec) -> Option<&ScheduleExpression> {
+    let schedule = spec.entity_metadata.as_ref()?.schedule.as_ref()?;
+    schedule
+        .schedule_expression
+        .as_ref()
+        .filter(|expression| match expression {
+            ScheduleExpression::CronExpression(text) => !text.is_empty(),
+            ScheduleExpression::CronSchedule(_) | ScheduleExpression::Rate(_) => true,
+        })
+}
+
+/// Each notification has a type, recipients, and phases in which an execution ends.
+pub(crate) fn notifications(notifications: &[Notification]) -> Result<()> {
+    for notification in notifications {
+        let recipients = match &notification.r#type {
+            Some(notification::Type::Email(email)) => &email.recipients_email,
+            Some(notification::Type::PagerDuty(pager)) => &pager.recipients_email,
+            Some(notification::Type::Slack(slack)) => &slack.recipients_email,
+            None => return Err(Error::invalid("invalid value for notification type")),
+        };
+        if recipients.is_empty() {
+            return Err(Error::missing("recipients"));
+        }
+        if recipients.iter().any(String::is_empty) {
+            return Err(Error::missing("recipient"));
+        }
+        let ends = |phase: &i32| WorkflowPhase::from(*phase).is_terminal();
+        if notification.phases.is_empty() || !notification.phases.iter().all(ends) {
+            return Err(Error::invalid("invalid value for phase"));
+        }
+    }
+    Ok(())
+}
+
+/// There are none on this platform.
+pub(crate) fn launch_conditions(spec: &LaunchPlanSpec) -> Result<()> {
+    Ok(launch_plans::validate_launch_conditions(
+        spec.entity_metadata.as_ref(),
+    )?)
 }
 
 /// The record of a plan whose inputs have been checked.
 pub(crate) fn assemble(
     id: EntityId,
     mut spec: admin::LaunchPlanSpec,
-    expected_inputs: core::ParameterMap,
-    expected_outputs: Option<core::VariableMap>,
-    workflow_row: i64,
+    expected_inputs: ParameterMap,
+    expected_outputs: Option<VariableMap>,
+    workflow_row: Option<WorkflowRow>,
 ) -> Result<LaunchPlan> {
     spec.default_inputs = Some(expected_inputs.clone());
     spec.fixed_inputs.get_or_insert_default();
@@ -108,18 +105,18 @@ pub(crate) fn assemble(
             "failed to hash launch plan [{id}] to digest with err {error}"
         ))
     })?;
-    let schedule_type = match launch_plan_rules::schedule_expression(&spec) {
-        None => "NONE",
-        Some(ScheduleExpression::Rate(_)) => "RATE",
-        Some(_cron) => "CRON",
+    let schedule_type = match schedule_expression(&spec) {
+        None => ScheduleType::None,
+        Some(ScheduleExpression::Rate(_)) => ScheduleType::Rate,
+        Some(_cron) => ScheduleType::Cron,
     };
     Ok(LaunchPlan {
-        row: 0,
+        row: None,
         id,
         spec: Stored::new(spec),
         workflow_row,
         closure: Stored::new(closure),
-        state: INACTIVE,
+        state: LaunchPlanState::Inactive,
         digest: digest.0.to_vec(),
         schedule_type,
         created_at: None,
@@ -127,271 +124,32 @@ pub(crate) fn assemble(
     })
 }
 
-async fn register(service: &Service, plan: LaunchPlan) -> Result<()> {
-    if let Some(stored) = find(service, &plan.id).await? {
-        return Err(exists(&stored, &plan));
-    }
-    match insert(service, &plan).await {
-        Err(Error::Store(DbError::UniqueViolation { .. })) => {
-            let stored = find(service, &plan.id).await?;
-            Err(stored.map_or_else(|| missing(&plan.id), |stored| exists(&stored, &plan)))
-        }
-        outcome => outcome,
-    }
-}
-
-/// Inserts a plan as it is; a taken id is a unique violation.
-pub(crate) async fn insert(service: &Service, plan: &LaunchPlan) -> Result<()> {
-    let now = service.clock.now();
-    service
-        .database
-        .write((plan.clone(), now), |(plan, now), tx| {
-            Box::pin(async move {
-                Ok::<_, Error>(repository::launch_plans::insert(tx, plan, *now).await?)
-            })
-        })
-        .await
-}
-
-pub(crate) async fn find(service: &Service, id: &EntityId) -> Result<Option<LaunchPlan>> {
-    let mut tx = service.database.read().await?;
-    Ok(repository::launch_plans::get(&mut tx, id).await?)
-}
-
-fn exists(stored: &LaunchPlan, new: &LaunchPlan) -> Error {
-    if stored.digest == new.digest {
-        return Error::AlreadyExists(
-            "launch plan with identical structure already exists".to_owned(),
-        );
-    }
-    let hashed = |plan: &LaunchPlan| admin::LaunchPlan {
-        id: Some(plan.id.to_proto()),
-        spec: Some(plan.spec.get().clone()),
-        closure: Some(plan.closure.get().clone()),
-    };
-    Error::Invalid(format!(
-        "{} launch plan with different structure already exists. (Please register a new version of the launch plan):\n{}",
-        new.id.name,
-        diff::text(&hashed(stored), &hashed(new))
-    ))
-}
-
-fn message(plan: LaunchPlan) -> Answer<admin::LaunchPlan> {
-    let unknown = [
-        ("spec", Unknown::of_stored(&plan.spec)),
-        ("closure", Unknown::of_stored(&plan.closure)),
-    ];
-    let mut closure = plan.closure.into_inner();
-    closure.state = plan.state;
-    closure.created_at = plan.created_at.map(time::to_wire);
-    closure.updated_at = plan.updated_at.map(time::to_wire);
-    let message = admin::LaunchPlan {
-        id: Some(plan.id.to_proto()),
-        spec: Some(plan.spec.into_inner()),
-        closure: Some(closure),
-    };
-    Answer::made_from(message, unknown)
-}
-
-pub(crate) async fn get(
-    service: &Service,
-    caller: &Caller,
-    request: admin::ObjectGetRequest,
-) -> Result<Answer<admin::LaunchPlan>> {
-    let id = entities::require(request.id, ResourceType::LaunchPlan)?;
-    service.allow(caller, Action::Read, scope(&id))?;
-    let plan = find(service, &id).await?.ok_or_else(|| missing(&id))?;
-    Ok(message(plan))
-}
-
-pub(crate) async fn get_active(
-    service: &Service,
-    caller: &Caller,
-    request: admin::ActiveLaunchPlanRequest,
-) -> Result<Answer<admin::LaunchPlan>> {
-    let id = request.id.unwrap_or_default();
-    for (field, value) in [
-        ("project", &id.project),
-        ("domain", &id.domain),
-        ("name", &id.name),
-    ] {
-        if value.is_empty() {
-            return Err(Error::missing(field));
-        }
-    }
-    service.allow(caller, Action::Read, (&id.project, &id.domain))?;
-    let mut tx = service.database.read().await?;
-    let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
-    let plan = repository::launch_plans::active(&mut tx, names).await?;
-    plan.map(message).ok_or_else(|| {
-        Error::NotFound(format!(
-            "No active launch plan could be found: {}:{}:{}",
-            id.project, id.domain, id.name
-        ))
-    })
-}
-
-pub(crate) async fn list(
-    service: &Service,
-    caller: &Caller,
-    request: admin::ResourceListRequest,
-) -> Result<Answer<admin::LaunchPlanList>> {
-    let names = entities::require_names(request.id.as_ref())?;
-    service.allow(caller, Action::Read, (names.0, names.1))?;
-    let page = entities::page(&request, "ListLaunchPlans");
-    page.require_limit()?;
-    let query = page.parse(&LAUNCH_PLANS, service.clock.now())?;
-    let mut tx = service.database.read_lagging().await?;
-    let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
-    let token = query.next_token(plans.len());
-    Ok(answered(plans, token))
-}
-
-fn answered(plans: Vec<LaunchPlan>, token: String) -> Answer<admin::LaunchPlanList> {
-    let plans = plans.into_iter().map(message).collect();
-    Answer::list(plans, "launch_plans", |launch_plans| {
-        admin::LaunchPlanList {
-            launch_plans,
-            token,
-        }
-    })
-}
-
-pub(crate) async fn list_active(
-    service: &Service,
-    caller: &Caller,
-    request: admin::ActiveLaunchPlanListRequest,
-) -> Result<Answer<admin::LaunchPlanList>> {
-    for (field, value) in [("project", &request.project), ("domain", &request.domain)] {
-        if value.is_empty() {
-            return Err(Error::missing(field));
-        }
-    }
-    service.allow(caller, Action::Read, (&request.project, &request.domain))?;
-    let page = Page {
-        filters: "",
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListActiveLaunchPlans",
-    };
-    page.require_limit()?;
-    let mut query = page.parse(&LAUNCH_PLANS, service.clock.now())?;
-    query
-        .predicates
-        .extend(LAUNCH_PLANS.column("state").map(|column| Predicate {
-            entity: &LAUNCH_PLANS,
-            column,
-            test: Test::Compare(Comparison::Equal, ACTIVE.into()),
-        }));
-    let mut tx = service.database.read().await?;
-    let names = (request.project.as_str(), request.domain.as_str(), "");
-    let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
-    let token = query.next_token(plans.len());
-    Ok(answered(plans, token))
-}
-
-pub(crate) async fn update(
-    service: &Service,
-    caller: &Caller,
-    request: admin::LaunchPlanUpdateRequest,
-) -> Result<admin::LaunchPlanUpdateResponse> {
-    let mut wire_id = request.id.ok_or_else(|| Error::missing("id"))?;
-    if wire_id.resource_type == ResourceType::Unspecified as i32 {
-        wire_id.resource_type = ResourceType::LaunchPlan as i32;
-    }
-    if request.state != ACTIVE && request.state != INACTIVE {
-        return Err(Error::Invalid(format!(
-            "Unrecognized launch plan state {} for update for launch plan [{}]",
-            request.state,
-            text::prototext(&wire_id)
-        )));
-    }
-    let id = EntityId::expect(Some(&wire_id), ResourceType::LaunchPlan)?;
-    service.allow(caller, Action::Register, scope(&id))?;
-    let now = service.clock.now();
-    let activate = request.state == ACTIVE;
-    service
-        .database
-        .write((id, activate, now), |(id, activate, now), tx| {
-            Box::pin(async move {
-                if *activate {
-                    activate_plan(tx, id, *now).await
-                } else {
-                    deactivate_plan(tx, id, *now).await
-                }
-            })
-        })
-        .await?;
-    Ok(admin::LaunchPlanUpdateResponse {})
-}
-
-/// Under the lock of the name as well: plan and schedule are two rows, and an activation between them would leave the
-/// schedule of an inactive plan active.
-async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Result<()> {
-    let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
-    repository::launch_plans::lock_name(tx, names).await?;
-    let plan = repository::launch_plans::get(tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
-    if launch_plan_rules::schedule_expression(plan.spec.get()).is_some() {
-        repository::schedules::deactivate(tx, id, now).await?;
-    }
-    repository::launch_plans::set_state(tx, plan.row, INACTIVE, Touch::At(now)).await?;
-    Ok(())
-}
-
-/// One active version per name: everything happens under a lock of the name, in one transaction
-/// (spec 01 §24 no. 14).
-async fn activate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Result<()> {
-    let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
-    let active = repository::launch_plans::lock_active(tx, names).await?;
-    let plan = repository::launch_plans::get(tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
-    for other in active.iter().filter(|other| other.row != plan.row) {
-        if launch_plan_rules::schedule_expression(other.spec.get()).is_some() {
-            repository::schedules::deactivate(tx, &other.id, now).await?;
-        }
-        repository::launch_plans::set_state(tx, other.row, INACTIVE, Touch::Silent).await?;
-    }
-    if let Some(schedule) = schedule(&plan)? {
-        repository::schedules::activate(tx, &schedule, now).await?;
-    }
-    repository::launch_plans::set_state(tx, plan.row, ACTIVE, Touch::Silent).await?;
-    Ok(())
-}
-
 /// The schedule row of a plan, if it has a schedule.
-fn schedule(plan: &LaunchPlan) -> Result<Option<Schedule>> {
-    let Some(expression) = launch_plan_rules::schedule_expression(plan.spec.get()) else {
+pub(crate) fn schedule(plan: &LaunchPlan) -> Result<Option<Schedule>> {
+    let Some(expression) = schedule_expression(plan.spec.get()) else {
         return Ok(None);
     };
-    let mut row = Schedule {
-        launch_plan: plan.id.clone(),
-        cron: String::new(),
-        rate_value: 0,
-        rate_unit: 0,
-        kickoff_input: plan
-            .spec
-            .get()
-            .entity_metadata
-            .as_ref()
-            .and_then(|metadata| metadata.schedule.as_ref())
-            .map(|schedule| schedule.kickoff_time_input_arg.clone())
-            .unwrap_or_default(),
-    };
-    match expression {
-        ScheduleExpression::CronSchedule(cron) => row.cron.clone_from(&cron.schedule),
-        ScheduleExpression::Rate(rate) => {
-            row.rate_value = rate.value;
-            row.rate_unit = rate.unit;
+    let expression = match expression {
+        ScheduleExpression::CronSchedule(cron) => {
+            records::ScheduleExpression::Cron(cron.schedule.clone())
         }
+        ScheduleExpression::Rate(rate) => records::ScheduleExpression::Rate {
+            value: rate.value,
+            unit: rate.unit.into(),
+        },
         ScheduleExpression::CronExpression(cron) => {
             return Err(Error::Internal(format!(
                 "failed adding schedule for unknown schedule expression type {cron}"
             )));
         }
-    }
-    Ok(Some(row))
+    };
+    let metadata = plan.spec.get().entity_metadata.as_ref();
+    Ok(Some(Schedule {
+        launch_plan: plan.id.clone(),
+        expression,
+        kickoff_input: metadata
+            .and_then(|metadata| metadata.schedule.as_ref())
+            .map(|schedule| schedule.kickoff_time_input_arg.clone())
+            .unwrap_or_default(),
+    }))
 }

@@ -1,159 +1,16 @@
-//! Signals (spec 01 §17).
+//! Signals: which values a gate takes (spec 01 §17).
 
-use flyte_core::{
-    identifiers::ExecutionId,
-    types::{self, castable},
-};
-use flyte_idl::{admin, core, stored::Stored, text};
-use flyte_platform::metrics::Labels;
+use flyte_core::types::{self, castable};
+use flyte_idl::{core, text};
 
-use super::{
-    lists::{Page, SIGNALS},
-    nodes::require_execution,
-};
-use crate::{
-    caller::{Action, Caller},
-    error::{Error, Result},
-    records::Signal,
-    repository::signals,
-    service::Service,
-    unknown::{Answer, Unknown},
-};
+use crate::error::{Error, Result};
 
-fn require_id(id: Option<&core::SignalIdentifier>) -> Result<(ExecutionId, String)> {
-    let id = id.ok_or_else(|| Error::missing("id"))?;
-    let execution = id
-        .execution_id
-        .as_ref()
-        .ok_or_else(|| Error::missing("execution_id"))?;
-    if id.signal_id.is_empty() {
-        return Err(Error::missing("signal_id"));
-    }
-    Ok((
-        ExecutionId::from_proto(Some(execution))?,
-        id.signal_id.clone(),
-    ))
-}
-
-fn scope(id: &ExecutionId) -> (&str, &str) {
-    (id.project.as_str(), id.domain.as_str())
-}
-
-fn answer(signal: Signal) -> Answer<admin::Signal> {
-    let value = signal.value.as_ref().map(Unknown::of_stored);
-    let unknown = [
-        ("type", Unknown::of_stored(&signal.literal_type)),
-        ("value", value.unwrap_or_default()),
-    ];
-    let message = admin::Signal {
-        id: Some(core::SignalIdentifier {
-            signal_id: signal.signal,
-            execution_id: Some(signal.execution.to_proto()),
-        }),
-        r#type: Some(signal.literal_type.into_inner()),
-        value: signal.value.map(Stored::into_inner),
-    };
-    Answer::made_from(message, unknown)
-}
-
-pub(crate) async fn get_or_create(
-    service: &Service,
-    caller: &Caller,
-    request: admin::SignalGetOrCreateRequest,
-    unknown: &Unknown,
-) -> Result<Answer<admin::Signal>> {
-    let (execution, name) = require_id(request.id.as_ref())?;
-    service.allow(caller, Action::Report, scope(&execution))?;
-    let literal_type = request.r#type.ok_or_else(|| Error::missing("type"))?;
-    let signal = Signal {
-        execution,
-        signal: name,
-        literal_type: unknown.part("type").store(literal_type),
-        value: None,
-    };
-    let now = service.clock.now();
-    let stored = service
-        .signal_database
-        .write((signal.clone(), now), |(signal, now), tx| {
-            Box::pin(async move {
-                signals::ensure(tx, signal, *now).await?;
-                Ok::<_, Error>(signals::get(tx, &signal.execution, &signal.signal).await?)
-            })
-        })
-        .await?;
-    match stored {
-        Some(stored) if stored.literal_type.get() == signal.literal_type.get() => {
-            Ok(answer(stored))
-        }
-        _ => Err(Error::AlreadyExists(
-            "value with matching already exists (duplicate key value violates unique constraint \"signals_pkey\")"
-                .to_owned(),
-        )),
-    }
-}
-
-pub(crate) async fn list(
-    service: &Service,
-    caller: &Caller,
-    request: admin::SignalListRequest,
-) -> Result<Answer<admin::SignalList>> {
-    let execution = require_execution(request.workflow_execution_id.as_ref())?;
-    service.allow(caller, Action::Read, scope(&execution))?;
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListSignals",
-    };
-    page.require_limit()?;
-    let query = page.parse(&SIGNALS, service.clock.now())?;
-    let mut tx = service.signal_database.read().await?;
-    let list = signals::list(&mut tx, &execution, &query).await?;
-    let token = query.next_token(list.len());
-    let signals = list.into_iter().map(answer).collect();
-    Ok(Answer::list(signals, "signals", |signals| {
-        admin::SignalList { signals, token }
-    }))
-}
-
-pub(crate) async fn set(
-    service: &Service,
-    caller: &Caller,
-    request: admin::SignalSetRequest,
-    unknown: &Unknown,
-) -> Result<admin::SignalSetResponse> {
-    let (execution, name) = require_id(request.id.as_ref())?;
-    service.allow(caller, Action::Execute, scope(&execution))?;
-    let value = request.value.ok_or_else(|| Error::missing("value"))?;
-    let mut tx = service.signal_database.read().await?;
-    let Some(mut signal) = signals::get(&mut tx, &execution, &name).await? else {
-        return Err(Error::Invalid(format!(
-            "failed to validate that signal [{{{{{} {} {}}} {name}}}] exists, err: [signal does not exist]",
-            execution.project, execution.domain, execution.name
-        )));
-    };
-    drop(tx);
-    require_castable(signal.literal_type.get(), &value)?;
-    signal.value = Some(unknown.part("value").store(value));
-    let now = service.clock.now();
-    service
-        .signal_database
-        .write((signal, now), |(signal, now), tx| {
-            Box::pin(async move { Ok::<_, Error>(signals::set_value(tx, signal, *now).await?) })
-        })
-        .await?;
-    service.counts().signals_set.inc(&Labels {
-        project: execution.project.as_str(),
-        domain: execution.domain.as_str(),
-        workflow: &execution.name,
-        ..Labels::default()
-    });
-    Ok(admin::SignalSetResponse {})
-}
-
-/// Either direction will do: the reference asks the wrong one (spec 08 A17.3).
-fn require_castable(declared: &core::LiteralType, value: &core::Literal) -> Result<()> {
+/// Checks that `value` can be cast to the type that the gate declared, or that to the value's: the reference asks the
+/// wrong way round, and clients rely on it (spec 08 A17.3).
+///
+/// # Errors
+/// INVALID_ARGUMENT with the value and the declared type.
+pub(crate) fn require_castable(declared: &core::LiteralType, value: &core::Literal) -> Result<()> {
     let refused = || {
         Error::Invalid(format!(
             "requested signal value [{}] is not castable to existing signal type [{}]",

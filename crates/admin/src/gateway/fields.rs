@@ -293,13 +293,13 @@ fn well_known(message: &MessageDescriptor, text: &str) -> Result<Value, String> 
     let encoded = match message.full_name() {
         "google.protobuf.Duration" => {
             let nanoseconds = duration::parse(text).map_err(|error| error.to_string())?;
-            crate::domain::time::duration_to_wire(nanoseconds).encode_to_vec()
+            crate::time::duration_to_wire(nanoseconds).encode_to_vec()
         }
         "google.protobuf.Timestamp" => {
             let moment: jiff::Timestamp = text.parse().map_err(|_error| {
                 format!("parsing time \"{text}\" as \"2006-01-02T15:04:05.999999999Z07:00\": cannot parse \"{text}\" as \"2006\"")
             })?;
-            crate::domain::time::to_wire(moment).encode_to_vec()
+            crate::time::to_wire(moment).encode_to_vec()
         }
         "google.protobuf.BoolValue" => {
             let mut wrapper = DynamicMessage::new(message.clone());

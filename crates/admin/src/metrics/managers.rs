@@ -3,21 +3,20 @@
 //! Gauges of what is active go up and down with the events that this process takes in, as Go's do: after a restart they
 //! begin at 0 and may go below.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use flyte_core::identifiers::{EntityId, ExecutionId, NodeExecutionId};
-use flyte_platform::metrics::{
-    LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, StopWatch, Summary, Unit,
-    Unlabelled,
+use flyte_platform::{
+    metrics::{
+        LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, StopWatch, Summary, Unit,
+        Unlabelled,
+    },
+    sync::Mutex,
 };
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::{domain::time, records::Execution};
+use crate::{records::Execution, time};
 
 /// Projects and domains whose executions are timed: a series of metrics each, named after them. Executions of more of
 /// them are counted everywhere else.
@@ -68,7 +67,7 @@ impl Managers {
     }
 }
 
-/// Bytes of what is asked for and told.
+/// Sizes of inputs and outputs, in bytes: those that clients read, and those that came inline with a request or an event.
 pub(crate) struct DataSizes {
     inputs: Summary,
     outputs: Summary,
@@ -82,18 +81,18 @@ impl DataSizes {
         })
     }
 
-    /// What an event or a request brought.
+    /// Outputs that came inline with an event.
     pub(crate) fn outputs(&self, bytes: usize) {
         self.outputs.observe_size(bytes);
     }
 
-    /// What a request brought.
+    /// Inputs that came with a request.
     pub(crate) fn inputs(&self, bytes: usize) {
         self.inputs.observe_size(bytes);
     }
 
-    /// What an answer told: the sizes of the blobs, and of the outputs in the answer where no blob is known.
-    pub(crate) fn answered(&self, inputs: i64, outputs: i64, inline_outputs: usize) {
+    /// What a client read: the sizes of the blobs, and of the outputs in the answer where no blob is known.
+    pub(crate) fn read(&self, inputs: i64, outputs: i64, inline_outputs: usize) {
         let bytes = |size: i64| usize::try_from(size).unwrap_or_default();
         self.inputs(bytes(inputs));
         match bytes(outputs) {
@@ -247,10 +246,7 @@ impl ExecutionMetrics {
     fn duration(&self, id: &ExecutionId) -> Option<StopWatch> {
         let scope = self.scope.sub(id.project.as_str()).sub(id.domain.as_str());
         let name = scope.full_name("");
-        let mut durations = self
-            .durations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut durations = self.durations.lock();
         if let Some(known) = durations.get(&name) {
             return known.clone();
         }
@@ -438,7 +434,7 @@ mod tests {
             "admin:execution_manager:a_b:development:workflow_execution_duration_ns_sum 4000000000",
             "admin:execution_manager:9:development:workflow_execution_duration_ns_count 1",
         ] {
-            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
     }
 
@@ -450,7 +446,7 @@ mod tests {
             ended(&metrics, &format!("p{project}"));
         }
         let text = scope.render();
-        let told = |project: usize| text.contains(&format!(":p{project}:development:workflow"));
-        assert!(told(MOST_PROJECTS - 1) && !told(MOST_PROJECTS));
+        let is_timed = |project: usize| text.contains(&format!(":p{project}:development:workflow"));
+        assert!(is_timed(MOST_PROJECTS - 1) && !is_timed(MOST_PROJECTS));
     }
 }

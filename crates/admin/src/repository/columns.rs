@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use prost::{Message, Name};
 use sea_query::{Cond, Condition, Expr, ExprTrait as _, InsertStatement, Query, Value};
 
+use crate::records::RowNumber;
+
 /// Columns of an entity's key.
 pub(crate) const ENTITY_KEY: [&str; 4] = ["project", "domain", "name", "version"];
 
@@ -137,6 +139,25 @@ pub(crate) fn node_execution_id(row: &Row) -> Result<NodeExecutionId, DbError> {
         execution: execution_id(row)?,
         node: NodeId::new(row.text("node_id")?).map_err(|error| corrupt("node_id", error))?,
     })
+}
+
+/// The row that a column refers to; none for NULL and 0.
+pub(crate) fn row_number<R: RowNumber>(row: &Row, column: &str) -> Result<Option<R>, DbError> {
+    row.integer(column).map(R::new)
+}
+
+/// What a column that may be NULL holds for a reference.
+pub(crate) fn or_null<R: RowNumber>(row: Option<R>) -> Option<i64> {
+    row.map(R::number)
+}
+
+/// The value of a column whose texts may be newer than this version; none for NULL.
+pub(crate) fn optional_name<T>(row: &Row, column: &str) -> Result<Option<T>, DbError>
+where
+    T: for<'a> From<&'a str>,
+{
+    let text = row.optional_text(column)?;
+    Ok(text.as_deref().map(T::from))
 }
 
 pub(crate) fn corrupt(

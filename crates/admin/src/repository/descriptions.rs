@@ -10,7 +10,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{DESCRIPTION_ENTITIES, ListQuery},
+    filters::{DESCRIPTION_ENTITIES, ListQuery},
     records::Description,
 };
 

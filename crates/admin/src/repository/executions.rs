@@ -11,12 +11,14 @@ use sea_query::{
 };
 
 use super::{
-    columns::{EXECUTION_KEY, NewRow, execution_id, of_execution, stored},
+    columns::{
+        EXECUTION_KEY, NewRow, execution_id, of_execution, optional_name, row_number, stored,
+    },
     operations, query,
 };
 use crate::{
-    domain::lists::{EXECUTIONS, ListQuery},
-    records::Execution,
+    filters::{EXECUTIONS, ListQuery},
+    records::{ErrorKind, Execution, ExecutionRow, LaunchEntity, WorkflowPhase, or_zero},
 };
 
 const TABLE: &str = "executions";
@@ -56,12 +58,12 @@ const COLUMNS: [&str; 27] = [
 
 fn read(row: &Row) -> Result<Execution, DbError> {
     Ok(Execution {
-        row: row.integer("id")?,
+        row: row_number(row, "id")?,
         id: execution_id(row)?,
-        launch_plan_row: row.integer("launch_plan_id")?,
-        workflow_row: row.integer("workflow_id")?,
-        task_row: row.integer("task_id")?,
-        phase: row.text("phase")?,
+        launch_plan_row: row_number(row, "launch_plan_id")?,
+        workflow_row: row_number(row, "workflow_id")?,
+        task_row: row_number(row, "task_id")?,
+        phase: row.text("phase")?.as_str().into(),
         closure: stored(row, "closure")?,
         spec: stored(row, "spec")?,
         started_at: row.time("started_at")?,
@@ -69,17 +71,18 @@ fn read(row: &Row) -> Result<Execution, DbError> {
         updated_at: row.time("execution_updated_at")?,
         duration: row.integer("duration")?,
         abort_cause: row.text("abort_cause")?,
-        mode: row.number("mode")?,
-        source_execution_row: row.integer("source_execution_id")?,
-        parent_node_row: row.integer("parent_node_execution_id")?,
+        mode: row.number("mode")?.into(),
+        source_execution_row: row_number(row, "source_execution_id")?,
+        parent_node_row: row_number(row, "parent_node_execution_id")?,
         cluster: row.text("cluster")?,
         inputs_uri: row.text("inputs_uri")?,
         user_inputs_uri: row.text("user_inputs_uri")?,
-        error_kind: row.optional_text("error_kind")?,
+        error_kind: optional_name(row, "error_kind")?,
         error_code: row.optional_text("error_code")?,
         user: row.text("user")?,
-        state: row.number("state")?,
-        launch_entity: row.text("launch_entity")?,
+        state: row.number("state")?.into(),
+        launch_entity: optional_name(row, "launch_entity")?
+            .filter(|entity: &LaunchEntity| !entity.word().is_empty()),
         row_created_at: row.time("created_at")?,
     })
 }
@@ -87,7 +90,7 @@ fn read(row: &Row) -> Result<Execution, DbError> {
 /// The columns that a change may write; the key and the rows it was made from never change.
 fn mutable(execution: &Execution) -> [(&'static str, Value); 16] {
     [
-        ("phase", execution.phase.as_str().into()),
+        ("phase", execution.phase.name().into()),
         ("closure", execution.closure.bytes().to_vec().into()),
         ("spec", execution.spec.bytes().to_vec().into()),
         ("started_at", execution.started_at.into()),
@@ -98,11 +101,14 @@ fn mutable(execution: &Execution) -> [(&'static str, Value); 16] {
         ("cluster", execution.cluster.as_str().into()),
         ("inputs_uri", execution.inputs_uri.as_str().into()),
         ("user_inputs_uri", execution.user_inputs_uri.as_str().into()),
-        ("error_kind", execution.error_kind.clone().into()),
+        (
+            "error_kind",
+            execution.error_kind.as_ref().map(ErrorKind::name).into(),
+        ),
         ("error_code", execution.error_code.clone().into()),
         ("user", execution.user.as_str().into()),
-        ("state", execution.state.into()),
-        ("mode", execution.mode.into()),
+        ("state", execution.state.number().into()),
+        ("mode", execution.mode.number().into()),
     ]
 }
 
@@ -111,15 +117,27 @@ pub async fn insert(
     tx: &mut WriteTx,
     execution: &Execution,
     now: Timestamp,
-) -> Result<i64, DbError> {
+) -> Result<Option<ExecutionRow>, DbError> {
     let mut row = NewRow::at(now);
     row.execution(&execution.id)
-        .set("launch_plan_id", execution.launch_plan_row)
-        .set("workflow_id", execution.workflow_row)
-        .set("task_id", execution.task_row)
-        .set("source_execution_id", execution.source_execution_row)
-        .set("parent_node_execution_id", execution.parent_node_row)
-        .set("launch_entity", execution.launch_entity.as_str());
+        .set("launch_plan_id", or_zero(execution.launch_plan_row))
+        .set("workflow_id", or_zero(execution.workflow_row))
+        .set("task_id", or_zero(execution.task_row))
+        .set(
+            "source_execution_id",
+            or_zero(execution.source_execution_row),
+        )
+        .set(
+            "parent_node_execution_id",
+            or_zero(execution.parent_node_row),
+        )
+        .set(
+            "launch_entity",
+            execution
+                .launch_entity
+                .as_ref()
+                .map_or("", LaunchEntity::word),
+        );
     for (column, value) in mutable(execution) {
         row.set(column, value);
     }
@@ -129,11 +147,11 @@ pub async fn insert(
         .of(operations::EXECUTIONS.create())
         .execute_returning(&insert)
         .await?;
-    rows.first().map_or(Ok(0), |row| row.integer("id"))
+    rows.first().map_or(Ok(None), |row| row_number(row, "id"))
 }
 
 /// The refusal of an id that is taken, without a try.
-pub fn taken() -> DbError {
+pub fn name_taken() -> DbError {
     DbError::UniqueViolation {
         constraint: "executions_pkey".to_owned(),
     }
@@ -242,7 +260,7 @@ pub async fn cluster(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>
 }
 
 /// The phase of the execution with this id.
-pub async fn phase(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>, DbError> {
+pub async fn phase(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<WorkflowPhase>, DbError> {
     let select = query::select(TABLE, &["phase"])
         .cond_where(of_execution(TABLE, id))
         .to_owned();
@@ -250,7 +268,8 @@ pub async fn phase(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>, 
         .of(operations::EXECUTIONS.get())
         .fetch_optional(&select)
         .await?;
-    row.map(|row| row.text("phase")).transpose()
+    row.map(|row| row.text("phase").map(|name| name.as_str().into()))
+        .transpose()
 }
 
 /// Executions of a project and domain, of one name if `name` is not empty.
@@ -295,7 +314,16 @@ pub async fn count_active(
         .and_where(Expr::col(("launch_plans", "project")).eq(project))
         .and_where(Expr::col(("launch_plans", "domain")).eq(domain))
         .and_where(Expr::col(("launch_plans", "name")).eq(name))
-        .and_where(Expr::col((TABLE, "phase")).is_in(["UNDEFINED", "QUEUED", "RUNNING"]));
+        .and_where(
+            Expr::col((TABLE, "phase")).is_in(
+                [
+                    WorkflowPhase::Undefined,
+                    WorkflowPhase::Queued,
+                    WorkflowPhase::Running,
+                ]
+                .map(|phase| phase.name().to_owned()),
+            ),
+        );
     let row = tx
         .of(operations::EXECUTIONS.count())
         .fetch_optional(&select)
@@ -318,17 +346,17 @@ pub async fn unfinished(
     tx: &mut ReadTx,
     phase: Unfinished,
     before: Timestamp,
-    (after, limit): (i64, u64),
+    (after, limit): (Option<ExecutionRow>, u64),
 ) -> Result<Vec<Execution>, DbError> {
     let phase = match phase {
-        Unfinished::Reserved => "UNDEFINED",
-        Unfinished::Aborting => "ABORTING",
+        Unfinished::Reserved => WorkflowPhase::Undefined,
+        Unfinished::Aborting => WorkflowPhase::Aborting,
     };
     let select = query::select(TABLE, &COLUMNS)
         .cond_where(
             Condition::all()
-                .add(Expr::col((TABLE, "phase")).eq(phase))
-                .add(Expr::col((TABLE, "id")).gt(after))
+                .add(Expr::col((TABLE, "phase")).eq(phase.name()))
+                .add(Expr::col((TABLE, "id")).gt(or_zero(after)))
                 .add(Expr::col((TABLE, "updated_at")).lt(before)),
         )
         .order_by((TABLE, "id"), Order::Asc)

@@ -8,12 +8,15 @@ use sea_query::{
 };
 
 use super::{
-    columns::{ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, stored},
+    columns::{
+        ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, optional_name, row_number,
+        stored,
+    },
     operations, query,
 };
 use crate::{
-    domain::lists::{LAUNCH_PLANS, ListQuery, WORKFLOWS},
-    records::LaunchPlan,
+    filters::{LAUNCH_PLANS, ListQuery, WORKFLOWS},
+    records::{LaunchPlan, LaunchPlanRow, LaunchPlanState, RowNumber as _, ScheduleType, or_zero},
 };
 
 const TABLE: &str = "launch_plans";
@@ -34,23 +37,16 @@ const COLUMNS: [&str; 13] = [
     "schedule_type",
 ];
 
-/// `LaunchPlanState.ACTIVE`.
-const ACTIVE: i32 = 1;
-
 fn read(row: &Row) -> Result<LaunchPlan, DbError> {
     Ok(LaunchPlan {
-        row: row.integer("id")?,
+        row: row_number(row, "id")?,
         id: entity_id(row, ResourceType::LaunchPlan)?,
         spec: stored(row, "spec")?,
-        workflow_row: row.integer("workflow_id")?,
+        workflow_row: row_number(row, "workflow_id")?,
         closure: stored(row, "closure")?,
-        state: row.number("state")?,
+        state: row.number("state")?.into(),
         digest: row.bytes("digest")?,
-        schedule_type: match row.text("schedule_type")?.as_str() {
-            "CRON" => "CRON",
-            "RATE" => "RATE",
-            _ => "NONE",
-        },
+        schedule_type: optional_name(row, "schedule_type")?.unwrap_or(ScheduleType::None),
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
     })
@@ -58,15 +54,15 @@ fn read(row: &Row) -> Result<LaunchPlan, DbError> {
 
 /// Inserts a launch plan; a taken id is a unique violation.
 pub async fn insert(tx: &mut WriteTx, plan: &LaunchPlan, now: Timestamp) -> Result<(), DbError> {
-    let scheduled = plan.schedule_type != "NONE";
+    let scheduled = plan.schedule_type != ScheduleType::None;
     let mut row = NewRow::at(now);
     row.entity(&plan.id)
         .set("spec", plan.spec.bytes().to_vec())
-        .set("workflow_id", plan.workflow_row)
+        .set("workflow_id", or_zero(plan.workflow_row))
         .set("closure", plan.closure.bytes().to_vec())
-        .set("state", plan.state)
+        .set("state", plan.state.number())
         .set("digest", plan.digest.clone())
-        .set("schedule_type", plan.schedule_type)
+        .set("schedule_type", plan.schedule_type.word())
         .set("launch_condition_type", scheduled.then_some("SCHED"));
     tx.of(operations::LAUNCH_PLANS.create())
         .execute(&row.insert_into(TABLE))
@@ -80,8 +76,12 @@ pub async fn get(tx: &mut ReadTx, id: &EntityId) -> Result<Option<LaunchPlan>, D
 }
 
 /// The launch plan in this row.
-pub async fn get_by_row(tx: &mut ReadTx, row: i64) -> Result<Option<LaunchPlan>, DbError> {
-    one(tx, Cond::all().add(Expr::col((TABLE, "id")).eq(row))).await
+pub async fn get_by_row(
+    tx: &mut ReadTx,
+    row: LaunchPlanRow,
+) -> Result<Option<LaunchPlan>, DbError> {
+    let by_id = Expr::col((TABLE, "id")).eq(row.number());
+    one(tx, Cond::all().add(by_id)).await
 }
 
 async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<LaunchPlan>, DbError> {
@@ -161,7 +161,7 @@ pub async fn active(
     let mut select = query::select(TABLE, &COLUMNS);
     named(&mut select, names);
     select
-        .and_where(Expr::col((TABLE, "state")).eq(ACTIVE))
+        .and_where(Expr::col((TABLE, "state")).eq(LaunchPlanState::Active.number()))
         .order_by((TABLE, "id"), sea_query::Order::Asc)
         .limit(1);
     tx.of(operations::LAUNCH_PLANS.get())
@@ -190,7 +190,7 @@ pub async fn lock_active(
     let mut select = query::select(TABLE, &COLUMNS);
     named(&mut select, (project, domain, name));
     select
-        .and_where(Expr::col((TABLE, "state")).eq(ACTIVE))
+        .and_where(Expr::col((TABLE, "state")).eq(LaunchPlanState::Active.number()))
         .lock(LockType::Update);
     tx.of(operations::LAUNCH_PLANS.list())
         .fetch_all(&select)
@@ -212,15 +212,15 @@ pub enum Touch {
 /// Writes the state of the plan in `row`.
 pub async fn set_state(
     tx: &mut WriteTx,
-    row: i64,
-    state: i32,
+    row: LaunchPlanRow,
+    state: LaunchPlanState,
     touch: Touch,
 ) -> Result<(), DbError> {
     let mut update = Query::update();
     update
         .table(TABLE)
-        .value("state", state)
-        .and_where(Expr::col("id").eq(row));
+        .value("state", state.number())
+        .and_where(Expr::col("id").eq(row.number()));
     if let Touch::At(now) = touch {
         update.value("updated_at", now);
     }

@@ -14,7 +14,7 @@ use super::{
     query,
 };
 use crate::{
-    domain::lists::{ListQuery, NAMED_ENTITIES},
+    filters::{ListQuery, NAMED_ENTITIES},
     records::NamedEntity,
 };
 
@@ -65,7 +65,7 @@ fn read(row: &Row) -> Result<NamedEntity, DbError> {
         domain: row.text("domain")?,
         name: row.text("name")?,
         description: row.text("description")?,
-        state: row.number("state")?,
+        state: row.number("state")?.into(),
     })
 }
 
@@ -123,10 +123,10 @@ pub async fn set_metadata(
         .set("domain", entity.domain.as_str())
         .set("name", entity.name.as_str())
         .set("description", entity.description.as_str())
-        .set("state", entity.state);
+        .set("state", entity.state.number());
     let mut conflict = OnConflict::columns(["resource_type", "project", "domain", "name"]);
     conflict
-        .value("state", entity.state)
+        .value("state", entity.state.number())
         .value("updated_at", now);
     if !entity.description.is_empty() {
         conflict.value("description", entity.description.as_str());

@@ -9,12 +9,17 @@ use prost::Message;
 use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
 
 use super::{
-    columns::{NewRow, corrupt, node_execution_id, of_execution, of_node, stored},
+    columns::{
+        NewRow, corrupt, node_execution_id, of_execution, of_node, optional_name, or_null,
+        row_number, stored,
+    },
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, NODE_EXECUTIONS},
-    records::NodeExecution,
+    filters::{ListQuery, NODE_EXECUTIONS},
+    records::{
+        CacheStatus, ErrorKind, NodeExecution, NodeExecutionRow, RowNumber, TaskExecutionRow,
+    },
 };
 
 const TABLE: &str = "node_executions";
@@ -51,9 +56,9 @@ struct InternalData {
 
 fn read(row: &Row) -> Result<NodeExecution, DbError> {
     Ok(NodeExecution {
-        row: row.integer("id")?,
+        row: row_number(row, "id")?,
         id: node_execution_id(row)?,
-        phase: row.text("phase")?,
+        phase: row.text("phase")?.as_str().into(),
         input_uri: row.text("input_uri")?,
         closure: stored(row, "closure")?,
         started_at: row.time("started_at")?,
@@ -61,11 +66,11 @@ fn read(row: &Row) -> Result<NodeExecution, DbError> {
         updated_at: row.time("node_execution_updated_at")?,
         duration: row.integer("duration")?,
         metadata: stored(row, "node_execution_metadata")?,
-        parent_row: row.optional_integer("parent_id")?,
-        parent_task_row: row.optional_integer("parent_task_execution_id")?,
-        error_kind: row.optional_text("error_kind")?,
+        parent_row: row_number(row, "parent_id")?,
+        parent_task_row: row_number(row, "parent_task_execution_id")?,
+        error_kind: optional_name(row, "error_kind")?,
         error_code: row.optional_text("error_code")?,
-        cache_status: row.optional_text("cache_status")?,
+        cache_status: optional_name(row, "cache_status")?,
         dynamic_closure_uri: row.text("dynamic_workflow_remote_closure_reference")?,
         event_version: InternalData::decode(row.bytes("internal_data")?.as_slice())
             .map_err(|error| corrupt("internal_data", error))?
@@ -78,7 +83,7 @@ fn mutable(node: &NodeExecution) -> [(&'static str, Value); 15] {
         event_version: node.event_version,
     };
     [
-        ("phase", node.phase.as_str().into()),
+        ("phase", node.phase.name().into()),
         ("input_uri", node.input_uri.as_str().into()),
         ("closure", node.closure.bytes().to_vec().into()),
         ("started_at", node.started_at.into()),
@@ -89,11 +94,20 @@ fn mutable(node: &NodeExecution) -> [(&'static str, Value); 15] {
             "node_execution_metadata",
             node.metadata.bytes().to_vec().into(),
         ),
-        ("parent_id", node.parent_row.into()),
-        ("parent_task_execution_id", node.parent_task_row.into()),
-        ("error_kind", node.error_kind.clone().into()),
+        ("parent_id", or_null(node.parent_row).into()),
+        (
+            "parent_task_execution_id",
+            or_null(node.parent_task_row).into(),
+        ),
+        (
+            "error_kind",
+            node.error_kind.as_ref().map(ErrorKind::name).into(),
+        ),
         ("error_code", node.error_code.clone().into()),
-        ("cache_status", node.cache_status.clone().into()),
+        (
+            "cache_status",
+            node.cache_status.as_ref().map(CacheStatus::name).into(),
+        ),
         (
             "dynamic_workflow_remote_closure_reference",
             node.dynamic_closure_uri.as_str().into(),
@@ -159,7 +173,10 @@ pub async fn lock(
 }
 
 /// The row number of a node execution.
-pub async fn row(tx: &mut ReadTx, id: &NodeExecutionId) -> Result<Option<i64>, DbError> {
+pub async fn row(
+    tx: &mut ReadTx,
+    id: &NodeExecutionId,
+) -> Result<Option<NodeExecutionRow>, DbError> {
     let select = query::select(TABLE, &["id"])
         .cond_where(of_node(TABLE, id))
         .to_owned();
@@ -167,7 +184,7 @@ pub async fn row(tx: &mut ReadTx, id: &NodeExecutionId) -> Result<Option<i64>, D
         .of(operations::NODE_EXECUTIONS.exists())
         .fetch_optional(&select)
         .await?;
-    row.map(|row| row.integer("id")).transpose()
+    row.map_or(Ok(None), |row| row_number(&row, "id"))
 }
 
 /// Which nodes of an execution a list is about.
@@ -176,9 +193,9 @@ pub enum Level {
     /// Those without a parent.
     Top,
     /// The children of the node in this row.
-    ChildrenOf(i64),
+    ChildrenOf(NodeExecutionRow),
     /// Those that the task execution in this row made.
-    MadeBy(i64),
+    MadeBy(TaskExecutionRow),
 }
 
 /// Node executions of one level of an execution.
@@ -198,8 +215,8 @@ pub async fn list(
             .and_where(parent_task.is_null()),
         Level::ChildrenOf(row) => select
             .cond_where(of_execution(TABLE, execution))
-            .and_where(parent.eq(row)),
-        Level::MadeBy(row) => select.and_where(parent_task.eq(row)),
+            .and_where(parent.eq(row.number())),
+        Level::MadeBy(row) => select.and_where(parent_task.eq(row.number())),
     };
     query::apply(&mut select, &NODE_EXECUTIONS, list, tx.dialect());
     tx.of(operations::NODE_EXECUTIONS.list())
@@ -211,35 +228,42 @@ pub async fn list(
 }
 
 /// Those of `rows` that are the parent of some node: one query for a whole page.
-pub async fn with_children(tx: &mut ReadTx, rows: &[i64]) -> Result<BTreeSet<i64>, DbError> {
+pub async fn with_children(
+    tx: &mut ReadTx,
+    rows: &[NodeExecutionRow],
+) -> Result<BTreeSet<NodeExecutionRow>, DbError> {
     distinct(tx, "parent_id", rows).await
 }
 
 /// Those task executions among `rows` that made some node.
-pub async fn made_by_tasks(tx: &mut ReadTx, rows: &[i64]) -> Result<BTreeSet<i64>, DbError> {
+pub async fn made_by_tasks(
+    tx: &mut ReadTx,
+    rows: &[TaskExecutionRow],
+) -> Result<BTreeSet<TaskExecutionRow>, DbError> {
     distinct(tx, "parent_task_execution_id", rows).await
 }
 
-async fn distinct(
+async fn distinct<R: RowNumber + Ord>(
     tx: &mut ReadTx,
     column: &'static str,
-    rows: &[i64],
-) -> Result<BTreeSet<i64>, DbError> {
+    rows: &[R],
+) -> Result<BTreeSet<R>, DbError> {
     let mut found = BTreeSet::new();
     // PostgreSQL takes 65535 parameters, SQLite 32766.
     for rows in rows.chunks(10_000) {
+        let numbers = rows.iter().map(|row| row.number());
         let select = Query::select()
             .distinct()
             .column(column)
             .from(TABLE)
-            .cond_where(Condition::all().add(Expr::col(column).is_in(rows.iter().copied())))
+            .cond_where(Condition::all().add(Expr::col(column).is_in(numbers)))
             .take();
         for row in tx
             .of(operations::NODE_EXECUTIONS.list())
             .fetch_all(&select)
             .await?
         {
-            found.insert(row.integer(column)?);
+            found.extend(row_number::<R>(&row, column)?);
         }
     }
     Ok(found)

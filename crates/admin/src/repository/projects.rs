@@ -9,7 +9,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, PROJECTS},
+    filters::{ListQuery, PROJECTS},
     records::Project,
 };
 
@@ -21,7 +21,7 @@ fn read(row: &Row) -> Result<Project, DbError> {
         name: row.text("name")?,
         description: row.text("description")?,
         labels: optional_stored(row, "labels")?,
-        state: row.number("state")?,
+        state: row.number("state")?.into(),
     })
 }
 
@@ -37,7 +37,7 @@ fn new_row(project: &Project, now: Timestamp) -> NewRow {
                 .as_ref()
                 .map(|labels| labels.bytes().to_vec()),
         )
-        .set("state", project.state);
+        .set("state", project.state.number());
     row
 }
 
@@ -81,7 +81,7 @@ pub async fn update(tx: &mut WriteTx, project: &Project, now: Timestamp) -> Resu
     let mut update = Query::update();
     update
         .table("projects")
-        .value("state", project.state)
+        .value("state", project.state.number())
         .value("updated_at", now)
         .and_where(Expr::col("identifier").eq(project.identifier.as_str()));
     if !project.name.is_empty() {

@@ -6,7 +6,7 @@ use sea_query::{
     Order, Query, SelectStatement, Value,
 };
 
-use crate::domain::lists::{
+use crate::filters::{
     ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, LAUNCH_PLANS, ListQuery,
     MAX_ROWS, NAMED_ENTITIES, Predicate, Sort, TASKS, Test, WORKFLOWS,
 };

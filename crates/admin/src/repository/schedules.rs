@@ -9,7 +9,7 @@ use super::{
     columns::{ENTITY_KEY, NewRow, is_entity},
     operations,
 };
-use crate::records::Schedule;
+use crate::records::{RateUnit, Schedule, ScheduleExpression};
 
 const TABLE: &str = "schedulable_entities";
 
@@ -19,11 +19,15 @@ pub async fn activate(
     schedule: &Schedule,
     now: Timestamp,
 ) -> Result<(), DbError> {
+    let (cron, rate, unit) = match &schedule.expression {
+        ScheduleExpression::Cron(cron) => (cron.as_str(), 0, RateUnit::Minute),
+        ScheduleExpression::Rate { value, unit } => ("", *value, *unit),
+    };
     let mut row = NewRow::at(now);
     row.entity(&schedule.launch_plan)
-        .set("cron_expression", schedule.cron.as_str())
-        .set("fixed_rate_value", i64::from(schedule.rate_value))
-        .set("unit", schedule.rate_unit)
+        .set("cron_expression", cron)
+        .set("fixed_rate_value", i64::from(rate))
+        .set("unit", unit.number())
         .set("kickoff_time_input_arg", schedule.kickoff_input.as_str())
         .set("active", true);
     let mut insert = row.insert_into(TABLE);

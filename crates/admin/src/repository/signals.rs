@@ -10,7 +10,7 @@ use super::{
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, SIGNALS},
+    filters::{ListQuery, SIGNALS},
     records::Signal,
 };
 

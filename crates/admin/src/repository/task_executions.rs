@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
 
 use super::{
-    columns::{NewRow, corrupt, entity_id, is_entity, node_execution_id, of_node, stored},
+    columns::{
+        NewRow, corrupt, entity_id, is_entity, node_execution_id, of_node, row_number, stored,
+    },
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, TASK_EXECUTIONS},
-    records::TaskExecution,
+    filters::{ListQuery, TASK_EXECUTIONS},
+    records::{TaskExecution, TaskExecutionRow},
 };
 
 const TABLE: &str = "task_executions";
@@ -42,13 +44,13 @@ fn read(row: &Row) -> Result<TaskExecution, DbError> {
         u32::try_from(row.integer(column)?).map_err(|error| corrupt(column, error))
     };
     Ok(TaskExecution {
-        row: row.integer("id")?,
+        row: row_number(row, "id")?,
         id: TaskExecutionId {
             task: entity_id(row, ResourceType::Task)?,
             node: node_execution_id(row)?,
             retry_attempt: number("retry_attempt")?,
         },
-        phase: row.text("phase")?,
+        phase: row.text("phase")?.as_str().into(),
         phase_version: number("phase_version")?,
         input_uri: row.text("input_uri")?,
         closure: stored(row, "closure")?,
@@ -61,7 +63,7 @@ fn read(row: &Row) -> Result<TaskExecution, DbError> {
 
 fn mutable(task: &TaskExecution) -> [(&'static str, Value); 8] {
     [
-        ("phase", task.phase.as_str().into()),
+        ("phase", task.phase.name().into()),
         ("phase_version", i64::from(task.phase_version).into()),
         ("input_uri", task.input_uri.as_str().into()),
         ("closure", task.closure.bytes().to_vec().into()),
@@ -138,7 +140,10 @@ pub async fn lock(
 }
 
 /// The row number of an attempt.
-pub async fn row(tx: &mut ReadTx, id: &TaskExecutionId) -> Result<Option<i64>, DbError> {
+pub async fn row(
+    tx: &mut ReadTx,
+    id: &TaskExecutionId,
+) -> Result<Option<TaskExecutionRow>, DbError> {
     let select = query::select(TABLE, &["id"])
         .cond_where(is_attempt(id))
         .to_owned();
@@ -146,7 +151,7 @@ pub async fn row(tx: &mut ReadTx, id: &TaskExecutionId) -> Result<Option<i64>, D
         .of(operations::TASK_EXECUTIONS.get())
         .fetch_optional(&select)
         .await?;
-    row.map(|row| row.integer("id")).transpose()
+    row.map_or(Ok(None), |row| row_number(&row, "id"))
 }
 
 /// Attempts of a node.

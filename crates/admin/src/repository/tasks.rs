@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use sea_query::{Expr, ExprTrait as _};
 
 use super::{
-    columns::{ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, stored},
+    columns::{ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, row_number, stored},
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, TASKS},
+    filters::{ListQuery, TASKS},
     records::Task,
 };
 
@@ -31,7 +31,7 @@ const COLUMNS: [&str; 10] = [
 
 fn read(row: &Row) -> Result<Task, DbError> {
     Ok(Task {
-        row: row.integer("id")?,
+        row: row_number(row, "id")?,
         id: entity_id(row, ResourceType::Task)?,
         closure: stored(row, "closure")?,
         digest: row.bytes("digest")?,

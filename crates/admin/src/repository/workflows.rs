@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use sea_query::{Condition, Expr, ExprTrait as _, Query};
 
 use super::{
-    columns::{NewRow, entity_id, is_entity, optional_stored},
+    columns::{NewRow, entity_id, is_entity, optional_stored, row_number},
     operations, query,
 };
 use crate::{
-    domain::lists::{ListQuery, WORKFLOWS},
-    records::Workflow,
+    filters::{ListQuery, WORKFLOWS},
+    records::{RowNumber as _, Workflow, WorkflowRow},
 };
 
 const TABLE: &str = "workflows";
@@ -31,7 +31,7 @@ const COLUMNS: [&str; 10] = [
 
 fn read(row: &Row) -> Result<Workflow, DbError> {
     Ok(Workflow {
-        row: row.integer("id")?,
+        row: row_number(row, "id")?,
         id: entity_id(row, ResourceType::Workflow)?,
         interface: optional_stored(row, "typed_interface")?,
         closure_uri: row.text("remote_closure_identifier")?,
@@ -67,8 +67,9 @@ pub async fn get(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Workflow>, DbE
 }
 
 /// The workflow in this row.
-pub async fn get_by_row(tx: &mut ReadTx, row: i64) -> Result<Option<Workflow>, DbError> {
-    one(tx, Condition::all().add(Expr::col((TABLE, "id")).eq(row))).await
+pub async fn get_by_row(tx: &mut ReadTx, row: WorkflowRow) -> Result<Option<Workflow>, DbError> {
+    let by_id = Expr::col((TABLE, "id")).eq(row.number());
+    one(tx, Condition::all().add(by_id)).await
 }
 
 async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<Workflow>, DbError> {
@@ -84,11 +85,11 @@ async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<Workflow>, 
 }
 
 /// Writes where the closure of the workflow in `row` is.
-pub async fn set_closure_uri(tx: &mut WriteTx, row: i64, uri: &str) -> Result<(), DbError> {
+pub async fn set_closure_uri(tx: &mut WriteTx, row: WorkflowRow, uri: &str) -> Result<(), DbError> {
     let update = Query::update()
         .table(TABLE)
         .value("remote_closure_identifier", uri)
-        .and_where(Expr::col("id").eq(row))
+        .and_where(Expr::col("id").eq(row.number()))
         .take();
     tx.of(operations::WORKFLOWS.update())
         .execute(&update)

@@ -4,6 +4,7 @@ use axum::body::Body;
 use flyte_admin::config::RegistrationConfig;
 use flyte_idl::admin;
 use http::Request;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -15,6 +16,7 @@ use crate::{
 on_both_databases!(
     filters_beyond_a_bound_are_refused,
     values_beyond_a_bound_are_refused,
+    a_page_is_no_larger_than_a_message,
     a_workflow_of_many_tasks_and_launch_plans_is_registered,
     a_body_costs_time_by_its_size_however_deep,
     what_json_cannot_say_is_refused,
@@ -72,6 +74,37 @@ async fn values_beyond_a_bound_are_refused(store: Store) {
 }
 
 /// More than the 1,000 terms that SQLite's expressions may nest, and than fit into one statement.
+async fn a_page_is_no_larger_than_a_message(store: Store) {
+    const LIMIT: usize = 8 * 1024;
+    let mut config = config();
+    config.server.grpc.max_message_size_bytes = LIMIT;
+    let world = World::start_with(store, config).await;
+    let names: Vec<String> = (0..40).map(|number| format!("task{number:02}")).collect();
+    for name in &names {
+        let task = json!({
+            "id": {"resource_type": "TASK", "project": "flytesnacks", "domain": "development", "name": name, "version": "v"},
+            "spec": {"template": {"type": "python-task", "metadata": {"runtime": {"version": "1"}}, "interface": {},
+                "container": {"image": "i".repeat(700), "args": ["x"]}}},
+        });
+        let _: admin::TaskCreateResponse = world.get("CreateTask", &task).await.unwrap();
+    }
+    let (mut listed, mut pages, mut token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = json!({"id": {"project": "flytesnacks", "domain": "development"}, "limit": 100, "token": token,
+            "sort_by": {"key": "name", "direction": "ASCENDING"}});
+        let page: admin::TaskList = world.get("ListTasks", &request).await.unwrap();
+        assert!(page.encoded_len() <= LIMIT, "{} bytes", page.encoded_len());
+        pages += 1;
+        listed.extend(page.tasks.into_iter().map(|task| task.id.unwrap().name));
+        token = page.token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, names);
+    assert!(pages > 3, "{pages} pages");
+}
+
 async fn a_workflow_of_many_tasks_and_launch_plans_is_registered(store: Store) {
     const COUNT: usize = 1_100;
     let world = World::start_with(

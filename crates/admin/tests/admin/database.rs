@@ -2,11 +2,24 @@
 
 use std::time::Duration;
 
-use flyte_platform::sql::{Database, DatabaseConfig, DbError};
+use axum::body::Body;
+use flyte_platform::{
+    Tasks,
+    sql::{Database, DatabaseConfig, DbError},
+};
+use http::Request;
 use sea_query::{Alias, Expr, Query, SelectStatement};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Streaming};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
 
-use crate::harness::{Store, World, database_config};
+use crate::{
+    harness::{Store, World, config, database_config},
+    proxy::Proxy,
+};
 
 fn select(expression: &str) -> SelectStatement {
     Query::select()
@@ -28,24 +41,51 @@ fn sessions(condition: &str) -> String {
     )
 }
 
+/// How long anything here may take before its test fails.
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// Waits until a count of sessions is not 0, asking again as soon as the server has answered.
+async fn begins(database: &Database, expression: &str) {
+    let begun = async { while count(database, expression).await == 0 {} };
+    tokio::time::timeout(WITHIN, begun)
+        .await
+        .expect("it does not begin");
+}
+
+/// Waits until a count of sessions is 0, asking again as soon as the server has answered.
+async fn ends(database: &Database, expression: &str) {
+    let ended = async { while count(database, expression).await > 0 {} };
+    tokio::time::timeout(WITHIN, ended)
+        .await
+        .expect("it does not end");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_a_restart_has_closed_fail_no_request() {
-    let world = World::start(Store::Postgres).await;
+    let database = flyte_postgres::database();
+    let world = World::start_on(&database, config()).await;
+    // One session of its own, which is none of those that end.
+    let observer = DatabaseConfig {
+        max_open_connections: 1,
+        ..database
+    };
+    let observer = Database::open(&observer).await.unwrap();
     let rpc = "flyteidl.service.AdminService/ListProjects";
     let request = json!({});
-    let calls = (0..20).map(|_| world.call(rpc, &request));
-    for answer in futures::future::join_all(calls).await {
-        answer.unwrap();
-    }
-    assert!(count(&world.database, &sessions("true")).await > 2);
+    world.call(rpc, &request).await.unwrap();
+    // As many requests at once leave as many sessions.
+    let at_once = (0..5).map(|_| world.database.read());
+    drop(futures::future::try_join_all(at_once).await.unwrap());
+    assert!(count(&observer, &sessions("true")).await > 2);
     // As a restart does: every session ends.
     count(
-        &world.database,
+        &observer,
         "(SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
           WHERE datname = current_database() AND pid <> pg_backend_pid())",
     )
     .await;
-    // A restart takes longer than the time for which connections are trusted.
+    ends(&observer, &sessions("true")).await;
+    // A restart takes longer than the 100 ms for which the pool trusts a connection: that time itself is what passes here.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for _ in 0..30 {
         world.call(rpc, &request).await.unwrap();
@@ -62,15 +102,62 @@ async fn a_statement_that_nobody_waits_for_is_cancelled() {
     let world = World::start(Store::Postgres).await;
     let mut tx = world.database.read().await.unwrap();
     let asleep = select("(SELECT 1 FROM pg_sleep(50))");
-    let waiting = tokio::time::timeout(Duration::from_millis(300), tx.fetch_optional(&asleep));
-    assert!(waiting.await.is_err());
-    drop(tx);
     let running = sessions("state = 'active' AND query LIKE '%pg_sleep(50)%'");
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while count(&world.database, &running).await > 0 {
-        assert!(tokio::time::Instant::now() < deadline, "it still runs");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::select! {
+        _slept = tx.fetch_optional(&asleep) => panic!("it is not asleep"),
+        () = begins(&world.database, &running) => {}
     }
+    drop(tx);
+    ends(&world.database, &running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_follows_the_database() {
+    let (proxy, database) = Proxy::before(flyte_postgres::database()).await;
+    let world = World::start_on(&database, config()).await;
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    let mut changes = Vec::new();
+    for service in ["", "flyteadmin"] {
+        let service = service.to_owned();
+        let watch = world.health().watch(HealthCheckRequest { service }).await;
+        changes.push(watch.unwrap().into_inner());
+    }
+    world.admin.spawn(&mut tasks);
+    for (away, expected) in [
+        (false, ServingStatus::Serving),
+        (true, ServingStatus::NotServing),
+        (false, ServingStatus::Serving),
+    ] {
+        if away {
+            proxy.cut();
+        } else {
+            proxy.restore();
+        }
+        let health = async {
+            for changes in &mut changes {
+                become_status(changes, expected).await;
+            }
+        };
+        let list = json!({});
+        let call = world.call("flyteidl.service.AdminService/ListProjects", &list);
+        let ((), answer) = futures::future::join(health, call).await;
+        let code = answer.map_or_else(|status| status.code(), |_| Code::Ok);
+        let expected = if away { Code::Unavailable } else { Code::Ok };
+        assert_eq!(code, expected);
+        // The process lives all the while: who restarts it does not bring the database back.
+        let request = Request::get("/healthcheck").body(Body::empty()).unwrap();
+        assert_eq!(world.http(request).await.status(), 200);
+    }
+    stop.cancel();
+}
+
+/// Waits until a watch of health says `expected`.
+async fn become_status(changes: &mut Streaming<HealthCheckResponse>, expected: ServingStatus) {
+    let becomes = async { while changes.message().await.unwrap().unwrap().status() != expected {} };
+    tokio::time::timeout(WITHIN, becomes)
+        .await
+        .unwrap_or_else(|_| panic!("health does not become {expected:?}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +191,7 @@ async fn what_is_beyond_the_limits_of_the_database_is_the_clients_mistake() {
         .call("flyteidl.service.AdminService/CreateTask", &request)
         .await
         .unwrap_err();
-    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     for moment in ["-infinity", "infinity"] {
         let list = json!({"id": {"project": "flytesnacks", "domain": "development"}, "limit": 5, "filters": format!("gt(created_at,{moment})")});
         world

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use flyte_idl::admin;
+use flyte_platform::sql::DbError;
+use sea_query::{Expr, ExprTrait as _, Query};
 use serde_json::{Value, json};
 
 use crate::{
@@ -24,7 +26,8 @@ on_both_databases!(
     a_relaunch_repeats_the_inputs_of_the_user,
     labels_of_executions_are_found_by_tag_filters,
     every_project_and_domain_has_its_namespace,
-    a_project_is_usable_before_the_next_round_of_the_resource_loop
+    a_project_is_usable_before_the_next_round_of_the_resource_loop,
+    values_of_a_newer_version_survive
 );
 
 fn plan(name: &str) -> Value {
@@ -62,7 +65,7 @@ async fn an_execution_of_a_launch_plan_makes_its_resource(store: Store) {
         .await
         .unwrap();
     assert_eq!(created.id.unwrap().name, "e1");
-    let resource = world.cluster.workflow(NAMESPACE, "e1").unwrap();
+    let resource = world.cluster.workflow(NAMESPACE, "e1").await.unwrap();
     assert_eq!(resource["kind"], "FlyteWorkflow");
     assert_eq!(
         resource["metadata"]["finalizers"],
@@ -125,7 +128,7 @@ async fn a_single_task_runs_in_a_workflow_of_its_own(store: Store) {
         let _: admin::ExecutionCreateResponse =
             world.get("CreateExecution", &request).await.unwrap();
     }
-    let resource = world.cluster.workflow(NAMESPACE, "t2").unwrap();
+    let resource = world.cluster.workflow(NAMESPACE, "t2").await.unwrap();
     assert_eq!(resource["spec"]["nodes"]["recwfsquare"]["kind"], "task");
     let execution: admin::Execution = world.get("GetExecution", &id("t1")).await.unwrap();
     let reference = execution.spec.unwrap().launch_plan.unwrap();
@@ -167,7 +170,7 @@ async fn a_name_is_taken_once(store: Store) {
         "{codes:?}"
     );
     // The losers wrote nothing over the winner's inputs.
-    let resource = world.cluster.workflow(NAMESPACE, "same").unwrap();
+    let resource = world.cluster.workflow(NAMESPACE, "same").await.unwrap();
     let number = i64::try_from(winner).unwrap();
     assert_eq!(resource["inputs"]["literals"]["n"], integer(number));
     let data: admin::WorkflowExecutionGetDataResponse =
@@ -228,7 +231,7 @@ async fn a_resource_that_is_refused_gives_back_the_name_of_a_task(store: Store) 
     );
     world.cluster.refuse(None);
     let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
-    assert!(world.cluster.workflow(NAMESPACE, "again").is_some());
+    assert!(world.cluster.workflow(NAMESPACE, "again").await.is_some());
 }
 
 async fn an_abandoned_reservation_is_finished(store: Store) {
@@ -241,11 +244,14 @@ async fn an_abandoned_reservation_is_finished(store: Store) {
         )
         .await
         .unwrap();
-    let before = world.cluster.workflow(NAMESPACE, "lost").unwrap();
+    let before = world.cluster.workflow(NAMESPACE, "lost").await.unwrap();
     // As if the process had died between row and resource.
-    world.cluster.forget(NAMESPACE, "lost");
+    world.cluster.forget(NAMESPACE, "lost").await;
     assert_eq!(world.replica().reconcile(Duration::ZERO).await.unwrap(), 1);
-    assert_eq!(world.cluster.workflow(NAMESPACE, "lost").unwrap(), before);
+    assert_eq!(
+        world.cluster.workflow(NAMESPACE, "lost").await.unwrap(),
+        before
+    );
 }
 
 async fn the_repeat_of_an_interrupted_creation_completes_it(store: Store) {
@@ -259,15 +265,18 @@ async fn the_repeat_of_an_interrupted_creation_completes_it(store: Store) {
         created.map_or_else(|status| code_name(status.code()), |_| "OK")
     };
     assert_eq!(create(&world, &request).await, "OK");
-    let before = world.cluster.workflow(NAMESPACE, "lost").unwrap();
+    let before = world.cluster.workflow(NAMESPACE, "lost").await.unwrap();
     assert_eq!(create(&world, &request).await, "ALREADY_EXISTS");
     // As if the process had died between row and resource.
-    world.cluster.forget(NAMESPACE, "lost");
+    world.cluster.forget(NAMESPACE, "lost").await;
     let other = launch("lost", &json!({"n": integer(4)}));
     assert_eq!(create(&world, &other).await, "ALREADY_EXISTS");
-    assert!(world.cluster.workflow(NAMESPACE, "lost").is_none());
+    assert!(world.cluster.workflow(NAMESPACE, "lost").await.is_none());
     assert_eq!(create(&world, &request).await, "OK");
-    assert_eq!(world.cluster.workflow(NAMESPACE, "lost").unwrap(), before);
+    assert_eq!(
+        world.cluster.workflow(NAMESPACE, "lost").await.unwrap(),
+        before
+    );
     // Versions that wrote the inputs after the row left rows without.
     let data: admin::WorkflowExecutionGetDataResponse =
         world.get("GetExecutionData", &id("lost")).await.unwrap();
@@ -277,9 +286,12 @@ async fn the_repeat_of_an_interrupted_creation_completes_it(store: Store) {
         assert!(world.blobs.exists(&uri).await.unwrap());
         world.blobs.delete(&uri).await.unwrap();
     }
-    world.cluster.forget(NAMESPACE, "lost");
+    world.cluster.forget(NAMESPACE, "lost").await;
     assert_eq!(create(&world, &request).await, "OK");
-    assert_eq!(world.cluster.workflow(NAMESPACE, "lost").unwrap(), before);
+    assert_eq!(
+        world.cluster.workflow(NAMESPACE, "lost").await.unwrap(),
+        before
+    );
     let again: admin::WorkflowExecutionGetDataResponse =
         world.get("GetExecutionData", &id("lost")).await.unwrap();
     assert_eq!(again.full_inputs, data.full_inputs);
@@ -293,9 +305,9 @@ async fn rows_that_need_nothing_never_keep_the_reconciler_from_others(store: Sto
         let _: admin::ExecutionCreateResponse =
             world.get("CreateExecution", &request).await.unwrap();
     }
-    world.cluster.forget(NAMESPACE, "e120");
+    world.cluster.forget(NAMESPACE, "e120").await;
     assert_eq!(world.admin.reconcile(Duration::ZERO).await.unwrap(), 121);
-    assert!(world.cluster.workflow(NAMESPACE, "e120").is_some());
+    assert!(world.cluster.workflow(NAMESPACE, "e120").await.is_some());
 }
 
 async fn termination_without_a_resource_ends_the_execution(store: Store) {
@@ -307,7 +319,7 @@ async fn termination_without_a_resource_ends_the_execution(store: Store) {
             .await
             .unwrap();
     }
-    world.cluster.forget(NAMESPACE, "gone");
+    world.cluster.forget(NAMESPACE, "gone").await;
     for name in ["running", "gone"] {
         let mut request = id(name);
         request["cause"] = json!("enough");
@@ -315,7 +327,9 @@ async fn termination_without_a_resource_ends_the_execution(store: Store) {
             world.get("TerminateExecution", &request).await.unwrap();
     }
     assert_eq!(phase(&world, "running").await, "ABORTING");
-    assert!(world.cluster.workflow(NAMESPACE, "running").is_none());
+    // The engine's finalizer keeps it until the engine has cleaned up.
+    let running = world.cluster.workflow(NAMESPACE, "running").await.unwrap();
+    assert!(running["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(phase(&world, "gone").await, "ABORTED");
     let execution: admin::Execution = world.get("GetExecution", &id("gone")).await.unwrap();
     let Some(admin::execution_closure::OutputResult::AbortMetadata(abort)) =
@@ -339,7 +353,7 @@ async fn a_relaunch_repeats_the_inputs_of_the_user(store: Store) {
     let mut request = id("first");
     request["name"] = json!("second");
     let _: admin::ExecutionCreateResponse = world.get("RelaunchExecution", &request).await.unwrap();
-    let resource = world.cluster.workflow(NAMESPACE, "second").unwrap();
+    let resource = world.cluster.workflow(NAMESPACE, "second").await.unwrap();
     assert_eq!(resource["inputs"]["literals"]["n"], integer(9));
     let execution: admin::Execution = world.get("GetExecution", &id("second")).await.unwrap();
     let metadata = execution.spec.unwrap().metadata.unwrap();
@@ -368,7 +382,7 @@ async fn labels_of_executions_are_found_by_tag_filters(store: Store) {
         assert_eq!(list.executions.len(), found, "{filters}");
     }
     assert_eq!(
-        world.cluster.workflow(NAMESPACE, "tagged").unwrap()["metadata"]["labels"]["team"],
+        world.cluster.workflow(NAMESPACE, "tagged").await.unwrap()["metadata"]["labels"]["team"],
         "red"
     );
 }
@@ -376,7 +390,7 @@ async fn labels_of_executions_are_found_by_tag_filters(store: Store) {
 async fn every_project_and_domain_has_its_namespace(store: Store) {
     let world = World::start(store).await;
     assert_eq!(
-        world.cluster.namespaces(),
+        world.cluster.namespaces().await,
         [
             "flytesnacks-development",
             "flytesnacks-domain",
@@ -403,6 +417,7 @@ async fn every_project_and_domain_has_its_namespace(store: Store) {
         world
             .cluster
             .namespaces()
+            .await
             .contains(&"new-staging".to_owned())
     );
     let status = world
@@ -429,6 +444,7 @@ async fn a_project_is_usable_before_the_next_round_of_the_resource_loop(store: S
         world
             .cluster
             .workflow("fresh-development", "early")
+            .await
             .is_some()
     );
 }
@@ -442,12 +458,47 @@ async fn a_client_that_leaves_does_not_interrupt_its_execution(store: Store) {
         futures::pin_mut!(call);
         assert!(futures::poll!(call.as_mut()).is_pending());
     }
-    let finished = async {
-        while world.cluster.workflow(NAMESPACE, "left").is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
+    let finished = world.cluster.submitted(NAMESPACE, "left");
     tokio::time::timeout(Duration::from_secs(20), finished)
         .await
         .unwrap();
+}
+
+/// Phases, modes and the like of a newer Flyte: what is not known is listed, and written back as it was.
+async fn values_of_a_newer_version_survive(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let request = launch("newer", &json!({"n": integer(3)}));
+    let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
+    let newer = Query::update()
+        .table("executions")
+        .value("phase", "PAUSED")
+        .value("mode", 42)
+        .value("error_kind", "NETWORK")
+        .value("launch_entity", "agent")
+        .and_where(Expr::col("execution_name").eq("newer"))
+        .to_owned();
+    world
+        .database
+        .write::<_, _, (), DbError>(newer, |newer, tx| {
+            Box::pin(async move { tx.execute(newer).await.map(drop) })
+        })
+        .await
+        .unwrap();
+    let list = json!({"id": {"project": "flytesnacks", "domain": "development"}, "limit": 5});
+    let found: admin::ExecutionList = world.get("ListExecutions", &list).await.unwrap();
+    assert_eq!(found.executions.len(), 1);
+    let mut archive = id("newer");
+    archive["state"] = json!("EXECUTION_ARCHIVED");
+    let _: admin::ExecutionUpdateResponse = world.get("UpdateExecution", &archive).await.unwrap();
+    let mut tx = world.database.read().await.unwrap();
+    let select = Query::select()
+        .columns(["phase", "mode", "error_kind", "launch_entity", "state"])
+        .from("executions")
+        .to_owned();
+    let row = tx.fetch_optional(&select).await.unwrap().unwrap();
+    let texts = ["phase", "error_kind", "launch_entity"].map(|column| row.text(column).unwrap());
+    assert_eq!(texts, ["PAUSED", "NETWORK", "agent"]);
+    let numbers = ["mode", "state"].map(|column| row.integer(column).unwrap());
+    assert_eq!(numbers, [42, 1]);
 }

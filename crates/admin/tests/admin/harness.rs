@@ -1,10 +1,6 @@
 //! One admin per test: its own database, blob store and cluster.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::path::Path;
 
 use axum::body::Body;
 use flyte_admin::{
@@ -25,15 +21,17 @@ use flyte_platform::{
     metrics::{LabelKeys, Scope},
     sql::{Database, DatabaseConfig},
 };
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, MethodDescriptor};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Notify;
 use tonic::{Code, Status};
+use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt as _;
+
+use crate::cluster::TestCluster;
 
 /// Which database a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +45,12 @@ pub(crate) struct World {
     pub(crate) admin: Admin,
     pub(crate) database: Database,
     pub(crate) blobs: BlobStore,
-    pub(crate) cluster: Cluster,
+    pub(crate) cluster: TestCluster,
     pub(crate) metrics: Scope,
     grpc: axum::Router,
     http: axum::Router,
-    _folder: TempDir,
+    /// Where the file of SQLite is.
+    _folder: Option<TempDir>,
 }
 
 /// The configuration of the recording (recorded/README.md).
@@ -88,11 +87,18 @@ impl World {
 
     pub(crate) async fn start_with(store: Store, config: impl Into<LiveConfig>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&database_config(store, folder.path()))
-            .await
-            .unwrap();
+        let database = database_config(store, folder.path());
+        Self {
+            _folder: Some(folder),
+            ..Self::start_on(&database, config).await
+        }
+    }
+
+    /// As [`World::start_with`], on a database of the test's own.
+    pub(crate) async fn start_on(database: &DatabaseConfig, config: impl Into<LiveConfig>) -> Self {
+        let database = Database::open(database).await.unwrap();
         let blobs = BlobStore::in_memory();
-        let cluster = Cluster::default();
+        let cluster = TestCluster::start().await;
         let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
         let dependencies = Dependencies {
             database: database.clone(),
@@ -116,7 +122,7 @@ impl World {
             blobs,
             cluster,
             metrics,
-            _folder: folder,
+            _folder: None,
         }
     }
 
@@ -130,6 +136,11 @@ impl World {
             metrics: Scope::new(""),
         };
         flyte_admin::wire(dependencies, config()).unwrap()
+    }
+
+    /// A client of the health service.
+    pub(crate) fn health(&self) -> HealthClient<axum::Router> {
+        HealthClient::new(self.grpc.clone())
     }
 
     /// Calls `package.Service/Method` with a request in JSON.
@@ -251,161 +262,6 @@ pub(crate) fn code_name(code: Code) -> &'static str {
         Code::Internal => "INTERNAL",
         Code::Unknown => "UNKNOWN",
         _ => "other",
-    }
-}
-
-/// As much of the Kubernetes API as admin uses, in memory.
-#[derive(Clone, Default)]
-pub(crate) struct Cluster(Arc<Mutex<Objects>>);
-
-#[derive(Default)]
-struct Objects {
-    namespaces: BTreeSet<String>,
-    workflows: BTreeMap<(String, String), Value>,
-    /// The API server answers this to creations.
-    refusal: Option<(u16, String)>,
-    namespace_made: Arc<Notify>,
-}
-
-impl Cluster {
-    pub(crate) fn client(&self) -> kube::Client {
-        let objects = self.0.clone();
-        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-            let objects = objects.clone();
-            async move {
-                let (parts, body) = request.into_parts();
-                let body = body.collect_bytes().await.unwrap();
-                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                let answer = answer(&objects, &parts.method, parts.uri.path(), &body);
-                Ok::<_, std::convert::Infallible>(answer)
-            }
-        });
-        kube::Client::new(service, "default")
-    }
-
-    /// Waits for a namespace.
-    pub(crate) async fn made(&self, namespace: &str) {
-        let made = self.0.lock().unwrap().namespace_made.clone();
-        loop {
-            let next = made.notified();
-            if self.0.lock().unwrap().namespaces.contains(namespace) {
-                return;
-            }
-            next.await;
-        }
-    }
-
-    pub(crate) fn namespaces(&self) -> Vec<String> {
-        self.0.lock().unwrap().namespaces.iter().cloned().collect()
-    }
-
-    pub(crate) fn workflow(&self, namespace: &str, name: &str) -> Option<Value> {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.0.lock().unwrap().workflows.get(&key).cloned()
-    }
-
-    /// Removes a resource behind admin's back.
-    pub(crate) fn forget(&self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.0.lock().unwrap().workflows.remove(&key);
-    }
-
-    /// Makes creations fail until it is called with `None`.
-    pub(crate) fn refuse(&self, refusal: Option<(u16, &str)>) {
-        self.0.lock().unwrap().refusal = refusal.map(|(code, text)| (code, text.to_owned()));
-    }
-}
-
-fn status(code: u16, reason: &str, message: &str) -> Response<Body> {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code,
-    });
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::from_u16(code).unwrap();
-    response
-}
-
-fn answer(
-    objects: &Mutex<Objects>,
-    method: &http::Method,
-    path: &str,
-    body: &Value,
-) -> Response<Body> {
-    let mut objects = objects.lock().unwrap();
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match (method.as_str(), parts.as_slice()) {
-        ("POST", ["api", "v1", "namespaces"]) => {
-            let name = text(&body["metadata"], "name").to_owned();
-            objects.namespace_made.notify_waiters();
-            if !objects.namespaces.insert(name.clone()) {
-                return status(
-                    409,
-                    "AlreadyExists",
-                    &format!("namespaces {name:?} already exists"),
-                );
-            }
-            Response::new(Body::from(body.to_string()))
-        }
-        (
-            "POST",
-            [
-                "apis",
-                "flyte.lyft.com",
-                "v1alpha1",
-                "namespaces",
-                namespace,
-                _,
-            ],
-        ) => {
-            if let Some((code, message)) = &objects.refusal {
-                return status(*code, "Invalid", message);
-            }
-            if !objects.namespaces.contains(*namespace) {
-                return status(
-                    404,
-                    "NotFound",
-                    &format!("namespaces {namespace:?} not found"),
-                );
-            }
-            let key = (
-                (*namespace).to_owned(),
-                text(&body["metadata"], "name").to_owned(),
-            );
-            if objects.workflows.contains_key(&key) {
-                return status(409, "AlreadyExists", "already exists");
-            }
-            objects.workflows.insert(key, body.clone());
-            Response::new(Body::from(body.to_string()))
-        }
-        (
-            method,
-            [
-                "apis",
-                "flyte.lyft.com",
-                "v1alpha1",
-                "namespaces",
-                namespace,
-                _,
-                name,
-            ],
-        ) => {
-            let key = ((*namespace).to_owned(), (*name).to_owned());
-            let found = if method == "DELETE" {
-                objects.workflows.remove(&key)
-            } else {
-                objects.workflows.get(&key).cloned()
-            };
-            match found {
-                Some(body) => Response::new(Body::from(body.to_string())),
-                None => status(404, "NotFound", &format!("{name:?} not found")),
-            }
-        }
-        _ => status(
-            404,
-            "NotFound",
-            "the server could not find the requested resource",
-        ),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyte_admin::domain::lists::{
+use flyte_admin::filters::{
     Column, DESCRIPTION_ENTITIES, EXECUTION_TAGS, EXECUTIONS, Entity, Kind, LAUNCH_PLANS,
     NAMED_ENTITY_METADATA, NODE_EXECUTIONS, PROJECTS, SIGNALS, TASK_EXECUTIONS, TASKS, WORKFLOWS,
 };

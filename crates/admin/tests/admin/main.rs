@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod database;
 #[cfg(test)]
 mod errors;
@@ -28,6 +30,8 @@ mod migrations;
 mod million;
 #[cfg(test)]
 mod paths;
+#[cfg(test)]
+mod proxy;
 #[cfg(test)]
 mod registrations;
 #[cfg(test)]

@@ -65,6 +65,7 @@ async fn every_recorded_resource_is_made_again_from_its_request() {
         let mut ours = world
             .cluster
             .workflow("flytesnacks-development", name)
+            .await
             .unwrap();
         let accepted = ours["acceptedAt"].take();
         assert!(accepted.as_str().is_some_and(|time| time.ends_with('Z')));

@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flyte_admin::{
-    records::{Execution, NodeExecution, Signal, TaskExecution, Workflow},
+    records::{
+        ErrorKind, Execution, ExecutionMode, ExecutionState, LaunchEntity, NodeExecution,
+        NodeExecutionRow, Signal, TaskExecution, Workflow,
+    },
     repository,
 };
 use flyte_core::identifiers::{
@@ -214,7 +217,7 @@ async fn insert_workflow(world: &World, workflow: admin::Workflow, digest: Vec<u
     world.blobs.put(&closure_uri, bytes.into()).await.unwrap();
     let compiled = closure.compiled_workflow.unwrap().primary.unwrap();
     let record = Workflow {
-        row: 0,
+        row: None,
         id: id.clone(),
         interface: compiled.template.unwrap().interface.map(Stored::new),
         closure_uri,
@@ -282,12 +285,12 @@ pub(crate) async fn executions(world: &World) {
         let closure = answer.closure.unwrap_or_default();
         let now = Timestamp::now();
         let execution = Execution {
-            row: 0,
+            row: None,
             id: ExecutionId::new("flytesnacks", "development", name).unwrap(),
-            launch_plan_row: plan.as_ref().map_or(0, |plan| plan.row),
-            workflow_row: plan.as_ref().map_or(0, |plan| plan.workflow_row),
-            task_row: 0,
-            phase: phase.to_owned(),
+            launch_plan_row: plan.as_ref().and_then(|plan| plan.row),
+            workflow_row: plan.as_ref().and_then(|plan| plan.workflow_row),
+            task_row: None,
+            phase: phase.into(),
             closure: Stored::new(closure),
             spec: Stored::new(spec),
             started_at: Some(now),
@@ -295,20 +298,20 @@ pub(crate) async fn executions(world: &World) {
             updated_at: Some(now),
             duration: 1_000_000_000,
             abort_cause: String::new(),
-            mode: 0,
-            source_execution_row: 0,
-            parent_node_row: 0,
+            mode: ExecutionMode::Manual,
+            source_execution_row: None,
+            parent_node_row: None,
             cluster: String::new(),
             inputs_uri: format!(
                 "{}/metadata/flytesnacks/development/{name}/inputs",
                 world.blobs.base()
             ),
             user_inputs_uri: String::new(),
-            error_kind: (phase == "FAILED").then(|| "USER".to_owned()),
+            error_kind: (phase == "FAILED").then_some(ErrorKind::User),
             error_code: (phase == "FAILED").then(|| "UserError".to_owned()),
             user: String::new(),
-            state: 0,
-            launch_entity: "launch_plan".to_owned(),
+            state: ExecutionState::Active,
+            launch_entity: Some(LaunchEntity::LaunchPlan),
             row_created_at: Some(now),
         };
         world
@@ -385,13 +388,13 @@ pub(crate) async fn nodes(world: &World) {
 }
 
 fn moment(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
-    flyte_admin::domain::time::from_wire(time.as_ref())
+    flyte_admin::time::from_wire(time.as_ref())
 }
 
 async fn seed_nodes(
     world: &World,
     answer: Option<admin::NodeExecutionList>,
-    parent_row: Option<i64>,
+    parent_row: Option<NodeExecutionRow>,
 ) {
     let Some(list) = answer else {
         return;
@@ -407,9 +410,9 @@ async fn seed_nodes(
             _ => String::new(),
         };
         let record = NodeExecution {
-            row: 0,
+            row: None,
             id: NodeExecutionId::from_proto(node.id.as_ref()).unwrap(),
-            phase: phase.as_str_name().to_owned(),
+            phase: phase.into(),
             input_uri: node.input_uri,
             started_at: moment(closure.started_at),
             created_at: moment(closure.created_at),
@@ -442,9 +445,9 @@ async fn seed_tasks(world: &World, list: admin::TaskExecutionList) {
         let closure = task.closure.unwrap();
         let phase = core::task_execution::Phase::try_from(closure.phase).unwrap();
         let record = TaskExecution {
-            row: 0,
+            row: None,
             id: TaskExecutionId::from_proto(task.id.as_ref()).unwrap(),
-            phase: phase.as_str_name().to_owned(),
+            phase: phase.into(),
             phase_version: 1,
             input_uri: task.input_uri,
             started_at: moment(closure.started_at),

@@ -3,7 +3,6 @@
 use flyte_core::identifiers::NodeExecutionId;
 use flyte_idl::{
     admin,
-    core::{CatalogCacheStatus, node_execution::Phase},
     event::{
         NodeExecutionEvent, TaskNodeMetadata,
         node_execution_event::{InputValue, OutputResult, TargetMetadata},
@@ -14,18 +13,21 @@ use flyte_idl::{
 use jiff::Timestamp;
 
 use crate::{
-    domain::{phases, time},
     error::{Error, Result},
-    records::NodeExecution,
+    records::{
+        CacheStatus, ErrorKind, NodeExecution, NodeExecutionRow, NodePhase, TaskExecutionRow,
+        or_zero,
+    },
+    time,
 };
 
-/// What the shell looked up for an event.
+/// What the references of an event were resolved to, and where its dynamic workflow went.
 #[derive(Clone, Debug, Default)]
-pub struct Context {
+pub struct Resolved {
     /// Row of the parent node that the event names.
-    pub parent_row: Option<i64>,
+    pub parent_row: Option<NodeExecutionRow>,
     /// Row of the parent task execution that the event names.
-    pub parent_task_row: Option<i64>,
+    pub parent_task_row: Option<TaskExecutionRow>,
     /// Where the event's dynamic workflow was written; empty if it has none.
     pub dynamic_closure_uri: String,
 }
@@ -35,24 +37,24 @@ pub struct Context {
 /// # Errors
 /// ALREADY_EXISTS for the phase that is recorded, FAILED_PRECONDITION for a node that has ended.
 pub fn check(node: &NodeExecution, event: &NodeExecutionEvent) -> Result<()> {
-    let stored = node.phase.as_str();
-    let next = phases::node_name(event.phase);
-    if stored == next {
-        return Err(Error::AlreadyExists(format!(
+    let stored = &node.phase;
+    let next = NodePhase::from(event.phase);
+    if *stored == next {
+        return Err(Error::PhaseRecorded(format!(
             "This phase was already recorded {next} for {}",
             text::prototext(&node.id.to_proto())
         )));
     }
-    if phases::node_is_terminal(stored) {
+    if stored.is_terminal() {
         // The reference sends the event's phase in the detail; the stored one is what it means
         // (spec 01 §24 no. 7).
-        return Err(Error::terminal(
-            format!(
+        return Err(Error::Terminal {
+            message: format!(
                 "Invalid phase change from {stored} to {next} for node execution {}",
-                node.row
+                or_zero(node.row)
             ),
-            stored,
-        ));
+            phase: stored.to_string(),
+        });
     }
     occurred(event).map(drop)
 }
@@ -75,7 +77,7 @@ fn reported(event: &NodeExecutionEvent, occurred: Timestamp) -> Timestamp {
 pub fn create(
     id: NodeExecutionId,
     event: &NodeExecutionEvent,
-    context: &Context,
+    resolved: &Resolved,
 ) -> Result<NodeExecution> {
     let occurred = occurred(event)?;
     let metadata = admin::NodeExecutionMetaData {
@@ -87,9 +89,9 @@ pub fn create(
         is_eager: event.is_eager,
     };
     let mut node = NodeExecution {
-        row: 0,
+        row: None,
         id,
-        phase: String::new(),
+        phase: NodePhase::Undefined,
         input_uri: String::new(),
         closure: Stored::new(admin::NodeExecutionClosure {
             created_at: Some(time::to_wire(occurred)),
@@ -100,15 +102,15 @@ pub fn create(
         updated_at: None,
         duration: 0,
         metadata: Stored::new(metadata),
-        parent_row: context.parent_row,
-        parent_task_row: context.parent_task_row,
+        parent_row: resolved.parent_row,
+        parent_task_row: resolved.parent_task_row,
         error_kind: None,
         error_code: None,
         cache_status: None,
         dynamic_closure_uri: String::new(),
         event_version: event.event_version,
     };
-    change(&mut node, event, context, occurred);
+    change(&mut node, event, resolved, occurred);
     Ok(node)
 }
 
@@ -119,7 +121,7 @@ pub fn create(
 pub fn apply(
     node: &mut NodeExecution,
     event: &NodeExecutionEvent,
-    context: &Context,
+    resolved: &Resolved,
 ) -> Result<()> {
     check(node, event)?;
     let occurred = occurred(event)?;
@@ -129,21 +131,21 @@ pub fn apply(
         metadata.is_array |= event.is_array;
         metadata.is_eager |= event.is_eager;
     });
-    change(node, event, context, occurred);
+    change(node, event, resolved, occurred);
     Ok(())
 }
 
 fn change(
     node: &mut NodeExecution,
     event: &NodeExecutionEvent,
-    context: &Context,
+    resolved: &Resolved,
     occurred: Timestamp,
 ) {
     let updated = reported(event, occurred);
-    let running = event.phase == Phase::Running as i32;
-    node.phase = phases::node_name(event.phase);
+    node.phase = NodePhase::from(event.phase);
+    let running = node.phase == NodePhase::Running;
     node.updated_at = Some(updated);
-    let terminal = phases::node_is_terminal(&node.phase);
+    let terminal = node.phase.is_terminal();
     if running {
         node.started_at = Some(occurred);
     }
@@ -155,18 +157,18 @@ fn change(
     {
         node.input_uri.clone_from(uri);
     }
-    if !context.dynamic_closure_uri.is_empty() {
+    if !resolved.dynamic_closure_uri.is_empty() {
         node.dynamic_closure_uri
-            .clone_from(&context.dynamic_closure_uri);
+            .clone_from(&resolved.dynamic_closure_uri);
     }
     if let (true, Some(OutputResult::Error(error))) = (terminal, &event.output_result) {
-        node.error_kind = Some(phases::error_kind_name(error.kind));
+        node.error_kind = Some(ErrorKind::from(error.kind));
         node.error_code = Some(error.code.clone());
     }
     if let Some(TargetMetadata::TaskNodeMetadata(metadata)) = &event.target_metadata
         && metadata.catalog_key.is_some()
     {
-        node.cache_status = Some(cache_status_name(metadata.cache_status));
+        node.cache_status = Some(CacheStatus::from(metadata.cache_status));
     }
     let duration = node.started_at.map(|_start| node.duration);
     node.closure.update(|closure| {
@@ -227,13 +229,6 @@ fn task_node_metadata(metadata: &TaskNodeMetadata) -> admin::TaskNodeMetadata {
         stored.catalog_key.clone_from(&metadata.catalog_key);
     }
     stored
-}
-
-fn cache_status_name(status: i32) -> String {
-    CatalogCacheStatus::try_from(status).map_or_else(
-        |_unknown| status.to_string(),
-        |status| status.as_str_name().to_owned(),
-    )
 }
 
 fn output_result(output: &OutputResult) -> admin::node_execution_closure::OutputResult {

@@ -3,7 +3,6 @@
 use flyte_core::identifiers::TaskExecutionId;
 use flyte_idl::{
     admin,
-    core::task_execution::Phase,
     event::{
         TaskExecutionEvent,
         task_execution_event::{InputValue, OutputResult},
@@ -15,9 +14,9 @@ use jiff::Timestamp;
 
 use super::task_merge;
 use crate::{
-    domain::{phases, time},
     error::{Error, Result},
-    records::TaskExecution,
+    records::{TaskExecution, TaskPhase},
+    time,
 };
 
 /// Whether the stored attempt accepts `event`.
@@ -26,25 +25,25 @@ use crate::{
 /// ALREADY_EXISTS for a phase and version that are recorded, FAILED_PRECONDITION for an attempt that has
 /// ended.
 pub fn check(task: &TaskExecution, event: &TaskExecutionEvent) -> Result<()> {
-    let stored = task.phase.as_str();
-    let next = phases::task_name(event.phase);
+    let stored = &task.phase;
+    let next = TaskPhase::from(event.phase);
     let id = || text::prototext(&task.id.to_proto());
-    if stored == next && task.phase_version >= event.phase_version {
-        return Err(Error::AlreadyExists(format!(
+    if *stored == next && task.phase_version >= event.phase_version {
+        return Err(Error::PhaseRecorded(format!(
             "have already recorded task execution phase {next} (version: {}) for {}",
             event.phase_version,
             id()
         )));
     }
-    if phases::task_is_terminal(stored) {
+    if stored.is_terminal() {
         // As for nodes: the stored phase, not the event's (spec 01 §24 no. 7).
-        return Err(Error::terminal(
-            format!(
+        return Err(Error::Terminal {
+            message: format!(
                 "invalid phase change from {stored} to {next} for task execution {}",
                 id()
             ),
-            stored,
-        ));
+            phase: stored.to_string(),
+        });
     }
     occurred(event).map(drop)
 }
@@ -66,9 +65,9 @@ pub fn create(id: TaskExecutionId, event: &TaskExecutionEvent) -> Result<TaskExe
             .sort_by_key(|resource| (resource.index, resource.retry_attempt));
     }
     let mut task = TaskExecution {
-        row: 0,
+        row: None,
         id,
-        phase: String::new(),
+        phase: TaskPhase::Undefined,
         phase_version: 0,
         input_uri: String::new(),
         closure: Stored::new(admin::TaskExecutionClosure {
@@ -96,7 +95,7 @@ pub fn create(id: TaskExecutionId, event: &TaskExecutionEvent) -> Result<TaskExe
 pub fn apply(task: &mut TaskExecution, event: &TaskExecutionEvent) -> Result<()> {
     check(task, event)?;
     let occurred = occurred(event)?;
-    let phase_changes = task.phase != phases::task_name(event.phase);
+    let phase_changes = task.phase != TaskPhase::from(event.phase);
     task.closure.update(|closure| {
         task_merge::merge(closure, event, phase_changes);
     });
@@ -108,12 +107,12 @@ fn change(task: &mut TaskExecution, event: &TaskExecutionEvent, occurred: Timest
     let updated = time::from_wire(event.reported_at.as_ref())
         .filter(|moment| *moment != Timestamp::UNIX_EPOCH)
         .unwrap_or(occurred);
-    task.phase = phases::task_name(event.phase);
+    task.phase = TaskPhase::from(event.phase);
     // The reference never writes a version of 0 and so loses updates (spec 01 §13.4).
     task.phase_version = event.phase_version;
     task.updated_at = Some(updated);
-    let terminal = phases::task_is_terminal(&task.phase);
-    if event.phase == Phase::Running as i32 && task.started_at.is_none() {
+    let terminal = task.phase.is_terminal();
+    if task.phase == TaskPhase::Running && task.started_at.is_none() {
         task.started_at = Some(occurred);
     }
     if let (true, Some(start)) = (terminal, task.started_at) {

@@ -7,7 +7,7 @@ use flyte_idl::{
 };
 use prost_types::{Struct, value::Kind};
 
-use crate::domain::phases;
+use crate::records::TaskPhase;
 
 /// Logs, custom information, metadata and event version of `event`.
 pub(super) fn merge(
@@ -65,9 +65,9 @@ fn merge_logs(new: &[TaskLog], known: &[TaskLog]) -> Vec<TaskLog> {
 
 /// The logs that are shown in a phase.
 fn visible(logs: Vec<TaskLog>, phase: i32) -> Vec<TaskLog> {
-    let name = phases::task_name(phase);
-    let ended = phases::task_is_terminal(&name);
-    let pending = matches!(name.as_str(), "QUEUED" | "INITIALIZING");
+    let phase = TaskPhase::from(phase);
+    let ended = phase.is_terminal();
+    let pending = matches!(phase, TaskPhase::Queued | TaskPhase::Initializing);
     logs.into_iter()
         .filter(|log| !(ended && log.hide_once_finished || pending && !log.show_while_pending))
         .collect()

@@ -2,7 +2,6 @@
 
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId};
 use flyte_idl::{
-    admin::event_failure_reason::Reason,
     core::{self, node_execution, task_execution, workflow_execution},
     event::{NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent},
     stored::Stored,
@@ -11,9 +10,9 @@ use jiff::Timestamp;
 
 use super::{check_cluster, node, task, workflow};
 use crate::{
-    domain::time,
     error::Error,
-    records::{Execution, NodeExecution, TaskExecution},
+    records::{Execution, NodeExecution, RowNumber, TaskExecution},
+    time,
 };
 
 fn at(second: i64) -> prost_types::Timestamp {
@@ -26,31 +25,9 @@ fn execution_id() -> ExecutionId {
 
 fn execution(phase: &str) -> Execution {
     Execution {
-        row: 1,
-        id: execution_id(),
-        launch_plan_row: 0,
-        workflow_row: 0,
-        task_row: 0,
-        phase: phase.to_owned(),
-        closure: Stored::new(flyte_idl::admin::ExecutionClosure::default()),
-        spec: Stored::new(flyte_idl::admin::ExecutionSpec::default()),
-        started_at: None,
-        created_at: None,
-        updated_at: None,
-        duration: 0,
-        abort_cause: String::new(),
-        mode: 0,
-        source_execution_row: 0,
-        parent_node_row: 0,
-        cluster: String::new(),
-        inputs_uri: String::new(),
-        user_inputs_uri: String::new(),
-        error_kind: None,
-        error_code: None,
-        user: String::new(),
-        state: 0,
-        launch_entity: String::new(),
-        row_created_at: None,
+        row: RowNumber::new(1),
+        phase: phase.into(),
+        ..Execution::new(execution_id())
     }
 }
 
@@ -67,16 +44,10 @@ fn workflow_event(phase: workflow_execution::Phase, second: i64) -> WorkflowExec
 fn verdict(outcome: &Result<(), Error>) -> &'static str {
     match outcome {
         Ok(()) => "accepted",
-        Err(Error::AlreadyExists(_)) => "recorded",
-        Err(Error::Precondition {
-            reason: Some(Reason::AlreadyInTerminalState(_)),
-            ..
-        }) => "ended",
-        Err(Error::Precondition {
-            reason: Some(Reason::IncompatibleCluster(_)),
-            ..
-        }) => "foreign",
-        Err(Error::Precondition { reason: None, .. }) => "refused",
+        Err(Error::PhaseRecorded(_)) => "recorded",
+        Err(Error::Terminal { .. }) => "ended",
+        Err(Error::ForeignCluster { .. }) => "foreign",
+        Err(Error::Precondition(_)) => "refused",
         Err(Error::Invalid(_)) => "invalid",
         Err(_) => "other",
     }
@@ -200,7 +171,7 @@ fn node_event(phase: node_execution::Phase, second: i64) -> NodeExecutionEvent {
 }
 
 fn stored_node(phase: node_execution::Phase) -> NodeExecution {
-    node::create(node_id(), &node_event(phase, 1), &node::Context::default()).unwrap()
+    node::create(node_id(), &node_event(phase, 1), &node::Resolved::default()).unwrap()
 }
 
 #[test]
@@ -223,7 +194,7 @@ fn nodes_move_unless_they_have_ended() {
         let outcome = node::apply(
             &mut record,
             &node_event(event, 2),
-            &node::Context::default(),
+            &node::Resolved::default(),
         );
         assert_eq!(verdict(&outcome), expected, "{stored:?} then {event:?}");
     }
@@ -234,13 +205,13 @@ fn what_a_node_is_only_ever_becomes_more() {
     let mut record = stored_node(node_execution::Phase::Queued);
     let mut event = node_event(node_execution::Phase::Running, 2);
     (event.is_parent, event.is_dynamic) = (true, true);
-    let context = node::Context {
+    let context = node::Resolved {
         dynamic_closure_uri: "s3://closure".to_owned(),
         ..Default::default()
     };
     node::apply(&mut record, &event, &context).unwrap();
     let event = node_event(node_execution::Phase::Succeeded, 7);
-    node::apply(&mut record, &event, &node::Context::default()).unwrap();
+    node::apply(&mut record, &event, &node::Resolved::default()).unwrap();
     assert!(record.metadata.get().is_parent_node && record.metadata.get().is_dynamic);
     assert_eq!(record.dynamic_closure_uri, "s3://closure");
     assert_eq!(record.duration, 5_000_000_000);
@@ -250,11 +221,11 @@ fn what_a_node_is_only_ever_becomes_more() {
 fn a_reported_time_is_when_a_node_changed() {
     let mut event = node_event(node_execution::Phase::Queued, 5);
     event.reported_at = Some(at(9));
-    let record = node::create(node_id(), &event, &node::Context::default()).unwrap();
+    let record = node::create(node_id(), &event, &node::Resolved::default()).unwrap();
     assert_eq!(record.created_at, Timestamp::from_second(5).ok());
     assert_eq!(record.updated_at, Timestamp::from_second(9).ok());
     event.reported_at = Some(at(0));
-    let record = node::create(node_id(), &event, &node::Context::default()).unwrap();
+    let record = node::create(node_id(), &event, &node::Resolved::default()).unwrap();
     assert_eq!(record.updated_at, Timestamp::from_second(5).ok());
 }
 

@@ -2,16 +2,15 @@
 
 use flyte_idl::{
     admin::{self, execution_closure},
-    core::workflow_execution::Phase,
     event::{WorkflowExecutionEvent, workflow_execution_event::OutputResult},
     text,
 };
 
 use super::{DEFAULT_PRODUCER, check_cluster};
 use crate::{
-    domain::{phases, time},
     error::{Error, Result},
-    records::Execution,
+    records::{ErrorKind, Execution, WorkflowPhase},
+    time,
 };
 
 /// Whether the stored execution accepts `event`.
@@ -20,42 +19,39 @@ use crate::{
 /// ALREADY_EXISTS for a phase that is recorded, FAILED_PRECONDITION for a transition that the table of
 /// spec 01 §13.1 forbids or a foreign cluster.
 pub fn check(execution: &Execution, event: &WorkflowExecutionEvent) -> Result<()> {
-    let stored = execution.phase.as_str();
-    let next = phases::workflow_name(event.phase);
+    let stored = &execution.phase;
+    let next = WorkflowPhase::from(event.phase);
     let id = || text::prototext(&execution.id.to_proto());
-    if event.phase != Phase::Queued as i32 {
-        if stored == next {
-            return Err(Error::AlreadyExists(format!(
+    if next != WorkflowPhase::Queued {
+        if *stored == next {
+            return Err(Error::PhaseRecorded(format!(
                 "This phase {next} was already recorded for workflow execution {}",
                 id()
             )));
         }
         check_cluster(&execution.cluster, &event.producer_id)?;
     }
-    if phases::workflow_is_terminal(stored) {
+    if stored.is_terminal() {
         let message = format!(
             "Invalid phase change from {stored} to {next} for workflow execution {}",
             id()
         );
-        return Err(Error::terminal(message, stored));
-    }
-    if stored == "RUNNING" && next == "QUEUED" {
-        return Err(Error::Precondition {
-            message: format!(
-                "Cannot go from RUNNING to QUEUED for workflow execution {}",
-                id()
-            ),
-            reason: None,
+        return Err(Error::Terminal {
+            message,
+            phase: stored.to_string(),
         });
     }
-    if stored == "ABORTING" && !phases::workflow_is_terminal(&next) {
-        return Err(Error::Precondition {
-            message: format!(
-                "Invalid phase change from aborting to {next} for workflow execution {}",
-                id()
-            ),
-            reason: None,
-        });
+    if *stored == WorkflowPhase::Running && next == WorkflowPhase::Queued {
+        return Err(Error::Precondition(format!(
+            "Cannot go from RUNNING to QUEUED for workflow execution {}",
+            id()
+        )));
+    }
+    if *stored == WorkflowPhase::Aborting && !next.is_terminal() {
+        return Err(Error::Precondition(format!(
+            "Invalid phase change from aborting to {next} for workflow execution {}",
+            id()
+        )));
     }
     if time::from_wire(event.occurred_at.as_ref()).is_none() {
         return Err(Error::missing("occurred_at"));
@@ -72,10 +68,11 @@ pub fn apply(execution: &mut Execution, event: &WorkflowExecutionEvent) -> Resul
     let Some(occurred) = time::from_wire(event.occurred_at.as_ref()) else {
         return Err(Error::missing("occurred_at"));
     };
-    execution.phase = phases::workflow_name(event.phase);
+    execution.phase = WorkflowPhase::from(event.phase);
     execution.updated_at = Some(occurred);
-    let terminal = phases::workflow_is_terminal(&execution.phase);
-    if event.phase == Phase::Running as i32 {
+    let terminal = execution.phase.is_terminal();
+    let running = execution.phase == WorkflowPhase::Running;
+    if running {
         execution.started_at = Some(occurred);
     }
     if let (true, Some(start)) = (terminal, execution.started_at) {
@@ -83,14 +80,14 @@ pub fn apply(execution: &mut Execution, event: &WorkflowExecutionEvent) -> Resul
     }
     reassign(execution, event);
     if let Some(OutputResult::Error(error)) = &event.output_result {
-        execution.error_kind = Some(phases::error_kind_name(error.kind));
+        execution.error_kind = Some(ErrorKind::from(error.kind));
         execution.error_code = Some(error.code.clone());
     }
     let (started, duration) = (execution.started_at, execution.duration);
     execution.closure.update(|closure| {
         closure.phase = event.phase;
         closure.updated_at = Some(time::to_wire(occurred));
-        if event.phase == Phase::Running as i32 {
+        if running {
             closure.started_at = Some(time::to_wire(occurred));
         }
         if terminal && started.is_some() {
@@ -106,7 +103,10 @@ pub fn apply(execution: &mut Execution, event: &WorkflowExecutionEvent) -> Resul
 /// A queued event of a named cluster moves the execution there (spec 03 §3.4).
 fn reassign(execution: &mut Execution, event: &WorkflowExecutionEvent) {
     let producer = event.producer_id.as_str();
-    let early = event.phase == Phase::Undefined as i32 || event.phase == Phase::Queued as i32;
+    let early = matches!(
+        execution.phase,
+        WorkflowPhase::Undefined | WorkflowPhase::Queued
+    );
     if !early || producer.is_empty() || producer == DEFAULT_PRODUCER {
         return;
     }

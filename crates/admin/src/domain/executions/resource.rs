@@ -16,14 +16,10 @@ use flyte_idl::{
 use jiff::Timestamp;
 
 use super::config::EffectiveConfig;
-use crate::{
-    config::FlyteAdminConfig,
-    domain::task_resources::PlatformResources,
-    error::{Error, Result},
-};
+use crate::{config::FlyteAdminConfig, domain::task_resources::PlatformResources, error::Result};
 
-/// Everything that the resource is made from.
-pub(crate) struct Order<'a> {
+/// Everything that the resource is made from, besides the configuration.
+pub(crate) struct ResourceInputs<'a> {
     pub(crate) id: &'a WorkflowExecutionIdentifier,
     pub(crate) namespace: &'a str,
     pub(crate) closure: CompiledWorkflowClosure,
@@ -42,11 +38,11 @@ pub(crate) struct Order<'a> {
 /// # Errors
 /// A closure that the transform refuses.
 pub(crate) fn build(
-    order: Order<'_>,
+    inputs: ResourceInputs<'_>,
     server: &FlyteAdminConfig,
     platform: &PlatformResources,
 ) -> Result<FlyteWorkflow> {
-    let Order {
+    let ResourceInputs {
         id,
         namespace,
         mut closure,
@@ -57,7 +53,7 @@ pub(crate) fn build(
         config,
         labels,
         accepted_at,
-    } = order;
+    } = inputs;
     for task in &mut closure.tasks {
         if let Some(template) = &mut task.template
             && let Some(Target::Container(container)) = &mut template.target
@@ -65,8 +61,7 @@ pub(crate) fn build(
             platform.apply(container);
         }
     }
-    let mut resource = transform::build(&closure, Some(inputs), Some(id), namespace)
-        .map_err(|error| Error::Invalid(error.to_string()))?;
+    let mut resource = transform::build(&closure, Some(inputs), Some(id), namespace)?;
     resource.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
     // What the user gives wins over the system's labels (spec 03 §2.3).
     resource
