@@ -23,14 +23,14 @@ use tower::Layer;
 
 use crate::access::{Access, AccessError, Authenticated};
 use crate::cluster::{
-    Cluster, ClusterError, ClusterOptions, Refusal, SqliteStore, StoreError, refused,
+    ApiStatus, Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError, error_response,
 };
 use crate::guard::{AllowedHosts, Guard, PagesRead};
 use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
 use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
 use crate::server::serve;
 
-/// What the embedded platform is told.
+/// Settings of a [`LocalPlatform`].
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
     /// Where everything is kept; made, private to this user, if it is missing.
@@ -147,7 +147,7 @@ impl LocalPlatform {
         Self::start_on(listeners, options, stop).await
     }
 
-    /// As [`LocalPlatform::start`], on ports that are taken already; those of the options are not looked at.
+    /// As [`LocalPlatform::start`], on ports that are taken already; those of the options are not used.
     ///
     /// # Errors
     /// The folder or what it holds cannot be used.
@@ -189,7 +189,7 @@ impl LocalPlatform {
         let mut servers = JoinSet::new();
         let hosts = AllowedHosts::new(&options.host);
         let programs_only = Guard::new(hosts.clone(), PagesRead::Nothing, |foreign| {
-            refused(&Refusal::foreign(&foreign.to_string()))
+            error_response(&ApiStatus::foreign(&foreign.to_string()))
         });
         let api = programs_only.layer(Authenticated::new(cluster.service(), &access.token));
         servers.spawn(serve(
@@ -270,7 +270,7 @@ impl LocalPlatform {
         self.s3
     }
 
-    /// The URL of the S3 endpoint, as task processes are told.
+    /// The URL of the S3 endpoint, as task processes get it.
     #[must_use]
     pub fn s3_url(&self) -> &str {
         &self.s3_url

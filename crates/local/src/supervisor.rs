@@ -19,10 +19,10 @@ use tokio::time::Instant;
 
 use crate::files::{read_json, write_json};
 use crate::kubelet::log_files;
-use crate::kubelet::processes::{self, Identity};
+use crate::kubelet::processes::{self, ProcessIdentity};
 use crate::kubelet::record::{
-    ContainerRecord, ContainerState, Ended, Launch, Outcome, Places, Record, RestartPolicy, Role,
-    Stop,
+    ContainerRecord, ContainerState, Launch, Outcome, PodPaths, Record, RestartPolicy, Role,
+    StopRequest, Terminated,
 };
 
 mod container;
@@ -59,20 +59,20 @@ fn supervise(folder: &Path) -> io::Result<()> {
     }
     // Processes that a container leaves behind come to us, not to init.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let places =
-        Places::of_pod_folder(folder).ok_or_else(|| io::Error::other("not the folder of a pod"))?;
-    let lock = File::create(places.lock())?;
+    let paths = PodPaths::of_pod_folder(folder)
+        .ok_or_else(|| io::Error::other("not the folder of a pod"))?;
+    let lock = File::create(paths.lock())?;
     // Another supervisor may have this pod: wait for its end, and run nothing after it has left a record.
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-    if Record::read(&places)?.is_some() {
+    if Record::read(&paths)?.is_some() {
         return Ok(());
     }
-    let launch: Launch = read_json(&places.launch())?
+    let launch: Launch = read_json(&paths.launch())?
         .ok_or_else(|| io::Error::other("the pod has no launch.json"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(Supervisor::new(places, launch)?.run())
+    runtime.block_on(Supervisor::new(paths, launch)?.run())
 }
 
 /// Restarts wait 10 s, doubling up to 5 min, as a kubelet's do.
@@ -81,7 +81,7 @@ const LONGEST_RESTART: Duration = Duration::from_mins(5);
 /// How long to wait before a record that could not be written, on a full disk for example, is tried again.
 const REWRITE: Duration = Duration::from_millis(500);
 
-/// What a pod that ends on account of something is told, and until when.
+/// A stop in progress: when SIGKILL follows SIGTERM, and the reason for the status of the pod.
 struct Stopping {
     kill_at: Instant,
     killed: bool,
@@ -89,19 +89,19 @@ struct Stopping {
 }
 
 struct Supervisor {
-    places: Places,
+    paths: PodPaths,
     launch: Launch,
     record: Record,
     /// When a container that waits starts again.
     restart_at: Vec<Option<Instant>>,
-    running: JoinSet<(usize, Ended)>,
+    running: JoinSet<(usize, Terminated)>,
     stopping: Option<Stopping>,
     deadline: Option<Instant>,
-    /// When the lengths of logs are looked at.
-    bound_logs_at: Instant,
-    /// When the memory of containers with a limit is looked at.
-    look_at: Instant,
-    /// What containers held that were killed for it.
+    /// When the lengths of logs are checked next.
+    trim_logs_at: Instant,
+    /// When the memory of containers with a limit is checked next.
+    check_memory_at: Instant,
+    /// For each container that was killed over its memory limit, the message of its termination.
     over_limit: Vec<Option<String>>,
     /// When the record is written again, if it could not be.
     rewrite_at: Option<Instant>,
@@ -110,7 +110,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(places: Places, launch: Launch) -> io::Result<Self> {
+    fn new(paths: PodPaths, launch: Launch) -> io::Result<Self> {
         let containers = launch.containers.iter().map(|container| ContainerRecord {
             name: container.name.clone(),
             role: container.role,
@@ -122,7 +122,7 @@ impl Supervisor {
             restarts: 0,
         });
         let record = Record {
-            supervisor: Identity::of_this_process()?,
+            supervisor: ProcessIdentity::of_this_process()?,
             containers: containers.collect(),
             outcome: Outcome::Running,
         };
@@ -133,15 +133,15 @@ impl Supervisor {
         let restart_at = vec![None; launch.containers.len()];
         let over_limit = vec![None; launch.containers.len()];
         Ok(Self {
-            places,
+            paths,
             launch,
             record,
             restart_at,
             running: JoinSet::new(),
             stopping: None,
             deadline,
-            bound_logs_at: Instant::now() + log_files::LOOK,
-            look_at: Instant::now() + memory::LOOK,
+            trim_logs_at: Instant::now() + log_files::CHECK_INTERVAL,
+            check_memory_at: Instant::now() + memory::CHECK_INTERVAL,
             over_limit,
             rewrite_at: None,
             abandoned: false,
@@ -162,18 +162,18 @@ impl Supervisor {
                 .as_ref()
                 .filter(|stopping| !stopping.killed)
                 .map(|stopping| stopping.kill_at);
-            let look = self.limited().next().map(|_| self.look_at);
+            let memory_check = self.limited().next().map(|_| self.check_memory_at);
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     let (index, ended) = ended.map_err(io::Error::other)?;
                     self.ended(index, ended);
                 }
-                _ = terminate.recv() => self.told_to_stop()?,
+                _ = terminate.recv() => self.stop_requested()?,
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
-                () = until(look) => self.look_at_memory(),
-                () = tokio::time::sleep_until(self.bound_logs_at) => self.bound_logs(),
+                () = until(memory_check) => self.check_memory(),
+                () = tokio::time::sleep_until(self.trim_logs_at) => self.trim_logs(),
                 () = until(self.rewrite_at) => self.write(),
                 () = until(kill) => {
                     if let Some(stopping) = &mut self.stopping {
@@ -219,11 +219,11 @@ impl Supervisor {
                 break;
             };
             let passed = match (&container.state, role) {
-                (ContainerState::Ended(ended), Role::Init) if ended.exit_code != 0 => {
+                (ContainerState::Terminated(ended), Role::Init) if ended.exit_code != 0 => {
                     self.stop(self.launch.grace_seconds, None);
                     return self.advance();
                 }
-                (ContainerState::Ended(_), Role::Init) | (_, Role::Main) => true,
+                (ContainerState::Terminated(_), Role::Init) | (_, Role::Main) => true,
                 (_, Role::Init) => false,
                 // Once it has started, its restarts hold up nobody.
                 (state, Role::Sidecar) => {
@@ -241,7 +241,7 @@ impl Supervisor {
                 .containers
                 .iter()
                 .filter(|container| container.role == Role::Main)
-                .all(|container| matches!(container.state, ContainerState::Ended(_)));
+                .all(|container| matches!(container.state, ContainerState::Terminated(_)));
         if !mains_over {
             return false;
         }
@@ -274,12 +274,12 @@ impl Supervisor {
     }
 
     /// Cuts the logs of running containers that have become too long.
-    fn bound_logs(&mut self) {
-        self.bound_logs_at = Instant::now() + log_files::LOOK;
+    fn trim_logs(&mut self) {
+        self.trim_logs_at = Instant::now() + log_files::CHECK_INTERVAL;
         for container in &self.record.containers {
             if matches!(container.state, ContainerState::Running { .. })
                 && let Err(error) =
-                    log_files::bound(&self.places.log(&container.name, container.restarts))
+                    log_files::bound(&self.paths.log(&container.name, container.restarts))
             {
                 // Standard error is the pod's own file.
                 drop(writeln!(io::stderr(), "a log cannot be cut: {error}"));
@@ -288,8 +288,8 @@ impl Supervisor {
     }
 
     /// Kills containers that hold more memory than their limit.
-    fn look_at_memory(&mut self) {
-        self.look_at = Instant::now() + memory::LOOK;
+    fn check_memory(&mut self) {
+        self.check_memory_at = Instant::now() + memory::CHECK_INTERVAL;
         let running = self
             .record
             .containers
@@ -334,8 +334,8 @@ impl Supervisor {
         if let Some(at) = self.restart_at.get_mut(index) {
             *at = None;
         }
-        let log = self.places.log(&launch.name, record.restarts);
-        match start(launch, &log, self.places.uid()) {
+        let log = self.paths.log(&launch.name, record.restarts);
+        match start(launch, &log, self.paths.uid()) {
             Ok(Started { mut child, process }) => {
                 let started_at = now();
                 record.state = ContainerState::Running {
@@ -352,7 +352,7 @@ impl Supervisor {
                 self.write();
             }
             Err(refused) => {
-                let ended = Ended {
+                let ended = Terminated {
                     exit_code: refused.exit_code,
                     signal: None,
                     reason: CANNOT_RUN.to_owned(),
@@ -365,7 +365,7 @@ impl Supervisor {
         }
     }
 
-    fn ended(&mut self, index: usize, mut ended: Ended) {
+    fn ended(&mut self, index: usize, mut ended: Terminated) {
         let stopping = self.stopping.is_some();
         let policy = self.launch.restart_policy;
         let (Some(launch), Some(record)) = (
@@ -379,7 +379,7 @@ impl Supervisor {
             ended.message = why;
         }
         if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
-            ended.message = message_from(&self.places.log(&launch.name, record.restarts));
+            ended.message = message_from(&self.paths.log(&launch.name, record.restarts));
         }
         let restart = !stopping
             && match (record.role, policy) {
@@ -409,14 +409,14 @@ impl Supervisor {
                 *at = Some(Instant::now() + wait);
             }
         } else {
-            record.state = ContainerState::Ended(ended);
+            record.state = ContainerState::Terminated(ended);
         }
         self.write();
     }
 
-    fn told_to_stop(&mut self) -> io::Result<()> {
-        let order: Option<Stop> = read_json(&self.places.stop())?;
-        let default = Stop {
+    fn stop_requested(&mut self) -> io::Result<()> {
+        let order: Option<StopRequest> = read_json(&self.paths.stop())?;
+        let default = StopRequest {
             grace_seconds: self.launch.grace_seconds,
             reason: None,
         };
@@ -456,7 +456,7 @@ impl Supervisor {
             if let (ContainerState::Waiting { .. }, Some(last)) =
                 (&container.state, &container.last)
             {
-                container.state = ContainerState::Ended(last.clone());
+                container.state = ContainerState::Terminated(last.clone());
             }
         }
         let succeeded = reason.is_none()
@@ -464,7 +464,7 @@ impl Supervisor {
                 match (&container.state, container.role) {
                     // A sidecar is ended by us; how does not matter.
                     (_, Role::Sidecar) => true,
-                    (ContainerState::Ended(ended), _) => ended.exit_code == 0,
+                    (ContainerState::Terminated(ended), _) => ended.exit_code == 0,
                     _ => false,
                 }
             });
@@ -478,7 +478,7 @@ impl Supervisor {
 
     /// Writes the record, or notes when to try again: containers run on while a disk is full.
     fn write(&mut self) {
-        let failed = write_json(&self.places.record(), &self.record).err();
+        let failed = write_json(&self.paths.record(), &self.record).err();
         self.abandoned |= failed
             .as_ref()
             .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);

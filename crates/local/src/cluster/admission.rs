@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cluster::api_status::{ApiStatus, StatusCause};
 use crate::cluster::events;
 use crate::cluster::object::{metadata_mut, read_metadata, set_metadata, text_at};
-use crate::cluster::refusal::{Cause, Refusal};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
 
 mod data;
@@ -30,9 +30,9 @@ pub(crate) fn admit_new(
     value: &mut Value,
     now: &str,
     random: u128,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiStatus> {
     let metadata = metadata_mut(value)
-        .ok_or_else(|| Refusal::bad_request("the object is not a JSON object"))?;
+        .ok_or_else(|| ApiStatus::bad_request("the object is not a JSON object"))?;
     for member in [
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
@@ -43,7 +43,7 @@ pub(crate) fn admit_new(
     drop_empty(metadata);
     typed::write_quantities(resource, value);
     let metadata = metadata_mut(value)
-        .ok_or_else(|| Refusal::bad_request("the object is not a JSON object"))?;
+        .ok_or_else(|| ApiStatus::bad_request("the object is not a JSON object"))?;
     let uid = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
     metadata.insert("uid".to_owned(), uid.to_string().into());
     metadata.insert("creationTimestamp".to_owned(), now.into());
@@ -117,7 +117,7 @@ pub(crate) fn admit_change(
     part: Part,
     current: &Value,
     mut next: Value,
-) -> Result<Option<Value>, Refusal> {
+) -> Result<Option<Value>, ApiStatus> {
     let name = text_at(current, "/metadata/name");
     let given_uid = text_at(&next, "/metadata/uid");
     let uid = text_at(current, "/metadata/uid");
@@ -125,7 +125,7 @@ pub(crate) fn admit_change(
         let why = format!(
             "Precondition failed: UID in precondition: {given_uid}, UID in object meta: {uid}"
         );
-        return Err(Refusal::conflict(
+        return Err(ApiStatus::conflict(
             &resource.group,
             &resource.plural,
             name,
@@ -134,7 +134,7 @@ pub(crate) fn admit_change(
     }
     let given = text_at(&next, "/metadata/resourceVersion");
     if !given.is_empty() && given != "0" && given != text_at(current, "/metadata/resourceVersion") {
-        return Err(Refusal::stale(&resource.group, &resource.plural, name));
+        return Err(ApiStatus::stale(&resource.group, &resource.plural, name));
     }
     next = match part {
         Part::Main => next,
@@ -219,7 +219,7 @@ fn content_changed(resource: &Resource, current: &Value, next: &Value) -> bool {
 }
 
 /// Refuses changes of what must stay.
-fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refusal> {
+fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), ApiStatus> {
     let name = text_at(current, "/metadata/name");
     let mut causes = Vec::new();
     let (before, after) = (read_metadata(current)?, read_metadata(next)?);
@@ -237,7 +237,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
                     .collect::<Vec<_>>()
                     .join(", ")
             );
-            causes.push(Cause::forbidden("metadata.finalizers", &rule));
+            causes.push(StatusCause::forbidden("metadata.finalizers", &rule));
         }
     }
     if resource.is_pod() {
@@ -248,7 +248,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
         && (current.get("data") != next.get("data")
             || next.get("immutable").and_then(Value::as_bool) != Some(true))
     {
-        causes.push(Cause::forbidden(
+        causes.push(StatusCause::forbidden(
             "data",
             "field is immutable when `immutable` is set",
         ));
@@ -256,7 +256,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
     if causes.is_empty() {
         Ok(())
     } else {
-        Err(Refusal::invalid(
+        Err(ApiStatus::invalid(
             &resource.group,
             &resource.kind,
             name,
@@ -268,7 +268,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
 /// Refuses an object that is of another type than its kind, or breaks a rule. A rule that the version before broke already
 /// may stay broken: else nothing could be changed any more about an object that an earlier program took, not even a
 /// finalizer.
-fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Result<(), Refusal> {
+fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Result<(), ApiStatus> {
     let wrong = |wrong: WrongType| wrong.refuse(resource);
     typed::check(&resource.id, value).map_err(wrong)?;
     let mut causes = broken_rules(resource, value)?;
@@ -279,7 +279,7 @@ fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Resul
     if causes.is_empty() {
         Ok(())
     } else {
-        Err(Refusal::invalid(
+        Err(ApiStatus::invalid(
             &resource.group,
             &resource.kind,
             text_at(value, "/metadata/name"),
@@ -289,18 +289,18 @@ fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Resul
 }
 
 /// The rules that an object of the right type breaks.
-fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusal> {
+fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, ApiStatus> {
     let meta = read_metadata(value)?;
     let mut causes = Vec::new();
     if meta.name.is_empty() {
-        causes.push(Cause {
+        causes.push(StatusCause {
             reason: "FieldValueRequired",
             field: "metadata.name".to_owned(),
             message: "Required value: name or generateName is required".to_owned(),
         });
     } else if resource.group == "rbac.authorization.k8s.io" {
         if meta.name.contains(['/', '%']) || matches!(meta.name.as_str(), "." | "..") {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 "metadata.name",
                 &meta.name,
                 "may not contain '/' or '%'",
@@ -308,10 +308,14 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
         }
     } else if &*resource.id == NAMESPACES {
         if !is_dns_label(&meta.name) {
-            causes.push(Cause::value("metadata.name", &meta.name, DNS_LABEL_RULE));
+            causes.push(StatusCause::value(
+                "metadata.name",
+                &meta.name,
+                DNS_LABEL_RULE,
+            ));
         }
     } else if !is_dns_subdomain(&meta.name) {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             "metadata.name",
             &meta.name,
             DNS_SUBDOMAIN_RULE,
@@ -319,15 +323,23 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
     }
     for (key, text) in &meta.labels {
         if !is_qualified_name(key) {
-            causes.push(Cause::value("metadata.labels", key, QUALIFIED_NAME_RULE));
+            causes.push(StatusCause::value(
+                "metadata.labels",
+                key,
+                QUALIFIED_NAME_RULE,
+            ));
         }
         if !is_label_value(text) {
-            causes.push(Cause::value("metadata.labels", text, LABEL_VALUE_RULE));
+            causes.push(StatusCause::value(
+                "metadata.labels",
+                text,
+                LABEL_VALUE_RULE,
+            ));
         }
     }
     for finalizer in &meta.finalizers {
         if !is_qualified_name(finalizer) {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 "metadata.finalizers",
                 finalizer,
                 QUALIFIED_NAME_RULE,
@@ -341,7 +353,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
             ("uid", &owner.uid),
         ] {
             if text.is_empty() {
-                causes.push(Cause {
+                causes.push(StatusCause {
                     reason: "FieldValueInvalid",
                     field: format!("metadata.ownerReferences[{index}].{member}"),
                     message: "Invalid value: \"\": must not be empty".to_owned(),
@@ -356,7 +368,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
         const ANNOTATION_BYTES: usize = 256 << 10;
         for key in annotations.keys() {
             if !is_qualified_name(&key.to_lowercase()) {
-                causes.push(Cause::value(
+                causes.push(StatusCause::value(
                     "metadata.annotations",
                     key,
                     QUALIFIED_NAME_RULE,
@@ -370,7 +382,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
         if size > ANNOTATION_BYTES {
             let message = format!("Too long: may not be more than {ANNOTATION_BYTES} bytes");
             let field = "metadata.annotations".to_owned();
-            causes.push(Cause {
+            causes.push(StatusCause {
                 reason: "FieldValueTooLong",
                 field,
                 message,
@@ -385,7 +397,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
             let about = text_at(value, "/involvedObject/namespace");
             if !about.is_empty() && about != meta.namespace {
                 let rule = "does not match event.namespace";
-                causes.push(Cause::value("involvedObject.namespace", about, rule));
+                causes.push(StatusCause::value("involvedObject.namespace", about, rule));
             }
         }
         _ => {}
@@ -459,7 +471,7 @@ fn default_definition(object: &mut Map<String, Value>, now: &str) {
     );
 }
 
-fn validate_definition(value: &Value, causes: &mut Vec<Cause>) {
+fn validate_definition(value: &Value, causes: &mut Vec<StatusCause>) {
     for (pointer, field) in [
         ("/spec/group", "spec.group"),
         ("/spec/names/plural", "spec.names.plural"),
@@ -467,7 +479,7 @@ fn validate_definition(value: &Value, causes: &mut Vec<Cause>) {
         ("/spec/scope", "spec.scope"),
     ] {
         if text_at(value, pointer).is_empty() {
-            causes.push(Cause::required(field));
+            causes.push(StatusCause::required(field));
         }
     }
     let expected = format!(
@@ -477,7 +489,7 @@ fn validate_definition(value: &Value, causes: &mut Vec<Cause>) {
     );
     let name = text_at(value, "/metadata/name");
     if name != expected {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             "metadata.name",
             name,
             "must be spec.names.plural+\".\"+spec.group",
@@ -490,7 +502,7 @@ fn validate_definition(value: &Value, causes: &mut Vec<Cause>) {
         .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
         .count();
     if storage != 1 {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             "spec.versions",
             &storage.to_string(),
             "must have exactly one version marked as storage version",

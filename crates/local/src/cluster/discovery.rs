@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer, text_answer};
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::protobuf;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{Registry, Resource};
 
 /// The Kubernetes version whose behaviour this API follows.
@@ -22,7 +22,7 @@ impl Cluster {
         &self,
         segments: &[String],
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let words: Vec<&str> = segments.iter().map(String::as_str).collect();
         // Reviews are asked by POST and answered at once: who got here may do everything.
         if let [
@@ -35,7 +35,7 @@ impl Cluster {
             return review(group, kind, call);
         }
         if !matches!(call.method, Method::GET | Method::HEAD) {
-            return Err(Refusal::no_such_path());
+            return Err(ApiStatus::no_such_path());
         }
         let registry = self.model().registry.clone();
         let aggregated = call
@@ -67,7 +67,7 @@ impl Cluster {
             ["api", version] => resource_list(&registry, "", version)?,
             ["apis", group] => {
                 let groups = registry.groups();
-                let versions = groups.get(*group).ok_or_else(Refusal::no_such_path)?;
+                let versions = groups.get(*group).ok_or_else(ApiStatus::no_such_path)?;
                 let mut answer = group_answer(group, versions);
                 if let Some(map) = answer.as_object_mut() {
                     map.insert("kind".to_owned(), "APIGroup".into());
@@ -104,15 +104,15 @@ impl Cluster {
                 );
                 json!({ "paths": paths })
             }
-            _ => return Err(Refusal::no_such_path()),
+            _ => return Err(ApiStatus::no_such_path()),
         };
         Ok(json_answer(StatusCode::OK, answer.to_string()))
     }
 }
 
-fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, Refusal> {
+fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, ApiStatus> {
     if call.method != Method::POST {
-        return Err(Refusal::method_not_allowed());
+        return Err(ApiStatus::method_not_allowed());
     }
     let mut review = call.value("the review", protobuf::type_only)?;
     let user = json!({ "username": "flyte", "groups": ["system:masters", "system:authenticated"] });
@@ -125,21 +125,21 @@ fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, Refusa
             "nonResourceRules": [{ "verbs": ["*"], "nonResourceURLs": ["*"] }], "incomplete": false,
         }),
         ("authentication.k8s.io", "selfsubjectreviews") => json!({ "userInfo": user }),
-        _ => return Err(Refusal::no_such_path()),
+        _ => return Err(ApiStatus::no_such_path()),
     };
     let members = review
         .as_object_mut()
-        .ok_or_else(|| Refusal::bad_request("the review is not a JSON object"))?;
+        .ok_or_else(|| ApiStatus::bad_request("the review is not a JSON object"))?;
     members.insert("status".to_owned(), status);
     Ok(json_answer(StatusCode::CREATED, review.to_string()))
 }
 
 fn group_answer(group: &str, versions: &[String]) -> Value {
-    let told: Vec<Value> = versions
+    let served: Vec<Value> = versions
         .iter()
         .map(|version| json!({ "groupVersion": format!("{group}/{version}"), "version": version }))
         .collect();
-    json!({ "name": group, "versions": told, "preferredVersion": told.first().cloned().unwrap_or_default() })
+    json!({ "name": group, "versions": served, "preferredVersion": served.first().cloned().unwrap_or_default() })
 }
 
 const VERBS: [&str; 8] = [
@@ -174,7 +174,7 @@ fn parts(resource: &Resource) -> Vec<(&'static str, Vec<&'static str>, String)> 
     parts
 }
 
-fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Value, Refusal> {
+fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Value, ApiStatus> {
     let mut resources = Vec::new();
     for resource in in_version(registry, group, version) {
         let mut entry = json!({
@@ -198,7 +198,7 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Valu
         }
     }
     if resources.is_empty() {
-        return Err(Refusal::no_such_path());
+        return Err(ApiStatus::no_such_path());
     }
     let group_version = if group.is_empty() {
         version.to_owned()
@@ -289,7 +289,7 @@ fn openapi_index(registry: &Registry) -> Value {
 }
 
 /// A document that names the kinds and their operations; objects are open maps, so that clients validate here.
-fn openapi(registry: &Registry, group: &str, version: &str) -> Result<Value, Refusal> {
+fn openapi(registry: &Registry, group: &str, version: &str) -> Result<Value, ApiStatus> {
     let mut paths = Map::new();
     let mut schemas = Map::new();
     for resource in in_version(registry, group, version) {
@@ -348,7 +348,7 @@ fn openapi(registry: &Registry, group: &str, version: &str) -> Result<Value, Ref
         );
     }
     if paths.is_empty() {
-        return Err(Refusal::no_such_path());
+        return Err(ApiStatus::no_such_path());
     }
     let info = json!({ "title": "Kubernetes", "version": format!("v{}.{}", VERSION.0, VERSION.1) });
     Ok(

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, text_answer};
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::object::text_at;
 use crate::cluster::protobuf;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Target, Verb};
 
 /// Bytes of a log as they come.
@@ -73,26 +73,26 @@ pub trait LogSource: Send + Sync {
 }
 
 impl Cluster {
-    pub(crate) async fn pod_part(
+    pub(crate) async fn pod_subresource(
         &self,
         part: &str,
         verb: Verb,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         match (part, verb) {
             ("log", Verb::Get) => self.pod_log(target, call).await,
             ("binding", Verb::Create) => self.bind(target, call).await,
             ("eviction", Verb::Create) => self.evict(target, call).await,
             ("exec" | "attach" | "portforward" | "proxy", _) => {
-                Err(Refusal::not_implemented(&format!("pods/{part}")))
+                Err(ApiStatus::not_implemented(&format!("pods/{part}")))
             }
-            ("log" | "binding" | "eviction", _) => Err(Refusal::method_not_allowed()),
-            _ => Err(Refusal::no_such_path()),
+            ("log" | "binding" | "eviction", _) => Err(ApiStatus::method_not_allowed()),
+            _ => Err(ApiStatus::no_such_path()),
         }
     }
 
-    async fn pod_log(&self, target: &Target, call: &Call) -> Result<Response<Body>, Refusal> {
+    async fn pod_log(&self, target: &Target, call: &Call) -> Result<Response<Body>, ApiStatus> {
         let key = target.key()?;
         let found = self.model().get(&target.resource.id, &key).cloned();
         let pod = found.ok_or_else(|| target.not_found(&key.1))?;
@@ -107,12 +107,12 @@ impl Cluster {
                         key.1,
                         many.join(" ")
                     );
-                    return Err(Refusal::bad_request(message));
+                    return Err(ApiStatus::bad_request(message));
                 }
             },
             given if names.iter().any(|name| name == given) => given.to_owned(),
             given => {
-                return Err(Refusal::bad_request(format!(
+                return Err(ApiStatus::bad_request(format!(
                     "container {given} is not valid for pod {}",
                     key.1
                 )));
@@ -131,17 +131,19 @@ impl Cluster {
         };
         let source = self
             .log_source()
-            .ok_or_else(|| Refusal::not_implemented("pods/log without a kubelet"))?;
+            .ok_or_else(|| ApiStatus::not_implemented("pods/log without a kubelet"))?;
         match source.open(request).await {
             Ok(stream) => Ok(text_answer(Body::from_stream(stream))),
-            Err(error @ LogError::NotThere { .. }) => Err(Refusal::bad_request(error.to_string())),
+            Err(error @ LogError::NotThere { .. }) => {
+                Err(ApiStatus::bad_request(error.to_string()))
+            }
             Err(LogError::Unreadable {
                 pod,
                 container,
                 source,
             }) => {
                 tracing::warn!(pod, container, error = %source, "a log cannot be read");
-                Err(Refusal::internal(format!(
+                Err(ApiStatus::internal(format!(
                     "the log of container {container} in pod {pod} cannot be read"
                 )))
             }
@@ -149,7 +151,7 @@ impl Cluster {
     }
 
     /// An eviction deletes the pod: no disruption budget is kept on one machine.
-    async fn evict(&self, target: &Target, call: &Call) -> Result<Response<Body>, Refusal> {
+    async fn evict(&self, target: &Target, call: &Call) -> Result<Response<Body>, ApiStatus> {
         let eviction = call.value("the eviction", protobuf::eviction)?;
         let options = eviction.get("deleteOptions").cloned().unwrap_or_default();
         let body = if options.is_null() {
@@ -170,7 +172,7 @@ impl Cluster {
     }
 }
 
-/// The containers of a pod, init containers first when there are several kinds: that is how clients are told.
+/// The containers of a pod, init containers last: the order in which an API server lists them to choose from.
 fn container_names(pod: &Value) -> Vec<String> {
     let names = |list: &str| -> Vec<String> {
         let containers = pod

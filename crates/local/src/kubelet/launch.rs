@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::kubelet::KubeletOptions;
 use crate::kubelet::environment::{EnvironmentError, Sources, environment, expand, memory_limit};
-use crate::kubelet::record::{ContainerLaunch, Launch, Places, RestartPolicy, Role};
-use crate::kubelet::status::Hindrance;
+use crate::kubelet::record::{ContainerLaunch, Launch, PodPaths, RestartPolicy, Role};
+use crate::kubelet::status::Cause;
 use crate::kubelet::temporary;
 
 mod volumes;
@@ -56,41 +56,41 @@ pub(crate) enum LaunchError {
 }
 
 impl LaunchError {
-    /// The part of the pod that cannot be had.
-    pub(crate) fn hindrance(&self) -> Hindrance {
+    /// The part of the pod that the error is caused by.
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Environment { container, .. }
             | Self::NoCommand { container }
             | Self::NoProgram { container, .. }
-            | Self::NoMounts { container, .. } => Hindrance::Container(container.clone()),
+            | Self::NoMounts { container, .. } => Cause::Container(container.clone()),
             Self::Mount { volume, .. } | Self::Volume { volume, .. } => {
-                Hindrance::Volume(volume.clone())
+                Cause::Volume(volume.clone())
             }
-            Self::Folder { .. } => Hindrance::Pod,
+            Self::Folder { .. } => Cause::Pod,
         }
     }
 }
 
-/// What a launch is made of.
-pub(crate) struct Maker<'a> {
+/// Builds the [`Launch`] of a pod, with its folders and volumes.
+pub(crate) struct LaunchBuilder<'a> {
     pub(crate) options: &'a KubeletOptions,
     pub(crate) pod: &'a Pod,
-    pub(crate) places: &'a Places,
+    pub(crate) paths: &'a PodPaths,
     pub(crate) sources: &'a Sources,
     /// The program and arguments that give a process mounts of its own; empty where that is not possible.
     pub(crate) mount_with: &'a [String],
 }
 
-impl Maker<'_> {
+impl LaunchBuilder<'_> {
     /// Makes the folders and volumes of the pod and says what to run. `started` is when the pod was accepted.
-    pub(crate) fn make(&self, started: jiff::Timestamp) -> Result<Launch, LaunchError> {
+    pub(crate) fn build(&self, started: jiff::Timestamp) -> Result<Launch, LaunchError> {
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let folder = self.places.pod();
+        let folder = self.paths.pod();
         for place in [folder.clone(), folder.join("home")] {
             make_folder(&place)?;
         }
         let temporary =
-            temporary::make(&folder, self.places.uid()).map_err(|source| LaunchError::Folder {
+            temporary::make(&folder, self.paths.uid()).map_err(|source| LaunchError::Folder {
                 place: folder.join("tmp").display().to_string(),
                 source,
             })?;
@@ -130,7 +130,7 @@ impl Maker<'_> {
         role: Role,
         (volumes, temporary): (&BTreeMap<String, Source>, &Path),
     ) -> Result<ContainerLaunch, LaunchError> {
-        let work = self.places.work(&container.name);
+        let work = self.paths.work(&container.name);
         make_folder(&work)?;
         let working_directory = match container.working_dir.as_deref() {
             None | Some("") => work.clone(),
@@ -205,7 +205,7 @@ impl Maker<'_> {
 
     /// What every process of this pod finds in its environment (spec 08 C17).
     fn base(&self, working_directory: &Path, temporary: &Path) -> Vec<(String, String)> {
-        let folder = self.places.pod();
+        let folder = self.paths.pod();
         let mut path = String::new();
         if let Some(python) = &self.options.python_bin {
             path.push_str(&python.to_string_lossy());

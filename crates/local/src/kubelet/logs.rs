@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::cluster::{LogError, LogRequest, LogSource, LogStream};
 use crate::inotify::Inotify;
 use crate::kubelet::log_files;
-use crate::kubelet::record::{ContainerState, Places, Record};
+use crate::kubelet::record::{ContainerState, PodPaths, Record};
 
 /// The latest record of each pod, for whoever waits for one.
 #[derive(Debug, Clone, Default)]
@@ -27,23 +27,23 @@ type Latest = watch::Sender<Option<Arc<Record>>>;
 
 impl Records {
     /// The records of a pod, now and as they come.
-    pub(crate) fn of(&self, places: &Places, uid: &str) -> watch::Receiver<Option<Arc<Record>>> {
+    pub(crate) fn of(&self, paths: &PodPaths, uid: &str) -> watch::Receiver<Option<Arc<Record>>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = known
             .entry(uid.to_owned())
             .or_insert_with(|| watch::Sender::new(None));
         let receiver = sender.subscribe();
         if sender.borrow().is_none() {
-            sender.send_replace(read(places));
+            sender.send_replace(read(paths));
         }
         receiver
     }
 
-    /// Reads the record again and tells those who wait for it.
-    pub(crate) fn refresh(&self, places: &Places, uid: &str) {
+    /// Reads the record again and wakes those who wait for it.
+    pub(crate) fn refresh(&self, paths: &PodPaths, uid: &str) {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = known.get(uid) {
-            let record = read(places);
+            let record = read(paths);
             sender.send_if_modified(|current| {
                 let changed = *current != record;
                 *current = record;
@@ -61,7 +61,7 @@ impl Records {
             .cloned()
             .collect();
         for uid in uids {
-            self.refresh(&Places::new(root, &uid), &uid);
+            self.refresh(&PodPaths::new(root, &uid), &uid);
         }
     }
 
@@ -84,11 +84,11 @@ impl Records {
     }
 }
 
-fn read(places: &Places) -> Option<Arc<Record>> {
-    match Record::read(places) {
+fn read(paths: &PodPaths) -> Option<Arc<Record>> {
+    match Record::read(paths) {
         Ok(record) => record.map(Arc::new),
         Err(error) => {
-            tracing::error!(%error, file = %places.record().display(), "the record of a pod is unreadable");
+            tracing::error!(%error, file = %paths.record().display(), "the record of a pod is unreadable");
             None
         }
     }
@@ -107,8 +107,8 @@ const CHUNK: usize = 64 << 10;
 impl LogSource for Logs {
     fn open(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, LogError>> {
         Box::pin(async move {
-            let places = Places::new(&self.root, &request.uid);
-            let records = self.records.of(&places, &request.uid);
+            let paths = PodPaths::new(&self.root, &request.uid);
+            let records = self.records.of(&paths, &request.uid);
             let run = records.borrow().as_ref().and_then(|record| {
                 let container = record
                     .containers
@@ -129,7 +129,7 @@ impl LogSource for Logs {
                 },
             };
             let run = run.ok_or_else(not_there)?;
-            let path = places.log(&request.container, run);
+            let path = paths.log(&request.container, run);
             let unreadable = |source| LogError::Unreadable {
                 pod: request.pod.clone(),
                 container: request.container.clone(),
@@ -196,11 +196,11 @@ impl Growth {
     }
 
     async fn next(&self) -> io::Result<()> {
-        const LOOK: Duration = Duration::from_millis(200);
+        const CHECK_INTERVAL: Duration = Duration::from_millis(200);
         match self {
             Self::Told(watch) => watch.changes().await.map(drop),
             Self::LookedAt => {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(CHECK_INTERVAL).await;
                 Ok(())
             }
         }
@@ -253,7 +253,7 @@ impl Reader {
             .find(|container| container.name == self.container);
         container.is_none_or(|container| {
             container.restarts > self.run
-                || matches!(container.state, ContainerState::Ended(_))
+                || matches!(container.state, ContainerState::Terminated(_))
                 || record.is_over()
         })
     }

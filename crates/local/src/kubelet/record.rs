@@ -1,4 +1,4 @@
-//! What kubelet and supervisor tell each other, in files: the launch that the kubelet orders, the record that the
+//! What kubelet and supervisor exchange, in files: the launch that the kubelet orders, the record that the
 //! supervisor keeps, and the order to stop. A record is replaced atomically (temporary file, fsync, rename), so that a reader
 //! sees a whole one, and it outlives both processes.
 //!
@@ -18,16 +18,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::read_json;
-use crate::kubelet::processes::Identity;
+use crate::kubelet::processes::ProcessIdentity;
 
-/// Where the files of a pod are.
+/// The paths of the files of a pod.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+pub(crate) struct PodPaths {
     root: PathBuf,
     uid: String,
 }
 
-impl Places {
+impl PodPaths {
     pub(crate) fn new(root: &Path, uid: &str) -> Self {
         Self {
             root: root.to_owned(),
@@ -35,7 +35,7 @@ impl Places {
         }
     }
 
-    /// The places of the pod that a supervisor was started for.
+    /// The paths of the pod that a supervisor was started for.
     pub(crate) fn of_pod_folder(folder: &Path) -> Option<Self> {
         let uid = folder.file_name()?.to_str()?.to_owned();
         Some(Self {
@@ -97,7 +97,7 @@ impl Places {
 pub(crate) enum Role {
     /// Runs to its end before the next one starts.
     Init,
-    /// An init container with `restartPolicy: Always`: starts in its turn and runs beside the rest.
+    /// An init container with `restartPolicy: Always`: starts in its queued_pod and runs beside the rest.
     Sidecar,
     Main,
 }
@@ -150,18 +150,18 @@ pub(crate) struct Launch {
     pub(crate) grace_seconds: u64,
 }
 
-/// Why and how fast a pod is to stop.
+/// The request to a supervisor to stop its pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stop {
+pub(crate) struct StopRequest {
     /// Seconds between SIGTERM and SIGKILL.
     pub(crate) grace_seconds: u64,
     /// `status.reason` of the pod then, and its message; none for a pod that is deleted.
     pub(crate) reason: Option<(String, String)>,
 }
 
-/// A process that ended.
+/// The end of one run of a container (`ContainerStateTerminated`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ended {
+pub(crate) struct Terminated {
     pub(crate) exit_code: i32,
     pub(crate) signal: Option<i32>,
     pub(crate) reason: String,
@@ -172,7 +172,7 @@ pub(crate) struct Ended {
     pub(crate) finished_at: String,
 }
 
-/// What a container does.
+/// The state of a container, as `ContainerState` of Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ContainerState {
     Waiting {
@@ -180,10 +180,12 @@ pub(crate) enum ContainerState {
         message: String,
     },
     Running {
-        process: Identity,
+        process: ProcessIdentity,
         started_at: String,
     },
-    Ended(Ended),
+    // Supervisors of versions before this name wrote `Ended`.
+    #[serde(alias = "Ended")]
+    Terminated(Terminated),
 }
 
 /// One container in the record.
@@ -193,7 +195,7 @@ pub(crate) struct ContainerRecord {
     pub(crate) role: Role,
     pub(crate) state: ContainerState,
     /// The end of the run before this one.
-    pub(crate) last: Option<Ended>,
+    pub(crate) last: Option<Terminated>,
     pub(crate) restarts: u32,
 }
 
@@ -209,7 +211,7 @@ pub(crate) enum Outcome {
 /// What the supervisor knows, kept in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) supervisor: Identity,
+    pub(crate) supervisor: ProcessIdentity,
     pub(crate) containers: Vec<ContainerRecord>,
     pub(crate) outcome: Outcome,
 }
@@ -220,7 +222,7 @@ impl Record {
     }
 
     /// Reads a record; none if the pod has none.
-    pub(crate) fn read(places: &Places) -> io::Result<Option<Self>> {
-        read_json(&places.record())
+    pub(crate) fn read(paths: &PodPaths) -> io::Result<Option<Self>> {
+        read_json(&paths.record())
     }
 }

@@ -8,25 +8,29 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
 
-use crate::kubelet::processes::{Identity, POD_VARIABLE};
-use crate::kubelet::record::{ContainerLaunch, Ended, Mount};
+use crate::kubelet::processes::{POD_VARIABLE, ProcessIdentity};
+use crate::kubelet::record::{ContainerLaunch, Mount, Terminated};
 
 /// A container that runs.
 pub(crate) struct Started {
     pub(crate) child: Child,
-    pub(crate) process: Identity,
+    pub(crate) process: ProcessIdentity,
 }
 
 /// A container that could not be started.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct StartFailure {
     pub(crate) exit_code: i32,
     pub(crate) message: String,
 }
 
 /// Starts a container of pod `uid` in a process group of its own, its output going to `log`.
-pub(crate) fn start(launch: &ContainerLaunch, log: &Path, uid: &str) -> Result<Started, Refused> {
-    let failed = |what: &str, error: &io::Error| Refused {
+pub(crate) fn start(
+    launch: &ContainerLaunch,
+    log: &Path,
+    uid: &str,
+) -> Result<Started, StartFailure> {
+    let failed = |what: &str, error: &io::Error| StartFailure {
         exit_code: 128,
         message: format!("{what}: {error}"),
     };
@@ -58,8 +62,8 @@ pub(crate) fn start(launch: &ContainerLaunch, log: &Path, uid: &str) -> Result<S
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
         .unwrap_or(0);
-    let process =
-        Identity::of(pid).map_err(|error| failed("the process cannot be identified", &error))?;
+    let process = ProcessIdentity::of(pid)
+        .map_err(|error| failed("the process cannot be identified", &error))?;
     Ok(Started { child, process })
 }
 
@@ -70,7 +74,7 @@ fn open_log(log: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(log)
 }
 
-fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> Refused {
+fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> StartFailure {
     let folder = launch.working_directory.display();
     let (exit_code, message) = match error.kind() {
         _ if !launch.working_directory.is_dir() => (
@@ -103,7 +107,7 @@ fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> Ref
             ),
         ),
     };
-    Refused { exit_code, message }
+    StartFailure { exit_code, message }
 }
 
 /// The program and its arguments; with mounts or a cgroup, a shell sets those up first and becomes the program.
@@ -117,7 +121,7 @@ fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
     if let Some((folder, limit)) = &launch.cgroup
         && make_cgroup(folder, *limit).is_ok()
     {
-        // Without the cgroup the supervisor still looks at the memory itself.
+        // Without the cgroup the supervisor checks the memory itself.
         script.push_str(&format!(
             "echo $$ > {} || :\n",
             quoted(&folder.join("cgroup.procs"))
@@ -195,7 +199,7 @@ pub(crate) fn read_end(
     log: &Path,
     status: &io::Result<ExitStatus>,
     started_at: String,
-) -> Ended {
+) -> Terminated {
     const SIGNALLED: i32 = 128;
     let (exit_code, signal) = match status {
         Ok(status) => match (status.code(), status.signal()) {
@@ -213,7 +217,7 @@ pub(crate) fn read_end(
         _ if was_out_of_memory(launch) => "OOMKilled",
         _ => "Error",
     };
-    Ended {
+    Terminated {
         exit_code,
         signal,
         reason: reason.to_owned(),

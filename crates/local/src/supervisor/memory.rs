@@ -1,5 +1,5 @@
-//! Memory limits where no cgroup enforces them: what the processes of a container hold is looked at now and then. The kernel
-//! tells nobody that a process grew, so that this is the one thing here that is polled.
+//! Memory limits where no cgroup enforces them: what the processes of a container hold is checked every 250 ms. The kernel
+//! reports nobody's growth, so that this is the one thing here that is polled.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::kubelet::processes::{Running, descendants};
 
-/// Between two looks: an allocation of 10 GB takes about a second.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+/// Between two checks: an allocation of 10 GB takes about a second.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The processes of a container: its group, and what descends from it. Of the one container that runs, also what was left to
 /// the supervisor `own`.

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::cluster::refusal::Refusal;
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::resource::Resource;
 use crate::kubelet::quantity;
 
@@ -28,8 +28,8 @@ pub(crate) struct WrongType {
 
 impl WrongType {
     /// As an API server says it of a body.
-    pub(crate) fn refuse(&self, resource: &Resource) -> Refusal {
-        Refusal::bad_request(format!(
+    pub(crate) fn refuse(&self, resource: &Resource) -> ApiStatus {
+        ApiStatus::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {self}",
             resource.kind,
             resource.api_version(),

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Volume, VolumeMount,
 };
 
-use super::{LaunchError, Maker, make_folder};
+use super::{LaunchBuilder, LaunchError, make_folder};
 use crate::kubelet::environment::{EnvironmentError, expand, field, resource_field};
 use crate::kubelet::record::Mount;
 
@@ -109,7 +109,7 @@ fn is_inside(path: &Path) -> bool {
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-impl Maker<'_> {
+impl LaunchBuilder<'_> {
     /// Makes the folder of a volume.
     pub(super) fn volume(&self, volume: &Volume) -> Result<Source, LaunchError> {
         let cannot = |why: &str| LaunchError::Volume {
@@ -119,7 +119,7 @@ impl Maker<'_> {
         if !is_inside(Path::new(&volume.name)) || volume.name.contains('/') {
             return Err(cannot("its name is a path"));
         }
-        let folder = self.places.volume(&volume.name);
+        let folder = self.paths.volume(&volume.name);
         if let Some(host) = &volume.host_path {
             check_host_path(host).map_err(|why| cannot(&why))?;
             return Ok(Source {
