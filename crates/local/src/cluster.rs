@@ -205,6 +205,13 @@ impl Cluster {
             .clone()
     }
 
+    /// The objects of the resource with this storage name, as they are now.
+    pub(crate) fn objects(&self, resource: &str) -> Vec<Arc<object::Stored>> {
+        let model = self.model();
+        let table = model.table(resource);
+        table.map_or_else(Vec::new, |table| table.objects.values().cloned().collect())
+    }
+
     pub(crate) fn options(&self) -> &ClusterOptions {
         &self.inner.options
     }

@@ -25,6 +25,7 @@ use crate::access::{Access, AccessError, Authenticated};
 use crate::cluster::{
     ApiStatus, Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError, error_response,
 };
+use crate::collection::{Collector, Retention};
 use crate::guard::{AllowedHosts, Guard, PagesRead};
 use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
 use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
@@ -45,6 +46,8 @@ pub struct PlatformOptions {
     pub credentials: Credentials,
     /// The bucket that is made if it is missing.
     pub bucket: String,
+    /// How long files of executions that ended are kept in the bucket.
+    pub retention: Retention,
     /// How deep JSON may nest in the Kubernetes API, see [`ClusterOptions::json_depth`].
     pub json_depth: usize,
     /// The node. Its `folder` is replaced by one in the data folder, and the storage variables that flytekit reads
@@ -167,8 +170,9 @@ impl LocalPlatform {
         let access = Access::load(&access_file, &options.host)?;
         let tls = access.tls(&access_file)?;
         let store = SqliteStore::open(&data.join("cluster.db")).await?;
+        let now = options.node.now.clone();
         let cluster_options = ClusterOptions {
-            now: options.node.now.clone(),
+            now: now.clone(),
             json_depth: options.json_depth,
             ..ClusterOptions::default()
         };
@@ -203,6 +207,8 @@ impl LocalPlatform {
         });
         let endpoint = pages_too.layer(S3Endpoint::new(blobs.clone(), &options.credentials));
         servers.spawn(serve(listeners.s3, None, endpoint, stop_servers.clone()));
+        let collector = Collector::new(blobs.clone(), &*options.bucket, options.retention);
+        servers.spawn(collector.run(cluster.clone(), now, stop_servers.clone()));
         let mut kubelets = JoinSet::new();
         kubelets.spawn(kubelet.run(stop.child_token()));
         tokio::select! {
