@@ -38,6 +38,8 @@ mod environment;
 mod events;
 mod launch;
 pub(crate) mod log_files;
+pub(crate) mod log_times;
+mod log_watches;
 mod logs;
 mod lost;
 mod node;
@@ -45,6 +47,7 @@ mod pod;
 pub(crate) mod processes;
 pub(crate) mod quantity;
 pub(crate) mod record;
+mod records;
 mod removal;
 mod scheduling;
 mod sources;
@@ -55,9 +58,11 @@ pub use cgroups::cgroup_root;
 pub use scheduling::Amount;
 
 use events::{EventRecorder, EventWriter, PodEvent};
-use logs::{Logs, Records};
+use log_watches::LogWatches;
+use logs::Logs;
 use pod::{PodRun, PodState};
 use record::PodPaths;
+use records::Records;
 use removal::Removals;
 use scheduling::{Decision, NodeState, QueuedPod, Request, Scheduler};
 
@@ -202,6 +207,8 @@ impl Kubelet {
         Arc::new(Logs {
             root: self.shared.options.folder.clone(),
             records: self.shared.records.clone(),
+            watches: LogWatches::default(),
+            now: self.shared.options.now.clone(),
         })
     }
 

@@ -9,26 +9,32 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::files::{read_json, write_json};
 use crate::kubelet::log_files;
 use crate::kubelet::processes::{self, ProcessIdentity};
 use crate::kubelet::record::{
-    ContainerRecord, ContainerState, Launch, Outcome, PodPaths, Record, RestartPolicy, Role,
-    StopRequest, Terminated,
+    ContainerRecord, ContainerState, Health, Launch, Outcome, PodPaths, Record, RestartPolicy,
+    Role, StopRequest, Terminated,
 };
 
 mod container;
+mod handler;
+mod log_writer;
 mod memory;
+mod probes;
 
-use container::{Started, message_from, read_end, start};
+use container::{message_from, message_in, read_end, start};
+use probes::{Finding, Probing, Report};
 
 /// The reason of a run that never began, such as that of a program that does not exist.
 pub(crate) const CANNOT_RUN: &str = "ContainerCannotRun";
@@ -75,6 +81,8 @@ fn supervise(folder: &Path) -> io::Result<()> {
     runtime.block_on(Supervisor::new(paths, launch)?.run())
 }
 
+/// Reports of probes that wait; more wait before they probe again.
+const WAITING_REPORTS: usize = 64;
 /// Restarts wait 10 s, doubling up to 5 min, as a kubelet's do.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
 const LONGEST_RESTART: Duration = Duration::from_mins(5);
@@ -95,6 +103,14 @@ struct Supervisor {
     /// When a container that waits starts again.
     restart_at: Vec<Option<Instant>>,
     running: JoinSet<(usize, Terminated)>,
+    /// The probes of containers that run, and what they report.
+    probing: JoinSet<()>,
+    probes: Vec<Option<AbortHandle>>,
+    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    /// `preStop` hooks: each returns its container's index, and what was wrong.
+    hooks: JoinSet<(usize, Result<(), String>)>,
+    /// When containers that are ended for a failed probe or hook are killed.
+    kill_one_at: Vec<Option<Instant>>,
     stopping: Option<Stopping>,
     deadline: Option<Instant>,
     /// When the lengths of logs are checked next.
@@ -120,6 +136,7 @@ impl Supervisor {
             },
             last: None,
             restarts: 0,
+            health: Health::default(),
         });
         let record = Record {
             supervisor: ProcessIdentity::of_this_process()?,
@@ -132,12 +149,19 @@ impl Supervisor {
         });
         let restart_at = vec![None; launch.containers.len()];
         let over_limit = vec![None; launch.containers.len()];
+        let kill_one_at = vec![None; launch.containers.len()];
+        let probes = launch.containers.iter().map(|_| None).collect();
         Ok(Self {
             paths,
             launch,
             record,
             restart_at,
             running: JoinSet::new(),
+            probing: JoinSet::new(),
+            probes,
+            reports: mpsc::channel(WAITING_REPORTS),
+            hooks: JoinSet::new(),
+            kill_one_at,
             stopping: None,
             deadline,
             trim_logs_at: Instant::now() + log_files::CHECK_INTERVAL,
@@ -162,12 +186,20 @@ impl Supervisor {
                 .as_ref()
                 .filter(|stopping| !stopping.killed)
                 .map(|stopping| stopping.kill_at);
+            let kill_one = self.kill_one_at.iter().flatten().min().copied();
             let memory_check = self.limited().next().map(|_| self.check_memory_at);
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     let (index, ended) = ended.map_err(io::Error::other)?;
                     self.ended(index, ended);
                 }
+                Some(report) = self.reports.1.recv() => self.note_report(report),
+                Some(_) = self.probing.join_next() => {}
+                Some(hook) = self.hooks.join_next() => {
+                    let (index, outcome) = hook.map_err(io::Error::other)?;
+                    self.hook_ended(index, outcome);
+                }
+                () = until(kill_one) => self.kill_due(),
                 _ = terminate.recv() => self.stop_requested()?,
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
@@ -225,10 +257,7 @@ impl Supervisor {
                 }
                 (ContainerState::Terminated(_), Role::Init) | (_, Role::Main) => true,
                 (_, Role::Init) => false,
-                // Once it has started, its restarts hold up nobody.
-                (state, Role::Sidecar) => {
-                    container.restarts > 0 || !matches!(state, ContainerState::Waiting { .. })
-                }
+                (_, Role::Sidecar) => container.has_started(),
             };
             if !passed {
                 initialized = false;
@@ -336,17 +365,33 @@ impl Supervisor {
         }
         let log = self.paths.log(&launch.name, record.restarts);
         match start(launch, &log, self.paths.uid()) {
-            Ok(Started { mut child, process }) => {
+            Ok(started) => {
                 let started_at = now();
                 record.state = ContainerState::Running {
-                    process: process.clone(),
+                    process: started.process.clone(),
                     started_at: started_at.clone(),
                 };
-                let launch = launch.clone();
+                let launch = Arc::new(launch.clone());
+                record.health = Health {
+                    started: !launch.is_probed(),
+                    ready: !launch.is_probed(),
+                    ..record.health.clone()
+                };
+                if launch.is_probed() {
+                    let probing = Probing {
+                        launch: launch.clone(),
+                        uid: self.paths.uid().to_owned(),
+                        index,
+                        run: record.restarts,
+                        reports: self.reports.0.clone(),
+                    };
+                    let handle = self.probing.spawn(probing.run());
+                    if let Some(slot) = self.probes.get_mut(index) {
+                        *slot = Some(handle);
+                    }
+                }
                 self.running.spawn(async move {
-                    let status = child.wait().await;
-                    // What the main process left behind in its group ends with it, as in a container.
-                    process.signal_group(Signal::KILL);
+                    let status = started.ended().await;
                     (index, read_end(&launch, &log, &status, started_at))
                 });
                 self.write();
@@ -366,6 +411,12 @@ impl Supervisor {
     }
 
     fn ended(&mut self, index: usize, mut ended: Terminated) {
+        if let Some(probing) = self.probes.get_mut(index).and_then(Option::take) {
+            probing.abort();
+        }
+        if let Some(at) = self.kill_one_at.get_mut(index) {
+            *at = None;
+        }
         let stopping = self.stopping.is_some();
         let policy = self.launch.restart_policy;
         let (Some(launch), Some(record)) = (
@@ -377,6 +428,9 @@ impl Supervisor {
         if let Some(why) = self.over_limit.get_mut(index).and_then(Option::take) {
             "OOMKilled".clone_into(&mut ended.reason);
             ended.message = why;
+        }
+        if let (Some(file), true) = (&launch.message_file, ended.message.is_empty()) {
+            ended.message = message_in(file);
         }
         if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
             ended.message = message_from(&self.paths.log(&launch.name, record.restarts));
@@ -437,8 +491,96 @@ impl Supervisor {
                 killed: false,
                 reason,
             });
-            self.signal_all(Signal::TERM);
+            let containers = 0..self.record.containers.len();
+            containers.for_each(|index| self.ask_to_end(index, grace_seconds));
         }
+    }
+
+    /// Asks a container to end: by its `preStop` hook, and by SIGTERM once that has ended. Without time, there is no hook.
+    fn ask_to_end(&mut self, index: usize, grace_seconds: u64) {
+        let (Some(launch), Some(record)) = (
+            self.launch.containers.get(index),
+            self.record.containers.get(index),
+        ) else {
+            return;
+        };
+        let ContainerState::Running { process, .. } = &record.state else {
+            return;
+        };
+        match &launch.hooks.pre_stop {
+            Some(hook) if grace_seconds > 0 => {
+                let (hook, launch) = (hook.clone(), launch.clone());
+                let uid = self.paths.uid().to_owned();
+                let limit = Duration::from_secs(grace_seconds);
+                self.hooks.spawn(async move {
+                    (index, handler::run(&hook, &launch, &uid, Some(limit)).await)
+                });
+            }
+            _ => process.signal_group(Signal::TERM),
+        }
+    }
+
+    /// A `preStop` hook ended; if it failed, the container ends as well.
+    fn hook_ended(&mut self, index: usize, outcome: Result<(), String>) {
+        let Some(record) = self.record.containers.get_mut(index) else {
+            return;
+        };
+        if let ContainerState::Running { process, .. } = &record.state {
+            process.signal_group(Signal::TERM);
+        }
+        if let Err(error) = outcome {
+            let message = format!("PreStopHook failed: {error}");
+            record.health.fail("FailedPreStopHook", message);
+            self.write();
+        }
+    }
+
+    /// Kills containers whose grace period after a failed probe or hook is over.
+    fn kill_due(&mut self) {
+        let now = Instant::now();
+        for (at, record) in self.kill_one_at.iter_mut().zip(&self.record.containers) {
+            if at.is_some_and(|at| at <= now) {
+                *at = None;
+                if let ContainerState::Running { process, .. } = &record.state {
+                    process.signal_group(Signal::KILL);
+                }
+            }
+        }
+    }
+
+    /// Notes what hook and probes found out about a run that still runs.
+    fn note_report(&mut self, report: Report) {
+        let (index, stopping) = (report.index, self.stopping.is_some());
+        let Some(record) = self.record.containers.get_mut(index) else {
+            return;
+        };
+        let runs = matches!(record.state, ContainerState::Running { .. });
+        if !runs || record.restarts != report.run {
+            return;
+        }
+        match report.finding {
+            Finding::Started => record.health.started = true,
+            Finding::Ready(ready) => record.health.ready = ready,
+            Finding::Unhealthy(kind, error) => {
+                let message = format!("{} probe failed: {error}", kind.name());
+                record.health.fail("Unhealthy", message);
+            }
+            Finding::MustEnd { .. } if stopping => return,
+            Finding::MustEnd { why, grace_seconds } => {
+                record.health.ready = false;
+                let (reason, message) = match why.split_once(": ") {
+                    Some((reason, message)) => (reason, message.to_owned()),
+                    None => ("Killing", format!("Container {} failed {why}", record.name)),
+                };
+                record.health.fail(reason, message);
+                let grace = grace_seconds.unwrap_or(self.launch.grace_seconds);
+                if let Some(at) = self.kill_one_at.get_mut(index) {
+                    *at = Some(Instant::now() + Duration::from_secs(grace));
+                }
+                self.ask_to_end(index, grace);
+            }
+        }
+        self.write();
     }
 
     fn signal_all(&self, signal: Signal) {

@@ -174,6 +174,22 @@ impl PodEvent {
                 ),
             });
         }
+        let failures = before.map_or(0, |before| before.health.failures);
+        let new = after.health.failures.saturating_sub(failures);
+        let known = &after.health.last_failures;
+        for (reason, message) in known.iter().skip(known.len().saturating_sub(new as usize)) {
+            let kind = if reason == "Killing" {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            };
+            events.push(Self::of_container(
+                kind,
+                reason,
+                message.clone(),
+                path.clone(),
+            ));
+        }
         if ended(after) > before.map_or(0, ended)
             && last.is_some_and(|end| end.reason == "OOMKilled")
         {

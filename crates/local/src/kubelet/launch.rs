@@ -14,6 +14,7 @@ use crate::kubelet::record::{ContainerLaunch, Launch, PodPaths, RestartPolicy, R
 use crate::kubelet::status::Cause;
 use crate::kubelet::temporary;
 
+mod handlers;
 mod volumes;
 
 use volumes::Source;
@@ -51,6 +52,12 @@ pub(crate) enum LaunchError {
         "container {container:?} mounts {path:?}, which needs mount namespaces: run as root or where users may have namespaces, with the program unshare of util-linux"
     )]
     NoMounts { container: String, path: String },
+    #[error("{member} of container {container:?} cannot be run: {member}: {why}")]
+    Handler {
+        container: String,
+        member: String,
+        why: String,
+    },
     #[error("the folder of the pod cannot be made in {place}: {source}")]
     Folder { place: String, source: io::Error },
 }
@@ -62,6 +69,7 @@ impl LaunchError {
             Self::Environment { container, .. }
             | Self::NoCommand { container }
             | Self::NoProgram { container, .. }
+            | Self::Handler { container, .. }
             | Self::NoMounts { container, .. } => Cause::Container(container.clone()),
             Self::Mount { volume, .. } | Self::Volume { volume, .. } => {
                 Cause::Volume(volume.clone())
@@ -70,6 +78,9 @@ impl LaunchError {
         }
     }
 }
+
+/// Where Kubernetes lets containers write why they ended, if they name no other place.
+const DEFAULT_MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// Builds the [`Launch`] of a pod, with its folders and volumes.
 pub(crate) struct LaunchBuilder<'a> {
@@ -179,7 +190,8 @@ impl LaunchBuilder<'_> {
                 path: path.to_owned(),
             });
         }
-        let mounts = self.mounts(container, volumes, &environment)?;
+        let message_file = self.message_file(container)?;
+        let mounts = self.mounts(container, (volumes, message_file.as_deref()), &environment)?;
         let limit = memory_limit(container);
         let cgroup = match (&self.options.cgroup_root, limit) {
             (Some(root), Some(limit)) => {
@@ -200,7 +212,28 @@ impl LaunchBuilder<'_> {
             memory_limit: limit,
             message_from_log: container.termination_message_policy.as_deref()
                 == Some("FallbackToLogsOnError"),
+            message_file,
+            probes: handlers::probes(container)?,
+            hooks: handlers::hooks(container)?,
         })
+    }
+
+    /// Makes the file that is mounted at `terminationMessagePath`. The default path is left alone: nobody but root could
+    /// make a place for it in `/dev`, which all share.
+    fn message_file(&self, container: &Container) -> Result<Option<PathBuf>, LaunchError> {
+        let path = container.termination_message_path.as_deref();
+        if path.is_none_or(|path| path.is_empty() || path == DEFAULT_MESSAGE_PATH) {
+            return Ok(None);
+        }
+        let file = self.paths.message(&container.name);
+        if let Some(folder) = file.parent() {
+            make_folder(folder)?;
+        }
+        fs::write(&file, "").map_err(|source| LaunchError::Folder {
+            place: file.display().to_string(),
+            source,
+        })?;
+        Ok(Some(file))
     }
 
     /// What every process of this pod finds in its environment (spec 08 C17).

@@ -4,7 +4,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use rustix::process::Signal;
 
 use crate::kubelet::processes::ProcessIdentity;
-use crate::kubelet::record::{ContainerRecord, ContainerState, Outcome, Record, Role, Terminated};
+use crate::kubelet::record::{
+    ContainerRecord, ContainerState, Health, Outcome, Record, Role, Terminated,
+};
 use crate::kubelet::status::NODE_SHUTDOWN;
 
 /// Ends what is left of a pod and returns the record of its end: a failure of the system, which `why` explains.
@@ -51,6 +53,7 @@ fn end_container(
         },
         last: None,
         restarts: 0,
+        health: Health::default(),
     });
     if let ContainerState::Running {
         process,

@@ -8,6 +8,8 @@
 //! <folder>/pods/<uid>/stop.json          grace period and reason, read at SIGTERM
 //! <folder>/pods/<uid>/logs/<container>/<run>.log
 //! <folder>/pods/<uid>/work/<container>/  working directory
+//! <folder>/pods/<uid>/logs/<container>/<run>.times
+//! <folder>/pods/<uid>/messages/<container>   what the container finds at its terminationMessagePath
 //! <folder>/pods/<uid>/volumes/<volume>/
 //! <folder>/records/<uid>.json            the record; one watch on this folder sees all pods
 //! ```
@@ -87,6 +89,10 @@ impl PodPaths {
         self.pod().join("work").join(container)
     }
 
+    pub(crate) fn message(&self, container: &str) -> PathBuf {
+        self.pod().join("messages").join(container)
+    }
+
     pub(crate) fn volume(&self, volume: &str) -> PathBuf {
         self.pod().join("volumes").join(volume)
     }
@@ -137,6 +143,66 @@ pub(crate) struct ContainerLaunch {
     pub(crate) memory_limit: Option<u64>,
     /// Whether the end of the log becomes the message of a failure (`terminationMessagePolicy`).
     pub(crate) message_from_log: bool,
+    /// The file that the container finds at its `terminationMessagePath`, if it has one.
+    #[serde(default)]
+    pub(crate) message_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) probes: Probes,
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
+}
+
+/// What a probe or hook does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Handler {
+    /// Runs a command in the container's folder and environment.
+    Exec(Vec<String>),
+    /// Makes a GET request; a status from 200 to 399 is good. An empty host is this machine.
+    Http {
+        host: String,
+        port: u16,
+        path: String,
+        headers: Vec<(String, String)>,
+    },
+    /// Connects. An empty host is this machine.
+    Tcp { host: String, port: u16 },
+    /// Waits so many seconds.
+    Sleep(u64),
+}
+
+/// A probe, with its defaults filled in (Kubernetes API reference, Probe v1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Probe {
+    pub(crate) handler: Handler,
+    pub(crate) initial_delay_seconds: u32,
+    pub(crate) period_seconds: u32,
+    pub(crate) timeout_seconds: u32,
+    pub(crate) success_threshold: u32,
+    pub(crate) failure_threshold: u32,
+    /// `terminationGracePeriodSeconds` of the probe, instead of the pod's.
+    pub(crate) grace_seconds: Option<u64>,
+}
+
+/// The probes of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Probes {
+    pub(crate) startup: Option<Probe>,
+    pub(crate) readiness: Option<Probe>,
+    pub(crate) liveness: Option<Probe>,
+}
+
+/// The lifecycle hooks of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hooks {
+    pub(crate) post_start: Option<Handler>,
+    pub(crate) pre_stop: Option<Handler>,
+}
+
+impl ContainerLaunch {
+    /// Whether anything runs beside the container.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.probes != Probes::default() || self.hooks.post_start.is_some()
+    }
 }
 
 /// A pod to run.
@@ -197,6 +263,56 @@ pub(crate) struct ContainerRecord {
     /// The end of the run before this one.
     pub(crate) last: Option<Terminated>,
     pub(crate) restarts: u32,
+    #[serde(default)]
+    pub(crate) health: Health,
+}
+
+/// What hooks and probes say of a container that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    /// `postStart` ended and the startup probe succeeded, if there are any.
+    pub(crate) started: bool,
+    /// The readiness probe succeeds, if there is one.
+    pub(crate) ready: bool,
+    /// Attempts of probes and hooks that failed in all runs, and containers ended for them.
+    pub(crate) failures: u32,
+    /// Reason and message of the last few of them, for their events.
+    pub(crate) last_failures: Vec<(String, String)>,
+}
+
+impl Health {
+    /// Notes an attempt that failed, for its event.
+    pub(crate) fn fail(&mut self, reason: &str, message: String) {
+        const KEPT: usize = 4;
+        self.failures = self.failures.saturating_add(1);
+        self.last_failures.push((reason.to_owned(), message));
+        let more = self.last_failures.len().saturating_sub(KEPT);
+        self.last_failures.drain(..more);
+    }
+}
+
+impl Default for Health {
+    /// That of a container without probes.
+    fn default() -> Self {
+        Self {
+            started: true,
+            ready: true,
+            failures: 0,
+            last_failures: Vec::new(),
+        }
+    }
+}
+
+impl ContainerRecord {
+    /// Whether the container has started once; restarts after that hold up nobody.
+    pub(crate) fn has_started(&self) -> bool {
+        self.restarts > 0
+            || match self.state {
+                ContainerState::Waiting { .. } => false,
+                ContainerState::Running { .. } => self.health.started,
+                ContainerState::Terminated(_) => true,
+            }
+    }
 }
 
 /// How far a pod is.

@@ -150,9 +150,7 @@ fn initialized(record: &Record) -> bool {
         .all(|container| match (container.role, &container.state) {
             (Role::Init, ContainerState::Terminated(ended)) => ended.exit_code == 0,
             (Role::Init, _) => false,
-            (Role::Sidecar, state) => {
-                !matches!(state, ContainerState::Waiting { .. }) || container.restarts > 0
-            }
+            (Role::Sidecar, _) => container.has_started(),
             (Role::Main, _) => true,
         })
 }
@@ -208,8 +206,8 @@ fn container_status(
         }
         ContainerState::Running { started_at, .. } => (
             json!({ "running": { "startedAt": started_at } }),
-            known.role != Role::Init,
-            true,
+            known.role != Role::Init && known.health.ready,
+            known.health.started,
         ),
         ContainerState::Terminated(ended) => {
             let succeeded_init = known.role == Role::Init && ended.exit_code == 0;
@@ -343,6 +341,7 @@ pub(crate) fn unscheduled(why: &str, now: &str) -> Value {
 mod tests {
     use super::*;
     use crate::kubelet::processes::ProcessIdentity;
+    use crate::kubelet::record::Health;
 
     fn pod() -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
@@ -400,6 +399,7 @@ mod tests {
                     state,
                     last: None,
                     restarts: 0,
+                    health: Health::default(),
                 });
         Record {
             supervisor: identity(),

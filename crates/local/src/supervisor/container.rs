@@ -6,15 +6,37 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use rustix::process::Signal;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
 use crate::kubelet::processes::{POD_VARIABLE, ProcessIdentity};
 use crate::kubelet::record::{ContainerLaunch, Mount, Terminated};
+use crate::supervisor::log_writer::LogWriter;
 
 /// A container that runs.
 pub(crate) struct Started {
-    pub(crate) child: Child,
+    child: Child,
     pub(crate) process: ProcessIdentity,
+    output: pipe::Receiver,
+    log: LogWriter,
+}
+
+impl Started {
+    /// Waits for the end of the container and writes its log until then. What its main process left behind in its group
+    /// ends with it, as in a container.
+    pub(crate) async fn ended(mut self) -> io::Result<ExitStatus> {
+        let mut open = true;
+        let status = loop {
+            tokio::select! {
+                status = self.child.wait() => break status,
+                more = self.log.copy(&self.output), if open => open = more,
+            }
+        };
+        self.process.signal_group(Signal::KILL);
+        self.log.drain(&self.output);
+        status
+    }
 }
 
 /// A container that could not be started.
@@ -34,15 +56,22 @@ pub(crate) fn start(
         exit_code: 128,
         message: format!("{what}: {error}"),
     };
-    let output = open_log(log).map_err(|error| {
+    let unwritable = |error: &io::Error| {
         failed(
             &format!("the log {} cannot be written", log.display()),
-            &error,
+            error,
         )
-    })?;
-    let second = output
-        .try_clone()
-        .map_err(|error| failed("the log cannot be shared", &error))?;
+    };
+    let log = LogWriter::create(log).map_err(|error| unwritable(&error))?;
+    let (input, output) = pipe::pipe().map_err(|error| unwritable(&error))?;
+    let input = input
+        .into_blocking_fd()
+        .map_err(|error| unwritable(&error))?;
+    let second = input.try_clone().map_err(|error| unwritable(&error))?;
+    if let Some(file) = &launch.message_file {
+        // What the run before wrote is not what this one says.
+        fs::write(file, "").map_err(|error| unwritable(&error))?;
+    }
     let (program, arguments) = command_line(launch);
     let mut command = Command::new(&program);
     command
@@ -52,7 +81,7 @@ pub(crate) fn start(
         .env(POD_VARIABLE, uid)
         .current_dir(&launch.working_directory)
         .stdin(Stdio::null())
-        .stdout(output)
+        .stdout(input)
         .stderr(second)
         .process_group(0);
     let child = command
@@ -64,14 +93,12 @@ pub(crate) fn start(
         .unwrap_or(0);
     let process = ProcessIdentity::of(pid)
         .map_err(|error| failed("the process cannot be identified", &error))?;
-    Ok(Started { child, process })
-}
-
-fn open_log(log: &Path) -> io::Result<File> {
-    if let Some(folder) = log.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    File::options().create(true).append(true).open(log)
+    Ok(Started {
+        child,
+        process,
+        output,
+        log,
+    })
 }
 
 fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> StartFailure {
@@ -111,7 +138,7 @@ fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> Sta
 }
 
 /// The program and its arguments; with mounts or a cgroup, a shell sets those up first and becomes the program.
-fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
+pub(super) fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
     let mut command = launch.command.iter().cloned();
     if launch.mounts.is_empty() && launch.cgroup.is_none() {
         let program = command.next().unwrap_or_default();
@@ -242,6 +269,16 @@ fn was_out_of_memory(launch: &ContainerLaunch) -> bool {
     kills
         .and_then(|count| count.trim().parse::<u64>().ok())
         .is_some_and(|count| count > 0)
+}
+
+/// What a container wrote at its `terminationMessagePath`: at most 4096 bytes, as a kubelet takes.
+pub(crate) fn message_in(file: &Path) -> String {
+    const BYTES: u64 = 4096;
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(BYTES).read_to_end(&mut bytes));
+    // Removed or replaced by the container: then it says nothing.
+    drop(read);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The end of a log as a termination message: at most 80 lines and 2048 bytes, as a kubelet takes.

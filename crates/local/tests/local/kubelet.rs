@@ -20,6 +20,7 @@ mod containers;
 mod ends;
 mod logs;
 mod node;
+mod probes;
 mod restarts;
 mod retries;
 

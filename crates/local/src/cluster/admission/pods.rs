@@ -7,6 +7,7 @@ use crate::cluster::admission::typed::{self, WrongType};
 use crate::cluster::api_status::StatusCause;
 
 mod containers;
+mod probes;
 mod spec;
 mod volumes;
 
@@ -91,6 +92,7 @@ fn default_container(container: &mut Map<String, Value>) {
     container
         .entry("imagePullPolicy")
         .or_insert_with(|| policy.into());
+    probes::fill_defaults(container);
     let resources = container.entry("resources").or_insert_with(|| json!({}));
     if let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned()
         && let Some(resources) = resources.as_object_mut()

@@ -273,10 +273,24 @@ impl LaunchBuilder<'_> {
     pub(super) fn mounts(
         &self,
         container: &Container,
-        volumes: &BTreeMap<String, Source>,
+        (volumes, message_file): (&BTreeMap<String, Source>, Option<&Path>),
         environment: &[(String, String)],
     ) -> Result<Vec<Mount>, LaunchError> {
         let mut mounts = Vec::new();
+        if let (Some(file), Some(path)) = (message_file, &container.termination_message_path) {
+            if self.mount_with.is_empty() {
+                return Err(LaunchError::NoMounts {
+                    container: container.name.clone(),
+                    path: path.clone(),
+                });
+            }
+            let made = Mount {
+                from: file.to_owned(),
+                at: Path::new("/").join(path),
+                read_only: false,
+            };
+            mounts.push(("terminationMessagePath".to_owned(), made));
+        }
         for mount in container.volume_mounts.iter().flatten() {
             let Some(source) = volumes.get(&mount.name) else {
                 return Err(LaunchError::Volume {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::probes;
 use crate::cluster::admission::names::{
     DATA_KEY_RULE, DNS_LABEL_RULE, ENVIRONMENT_NAME_RULE, QUALIFIED_NAME_RULE, is_data_key,
     is_dns_label, is_environment_name, is_qualified_name,
@@ -61,6 +62,7 @@ pub(super) fn validate(
             ));
         }
     }
+    probes::validate(container, field, causes);
     validate_environment(container, field, causes);
     validate_resources(container, field, causes);
     let mut paths = BTreeSet::new();
