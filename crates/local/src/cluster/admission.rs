@@ -6,6 +6,7 @@ use crate::cluster::api_status::{ApiStatus, StatusCause};
 use crate::cluster::events;
 use crate::cluster::object::{metadata_mut, read_metadata, set_metadata, text_at};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
+use crate::cluster::schema;
 
 mod data;
 mod names;
@@ -75,6 +76,7 @@ pub(crate) fn admit_new(
             _ => {}
         }
     }
+    apply_schema(resource, value);
     if &*resource.id == NAMESPACES {
         let metadata = metadata_mut(value);
         if let Some(labels) =
@@ -85,6 +87,59 @@ pub(crate) fn admit_new(
         }
     }
     validate(resource, value, None)
+}
+
+/// Prunes and defaults a custom resource by its schema.
+fn apply_schema(resource: &Resource, value: &mut Value) {
+    if let Some(schema) = &resource.schema {
+        schema.prune(value);
+        schema.fill_defaults(value);
+    }
+}
+
+/// Refuses fields that the schema of a custom resource does not have, if the client asks for that
+/// (`fieldValidation=Strict`); else they are pruned.
+pub(crate) fn check_unknown_fields(
+    resource: &Resource,
+    value: &Value,
+    validation: &str,
+) -> Result<(), ApiStatus> {
+    let Some(schema) = resource.schema.as_ref().filter(|_| validation == "Strict") else {
+        return Ok(());
+    };
+    let unknown = schema.prune(&mut value.clone());
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let fields: Vec<String> = unknown
+        .iter()
+        .map(|field| format!("unknown field {field:?}"))
+        .collect();
+    let (kind, version) = (&resource.kind, resource.api_version());
+    Err(ApiStatus::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+        fields.join(", ")
+    )))
+}
+
+/// What a client is warned of that writes an object: rules of a definition that are not evaluated.
+pub(crate) fn warnings(resource: &Resource, value: &Value) -> Vec<String> {
+    if &*resource.id != DEFINITIONS {
+        return Vec::new();
+    }
+    let versions = value.pointer("/spec/versions").and_then(Value::as_array);
+    let has_rules = |version: &&Value| schema::check(version, "", &mut Vec::new());
+    versions
+        .into_iter()
+        .flatten()
+        .filter(has_rules)
+        .map(|version| {
+            format!(
+                "version {}: rules in x-kubernetes-validations are not evaluated by the embedded Kubernetes API",
+                text_at(version, "/name")
+            )
+        })
+        .collect()
 }
 
 /// Lists and maps of metadata without entries are not served (`omitempty` of ObjectMeta).
@@ -179,6 +234,7 @@ pub(crate) fn admit_change(
         }
     }
     typed::write_quantities(resource, &mut next);
+    apply_schema(resource, &mut next);
     if next == *current {
         return Ok(None);
     }
@@ -402,6 +458,9 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, 
         }
         _ => {}
     }
+    if let Some(schema) = &resource.schema {
+        schema.validate(value, &mut causes);
+    }
     Ok(causes)
 }
 
@@ -496,6 +555,9 @@ fn validate_definition(value: &Value, causes: &mut Vec<StatusCause>) {
         ));
     }
     let versions = value.pointer("/spec/versions").and_then(Value::as_array);
+    for (index, version) in versions.into_iter().flatten().enumerate() {
+        schema::check(version, &format!("spec.versions[{index}]"), causes);
+    }
     let storage = versions
         .into_iter()
         .flatten()

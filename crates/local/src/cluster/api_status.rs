@@ -190,6 +190,23 @@ impl ApiStatus {
         )
     }
 
+    /// A part of a pod that its processes cannot have: `kubectl debug` and in-place resizing.
+    pub(crate) fn no_such_part(part: &str) -> Self {
+        let why = match part {
+            "ephemeralcontainers" => {
+                "ephemeral containers cannot be added to pods, whose containers are processes of this machine without an \
+                 image: attach a debugger to the process instead (its pid is in `ps`, its files are below the data folder), \
+                 or create another pod with the same command"
+            }
+            _ => "a pod that runs cannot be resized: delete it and create another",
+        };
+        Self::new(
+            501,
+            "NotImplemented",
+            format!("{why} (embedded Kubernetes API)"),
+        )
+    }
+
     /// A kind that would be kept and never run.
     pub(crate) fn no_controller(kind: &str) -> Self {
         let message = format!(

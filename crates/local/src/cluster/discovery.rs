@@ -1,19 +1,20 @@
-//! Everything that is not an object: discovery (legacy and aggregated), version, health, OpenAPI.
+//! Everything that is not an object: discovery (legacy and aggregated), version, health.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer, text_answer};
 use crate::cluster::api_status::ApiStatus;
+use crate::cluster::openapi;
 use crate::cluster::protobuf;
 use crate::cluster::resource::{Registry, Resource};
 
 /// The Kubernetes version whose behaviour this API follows.
-const VERSION: (&str, &str) = ("1", "34");
+pub(super) const VERSION: (&str, &str) = ("1", "34");
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -82,9 +83,11 @@ impl Cluster {
                 "compiler": "rustc", "platform": "linux/amd64",
             }),
             ["healthz" | "livez" | "readyz", ..] => return Ok(text_answer("ok")),
-            ["openapi", "v3"] => openapi_index(&registry),
-            ["openapi", "v3", "api", version] => openapi(&registry, "", version)?,
-            ["openapi", "v3", "apis", group, version] => openapi(&registry, group, version)?,
+            ["openapi", "v3"] => openapi::index(&registry),
+            ["openapi", "v3", "api", version] => openapi::document(&registry, "", version)?,
+            ["openapi", "v3", "apis", group, version] => {
+                openapi::document(&registry, group, version)?
+            }
             [] => {
                 let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
                 for (group, versions) in registry
@@ -210,7 +213,7 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Valu
     )
 }
 
-fn in_version<'a>(
+pub(super) fn in_version<'a>(
     registry: &'a Registry,
     group: &'a str,
     version: &'a str,
@@ -270,88 +273,4 @@ fn aggregated(resource: &Resource) -> Value {
         }
     }
     entry
-}
-
-fn openapi_index(registry: &Registry) -> Value {
-    let mut paths = Map::new();
-    for (group, versions) in registry.groups() {
-        for version in versions {
-            let path = if group.is_empty() {
-                format!("api/{version}")
-            } else {
-                format!("apis/{group}/{version}")
-            };
-            let url = json!({ "serverRelativeURL": format!("/openapi/v3/{path}?hash=flyte") });
-            paths.insert(path, url);
-        }
-    }
-    json!({ "paths": paths })
-}
-
-/// A document that names the kinds and their operations; objects are open maps, so that clients validate here.
-fn openapi(registry: &Registry, group: &str, version: &str) -> Result<Value, ApiStatus> {
-    let mut paths = Map::new();
-    let mut schemas = Map::new();
-    for resource in in_version(registry, group, version) {
-        let kind =
-            json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
-        let schema = format!("{}.{}.{}", resource.group, resource.version, resource.kind);
-        let query = |name: &str, kind: &str| json!({ "name": name, "in": "query", "schema": { "type": kind, "uniqueItems": true } });
-        let operation = |action: &str, parameters: Vec<Value>| {
-            json!({
-                "x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind, "parameters": parameters,
-                "responses": { "200": { "description": "OK" } },
-            })
-        };
-        let writes = || {
-            vec![
-                query("dryRun", "string"),
-                query("fieldManager", "string"),
-                query("fieldValidation", "string"),
-            ]
-        };
-        let root = if group.is_empty() {
-            format!("/api/{version}")
-        } else {
-            format!("/apis/{group}/{version}")
-        };
-        let scope = if resource.namespaced() {
-            "/namespaces/{namespace}"
-        } else {
-            ""
-        };
-        let collection = format!("{root}{scope}/{}", resource.plural);
-        paths.insert(
-            format!("{collection}/{{name}}"),
-            json!({
-                "get": operation("get", Vec::new()), "put": operation("put", writes()),
-                "patch": operation("patch", [writes(), vec![query("force", "boolean")]].concat()),
-                "delete": operation("delete", vec![query("dryRun", "string")]),
-            }),
-        );
-        paths.insert(
-            collection,
-            json!({ "get": operation("list", Vec::new()), "post": operation("post", writes()) }),
-        );
-        schemas.insert(
-            schema,
-            json!({
-                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                "x-kubernetes-group-version-kind": [kind],
-                "properties": {
-                    "apiVersion": { "type": "string" }, "kind": { "type": "string" },
-                    "metadata": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                    "spec": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                    "status": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                },
-            }),
-        );
-    }
-    if paths.is_empty() {
-        return Err(ApiStatus::no_such_path());
-    }
-    let info = json!({ "title": "Kubernetes", "version": format!("v{}.{}", VERSION.0, VERSION.1) });
-    Ok(
-        json!({ "openapi": "3.0.0", "info": info, "paths": paths, "components": { "schemas": schemas } }),
-    )
 }

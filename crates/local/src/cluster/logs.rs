@@ -100,6 +100,7 @@ impl Cluster {
             ("exec" | "attach" | "portforward" | "proxy", _) => {
                 Err(ApiStatus::not_implemented(&format!("pods/{part}")))
             }
+            ("ephemeralcontainers" | "resize", _) => Err(ApiStatus::no_such_part(part)),
             ("log" | "binding" | "eviction", _) => Err(ApiStatus::method_not_allowed()),
             _ => Err(ApiStatus::no_such_path()),
         }

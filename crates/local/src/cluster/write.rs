@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::admission::typed::WrongType;
-use crate::cluster::admission::{Part, admit_change, admit_new};
+use crate::cluster::admission::{Part, admit_change, admit_new, check_unknown_fields, warnings};
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::apply::{Apply, conflict};
@@ -18,8 +18,8 @@ use crate::cluster::model::Model;
 use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
 use crate::cluster::patch::{PatchKind, json_patch, merge, strategic};
 use crate::cluster::protobuf::{self, ProtobufError};
-use crate::cluster::request::Target;
-use crate::cluster::resource::{NAMESPACES, Resource};
+use crate::cluster::request::{Form, Target};
+use crate::cluster::resource::{DEFINITIONS, NAMESPACES, Resource};
 
 /// How a write of a version that may be outdated ended.
 pub(crate) enum Try<T> {
@@ -87,10 +87,27 @@ impl Cluster {
                 other => break other?,
             }
         };
-        Ok(json_answer(
-            StatusCode::CREATED,
-            self.render(&stored, resource, form)?,
-        ))
+        self.written(StatusCode::CREATED, &stored, resource, form)
+    }
+
+    /// The answer to a write, with its warnings.
+    fn written(
+        &self,
+        code: StatusCode,
+        stored: &Stored,
+        resource: &Resource,
+        form: Form,
+    ) -> Result<Response<Body>, ApiStatus> {
+        let mut answer = json_answer(code, self.render(stored, resource, form)?);
+        if &*resource.id == DEFINITIONS {
+            for warning in warnings(resource, &stored.value()?) {
+                // RFC 9111: code, agent, text.
+                if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{warning}\"")) {
+                    answer.headers_mut().append(header::WARNING, value);
+                }
+            }
+        }
+        Ok(answer)
     }
 
     async fn insert(
@@ -103,6 +120,7 @@ impl Cluster {
         if resource.needs_controller() {
             return Err(ApiStatus::no_controller(&resource.kind));
         }
+        check_unknown_fields(resource, value, call.query.text("fieldValidation"))?;
         if resource.is_modern_event() {
             *value = events::to_core(std::mem::take(value));
         }
@@ -378,8 +396,8 @@ impl Cluster {
                     }
                     other => {
                         let stored = other?;
-                        let body = self.render(&stored, &target.resource, call.form()?)?;
-                        return Ok(json_answer(StatusCode::CREATED, body));
+                        let form = call.form()?;
+                        return self.written(StatusCode::CREATED, &stored, &target.resource, form);
                     }
                 }
             }
@@ -426,6 +444,7 @@ impl Cluster {
                 decide(&before)?
             };
             check_identity(&decided, &key, resource)?;
+            check_unknown_fields(resource, &decided, call.query.text("fieldValidation"))?;
             let Some(mut next) = admit_change(resource, part, &before, decided)? else {
                 self.until_durable(current.revision).await?;
                 break current;
@@ -454,10 +473,7 @@ impl Cluster {
                 Try::Outdated => {}
             }
         };
-        Ok(json_answer(
-            StatusCode::OK,
-            self.render(&stored, resource, form)?,
-        ))
+        self.written(StatusCode::OK, &stored, resource, form)
     }
 
     /// Stores `next` if `current` is still the current version.

@@ -15,6 +15,7 @@ mod definitions;
 mod deletion;
 mod lists;
 mod objects;
+mod schemas;
 mod state;
 mod watches;
 
