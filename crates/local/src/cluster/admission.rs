@@ -6,12 +6,15 @@ use crate::cluster::api_status::{ApiStatus, StatusCause};
 use crate::cluster::events;
 use crate::cluster::object::{metadata_mut, read_metadata, set_metadata, text_at};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
-use crate::cluster::schema;
 
 mod data;
+mod definitions;
+mod kinds;
 mod names;
 mod pods;
 pub(crate) mod typed;
+
+pub(crate) use definitions::warnings;
 
 use typed::WrongType;
 
@@ -72,8 +75,8 @@ pub(crate) fn admit_new(
             }
             "secrets" => default_secret(object),
             EVENTS => events::default_event(object),
-            DEFINITIONS => default_definition(object, now),
-            _ => {}
+            DEFINITIONS => definitions::fill_defaults(object, now),
+            id => kinds::fill_defaults(id, object),
         }
     }
     apply_schema(resource, value);
@@ -120,26 +123,6 @@ pub(crate) fn check_unknown_fields(
         "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
         fields.join(", ")
     )))
-}
-
-/// What a client is warned of that writes an object: rules of a definition that are not evaluated.
-pub(crate) fn warnings(resource: &Resource, value: &Value) -> Vec<String> {
-    if &*resource.id != DEFINITIONS {
-        return Vec::new();
-    }
-    let versions = value.pointer("/spec/versions").and_then(Value::as_array);
-    let has_rules = |version: &&Value| schema::check(version, "", &mut Vec::new());
-    versions
-        .into_iter()
-        .flatten()
-        .filter(has_rules)
-        .map(|version| {
-            format!(
-                "version {}: rules in x-kubernetes-validations are not evaluated by the embedded Kubernetes API",
-                text_at(version, "/name")
-            )
-        })
-        .collect()
 }
 
 /// Lists and maps of metadata without entries are not served (`omitempty` of ObjectMeta).
@@ -299,6 +282,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), ApiSt
     if resource.is_pod() {
         pods::guard_spec(current, next, &mut causes);
     }
+    kinds::guard(&resource.id, current, next, &mut causes);
     if matches!(&*resource.id, "configmaps" | "secrets")
         && current.get("immutable").and_then(Value::as_bool) == Some(true)
         && (current.get("data") != next.get("data")
@@ -402,6 +386,14 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, 
             ));
         }
     }
+    let owners = value
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array);
+    let is_controller = |owner: &&Value| owner.get("controller") == Some(&Value::Bool(true));
+    if owners.into_iter().flatten().filter(is_controller).count() > 1 {
+        let rule = "Only one reference can have Controller set to true";
+        causes.push(StatusCause::value("metadata.ownerReferences", "", rule));
+    }
     for (index, owner) in meta.owner_references.iter().enumerate() {
         for (member, text) in [
             ("apiVersion", &owner.api_version),
@@ -448,7 +440,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, 
     match &*resource.id {
         PODS => pods::validate(value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
         "configmaps" | "secrets" => data::validate(value, &mut causes),
-        DEFINITIONS => validate_definition(value, &mut causes),
+        DEFINITIONS => definitions::validate(value, &mut causes),
         EVENTS => {
             let about = text_at(value, "/involvedObject/namespace");
             if !about.is_empty() && about != meta.namespace {
@@ -456,7 +448,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, 
                 causes.push(StatusCause::value("involvedObject.namespace", about, rule));
             }
         }
-        _ => {}
+        id => kinds::validate(id, value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
     }
     if let Some(schema) = &resource.schema {
         schema.validate(value, &mut causes);
@@ -487,87 +479,4 @@ fn default_secret(object: &mut Map<String, Value>) {
         }
     }
     object.entry("type").or_insert_with(|| "Opaque".into());
-}
-
-fn default_definition(object: &mut Map<String, Value>, now: &str) {
-    let spec = object.entry("spec").or_insert_with(|| json!({}));
-    if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut) {
-        let kind = names
-            .get("kind")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        names
-            .entry("singular")
-            .or_insert_with(|| kind.to_lowercase().into());
-        names
-            .entry("listKind")
-            .or_insert_with(|| format!("{kind}List").into());
-    }
-    if let Some(spec) = spec.as_object_mut() {
-        spec.entry("conversion")
-            .or_insert_with(|| json!({ "strategy": "None" }));
-    }
-    let names = spec.get("names").cloned().unwrap_or_default();
-    let versions = spec.get("versions").and_then(Value::as_array);
-    let stored: Vec<Value> = versions
-        .into_iter()
-        .flatten()
-        .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
-        .filter_map(|version| version.get("name").cloned())
-        .collect();
-    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
-    object.insert(
-        "status".to_owned(),
-        json!({
-            "conditions": [
-                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-                condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-            ],
-            "acceptedNames": names,
-            "storedVersions": stored,
-        }),
-    );
-}
-
-fn validate_definition(value: &Value, causes: &mut Vec<StatusCause>) {
-    for (pointer, field) in [
-        ("/spec/group", "spec.group"),
-        ("/spec/names/plural", "spec.names.plural"),
-        ("/spec/names/kind", "spec.names.kind"),
-        ("/spec/scope", "spec.scope"),
-    ] {
-        if text_at(value, pointer).is_empty() {
-            causes.push(StatusCause::required(field));
-        }
-    }
-    let expected = format!(
-        "{}.{}",
-        text_at(value, "/spec/names/plural"),
-        text_at(value, "/spec/group")
-    );
-    let name = text_at(value, "/metadata/name");
-    if name != expected {
-        causes.push(StatusCause::value(
-            "metadata.name",
-            name,
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
-    }
-    let versions = value.pointer("/spec/versions").and_then(Value::as_array);
-    for (index, version) in versions.into_iter().flatten().enumerate() {
-        schema::check(version, &format!("spec.versions[{index}]"), causes);
-    }
-    let storage = versions
-        .into_iter()
-        .flatten()
-        .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
-        .count();
-    if storage != 1 {
-        causes.push(StatusCause::value(
-            "spec.versions",
-            &storage.to_string(),
-            "must have exactly one version marked as storage version",
-        ));
-    }
 }

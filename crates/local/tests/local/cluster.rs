@@ -13,6 +13,7 @@ use std::time::Duration;
 
 mod definitions;
 mod deletion;
+mod kinds;
 mod lists;
 mod objects;
 mod schemas;

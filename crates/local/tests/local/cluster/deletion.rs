@@ -121,14 +121,17 @@ async fn dependents_go_with_their_last_owner() {
         .await
         .unwrap();
     // Flyte writes the kind in lower case (recorded/resources/pods.jsonl).
-    let reference = |owner: &DynamicObject| {
+    let reference = |owner: &DynamicObject, controller: bool| {
         json!({"apiVersion": "flyte.lyft.com/v1alpha1", "kind": "flyteworkflow", "name": owner.name_any(),
-               "uid": owner.uid(), "controller": true, "blockOwnerDeletion": true})
+               "uid": owner.uid(), "controller": controller, "blockOwnerDeletion": true})
     };
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     for (name, owners) in [
-        ("one", vec![reference(&owner)]),
-        ("two", vec![reference(&owner), reference(&other)]),
+        ("one", vec![reference(&owner, true)]),
+        (
+            "two",
+            vec![reference(&owner, true), reference(&other, false)],
+        ),
     ] {
         let map = object(json!({"metadata": {"name": name, "ownerReferences": owners}}));
         maps.create(&PostParams::default(), &map).await.unwrap();
@@ -141,7 +144,7 @@ async fn dependents_go_with_their_last_owner() {
         "the other owner keeps it"
     );
     let late =
-        object(json!({"metadata": {"name": "late", "ownerReferences": [reference(&owner)]}}));
+        object(json!({"metadata": {"name": "late", "ownerReferences": [reference(&owner, true)]}}));
     maps.create(&PostParams::default(), &late).await.unwrap();
     assert_eq!(
         code(maps.get("late").await).0,
