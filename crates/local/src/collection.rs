@@ -21,7 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Cluster, Now};
+use crate::cluster::{ApiStatus, Cluster, Now};
 use crate::s3::{BlobError, BlobFolder, DeleteIf, Info, ListRequest};
 
 mod retention;
@@ -57,17 +57,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// The executions that have not ended, by the resources of the cluster. One that cannot be read counts as running
-    /// since the beginning, so that nothing of it goes.
-    #[must_use]
-    pub fn of(cluster: &Cluster) -> Self {
+    /// The executions that have not ended, by the resources of the cluster. Blocks for as long as those take to be read.
+    ///
+    /// # Errors
+    /// A resource cannot be read: what is its own is not known then.
+    pub fn of(cluster: &Cluster) -> Result<Self, ApiStatus> {
         let mut running = Self::default();
         for object in cluster.objects(WORKFLOWS) {
             let (label, value) = TERMINATED;
             if object.labels().get(label).map(String::as_str) == Some(value) {
                 continue;
             }
-            let value = object.value().unwrap_or_default();
+            let value = object.value()?;
             let text = |pointer: &str| value.pointer(pointer).and_then(serde_json::Value::as_str);
             let created = text("/metadata/creationTimestamp").and_then(|at| at.parse().ok());
             let created: Timestamp = created.unwrap_or(Timestamp::MIN);
@@ -80,7 +81,7 @@ impl Running {
                 _ => object.name().to_owned(),
             });
         }
-        running
+        Ok(running)
     }
 
     /// The activity of an execution whose folder was last written at `written`.
@@ -101,6 +102,15 @@ impl Running {
             Activity::Idle { since: written }
         }
     }
+}
+
+/// A pass could not be made.
+#[derive(Debug, thiserror::Error)]
+enum CollectionError {
+    #[error("the executions that run cannot be read")]
+    Executions(#[from] ApiStatus),
+    #[error("the bucket cannot be read or written")]
+    Blobs(#[from] BlobError),
 }
 
 /// What a pass did.
@@ -161,10 +171,11 @@ impl Collector {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            let running = Running::of(&cluster);
-            let time = now();
+            let (time, executions) = (now(), cluster.clone());
             let done = tokio::task::spawn_blocking(move || {
-                let pass = self.pass(&running, time);
+                let pass = Running::of(&executions)
+                    .map_err(CollectionError::from)
+                    .and_then(|running| Ok(self.pass(&running, time)?));
                 (self, pass)
             });
             let pass;
@@ -191,7 +202,8 @@ impl Collector {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "old files of executions cannot be removed");
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, cause, "old files of executions cannot be removed");
                     CYCLE_INTERVAL
                 }
             };

@@ -151,7 +151,7 @@ pub struct Kubelet {
     changes: Inotify,
     event_writer: EventWriter,
     ready: watch::Sender<bool>,
-    trouble: watch::Sender<Option<String>>,
+    watch_error: watch::Sender<Option<String>>,
 }
 
 impl std::fmt::Debug for Kubelet {
@@ -197,7 +197,7 @@ impl Kubelet {
             changes,
             event_writer,
             ready: watch::Sender::new(false),
-            trouble: watch::Sender::new(None),
+            watch_error: watch::Sender::new(None),
         })
     }
 
@@ -218,10 +218,10 @@ impl Kubelet {
         self.ready.subscribe()
     }
 
-    /// What kept the kubelet from seeing its pods the last time that it tried, for whoever waits for [`Self::ready`].
+    /// The error of the watch of pods that failed last, for whoever waits for [`Self::ready`]; none before one did.
     #[must_use]
-    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
-        self.trouble.subscribe()
+    pub fn watch_error(&self) -> watch::Receiver<Option<String>> {
+        self.watch_error.subscribe()
     }
 
     /// Runs until `stop`; then ends all pods (reason Shutdown) and writes their status before it returns.
@@ -247,7 +247,7 @@ impl Kubelet {
             _writers: writers,
             shutdown,
             listing: None,
-            trouble: self.trouble,
+            watch_error: self.watch_error,
             removals: Removals::default(),
             node_seen: false,
         };
@@ -271,7 +271,7 @@ impl Kubelet {
                     Some(Ok(event)) => node.handle_pod_event(event, &self.ready),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the watch of pods was interrupted");
-                        node.trouble.send_replace(Some(format!("the pods cannot be listed: {error}")));
+                        node.watch_error.send_replace(Some(format!("the pods cannot be listed: {error}")));
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                     None => return Err(KubeletError::WatchEnded),
@@ -320,7 +320,7 @@ struct Running {
     shutdown: watch::Sender<bool>,
     /// While the watch lists: the uids it has named.
     listing: Option<HashSet<String>>,
-    trouble: watch::Sender<Option<String>>,
+    watch_error: watch::Sender<Option<String>>,
     /// Pods that are gone, while their folders are not.
     removals: Removals,
     /// Whether the labels of the node are known.

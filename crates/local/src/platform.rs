@@ -188,7 +188,7 @@ impl LocalPlatform {
             .collect();
         let kubelet = Kubelet::new(cluster.client(), node).await?;
         cluster.set_log_source(kubelet.log_source());
-        let (mut ready, trouble) = (kubelet.ready(), kubelet.trouble());
+        let (mut ready, watch_error) = (kubelet.ready(), kubelet.watch_error());
         let stop_servers = CancellationToken::new();
         let mut servers = JoinSet::new();
         let hosts = AllowedHosts::new(&options.host);
@@ -215,7 +215,7 @@ impl LocalPlatform {
             _ = ready.wait_for(|ready| *ready) => {}
             Some(ended) = kubelets.join_next() => ended??,
             () = tokio::time::sleep(READY_WITHIN) => {
-                let why = trouble.borrow().clone();
+                let why = watch_error.borrow().clone();
                 let why = why.unwrap_or_else(|| "its list of pods does not come".to_owned());
                 return Err(PlatformError::NotReady { why });
             }

@@ -29,12 +29,14 @@ use crate::kubelet::record::{
 
 mod container;
 mod handler;
+mod health;
 mod log_writer;
 mod memory;
 mod probes;
 
 use container::{message_from, message_in, read_end, start};
-use probes::{Finding, Probing, Report};
+use health::HookEnd;
+use probes::{Probing, Report};
 
 /// The reason of a run that never began, such as that of a program that does not exist.
 pub(crate) const CANNOT_RUN: &str = "ContainerCannotRun";
@@ -107,8 +109,8 @@ struct Supervisor {
     probing: JoinSet<()>,
     probes: Vec<Option<AbortHandle>>,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
-    /// `preStop` hooks: each returns its container's index, and what was wrong.
-    hooks: JoinSet<(usize, Result<(), String>)>,
+    /// `preStop` hooks that run.
+    hooks: JoinSet<HookEnd>,
     /// When containers that are ended for a failed probe or hook are killed.
     kill_one_at: Vec<Option<Instant>>,
     stopping: Option<Stopping>,
@@ -196,8 +198,7 @@ impl Supervisor {
                 Some(report) = self.reports.1.recv() => self.note_report(report),
                 Some(_) = self.probing.join_next() => {}
                 Some(hook) = self.hooks.join_next() => {
-                    let (index, outcome) = hook.map_err(io::Error::other)?;
-                    self.hook_ended(index, outcome);
+                    self.hook_ended(hook.map_err(io::Error::other)?);
                 }
                 () = until(kill_one) => self.kill_due(),
                 _ = terminate.recv() => self.stop_requested()?,
@@ -494,93 +495,6 @@ impl Supervisor {
             let containers = 0..self.record.containers.len();
             containers.for_each(|index| self.ask_to_end(index, grace_seconds));
         }
-    }
-
-    /// Asks a container to end: by its `preStop` hook, and by SIGTERM once that has ended. Without time, there is no hook.
-    fn ask_to_end(&mut self, index: usize, grace_seconds: u64) {
-        let (Some(launch), Some(record)) = (
-            self.launch.containers.get(index),
-            self.record.containers.get(index),
-        ) else {
-            return;
-        };
-        let ContainerState::Running { process, .. } = &record.state else {
-            return;
-        };
-        match &launch.hooks.pre_stop {
-            Some(hook) if grace_seconds > 0 => {
-                let (hook, launch) = (hook.clone(), launch.clone());
-                let uid = self.paths.uid().to_owned();
-                let limit = Duration::from_secs(grace_seconds);
-                self.hooks.spawn(async move {
-                    (index, handler::run(&hook, &launch, &uid, Some(limit)).await)
-                });
-            }
-            _ => process.signal_group(Signal::TERM),
-        }
-    }
-
-    /// A `preStop` hook ended; if it failed, the container ends as well.
-    fn hook_ended(&mut self, index: usize, outcome: Result<(), String>) {
-        let Some(record) = self.record.containers.get_mut(index) else {
-            return;
-        };
-        if let ContainerState::Running { process, .. } = &record.state {
-            process.signal_group(Signal::TERM);
-        }
-        if let Err(error) = outcome {
-            let message = format!("PreStopHook failed: {error}");
-            record.health.fail("FailedPreStopHook", message);
-            self.write();
-        }
-    }
-
-    /// Kills containers whose grace period after a failed probe or hook is over.
-    fn kill_due(&mut self) {
-        let now = Instant::now();
-        for (at, record) in self.kill_one_at.iter_mut().zip(&self.record.containers) {
-            if at.is_some_and(|at| at <= now) {
-                *at = None;
-                if let ContainerState::Running { process, .. } = &record.state {
-                    process.signal_group(Signal::KILL);
-                }
-            }
-        }
-    }
-
-    /// Notes what hook and probes found out about a run that still runs.
-    fn note_report(&mut self, report: Report) {
-        let (index, stopping) = (report.index, self.stopping.is_some());
-        let Some(record) = self.record.containers.get_mut(index) else {
-            return;
-        };
-        let runs = matches!(record.state, ContainerState::Running { .. });
-        if !runs || record.restarts != report.run {
-            return;
-        }
-        match report.finding {
-            Finding::Started => record.health.started = true,
-            Finding::Ready(ready) => record.health.ready = ready,
-            Finding::Unhealthy(kind, error) => {
-                let message = format!("{} probe failed: {error}", kind.name());
-                record.health.fail("Unhealthy", message);
-            }
-            Finding::MustEnd { .. } if stopping => return,
-            Finding::MustEnd { why, grace_seconds } => {
-                record.health.ready = false;
-                let (reason, message) = match why.split_once(": ") {
-                    Some((reason, message)) => (reason, message.to_owned()),
-                    None => ("Killing", format!("Container {} failed {why}", record.name)),
-                };
-                record.health.fail(reason, message);
-                let grace = grace_seconds.unwrap_or(self.launch.grace_seconds);
-                if let Some(at) = self.kill_one_at.get_mut(index) {
-                    *at = Some(Instant::now() + Duration::from_secs(grace));
-                }
-                self.ask_to_end(index, grace);
-            }
-        }
-        self.write();
     }
 
     fn signal_all(&self, signal: Signal) {

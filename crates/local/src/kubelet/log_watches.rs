@@ -1,7 +1,7 @@
 //! The growth of followed logs: one inotify instance for all of them, there while any log is followed.
 //!
-//! Whoever waits for growth of its own log reads what the kernel reports about all, and wakes the others. So no task runs
-//! for it, and an instance is no use of anybody who follows nothing: a user has some hundred, and editors want them too.
+//! Whoever waits for growth of its own log reads what the kernel reports about all, and wakes the others: no task runs for
+//! it. While nothing is followed there is no instance, because a user has some hundred of them, and editors want them too.
 
 use std::collections::HashMap;
 use std::io;

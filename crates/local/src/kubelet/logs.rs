@@ -79,8 +79,11 @@ impl LogSource for Logs {
                 position = tail(&mut file, lines, position).map_err(unreadable)?;
             }
             if let (Some(since), Some(times)) = (request.since, &times) {
-                let first = line_after(&mut file, times.since(since)).map_err(unreadable)?;
-                position = position.max(first);
+                let first = times.since(since);
+                // What the log has lost would be read as zeros.
+                if first > position {
+                    position = line_after(&mut file, first).map_err(unreadable)?;
+                }
             }
             file.seek(SeekFrom::Start(position)).map_err(unreadable)?;
             let stamps = times.filter(|_| request.timestamps).map(|times| Stamps {

@@ -43,12 +43,20 @@ pub(super) enum Finding {
     Ready(bool),
     /// One attempt of a probe failed; the text is for an event.
     Unhealthy(ProbeKind, String),
-    /// The container has to end: a probe failed as often as it may, or a hook failed. With the grace period, if the probe
-    /// has its own.
+    /// The container has to end, within the grace period of the probe if that has its own.
     MustEnd {
-        why: String,
+        cause: EndCause,
         grace_seconds: Option<u64>,
     },
+}
+
+/// Why a container has to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum EndCause {
+    /// A probe failed as often as it may.
+    Probe(ProbeKind),
+    /// `postStart` failed; the text says how.
+    PostStart(String),
 }
 
 /// A finding about one run of a container.
@@ -118,7 +126,7 @@ impl Probing {
             && let Err(error) = handler::run(hook, &self.launch, &self.uid, None).await
         {
             self.report(Finding::MustEnd {
-                why: format!("FailedPostStartHook: {error}"),
+                cause: EndCause::PostStart(error),
                 grace_seconds: None,
             })
             .await;
@@ -212,7 +220,7 @@ impl Probing {
 
     async fn must_end(&self, kind: ProbeKind, probe: &Probe) {
         self.report(Finding::MustEnd {
-            why: format!("{} probe", kind.name().to_lowercase()),
+            cause: EndCause::Probe(kind),
             grace_seconds: probe.grace_seconds,
         })
         .await;

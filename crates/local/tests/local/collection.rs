@@ -164,7 +164,7 @@ async fn executions_run_until_their_resource_says_that_they_ended() {
         .await
         .unwrap();
     let client = cluster.client();
-    assert_eq!(Running::of(&cluster), Running::default());
+    assert_eq!(Running::of(&cluster).unwrap(), Running::default());
     define_workflows(&client).await;
     let kind = GroupVersionKind::gvk("flyte.lyft.com", "v1alpha1", "FlyteWorkflow");
     let resource = ApiResource::from_gvk_with_plural(&kind, "flyteworkflows");
@@ -187,7 +187,7 @@ async fn executions_run_until_their_resource_says_that_they_ended() {
     ] {
         api.create(&PostParams::default(), &created).await.unwrap();
     }
-    let running = Running::of(&cluster);
+    let running = Running::of(&cluster).unwrap();
     assert_eq!(
         running.folders,
         ["p-d-runs".to_owned(), "by-hand".to_owned()].into()

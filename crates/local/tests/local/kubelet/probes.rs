@@ -240,7 +240,7 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     let pod = machine.phase("q", "Failed").await;
     assert_eq!(ended(&pod, "main").exit_code, 143);
     let failed = event(&machine, "q", "FailedPostStartHook").await;
-    assert_eq!(failed.message.as_deref(), Some("why"));
+    assert_eq!(failed.message.as_deref(), Some("PostStartHook failed: why"));
 }
 
 #[tokio::test]
