@@ -209,3 +209,77 @@ def test_a_node_is_drained_and_takes_pods_again(kubectl):
         kubectl("uncordon", node)
     kubectl("wait", "--namespace", NAMESPACE, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s", "pod/later")
     kubectl("delete", "pod", "later", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
+
+
+def test_kubectl_shows_when_lines_were_written(kubectl):
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"] |= {"name": "timed", "labels": {"made": "timed"}}
+    kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+    kubectl("wait", "--namespace", NAMESPACE, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s", "pod/timed")
+    lines = kubectl("logs", "timed", "--timestamps", "--namespace", NAMESPACE).splitlines()
+    assert [line.split(" ")[1] for line in lines] == ["first", "second"]
+    started = kubectl("get", "pod", "timed", "--namespace", NAMESPACE, "--output", "jsonpath={.status.startTime}")
+    assert kubectl("logs", "timed", f"--since-time={started}", "--namespace", NAMESPACE) == "first\nsecond\n"
+    assert kubectl("logs", "timed", "--since-time=2100-01-01T00:00:00Z", "--namespace", NAMESPACE) == ""
+    assert kubectl("logs", "timed", "--since=1h", "--tail=1", "--namespace", NAMESPACE) == "second\n"
+    kubectl("delete", "pod", "timed", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
+
+
+def test_kubectl_waits_until_a_pod_is_ready(kubectl):
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"] |= {"name": "probed", "labels": {"made": "probed"}}
+    pod["spec"]["terminationGracePeriodSeconds"] = 1
+    pod["spec"]["containers"][0] |= {
+        "command": ["/bin/sh", "-c", "touch ready; sleep 600"],
+        "readinessProbe": {"exec": {"command": ["test", "-e", "ready"]}, "periodSeconds": 1},
+    }
+    kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+    kubectl("wait", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=30s", "pod/probed")
+    assert "exec [test -e ready]" in kubectl("describe", "pod", "probed", "--namespace", NAMESPACE)
+    kubectl("delete", "pod", "probed", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
+
+
+def test_kubectl_debug_is_refused_with_a_sentence(backend, kubectl):
+    pod = json.loads(json.dumps(POD))
+    pod["metadata"] |= {"name": "debugged", "labels": {"made": "debugged"}}
+    kubectl("apply", "--filename", "-", text_in=json.dumps(pod))
+    why = refused(backend, "debug", "debugged", "--image", "busybox", "--namespace", NAMESPACE)
+    assert "ephemeral containers cannot be added" in why
+    kubectl("delete", "pod", "debugged", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
+
+
+def test_kubectl_explains_kinds_and_checks_objects_by_their_schema(backend, kubectl):
+    assert "nodeSelector" in kubectl("explain", "pod.spec")
+    assert "initialDelaySeconds" in kubectl("explain", "pods.spec.containers.readinessProbe")
+    assert "storedVersions" in kubectl("explain", "crd.status")
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "books.library.example"},
+        "spec": {
+            "group": "library.example", "scope": "Namespaced", "names": {"kind": "Book", "plural": "books"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"spec": {"type": "object", "required": ["title"], "properties": {
+                    "title": {"type": "string", "description": "What is on the cover."},
+                    "pages": {"type": "integer", "minimum": 1, "default": 100},
+                }}},
+            }}}],
+        },
+    }
+    kubectl("apply", "--filename", "-", text_in=json.dumps(definition))
+    try:
+        eventually(lambda: "What is on the cover." in kubectl("explain", "books.spec.title"), "an explanation")
+        book = {
+            "apiVersion": "library.example/v1", "kind": "Book", "metadata": {"name": "one", "namespace": NAMESPACE},
+            "spec": {"title": "One"},
+        }
+        kubectl("apply", "--filename", "-", text_in=json.dumps(book))
+        pages = kubectl("get", "book", "one", "--namespace", NAMESPACE, "--output", "jsonpath={.spec.pages}")
+        assert pages == "100"
+        book["spec"] |= {"tilte": "Two"}
+        assert 'unknown field "spec.tilte"' in refused(backend, "apply", "--filename", "-", text_in=json.dumps(book))
+        del book["spec"]["tilte"]
+        book["spec"]["pages"] = 0
+        why = refused(backend, "apply", "--filename", "-", text_in=json.dumps(book))
+        assert "spec.pages in body should be greater than or equal to 1" in why
+    finally:
+        kubectl("delete", "crd", "books.library.example")

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use flyte_local::collection::{Age, Retention};
 use flyte_platform::cli;
 
 use crate::{
@@ -105,6 +106,7 @@ fn command() -> Command {
             .value_parser(value_parser!(u16))
             .default_value("30080"),
     );
+    let start = retention_arguments(start);
     let platform = platform_arguments(
         Command::new("platform").about("Starts the embedded platform alone: Kubernetes API, node and S3").long_about(
             "Starts the embedded platform alone, writes a kubeconfig and prints the storage settings, so that flyteadmin \
@@ -204,6 +206,30 @@ fn platform_arguments(command: Command) -> Command {
         )
 }
 
+fn retention_arguments(command: Command) -> Command {
+    let age = |name: &'static str, help: &'static str, default: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("TIME")
+            .help(help)
+            .value_parser(Retention::parse)
+            .default_value(default)
+    };
+    command
+        .arg(age(
+            "intermediate-retention",
+            "How long after the end of an execution files stay that only the engine reads, such as 24h or 7d; or never to \
+             remove them",
+            "24h",
+        ))
+        .arg(age(
+            "data-retention",
+            "How long after the end of an execution its inputs, outputs and decks stay, such as 30d; never keeps what lists \
+             show",
+            "never",
+        ))
+}
+
 fn options(matches: &ArgMatches) -> Options {
     let text = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
     let port = |name: &str| {
@@ -214,6 +240,7 @@ fn options(matches: &ArgMatches) -> Options {
             .copied()
             .unwrap_or(0)
     };
+    let age = |name: &str| matches.try_get_one::<Age>(name).ok().flatten().copied();
     Options {
         data_dir: matches.get_one::<PathBuf>("data-dir").cloned(),
         host: text("host").unwrap_or_else(|| "127.0.0.1".into()),
@@ -223,6 +250,14 @@ fn options(matches: &ArgMatches) -> Options {
         python: text("python").unwrap_or_else(|| "python3".into()),
         node_cpu: text("node-cpu"),
         node_memory: text("node-memory"),
+        // Without an engine of its own, a platform keeps everything.
+        retention: match (age("intermediate-retention"), age("data-retention")) {
+            (Some(intermediate), Some(shown)) => Retention {
+                intermediate,
+                shown,
+            },
+            _ => Retention::everything(),
+        },
         verbosity: matches.get_count("verbose"),
     }
 }
@@ -245,5 +280,27 @@ mod tests {
             (30080, 30002, 6443)
         );
         assert_eq!(options.host, "127.0.0.1");
+        assert_eq!(options.retention, Retention::default());
+    }
+
+    #[test]
+    fn retention_is_given_with_units() {
+        let matches = |words: &[&str]| command().try_get_matches_from(words);
+        let given = [
+            "flyte",
+            "start",
+            "--intermediate-retention",
+            "never",
+            "--data-retention",
+            "30d",
+        ];
+        let given = matches(&given).unwrap();
+        let found = options(given.subcommand().unwrap().1).retention;
+        assert_eq!(found.intermediate, None);
+        assert_eq!(Some(found.shown), Retention::parse("30d").ok());
+        assert!(matches(&["flyte", "start", "--data-retention", "30"]).is_err());
+        let platform = matches(&["flyte", "platform"]).unwrap();
+        let found = options(platform.subcommand().unwrap().1).retention;
+        assert_eq!(found, Retention::everything());
     }
 }

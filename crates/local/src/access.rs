@@ -1,5 +1,5 @@
 //! Who may use the Kubernetes API over a socket: a token and a certificate, made on the first start and kept in the data
-//! folder, and the kubeconfig that tells both to clients.
+//! folder, and the kubeconfig that has both for clients.
 
 use std::convert::Infallible;
 use std::fs;
@@ -23,7 +23,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::{ApiService, Refusal};
+use crate::cluster::{ApiService, ApiStatus};
 use crate::files::{read_json, write_json};
 
 /// Certificate and token of one data folder, kept in a file of mode 0600.
@@ -182,7 +182,7 @@ impl Access {
 #[derive(Debug, Clone)]
 pub(crate) struct Authenticated {
     service: ApiService,
-    /// Only the token's digest is compared, so that the time it takes tells nothing about the token.
+    /// Only the token's digest is compared, so that the time it takes reveals nothing about the token.
     digest: Arc<[u8; 32]>,
 }
 
@@ -234,7 +234,9 @@ where
         if public || self.knows_token(&request) {
             Either::Right(self.service.call(request))
         } else {
-            Either::Left(ready(Ok(crate::cluster::refused(&Refusal::unauthorized()))))
+            Either::Left(ready(Ok(crate::cluster::error_response(
+                &ApiStatus::unauthorized(),
+            ))))
         }
     }
 }

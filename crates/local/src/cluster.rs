@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 mod admission;
 mod api;
+mod api_status;
 mod apply;
 mod binding;
 mod delete;
@@ -26,12 +27,13 @@ mod json;
 mod logs;
 mod model;
 mod object;
+mod openapi;
 mod patch;
 mod protobuf;
 mod read;
-mod refusal;
 mod request;
 mod resource;
+mod schema;
 mod selector;
 mod store;
 mod table;
@@ -39,20 +41,20 @@ mod watching;
 mod write;
 
 pub use api::ApiService;
-pub(crate) use api::refused;
+pub(crate) use api::error_response;
+pub use api_status::ApiStatus;
 pub use logs::{LogError, LogRequest, LogSource, LogStream};
-pub use refusal::Refusal;
 pub use store::{Contents, NoStore, Row, RowChange, SqliteStore, Store, StoreError};
 
 use model::{HistoryLimits, Model, UNWRITTEN_REVISIONS};
 
-/// Tells the time. A simulation gives its own.
+/// The clock. A simulation gives its own.
 pub type Now = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
 /// Gives random numbers, for uids and generated names. A simulation gives its own.
 pub type Random = Arc<dyn Fn() -> u128 + Send + Sync>;
 
-/// What a cluster may be told.
+/// Settings of a [`Cluster`].
 #[derive(Clone)]
 pub struct ClusterOptions {
     /// The clock of creation times and the like.
@@ -64,11 +66,11 @@ pub struct ClusterOptions {
     pub json_depth: usize,
     /// The largest object, in bytes of JSON. Larger ones are refused in etcd's words.
     pub object_bytes: usize,
-    /// How many changes per resource a watch may resume over; beyond them it is told 410.
+    /// How many changes per resource a watch may resume over; a watch from before them gets 410 Expired.
     pub history_changes: usize,
     /// How many bytes of changes per resource the history keeps; what a change leaves alone is not counted.
     pub history_bytes: usize,
-    /// How often a quiet watch is told the current revision.
+    /// How often a quiet watch gets a bookmark with the current revision.
     pub bookmark_interval: Duration,
 }
 
@@ -134,7 +136,7 @@ pub enum ClusterError {
     Store(#[from] StoreError),
     /// A stored object, or one that every cluster has, is not valid.
     #[error("the cluster's objects are not valid")]
-    Object(#[from] Refusal),
+    Object(#[from] ApiStatus),
 }
 
 impl Cluster {
@@ -205,6 +207,13 @@ impl Cluster {
             .clone()
     }
 
+    /// The objects of the resource with this storage name, as they are now.
+    pub(crate) fn objects(&self, resource: &str) -> Vec<Arc<object::Stored>> {
+        let model = self.model();
+        let table = model.table(resource);
+        table.map_or_else(Vec::new, |table| table.objects.values().cloned().collect())
+    }
+
     pub(crate) fn options(&self) -> &ClusterOptions {
         &self.inner.options
     }
@@ -226,7 +235,7 @@ impl Cluster {
     }
 
     /// Waits until everything up to `revision` is durable.
-    pub(crate) async fn until_durable(&self, revision: u64) -> Result<(), Refusal> {
+    pub(crate) async fn until_durable(&self, revision: u64) -> Result<(), ApiStatus> {
         let mut durable = self.durable();
         durable
             .wait_for(|reached| *reached >= revision)
@@ -238,8 +247,8 @@ impl Cluster {
     /// Runs one decision on the model and returns when its changes are durable.
     pub(crate) async fn change<T>(
         &self,
-        decide: impl FnOnce(&mut Model) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        decide: impl FnOnce(&mut Model) -> Result<T, ApiStatus>,
+    ) -> Result<T, ApiStatus> {
         let permit = match &self.inner.writes {
             Some(writes) => Some(writes.reserve().await.map_err(|_| stopped())?),
             None => None,
@@ -271,8 +280,8 @@ impl Cluster {
     }
 }
 
-fn stopped() -> Refusal {
-    Refusal::internal("the cluster has stopped")
+fn stopped() -> ApiStatus {
+    ApiStatus::internal("the cluster has stopped")
 }
 
 /// The one writer of a store: takes all that waits, commits it at once, and says how far it got. A failing store is tried

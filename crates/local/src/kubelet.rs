@@ -1,7 +1,7 @@
 //! The kubelet: runs the pods of one node as processes. It knows the cluster through `kube::Client` alone.
 //!
 //! ```text
-//!   watch of pods ──> Scheduling (order of creation, room) ──> PodRun ──spawns──> supervisor ──> containers
+//!   watch of pods ──> Scheduler (order of creation, room) ──> PodRun ──spawns──> supervisor ──> containers
 //!   watch of the records folder ──────────────────────────────────^  <──record──┘
 //! ```
 //!
@@ -17,6 +17,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flyte_platform::until;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Resource as _;
@@ -38,6 +39,8 @@ mod environment;
 mod events;
 mod launch;
 pub(crate) mod log_files;
+pub(crate) mod log_times;
+mod log_watches;
 mod logs;
 mod lost;
 mod node;
@@ -45,6 +48,7 @@ mod pod;
 pub(crate) mod processes;
 pub(crate) mod quantity;
 pub(crate) mod record;
+mod records;
 mod removal;
 mod scheduling;
 mod sources;
@@ -54,12 +58,14 @@ mod temporary;
 pub use cgroups::cgroup_root;
 pub use scheduling::Amount;
 
-use events::{EventWriter, Events, News};
-use logs::{Logs, Records};
-use pod::{PodRun, Sight};
-use record::Places;
+use events::{EventRecorder, EventWriter, PodEvent};
+use log_watches::LogWatches;
+use logs::Logs;
+use pod::{PodRun, PodState};
+use record::PodPaths;
+use records::Records;
 use removal::Removals;
-use scheduling::{NodeState, Request, Scheduling, Turn, Verdict};
+use scheduling::{Decision, NodeState, QueuedPod, Request, Scheduler};
 
 /// How a supervisor is started: the folder of its pod is added as the last argument.
 #[derive(Debug, Clone)]
@@ -70,7 +76,7 @@ pub struct SupervisorCommand {
     pub arguments: Vec<OsString>,
 }
 
-/// What a kubelet is told.
+/// Settings of a [`Kubelet`].
 #[derive(Clone)]
 pub struct KubeletOptions {
     /// Name of the Node object.
@@ -137,7 +143,7 @@ pub(crate) struct Shared {
     pub(crate) options: KubeletOptions,
     pub(crate) records: Records,
     pub(crate) mount_with: Vec<String>,
-    pub(crate) events: Events,
+    pub(crate) events: EventRecorder,
 }
 
 /// Runs pods as processes.
@@ -146,7 +152,7 @@ pub struct Kubelet {
     changes: Inotify,
     event_writer: EventWriter,
     ready: watch::Sender<bool>,
-    trouble: watch::Sender<Option<String>>,
+    watch_error: watch::Sender<Option<String>>,
 }
 
 impl std::fmt::Debug for Kubelet {
@@ -168,8 +174,8 @@ impl Kubelet {
             folder: options.folder.clone(),
             source,
         };
-        let records = Places::records(&options.folder);
-        for folder in [&options.folder, &records, &Places::pods(&options.folder)] {
+        let records = PodPaths::records(&options.folder);
+        for folder in [&options.folder, &records, &PodPaths::pods(&options.folder)] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -192,7 +198,7 @@ impl Kubelet {
             changes,
             event_writer,
             ready: watch::Sender::new(false),
-            trouble: watch::Sender::new(None),
+            watch_error: watch::Sender::new(None),
         })
     }
 
@@ -202,6 +208,8 @@ impl Kubelet {
         Arc::new(Logs {
             root: self.shared.options.folder.clone(),
             records: self.shared.records.clone(),
+            watches: LogWatches::default(),
+            now: self.shared.options.now.clone(),
         })
     }
 
@@ -211,10 +219,10 @@ impl Kubelet {
         self.ready.subscribe()
     }
 
-    /// What kept the kubelet from seeing its pods the last time that it tried, for whoever waits for [`Self::ready`].
+    /// The error of the watch of pods that failed last, for whoever waits for [`Self::ready`]; none before one did.
     #[must_use]
-    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
-        self.trouble.subscribe()
+    pub fn watch_error(&self) -> watch::Receiver<Option<String>> {
+        self.watch_error.subscribe()
     }
 
     /// Runs until `stop`; then ends all pods (reason Shutdown) and writes their status before it returns.
@@ -225,13 +233,13 @@ impl Kubelet {
         node::register(&self.shared)
             .await
             .map_err(KubeletError::Register)?;
-        let scheduling = Scheduling::new(self.shared.options.capacity);
+        let scheduler = Scheduler::new(self.shared.options.capacity);
         let (shutdown, _) = watch::channel(false);
         let mut writers = JoinSet::new();
         writers.spawn(self.event_writer.run());
         let mut node = Running {
             shared: self.shared,
-            scheduling,
+            scheduler,
             pods: HashMap::new(),
             runs: JoinSet::new(),
             uids: HashMap::new(),
@@ -240,7 +248,7 @@ impl Kubelet {
             _writers: writers,
             shutdown,
             listing: None,
-            trouble: self.trouble,
+            watch_error: self.watch_error,
             removals: Removals::default(),
             node_seen: false,
         };
@@ -261,16 +269,16 @@ impl Kubelet {
                 biased;
                 () = stop.cancelled() => break,
                 event = events.next() => match event {
-                    Some(Ok(event)) => node.see(event, &self.ready),
+                    Some(Ok(event)) => node.handle_pod_event(event, &self.ready),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the watch of pods was interrupted");
-                        node.trouble.send_replace(Some(format!("the pods cannot be listed: {error}")));
+                        node.watch_error.send_replace(Some(format!("the pods cannot be listed: {error}")));
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                     None => return Err(KubeletError::WatchEnded),
                 },
                 event = node_events.next() => match event {
-                    Some(Ok(event)) => node.see_node(event),
+                    Some(Ok(event)) => node.handle_node_event(event),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "the watch of the node was interrupted");
                         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -290,7 +298,7 @@ impl Kubelet {
                 () = node.removals.go_on() => {}
                 () = until(next_heartbeat) => {
                     next_heartbeat = node.shared.options.heartbeat.map(|interval| Instant::now() + interval);
-                    node.beat();
+                    node.renew_lease();
                 }
             }
             node.schedule();
@@ -301,9 +309,9 @@ impl Kubelet {
 
 struct Running {
     shared: Arc<Shared>,
-    scheduling: Scheduling,
+    scheduler: Scheduler,
     /// Every pod of the cluster that concerns this node and is not over, by uid.
-    pods: HashMap<String, watch::Sender<Sight>>,
+    pods: HashMap<String, watch::Sender<PodState>>,
     runs: JoinSet<()>,
     /// Which pod a task of `runs` is for, and all of these.
     uids: HashMap<Id, String>,
@@ -313,7 +321,7 @@ struct Running {
     shutdown: watch::Sender<bool>,
     /// While the watch lists: the uids it has named.
     listing: Option<HashSet<String>>,
-    trouble: watch::Sender<Option<String>>,
+    watch_error: watch::Sender<Option<String>>,
     /// Pods that are gone, while their folders are not.
     removals: Removals,
     /// Whether the labels of the node are known.
@@ -321,7 +329,11 @@ struct Running {
 }
 
 impl Running {
-    fn see(&mut self, event: Event<DeserializeGuard<Pod>>, ready: &watch::Sender<bool>) {
+    fn handle_pod_event(
+        &mut self,
+        event: Event<DeserializeGuard<Pod>>,
+        ready: &watch::Sender<bool>,
+    ) {
         match event {
             Event::Init => self.listing = Some(HashSet::new()),
             Event::InitApply(pod) => {
@@ -346,12 +358,12 @@ impl Running {
     }
 
     /// The node was labelled or cordoned.
-    fn see_node(&mut self, event: Event<DeserializeGuard<Node>>) {
+    fn handle_node_event(&mut self, event: Event<DeserializeGuard<Node>>) {
         let (Event::Apply(found) | Event::InitApply(found)) = event else {
             return;
         };
         if let Ok(found) = found.0 {
-            self.scheduling.set_node(NodeState {
+            self.scheduler.set_node(NodeState {
                 labels: found.metadata.labels.unwrap_or_default(),
                 unschedulable: found.spec.and_then(|spec| spec.unschedulable) == Some(true),
             });
@@ -385,15 +397,15 @@ impl Running {
         if !may_be_ours {
             return;
         }
-        let over = is_over(&pod);
+        let over = is_terminal(&pod);
         let deleting = pod.metadata.deletion_timestamp.is_some();
         let held_by_us = deleting && pod.metadata.deletion_grace_period_seconds.unwrap_or(0) > 0;
         if over && !held_by_us && !self.is_running(&uid) {
-            self.forget_over(&uid);
+            self.forget_terminal(&uid);
             return;
         }
         let request = Request::of(&pod);
-        let turn = Turn {
+        let queued_pod = QueuedPod {
             created: pod
                 .metadata
                 .creation_timestamp
@@ -403,23 +415,23 @@ impl Running {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: uid.clone(),
         };
-        let sight = Sight {
+        let state = PodState {
             pod: Arc::new(pod),
             gone: false,
         };
         match self.pods.get(&uid) {
             Some(known) => {
-                known.send_replace(sight);
+                known.send_replace(state);
             }
             None => {
-                self.pods.insert(uid.clone(), watch::Sender::new(sight));
+                self.pods.insert(uid.clone(), watch::Sender::new(state));
             }
         }
         if ours && (!over || held_by_us) && !self.is_running(&uid) {
-            self.scheduling.hold(&uid, &request);
+            self.scheduler.hold(&uid, &request);
             self.start(&uid);
         } else if !ours && !over && !deleting {
-            self.scheduling.enqueue(turn, request);
+            self.scheduler.enqueue(queued_pod, request);
         }
     }
 
@@ -428,13 +440,13 @@ impl Running {
     }
 
     fn start(&mut self, uid: &str) {
-        let Some(sight) = self.pods.get(uid) else {
+        let Some(state) = self.pods.get(uid) else {
             return;
         };
         let run = PodRun::new(
             self.shared.clone(),
             uid.to_owned(),
-            sight.subscribe(),
+            state.subscribe(),
             self.shutdown.subscribe(),
         );
         let handle = self.runs.spawn(run.run());
@@ -447,15 +459,17 @@ impl Running {
         if self.listing.is_some() || !self.node_seen {
             return;
         }
-        for verdict in self.scheduling.decide() {
-            match verdict {
-                Verdict::Admitted(turn) => self.start(&turn.uid),
-                Verdict::Waits(turn, why) => self.tell_waiting(turn, &why),
+        for decision in self.scheduler.decide() {
+            match decision {
+                Decision::Schedule(queued_pod) => self.start(&queued_pod.uid),
+                Decision::Unschedulable(queued_pod, why) => {
+                    self.report_unschedulable(queued_pod, &why);
+                }
             }
         }
     }
 
-    fn beat(&mut self) {
+    fn renew_lease(&mut self) {
         let shared = self.shared.clone();
         self.notices.spawn(async move {
             if let Err(error) = node::renew_lease(&shared).await {
@@ -464,23 +478,22 @@ impl Running {
         });
     }
 
-    fn tell_waiting(&mut self, turn: Turn, why: &str) {
-        if let Some(known) = self.pods.get(&turn.uid) {
+    fn report_unschedulable(&mut self, queued_pod: QueuedPod, why: &str) {
+        if let Some(known) = self.pods.get(&queued_pod.uid) {
             let pod = known.borrow().pod.clone();
-            self.shared.events.tell(&pod, News::unschedulable(why));
+            self.shared.events.emit(&pod, PodEvent::unschedulable(why));
         }
         let now = time_text((self.shared.options.now)());
-        let patch =
-            json!({ "metadata": { "uid": turn.uid }, "status": status::unscheduled(why, &now) });
-        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &turn.namespace);
+        let patch = json!({ "metadata": { "uid": queued_pod.uid }, "status": status::unscheduled(why, &now) });
+        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &queued_pod.namespace);
         self.notices.spawn(async move {
             match api
-                .patch_status(&turn.name, &PatchParams::default(), &Patch::Merge(patch))
+                .patch_status(&queued_pod.name, &PatchParams::default(), &Patch::Merge(patch))
                 .await
             {
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(pod = turn.name, %error, "a pod cannot be told that it waits");
+                    tracing::warn!(pod = queued_pod.name, %error, "the status of a waiting pod cannot be written");
                 }
             }
         });
@@ -488,7 +501,7 @@ impl Running {
 
     fn gone(&mut self, uid: &str) {
         if let Some(known) = self.pods.get(uid) {
-            known.send_modify(|sight| sight.gone = true);
+            known.send_modify(|state| state.gone = true);
         }
         if !self.is_running(uid) {
             self.drop_pod(uid);
@@ -497,10 +510,10 @@ impl Running {
 
     fn drop_pod(&mut self, uid: &str) {
         self.pods.remove(uid);
-        self.scheduling.release(uid);
+        self.scheduler.release(uid);
         self.shared.records.forget(uid);
-        let places = Places::new(&self.shared.options.folder, uid);
-        self.removals.push(places);
+        let paths = PodPaths::new(&self.shared.options.folder, uid);
+        self.removals.push(paths);
     }
 
     fn run_ended(&mut self, id: Id) {
@@ -508,7 +521,7 @@ impl Running {
             return;
         };
         self.active.remove(&uid);
-        self.scheduling.release(&uid);
+        self.scheduler.release(&uid);
         let gone = self.pods.get(&uid).is_none_or(|known| known.borrow().gone);
         if gone {
             self.drop_pod(&uid);
@@ -524,16 +537,16 @@ impl Running {
         } else if self
             .pods
             .get(&uid)
-            .is_some_and(|known| is_over(&known.borrow().pod))
+            .is_some_and(|known| is_terminal(&known.borrow().pod))
         {
-            self.forget_over(&uid);
+            self.forget_terminal(&uid);
         }
     }
 
     /// Keeps nothing in memory of a pod that is over: thousands of them may wait for their deletion. Its files stay until then.
-    fn forget_over(&mut self, uid: &str) {
+    fn forget_terminal(&mut self, uid: &str) {
         self.pods.remove(uid);
-        self.scheduling.release(uid);
+        self.scheduler.release(uid);
         self.shared.records.release(uid);
     }
 
@@ -552,8 +565,8 @@ impl Running {
             Ok(uids) => {
                 for uid in uids {
                     if !listed.contains(&uid) && !self.is_running(&uid) {
-                        let places = Places::new(&self.shared.options.folder, &uid);
-                        self.removals.push(places);
+                        let paths = PodPaths::new(&self.shared.options.folder, &uid);
+                        self.removals.push(paths);
                     }
                 }
             }
@@ -567,7 +580,7 @@ impl Running {
             self.shared.records.refresh_all(root);
         }
         for uid in names.iter().filter_map(|name| name.strip_suffix(".json")) {
-            self.shared.records.refresh(&Places::new(root, uid), uid);
+            self.shared.records.refresh(&PodPaths::new(root, uid), uid);
         }
     }
 
@@ -598,19 +611,12 @@ impl Running {
     }
 }
 
-fn is_over(pod: &Pod) -> bool {
+fn is_terminal(pod: &Pod) -> bool {
     let phase = pod
         .status
         .as_ref()
         .and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// The program and arguments that give a process mounts of its own: `unshare` of util-linux, as root or with a user

@@ -3,10 +3,12 @@
 //! - [`cluster`]: a Kubernetes API, in memory in front of a store, given to `kube::Client` without a socket;
 //! - [`kubelet`]: runs pods as processes, each under a [`supervisor`] that outlives it;
 //! - [`s3`]: buckets in a folder, with an S3 endpoint over them;
+//! - [`collection`]: removes from the buckets what executions left and nobody needs;
 //! - [`platform`]: all of these together over one data folder.
 
 mod access;
 pub mod cluster;
+pub mod collection;
 mod files;
 mod inotify;
 pub mod kubelet;

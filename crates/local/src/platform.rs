@@ -24,13 +24,14 @@ use tower::Layer;
 
 use crate::access::{Access, AccessError, Authenticated};
 use crate::cluster::{
-    Cluster, ClusterError, ClusterOptions, Refusal, SqliteStore, StoreError, refused,
+    ApiStatus, Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError, error_response,
 };
+use crate::collection::{Collector, Retention};
 use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
 use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
 use crate::server::serve;
 
-/// What the embedded platform is told.
+/// Settings of a [`LocalPlatform`].
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
     /// Where everything is kept; made, private to this user, if it is missing.
@@ -45,6 +46,8 @@ pub struct PlatformOptions {
     pub credentials: Credentials,
     /// The bucket that is made if it is missing.
     pub bucket: String,
+    /// How long files of executions that ended are kept in the bucket.
+    pub retention: Retention,
     /// How deep JSON may nest in the Kubernetes API, see [`ClusterOptions::json_depth`].
     pub json_depth: usize,
     /// The node. Its `folder` is replaced by one in the data folder, and the storage variables that flytekit reads
@@ -147,7 +150,7 @@ impl LocalPlatform {
         Self::start_on(listeners, options, stop).await
     }
 
-    /// As [`LocalPlatform::start`], on ports that are taken already; those of the options are not looked at.
+    /// As [`LocalPlatform::start`], on ports that are taken already; those of the options are not used.
     ///
     /// # Errors
     /// The folder or what it holds cannot be used.
@@ -167,8 +170,9 @@ impl LocalPlatform {
         let access = Access::load(&access_file, &options.host)?;
         let tls = access.tls(&access_file)?;
         let store = SqliteStore::open(&data.join("cluster.db")).await?;
+        let now = options.node.now.clone();
         let cluster_options = ClusterOptions {
-            now: options.node.now.clone(),
+            now: now.clone(),
             json_depth: options.json_depth,
             ..ClusterOptions::default()
         };
@@ -184,12 +188,12 @@ impl LocalPlatform {
             .collect();
         let kubelet = Kubelet::new(cluster.client(), node).await?;
         cluster.set_log_source(kubelet.log_source());
-        let (mut ready, trouble) = (kubelet.ready(), kubelet.trouble());
+        let (mut ready, watch_error) = (kubelet.ready(), kubelet.watch_error());
         let stop_servers = CancellationToken::new();
         let mut servers = JoinSet::new();
         let hosts = AllowedHosts::new(&options.host);
         let programs_only = Guard::new(hosts.clone(), PagesRead::Nothing, |foreign| {
-            refused(&Refusal::foreign(&foreign.to_string()))
+            error_response(&ApiStatus::foreign(&foreign.to_string()))
         });
         let api = programs_only.layer(Authenticated::new(cluster.service(), &access.token));
         servers.spawn(serve(
@@ -203,13 +207,15 @@ impl LocalPlatform {
         });
         let endpoint = pages_too.layer(S3Endpoint::new(blobs.clone(), &options.credentials));
         servers.spawn(serve(listeners.s3, None, endpoint, stop_servers.clone()));
+        let collector = Collector::new(blobs.clone(), &*options.bucket, options.retention);
+        servers.spawn(collector.run(cluster.clone(), now, stop_servers.clone()));
         let mut kubelets = JoinSet::new();
         kubelets.spawn(kubelet.run(stop.child_token()));
         tokio::select! {
             _ = ready.wait_for(|ready| *ready) => {}
             Some(ended) = kubelets.join_next() => ended??,
             () = tokio::time::sleep(READY_WITHIN) => {
-                let why = trouble.borrow().clone();
+                let why = watch_error.borrow().clone();
                 let why = why.unwrap_or_else(|| "its list of pods does not come".to_owned());
                 return Err(PlatformError::NotReady { why });
             }
@@ -270,7 +276,7 @@ impl LocalPlatform {
         self.s3
     }
 
-    /// The URL of the S3 endpoint, as task processes are told.
+    /// The URL of the S3 endpoint, as task processes get it.
     #[must_use]
     pub fn s3_url(&self) -> &str {
         &self.s3_url

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! An object is one file: its bytes, then its description (key, ETag, headers) as JSON, the length of that and a mark. So an
-//! object appears with all it has in one rename, whatever the file system. How keys become file names is told in
+//! object appears with all it has in one rename, whatever the file system. How keys become file names is in
 //! [`keys`]. A write is a temporary file, fsync, rename, fsync of the folder.
 
 use std::collections::BTreeMap;
@@ -71,7 +71,7 @@ pub enum WriteIf {
     Present,
 }
 
-/// What an object must be to be deleted; a member that is none is not looked at.
+/// What an object must be to be deleted; a member that is none is not compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteIf {
     /// Any object must be there.
@@ -162,7 +162,7 @@ pub struct BlobFolder {
     /// Held while an object takes its place or goes, so that conditions hold and folders do not vanish in between.
     places: Mutex<()>,
     readers: parts::Readers,
-    /// When unfinished uploads were last looked through.
+    /// When unfinished uploads were last expired.
     expired_at: Mutex<Option<jiff::Timestamp>>,
 }
 
@@ -345,7 +345,7 @@ impl BlobFolder {
         self.check_bucket(bucket)?;
         check_key(key)?;
         let place = keys::object_path(&self.bucket_path(bucket), key).path;
-        // Parts must not go between the look at the description and the hold on them.
+        // Parts must not go between reading the description and holding them.
         let _guard = self.lock();
         match object::open(&place) {
             Ok((file, info)) => Ok((self.content(file, info.parts.as_ref()), info)),

@@ -9,26 +9,35 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use flyte_platform::until;
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::files::{read_json, write_json};
 use crate::kubelet::log_files;
-use crate::kubelet::processes::{self, Identity};
+use crate::kubelet::processes::{self, ProcessIdentity};
 use crate::kubelet::record::{
-    ContainerRecord, ContainerState, Ended, Launch, Outcome, Places, Record, RestartPolicy, Role,
-    Stop,
+    ContainerRecord, ContainerState, Health, Launch, Outcome, PodPaths, Record, RestartPolicy,
+    Role, StopRequest, Terminated,
 };
 
 mod container;
+mod handler;
+mod health;
+mod log_writer;
 mod memory;
+mod probes;
 
-use container::{Started, message_from, read_end, start};
+use container::{message_from, message_in, read_end, start};
+use health::HookEnd;
+use probes::{Probing, Report};
 
 /// The reason of a run that never began, such as that of a program that does not exist.
 pub(crate) const CANNOT_RUN: &str = "ContainerCannotRun";
@@ -59,29 +68,31 @@ fn supervise(folder: &Path) -> io::Result<()> {
     }
     // Processes that a container leaves behind come to us, not to init.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let places =
-        Places::of_pod_folder(folder).ok_or_else(|| io::Error::other("not the folder of a pod"))?;
-    let lock = File::create(places.lock())?;
+    let paths = PodPaths::of_pod_folder(folder)
+        .ok_or_else(|| io::Error::other("not the folder of a pod"))?;
+    let lock = File::create(paths.lock())?;
     // Another supervisor may have this pod: wait for its end, and run nothing after it has left a record.
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-    if Record::read(&places)?.is_some() {
+    if Record::read(&paths)?.is_some() {
         return Ok(());
     }
-    let launch: Launch = read_json(&places.launch())?
+    let launch: Launch = read_json(&paths.launch())?
         .ok_or_else(|| io::Error::other("the pod has no launch.json"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(Supervisor::new(places, launch)?.run())
+    runtime.block_on(Supervisor::new(paths, launch)?.run())
 }
 
+/// Reports of probes that wait; more wait before they probe again.
+const WAITING_REPORTS: usize = 64;
 /// Restarts wait 10 s, doubling up to 5 min, as a kubelet's do.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
 const LONGEST_RESTART: Duration = Duration::from_mins(5);
 /// How long to wait before a record that could not be written, on a full disk for example, is tried again.
 const REWRITE: Duration = Duration::from_millis(500);
 
-/// What a pod that ends on account of something is told, and until when.
+/// A stop in progress: when SIGKILL follows SIGTERM, and the reason for the status of the pod.
 struct Stopping {
     kill_at: Instant,
     killed: bool,
@@ -89,23 +100,31 @@ struct Stopping {
 }
 
 struct Supervisor {
-    places: Places,
+    paths: PodPaths,
     launch: Launch,
     record: Record,
     /// When a container that waits starts again.
     restart_at: Vec<Option<Instant>>,
-    running: JoinSet<(usize, Ended)>,
+    running: JoinSet<(usize, Terminated)>,
+    /// The probes of containers that run, and what they report.
+    probing: JoinSet<()>,
+    probes: Vec<Option<AbortHandle>>,
+    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    /// `preStop` hooks that run.
+    hooks: JoinSet<HookEnd>,
+    /// When containers that are ended for a failed probe or hook are killed.
+    kill_one_at: Vec<Option<Instant>>,
     stopping: Option<Stopping>,
     deadline: Option<Instant>,
-    /// When the lengths of logs are looked at.
-    bound_logs_at: Instant,
-    /// When the memory of containers with a limit is read.
+    /// When the lengths of logs are checked next.
+    trim_logs_at: Instant,
+    /// When the memory of containers with a limit is read next.
     read_memory_at: Instant,
-    /// When the processes of containers with a limit are looked for.
+    /// When the processes of containers with a limit are looked for next.
     find_members_at: Instant,
     /// One per container.
     meters: Vec<memory::Meter>,
-    /// What containers held that were killed for it.
+    /// For each container that was killed over its memory limit, the message of its termination.
     over_limit: Vec<Option<String>>,
     /// When the record is written again, if it could not be.
     rewrite_at: Option<Instant>,
@@ -114,7 +133,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(places: Places, launch: Launch) -> io::Result<Self> {
+    fn new(paths: PodPaths, launch: Launch) -> io::Result<Self> {
         let containers = launch.containers.iter().map(|container| ContainerRecord {
             name: container.name.clone(),
             role: container.role,
@@ -124,9 +143,10 @@ impl Supervisor {
             },
             last: None,
             restarts: 0,
+            health: Health::default(),
         });
         let record = Record {
-            supervisor: Identity::of_this_process()?,
+            supervisor: ProcessIdentity::of_this_process()?,
             containers: containers.collect(),
             outcome: Outcome::Running,
         };
@@ -138,15 +158,22 @@ impl Supervisor {
         let over_limit = vec![None; launch.containers.len()];
         let meters = launch.containers.iter().map(|_| memory::Meter::default());
         let meters = meters.collect();
+        let kill_one_at = vec![None; launch.containers.len()];
+        let probes = launch.containers.iter().map(|_| None).collect();
         Ok(Self {
-            places,
+            paths,
             launch,
             record,
             restart_at,
             running: JoinSet::new(),
+            probing: JoinSet::new(),
+            probes,
+            reports: mpsc::channel(WAITING_REPORTS),
+            hooks: JoinSet::new(),
+            kill_one_at,
             stopping: None,
             deadline,
-            bound_logs_at: Instant::now() + log_files::LOOK,
+            trim_logs_at: Instant::now() + log_files::CHECK_INTERVAL,
             read_memory_at: Instant::now() + memory::INTERVAL,
             find_members_at: Instant::now(),
             meters,
@@ -171,17 +198,24 @@ impl Supervisor {
                 .filter(|stopping| !stopping.killed)
                 .map(|stopping| stopping.kill_at);
             let read_memory = self.limited().next().map(|_| self.read_memory_at);
+            let kill_one = self.kill_one_at.iter().flatten().min().copied();
             tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     let (index, ended) = ended.map_err(io::Error::other)?;
                     self.ended(index, ended);
                 }
-                _ = terminate.recv() => self.told_to_stop()?,
+                Some(report) = self.reports.1.recv() => self.note_report(report),
+                Some(_) = self.probing.join_next() => {}
+                Some(hook) = self.hooks.join_next() => {
+                    self.hook_ended(hook.map_err(io::Error::other)?);
+                }
+                () = until(kill_one) => self.kill_due(),
+                _ = terminate.recv() => self.stop_requested()?,
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
                 () = until(read_memory) => self.enforce_memory_limits(),
-                () = tokio::time::sleep_until(self.bound_logs_at) => self.bound_logs(),
+                () = tokio::time::sleep_until(self.trim_logs_at) => self.trim_logs(),
                 () = until(self.rewrite_at) => self.write(),
                 () = until(kill) => {
                     if let Some(stopping) = &mut self.stopping {
@@ -227,16 +261,13 @@ impl Supervisor {
                 break;
             };
             let passed = match (&container.state, role) {
-                (ContainerState::Ended(ended), Role::Init) if ended.exit_code != 0 => {
+                (ContainerState::Terminated(ended), Role::Init) if ended.exit_code != 0 => {
                     self.stop(self.launch.grace_seconds, None);
                     return self.advance();
                 }
-                (ContainerState::Ended(_), Role::Init) | (_, Role::Main) => true,
+                (ContainerState::Terminated(_), Role::Init) | (_, Role::Main) => true,
                 (_, Role::Init) => false,
-                // Once it has started, its restarts hold up nobody.
-                (state, Role::Sidecar) => {
-                    container.restarts > 0 || !matches!(state, ContainerState::Waiting { .. })
-                }
+                (_, Role::Sidecar) => container.has_started(),
             };
             if !passed {
                 initialized = false;
@@ -249,7 +280,7 @@ impl Supervisor {
                 .containers
                 .iter()
                 .filter(|container| container.role == Role::Main)
-                .all(|container| matches!(container.state, ContainerState::Ended(_)));
+                .all(|container| matches!(container.state, ContainerState::Terminated(_)));
         if !mains_over {
             return false;
         }
@@ -282,12 +313,12 @@ impl Supervisor {
     }
 
     /// Cuts the logs of running containers that have become too long.
-    fn bound_logs(&mut self) {
-        self.bound_logs_at = Instant::now() + log_files::LOOK;
+    fn trim_logs(&mut self) {
+        self.trim_logs_at = Instant::now() + log_files::CHECK_INTERVAL;
         for container in &self.record.containers {
             if matches!(container.state, ContainerState::Running { .. })
                 && let Err(error) =
-                    log_files::bound(&self.places.log(&container.name, container.restarts))
+                    log_files::bound(&self.paths.log(&container.name, container.restarts))
             {
                 // Standard error is the pod's own file.
                 drop(writeln!(io::stderr(), "a log cannot be cut: {error}"));
@@ -362,25 +393,41 @@ impl Supervisor {
         if let Some(at) = self.restart_at.get_mut(index) {
             *at = None;
         }
-        let log = self.places.log(&launch.name, record.restarts);
-        match start(launch, &log, self.places.uid()) {
-            Ok(Started { mut child, process }) => {
+        let log = self.paths.log(&launch.name, record.restarts);
+        match start(launch, &log, self.paths.uid()) {
+            Ok(started) => {
                 let started_at = now();
                 record.state = ContainerState::Running {
-                    process: process.clone(),
+                    process: started.process.clone(),
                     started_at: started_at.clone(),
                 };
-                let launch = launch.clone();
+                let launch = Arc::new(launch.clone());
+                record.health = Health {
+                    started: !launch.is_probed(),
+                    ready: !launch.is_probed(),
+                    ..record.health.clone()
+                };
+                if launch.is_probed() {
+                    let probing = Probing {
+                        launch: launch.clone(),
+                        uid: self.paths.uid().to_owned(),
+                        index,
+                        run: record.restarts,
+                        reports: self.reports.0.clone(),
+                    };
+                    let handle = self.probing.spawn(probing.run());
+                    if let Some(slot) = self.probes.get_mut(index) {
+                        *slot = Some(handle);
+                    }
+                }
                 self.running.spawn(async move {
-                    let status = child.wait().await;
-                    // What the main process left behind in its group ends with it, as in a container.
-                    process.signal_group(Signal::KILL);
+                    let status = started.ended().await;
                     (index, read_end(&launch, &log, &status, started_at))
                 });
                 self.write();
             }
             Err(refused) => {
-                let ended = Ended {
+                let ended = Terminated {
                     exit_code: refused.exit_code,
                     signal: None,
                     reason: CANNOT_RUN.to_owned(),
@@ -393,7 +440,13 @@ impl Supervisor {
         }
     }
 
-    fn ended(&mut self, index: usize, mut ended: Ended) {
+    fn ended(&mut self, index: usize, mut ended: Terminated) {
+        if let Some(probing) = self.probes.get_mut(index).and_then(Option::take) {
+            probing.abort();
+        }
+        if let Some(at) = self.kill_one_at.get_mut(index) {
+            *at = None;
+        }
         let stopping = self.stopping.is_some();
         let policy = self.launch.restart_policy;
         let (Some(launch), Some(record)) = (
@@ -406,8 +459,11 @@ impl Supervisor {
             "OOMKilled".clone_into(&mut ended.reason);
             ended.message = why;
         }
+        if let (Some(file), true) = (&launch.message_file, ended.message.is_empty()) {
+            ended.message = message_in(file);
+        }
         if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
-            ended.message = message_from(&self.places.log(&launch.name, record.restarts));
+            ended.message = message_from(&self.paths.log(&launch.name, record.restarts));
         }
         let restart = !stopping
             && match (record.role, policy) {
@@ -437,14 +493,14 @@ impl Supervisor {
                 *at = Some(Instant::now() + wait);
             }
         } else {
-            record.state = ContainerState::Ended(ended);
+            record.state = ContainerState::Terminated(ended);
         }
         self.write();
     }
 
-    fn told_to_stop(&mut self) -> io::Result<()> {
-        let order: Option<Stop> = read_json(&self.places.stop())?;
-        let default = Stop {
+    fn stop_requested(&mut self) -> io::Result<()> {
+        let order: Option<StopRequest> = read_json(&self.paths.stop())?;
+        let default = StopRequest {
             grace_seconds: self.launch.grace_seconds,
             reason: None,
         };
@@ -465,7 +521,8 @@ impl Supervisor {
                 killed: false,
                 reason,
             });
-            self.signal_all(Signal::TERM);
+            let containers = 0..self.record.containers.len();
+            containers.for_each(|index| self.ask_to_end(index, grace_seconds));
         }
     }
 
@@ -484,7 +541,7 @@ impl Supervisor {
             if let (ContainerState::Waiting { .. }, Some(last)) =
                 (&container.state, &container.last)
             {
-                container.state = ContainerState::Ended(last.clone());
+                container.state = ContainerState::Terminated(last.clone());
             }
         }
         let succeeded = reason.is_none()
@@ -492,7 +549,7 @@ impl Supervisor {
                 match (&container.state, container.role) {
                     // A sidecar is ended by us; how does not matter.
                     (_, Role::Sidecar) => true,
-                    (ContainerState::Ended(ended), _) => ended.exit_code == 0,
+                    (ContainerState::Terminated(ended), _) => ended.exit_code == 0,
                     _ => false,
                 }
             });
@@ -506,7 +563,7 @@ impl Supervisor {
 
     /// Writes the record, or notes when to try again: containers run on while a disk is full.
     fn write(&mut self) {
-        let failed = write_json(&self.places.record(), &self.record).err();
+        let failed = write_json(&self.paths.record(), &self.record).err();
         self.abandoned |= failed
             .as_ref()
             .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
@@ -529,13 +586,6 @@ impl Supervisor {
             tokio::time::sleep_until(at).await;
             self.write();
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

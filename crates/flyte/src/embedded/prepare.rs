@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use flyte_core::quantity::Quantity;
 use flyte_local::{
     KubeletOptions, PlatformOptions,
+    collection::Retention,
     kubelet::{Amount, SupervisorCommand, cgroup_root},
     s3::Credentials,
 };
@@ -32,6 +33,7 @@ pub(crate) struct Options {
     pub(crate) python: String,
     pub(crate) node_cpu: Option<String>,
     pub(crate) node_memory: Option<String>,
+    pub(crate) retention: Retention,
     pub(crate) verbosity: u8,
 }
 
@@ -132,6 +134,7 @@ impl Prepared {
                 secret_key: SECRET_KEY.into(),
             },
             bucket: BUCKET.into(),
+            retention: options.retention,
             json_depth: JSON_DEPTH,
             node,
         };

@@ -2,15 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cluster::api_status::{ApiStatus, StatusCause};
 use crate::cluster::events;
 use crate::cluster::object::{metadata_mut, read_metadata, set_metadata, text_at};
-use crate::cluster::refusal::{Cause, Refusal};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
 
 mod data;
+mod definitions;
+mod kinds;
 mod names;
 mod pods;
 pub(crate) mod typed;
+
+pub(crate) use definitions::warnings;
 
 use typed::WrongType;
 
@@ -30,9 +34,9 @@ pub(crate) fn admit_new(
     value: &mut Value,
     now: &str,
     random: u128,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiStatus> {
     let metadata = metadata_mut(value)
-        .ok_or_else(|| Refusal::bad_request("the object is not a JSON object"))?;
+        .ok_or_else(|| ApiStatus::bad_request("the object is not a JSON object"))?;
     for member in [
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
@@ -43,7 +47,7 @@ pub(crate) fn admit_new(
     drop_empty(metadata);
     typed::write_quantities(resource, value);
     let metadata = metadata_mut(value)
-        .ok_or_else(|| Refusal::bad_request("the object is not a JSON object"))?;
+        .ok_or_else(|| ApiStatus::bad_request("the object is not a JSON object"))?;
     let uid = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
     metadata.insert("uid".to_owned(), uid.to_string().into());
     metadata.insert("creationTimestamp".to_owned(), now.into());
@@ -71,10 +75,11 @@ pub(crate) fn admit_new(
             }
             "secrets" => default_secret(object),
             EVENTS => events::default_event(object),
-            DEFINITIONS => default_definition(object, now),
-            _ => {}
+            DEFINITIONS => definitions::fill_defaults(object, now),
+            id => kinds::fill_defaults(id, object),
         }
     }
+    apply_schema(resource, value);
     if &*resource.id == NAMESPACES {
         let metadata = metadata_mut(value);
         if let Some(labels) =
@@ -85,6 +90,39 @@ pub(crate) fn admit_new(
         }
     }
     validate(resource, value, None)
+}
+
+/// Prunes and defaults a custom resource by its schema.
+fn apply_schema(resource: &Resource, value: &mut Value) {
+    if let Some(schema) = &resource.schema {
+        schema.prune(value);
+        schema.fill_defaults(value);
+    }
+}
+
+/// Refuses fields that the schema of a custom resource does not have, if the client asks for that
+/// (`fieldValidation=Strict`); else they are pruned.
+pub(crate) fn check_unknown_fields(
+    resource: &Resource,
+    value: &Value,
+    validation: &str,
+) -> Result<(), ApiStatus> {
+    let Some(schema) = resource.schema.as_ref().filter(|_| validation == "Strict") else {
+        return Ok(());
+    };
+    let unknown = schema.prune(&mut value.clone());
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let fields: Vec<String> = unknown
+        .iter()
+        .map(|field| format!("unknown field {field:?}"))
+        .collect();
+    let (kind, version) = (&resource.kind, resource.api_version());
+    Err(ApiStatus::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+        fields.join(", ")
+    )))
 }
 
 /// Lists and maps of metadata without entries are not served (`omitempty` of ObjectMeta).
@@ -117,7 +155,7 @@ pub(crate) fn admit_change(
     part: Part,
     current: &Value,
     mut next: Value,
-) -> Result<Option<Value>, Refusal> {
+) -> Result<Option<Value>, ApiStatus> {
     let name = text_at(current, "/metadata/name");
     let given_uid = text_at(&next, "/metadata/uid");
     let uid = text_at(current, "/metadata/uid");
@@ -125,7 +163,7 @@ pub(crate) fn admit_change(
         let why = format!(
             "Precondition failed: UID in precondition: {given_uid}, UID in object meta: {uid}"
         );
-        return Err(Refusal::conflict(
+        return Err(ApiStatus::conflict(
             &resource.group,
             &resource.plural,
             name,
@@ -134,7 +172,7 @@ pub(crate) fn admit_change(
     }
     let given = text_at(&next, "/metadata/resourceVersion");
     if !given.is_empty() && given != "0" && given != text_at(current, "/metadata/resourceVersion") {
-        return Err(Refusal::stale(&resource.group, &resource.plural, name));
+        return Err(ApiStatus::stale(&resource.group, &resource.plural, name));
     }
     next = match part {
         Part::Main => next,
@@ -179,6 +217,7 @@ pub(crate) fn admit_change(
         }
     }
     typed::write_quantities(resource, &mut next);
+    apply_schema(resource, &mut next);
     if next == *current {
         return Ok(None);
     }
@@ -219,7 +258,7 @@ fn content_changed(resource: &Resource, current: &Value, next: &Value) -> bool {
 }
 
 /// Refuses changes of what must stay.
-fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refusal> {
+fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), ApiStatus> {
     let name = text_at(current, "/metadata/name");
     let mut causes = Vec::new();
     let (before, after) = (read_metadata(current)?, read_metadata(next)?);
@@ -237,18 +276,19 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
                     .collect::<Vec<_>>()
                     .join(", ")
             );
-            causes.push(Cause::forbidden("metadata.finalizers", &rule));
+            causes.push(StatusCause::forbidden("metadata.finalizers", &rule));
         }
     }
     if resource.is_pod() {
         pods::guard_spec(current, next, &mut causes);
     }
+    kinds::guard(&resource.id, current, next, &mut causes);
     if matches!(&*resource.id, "configmaps" | "secrets")
         && current.get("immutable").and_then(Value::as_bool) == Some(true)
         && (current.get("data") != next.get("data")
             || next.get("immutable").and_then(Value::as_bool) != Some(true))
     {
-        causes.push(Cause::forbidden(
+        causes.push(StatusCause::forbidden(
             "data",
             "field is immutable when `immutable` is set",
         ));
@@ -256,7 +296,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
     if causes.is_empty() {
         Ok(())
     } else {
-        Err(Refusal::invalid(
+        Err(ApiStatus::invalid(
             &resource.group,
             &resource.kind,
             name,
@@ -268,7 +308,7 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), Refus
 /// Refuses an object that is of another type than its kind, or breaks a rule. A rule that the version before broke already
 /// may stay broken: else nothing could be changed any more about an object that an earlier program took, not even a
 /// finalizer.
-fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Result<(), Refusal> {
+fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Result<(), ApiStatus> {
     let wrong = |wrong: WrongType| wrong.refuse(resource);
     typed::check(&resource.id, value).map_err(wrong)?;
     let mut causes = broken_rules(resource, value)?;
@@ -279,7 +319,7 @@ fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Resul
     if causes.is_empty() {
         Ok(())
     } else {
-        Err(Refusal::invalid(
+        Err(ApiStatus::invalid(
             &resource.group,
             &resource.kind,
             text_at(value, "/metadata/name"),
@@ -289,18 +329,18 @@ fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Resul
 }
 
 /// The rules that an object of the right type breaks.
-fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusal> {
+fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, ApiStatus> {
     let meta = read_metadata(value)?;
     let mut causes = Vec::new();
     if meta.name.is_empty() {
-        causes.push(Cause {
+        causes.push(StatusCause {
             reason: "FieldValueRequired",
             field: "metadata.name".to_owned(),
             message: "Required value: name or generateName is required".to_owned(),
         });
     } else if resource.group == "rbac.authorization.k8s.io" {
         if meta.name.contains(['/', '%']) || matches!(meta.name.as_str(), "." | "..") {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 "metadata.name",
                 &meta.name,
                 "may not contain '/' or '%'",
@@ -308,10 +348,14 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
         }
     } else if &*resource.id == NAMESPACES {
         if !is_dns_label(&meta.name) {
-            causes.push(Cause::value("metadata.name", &meta.name, DNS_LABEL_RULE));
+            causes.push(StatusCause::value(
+                "metadata.name",
+                &meta.name,
+                DNS_LABEL_RULE,
+            ));
         }
     } else if !is_dns_subdomain(&meta.name) {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             "metadata.name",
             &meta.name,
             DNS_SUBDOMAIN_RULE,
@@ -319,20 +363,36 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
     }
     for (key, text) in &meta.labels {
         if !is_qualified_name(key) {
-            causes.push(Cause::value("metadata.labels", key, QUALIFIED_NAME_RULE));
+            causes.push(StatusCause::value(
+                "metadata.labels",
+                key,
+                QUALIFIED_NAME_RULE,
+            ));
         }
         if !is_label_value(text) {
-            causes.push(Cause::value("metadata.labels", text, LABEL_VALUE_RULE));
+            causes.push(StatusCause::value(
+                "metadata.labels",
+                text,
+                LABEL_VALUE_RULE,
+            ));
         }
     }
     for finalizer in &meta.finalizers {
         if !is_qualified_name(finalizer) {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 "metadata.finalizers",
                 finalizer,
                 QUALIFIED_NAME_RULE,
             ));
         }
+    }
+    let owners = value
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array);
+    let is_controller = |owner: &&Value| owner.get("controller") == Some(&Value::Bool(true));
+    if owners.into_iter().flatten().filter(is_controller).count() > 1 {
+        let rule = "Only one reference can have Controller set to true";
+        causes.push(StatusCause::value("metadata.ownerReferences", "", rule));
     }
     for (index, owner) in meta.owner_references.iter().enumerate() {
         for (member, text) in [
@@ -341,7 +401,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
             ("uid", &owner.uid),
         ] {
             if text.is_empty() {
-                causes.push(Cause {
+                causes.push(StatusCause {
                     reason: "FieldValueInvalid",
                     field: format!("metadata.ownerReferences[{index}].{member}"),
                     message: "Invalid value: \"\": must not be empty".to_owned(),
@@ -356,7 +416,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
         const ANNOTATION_BYTES: usize = 256 << 10;
         for key in annotations.keys() {
             if !is_qualified_name(&key.to_lowercase()) {
-                causes.push(Cause::value(
+                causes.push(StatusCause::value(
                     "metadata.annotations",
                     key,
                     QUALIFIED_NAME_RULE,
@@ -370,7 +430,7 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
         if size > ANNOTATION_BYTES {
             let message = format!("Too long: may not be more than {ANNOTATION_BYTES} bytes");
             let field = "metadata.annotations".to_owned();
-            causes.push(Cause {
+            causes.push(StatusCause {
                 reason: "FieldValueTooLong",
                 field,
                 message,
@@ -380,15 +440,18 @@ fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<Cause>, Refusa
     match &*resource.id {
         PODS => pods::validate(value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
         "configmaps" | "secrets" => data::validate(value, &mut causes),
-        DEFINITIONS => validate_definition(value, &mut causes),
+        DEFINITIONS => definitions::validate(value, &mut causes),
         EVENTS => {
             let about = text_at(value, "/involvedObject/namespace");
             if !about.is_empty() && about != meta.namespace {
                 let rule = "does not match event.namespace";
-                causes.push(Cause::value("involvedObject.namespace", about, rule));
+                causes.push(StatusCause::value("involvedObject.namespace", about, rule));
             }
         }
-        _ => {}
+        id => kinds::validate(id, value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
+    }
+    if let Some(schema) = &resource.schema {
+        schema.validate(value, &mut causes);
     }
     Ok(causes)
 }
@@ -416,84 +479,4 @@ fn default_secret(object: &mut Map<String, Value>) {
         }
     }
     object.entry("type").or_insert_with(|| "Opaque".into());
-}
-
-fn default_definition(object: &mut Map<String, Value>, now: &str) {
-    let spec = object.entry("spec").or_insert_with(|| json!({}));
-    if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut) {
-        let kind = names
-            .get("kind")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        names
-            .entry("singular")
-            .or_insert_with(|| kind.to_lowercase().into());
-        names
-            .entry("listKind")
-            .or_insert_with(|| format!("{kind}List").into());
-    }
-    if let Some(spec) = spec.as_object_mut() {
-        spec.entry("conversion")
-            .or_insert_with(|| json!({ "strategy": "None" }));
-    }
-    let names = spec.get("names").cloned().unwrap_or_default();
-    let versions = spec.get("versions").and_then(Value::as_array);
-    let stored: Vec<Value> = versions
-        .into_iter()
-        .flatten()
-        .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
-        .filter_map(|version| version.get("name").cloned())
-        .collect();
-    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
-    object.insert(
-        "status".to_owned(),
-        json!({
-            "conditions": [
-                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-                condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-            ],
-            "acceptedNames": names,
-            "storedVersions": stored,
-        }),
-    );
-}
-
-fn validate_definition(value: &Value, causes: &mut Vec<Cause>) {
-    for (pointer, field) in [
-        ("/spec/group", "spec.group"),
-        ("/spec/names/plural", "spec.names.plural"),
-        ("/spec/names/kind", "spec.names.kind"),
-        ("/spec/scope", "spec.scope"),
-    ] {
-        if text_at(value, pointer).is_empty() {
-            causes.push(Cause::required(field));
-        }
-    }
-    let expected = format!(
-        "{}.{}",
-        text_at(value, "/spec/names/plural"),
-        text_at(value, "/spec/group")
-    );
-    let name = text_at(value, "/metadata/name");
-    if name != expected {
-        causes.push(Cause::value(
-            "metadata.name",
-            name,
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
-    }
-    let versions = value.pointer("/spec/versions").and_then(Value::as_array);
-    let storage = versions
-        .into_iter()
-        .flatten()
-        .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
-        .count();
-    if storage != 1 {
-        causes.push(Cause::value(
-            "spec.versions",
-            &storage.to_string(),
-            "must have exactly one version marked as storage version",
-        ));
-    }
 }

@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::protobuf::{self, ProtobufError};
-use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Form, Path, Query, Target, Verb, negotiate, parse_path};
 
 /// kube-apiserver's limit on request bodies.
@@ -60,7 +60,7 @@ where
                 }
                 Err(refusal) => Err(refusal),
             };
-            Ok(answer.unwrap_or_else(|refusal| refused(&refusal)))
+            Ok(answer.unwrap_or_else(|refusal| error_response(&refusal)))
         })
     }
 }
@@ -74,7 +74,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn form(&self) -> Result<Form, Refusal> {
+    pub(crate) fn form(&self) -> Result<Form, ApiStatus> {
         negotiate(&self.headers)
     }
 
@@ -93,9 +93,9 @@ impl Call {
         &self,
         what: &str,
         from_protobuf: fn(&[u8]) -> Result<Value, ProtobufError>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, ApiStatus> {
         let unreadable = |error: &dyn std::fmt::Display| {
-            Refusal::bad_request(format!("{what} cannot be read: {error}"))
+            ApiStatus::bad_request(format!("{what} cannot be read: {error}"))
         };
         if self.body.is_empty() {
             Ok(Value::Null)
@@ -126,21 +126,21 @@ impl Call {
     }
 }
 
-async fn read_body<B>(body: B) -> Result<Bytes, Refusal>
+async fn read_body<B>(body: B) -> Result<Bytes, ApiStatus>
 where
     B: http_body::Body,
     B::Error: Into<axum::BoxError>,
 {
     match Limited::new(body, BODY_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::body_too_large(BODY_BYTES)),
-        Err(error) => Err(Refusal::bad_request(format!(
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiStatus::body_too_large(BODY_BYTES)),
+        Err(error) => Err(ApiStatus::bad_request(format!(
             "the body of the request cannot be read: {error}"
         ))),
     }
 }
 
-async fn answer(cluster: &Cluster, path: &str, call: Call) -> Result<Response<Body>, Refusal> {
+async fn answer(cluster: &Cluster, path: &str, call: Call) -> Result<Response<Body>, ApiStatus> {
     let registry = cluster.model().registry.clone();
     let target = match parse_path(path, &registry)? {
         Path::Resource(target) => target,
@@ -151,15 +151,15 @@ async fn answer(cluster: &Cluster, path: &str, call: Call) -> Result<Response<Bo
         None => cluster.object(verb, target, call).await,
         Some("status") if target.resource.status => match verb {
             Verb::Get | Verb::Update | Verb::Patch => cluster.object(verb, target, call).await,
-            _ => Err(Refusal::method_not_allowed()),
+            _ => Err(ApiStatus::method_not_allowed()),
         },
         Some("finalize") if target.resource.plural == "namespaces" && verb == Verb::Update => {
             cluster.object(verb, target, call).await
         }
         Some(part) if target.resource.is_pod() => {
-            cluster.pod_part(part, verb, &target, &call).await
+            cluster.pod_subresource(part, verb, &target, &call).await
         }
-        Some(_) => Err(Refusal::no_such_path()),
+        Some(_) => Err(ApiStatus::no_such_path()),
     }
 }
 
@@ -169,7 +169,7 @@ impl Cluster {
         verb: Verb,
         target: Target,
         call: Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         match verb {
             Verb::Get => self.get(&target, &call).await,
             Verb::List if call.query.flag("watch") => self.watch(&target, &call),
@@ -205,7 +205,7 @@ pub(crate) fn text_answer(text: impl Into<Body>) -> Response<Body> {
 }
 
 /// The answer to a request that was refused.
-pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
+pub(crate) fn error_response(refusal: &ApiStatus) -> Response<Body> {
     let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     json_answer(code, refusal.to_bytes())
 }

@@ -5,8 +5,8 @@ mod fields;
 
 use serde_json::{Value, json};
 
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::object::set_metadata;
-use crate::cluster::refusal::Refusal;
 use fields::{Fields, different, fields_of, leaves, merge, remove};
 
 /// One entry of `managedFields`.
@@ -223,22 +223,22 @@ impl Apply<'_> {
 }
 
 /// The conflict of an apply, as Kubernetes words it.
-pub(crate) fn conflict(conflicts: &[(String, String)]) -> Refusal {
+pub(crate) fn conflict(conflicts: &[(String, String)]) -> ApiStatus {
     let plural = if conflicts.len() == 1 {
         "conflict"
     } else {
         "conflicts"
     };
-    let told: Vec<String> = conflicts
+    let lines: Vec<String> = conflicts
         .iter()
         .map(|(manager, path)| format!("conflict with {manager:?}: {path}"))
         .collect();
     let message = format!(
         "Apply failed with {} {plural}: {}",
         conflicts.len(),
-        told.join(", ")
+        lines.join(", ")
     );
-    let mut refusal = Refusal::new(409, "Conflict", message);
+    let mut refusal = ApiStatus::new(409, "Conflict", message);
     let causes: Vec<Value> = conflicts
         .iter()
         .map(|(manager, path)| {

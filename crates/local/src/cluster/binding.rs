@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer};
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::object::text_at;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::request::Target;
 use crate::cluster::write::Try;
 
@@ -17,12 +17,13 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
-        let binding: Value = serde_json::from_slice(&call.body)
-            .map_err(|error| Refusal::bad_request(format!("the binding is unreadable: {error}")))?;
+    ) -> Result<Response<Body>, ApiStatus> {
+        let binding: Value = serde_json::from_slice(&call.body).map_err(|error| {
+            ApiStatus::bad_request(format!("the binding is unreadable: {error}"))
+        })?;
         let node = text_at(&binding, "/target/name");
         if node.is_empty() {
-            return Err(Refusal::bad_request("target.name: Required value"));
+            return Err(ApiStatus::bad_request("target.name: Required value"));
         }
         let (key, now) = (target.key()?, self.now());
         let resource = &target.resource;
@@ -36,11 +37,11 @@ impl Cluster {
                     "pod {} is being deleted, cannot be assigned to a host",
                     key.1
                 );
-                return Err(Refusal::conflict("", "pods/binding", &key.1, &why));
+                return Err(ApiStatus::conflict("", "pods/binding", &key.1, &why));
             }
             if !bound.is_empty() {
                 let why = format!("pod {} is already assigned to node {bound:?}", key.1);
-                return Err(Refusal::conflict("", "pods/binding", &key.1, &why));
+                return Err(ApiStatus::conflict("", "pods/binding", &key.1, &why));
             }
             if let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut) {
                 spec.insert("nodeName".to_owned(), node.into());

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer};
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::model::{DeleteOrder, Deleted, Propagation};
 use crate::cluster::object::{Stored, text_at};
 use crate::cluster::protobuf;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Form, Target};
 use crate::cluster::resource::{NAMESPACES, Resource};
 
@@ -18,7 +18,7 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let options = DeleteOptions::read(call)?;
         let form = call.form()?;
         let key = target.key()?;
@@ -60,13 +60,13 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let resource = &target.resource;
         if resource.namespaced() && target.namespace.is_empty() {
-            return Err(Refusal::method_not_allowed());
+            return Err(ApiStatus::method_not_allowed());
         }
         if &*resource.id == NAMESPACES {
-            return Err(Refusal::method_not_allowed());
+            return Err(ApiStatus::method_not_allowed());
         }
         let options = DeleteOptions::read(call)?;
         let selector = Self::selector(target, call)?;
@@ -108,7 +108,7 @@ struct DeleteOptions {
 }
 
 impl DeleteOptions {
-    fn read(call: &Call) -> Result<Self, Refusal> {
+    fn read(call: &Call) -> Result<Self, ApiStatus> {
         let body = call.value("the delete options", protobuf::delete_options)?;
         let grace = match body.get("gracePeriodSeconds").and_then(Value::as_i64) {
             Some(seconds) => Some(seconds),
@@ -125,7 +125,7 @@ impl DeleteOptions {
             "Foreground" => Propagation::Foreground,
             "Orphan" => Propagation::Orphan,
             other => {
-                return Err(Refusal::bad_request(format!(
+                return Err(ApiStatus::bad_request(format!(
                     "invalid propagationPolicy {other:?}: it is one of Background, Foreground, Orphan"
                 )));
             }
@@ -147,12 +147,12 @@ impl DeleteOptions {
         })
     }
 
-    fn check(&self, resource: &Resource, current: &Stored) -> Result<(), Refusal> {
+    fn check(&self, resource: &Resource, current: &Stored) -> Result<(), ApiStatus> {
         let conflict = |what: &str, asked: &str, found: &str| {
             let why = format!(
                 "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}"
             );
-            Err(Refusal::conflict(
+            Err(ApiStatus::conflict(
                 &resource.group,
                 &resource.plural,
                 current.name(),

@@ -1,19 +1,20 @@
-//! Everything that is not an object: discovery (legacy and aggregated), version, health, OpenAPI.
+//! Everything that is not an object: discovery (legacy and aggregated), version, health.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer, text_answer};
+use crate::cluster::api_status::ApiStatus;
+use crate::cluster::openapi;
 use crate::cluster::protobuf;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{Registry, Resource};
 
 /// The Kubernetes version whose behaviour this API follows.
-const VERSION: (&str, &str) = ("1", "34");
+pub(super) const VERSION: (&str, &str) = ("1", "34");
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -22,7 +23,7 @@ impl Cluster {
         &self,
         segments: &[String],
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let words: Vec<&str> = segments.iter().map(String::as_str).collect();
         // Reviews are asked by POST and answered at once: who got here may do everything.
         if let [
@@ -35,7 +36,7 @@ impl Cluster {
             return review(group, kind, call);
         }
         if !matches!(call.method, Method::GET | Method::HEAD) {
-            return Err(Refusal::no_such_path());
+            return Err(ApiStatus::no_such_path());
         }
         let registry = self.model().registry.clone();
         let aggregated = call
@@ -67,7 +68,7 @@ impl Cluster {
             ["api", version] => resource_list(&registry, "", version)?,
             ["apis", group] => {
                 let groups = registry.groups();
-                let versions = groups.get(*group).ok_or_else(Refusal::no_such_path)?;
+                let versions = groups.get(*group).ok_or_else(ApiStatus::no_such_path)?;
                 let mut answer = group_answer(group, versions);
                 if let Some(map) = answer.as_object_mut() {
                     map.insert("kind".to_owned(), "APIGroup".into());
@@ -82,9 +83,11 @@ impl Cluster {
                 "compiler": "rustc", "platform": "linux/amd64",
             }),
             ["healthz" | "livez" | "readyz", ..] => return Ok(text_answer("ok")),
-            ["openapi", "v3"] => openapi_index(&registry),
-            ["openapi", "v3", "api", version] => openapi(&registry, "", version)?,
-            ["openapi", "v3", "apis", group, version] => openapi(&registry, group, version)?,
+            ["openapi", "v3"] => openapi::index(&registry),
+            ["openapi", "v3", "api", version] => openapi::document(&registry, "", version)?,
+            ["openapi", "v3", "apis", group, version] => {
+                openapi::document(&registry, group, version)?
+            }
             [] => {
                 let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
                 for (group, versions) in registry
@@ -104,15 +107,15 @@ impl Cluster {
                 );
                 json!({ "paths": paths })
             }
-            _ => return Err(Refusal::no_such_path()),
+            _ => return Err(ApiStatus::no_such_path()),
         };
         Ok(json_answer(StatusCode::OK, answer.to_string()))
     }
 }
 
-fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, Refusal> {
+fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, ApiStatus> {
     if call.method != Method::POST {
-        return Err(Refusal::method_not_allowed());
+        return Err(ApiStatus::method_not_allowed());
     }
     let mut review = call.value("the review", protobuf::type_only)?;
     let user = json!({ "username": "flyte", "groups": ["system:masters", "system:authenticated"] });
@@ -125,21 +128,21 @@ fn review(group: &str, kind: &str, call: &Call) -> Result<Response<Body>, Refusa
             "nonResourceRules": [{ "verbs": ["*"], "nonResourceURLs": ["*"] }], "incomplete": false,
         }),
         ("authentication.k8s.io", "selfsubjectreviews") => json!({ "userInfo": user }),
-        _ => return Err(Refusal::no_such_path()),
+        _ => return Err(ApiStatus::no_such_path()),
     };
     let members = review
         .as_object_mut()
-        .ok_or_else(|| Refusal::bad_request("the review is not a JSON object"))?;
+        .ok_or_else(|| ApiStatus::bad_request("the review is not a JSON object"))?;
     members.insert("status".to_owned(), status);
     Ok(json_answer(StatusCode::CREATED, review.to_string()))
 }
 
 fn group_answer(group: &str, versions: &[String]) -> Value {
-    let told: Vec<Value> = versions
+    let served: Vec<Value> = versions
         .iter()
         .map(|version| json!({ "groupVersion": format!("{group}/{version}"), "version": version }))
         .collect();
-    json!({ "name": group, "versions": told, "preferredVersion": told.first().cloned().unwrap_or_default() })
+    json!({ "name": group, "versions": served, "preferredVersion": served.first().cloned().unwrap_or_default() })
 }
 
 const VERBS: [&str; 8] = [
@@ -174,7 +177,7 @@ fn parts(resource: &Resource) -> Vec<(&'static str, Vec<&'static str>, String)> 
     parts
 }
 
-fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Value, Refusal> {
+fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Value, ApiStatus> {
     let mut resources = Vec::new();
     for resource in in_version(registry, group, version) {
         let mut entry = json!({
@@ -198,7 +201,7 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Valu
         }
     }
     if resources.is_empty() {
-        return Err(Refusal::no_such_path());
+        return Err(ApiStatus::no_such_path());
     }
     let group_version = if group.is_empty() {
         version.to_owned()
@@ -210,7 +213,7 @@ fn resource_list(registry: &Registry, group: &str, version: &str) -> Result<Valu
     )
 }
 
-fn in_version<'a>(
+pub(super) fn in_version<'a>(
     registry: &'a Registry,
     group: &'a str,
     version: &'a str,
@@ -270,88 +273,4 @@ fn aggregated(resource: &Resource) -> Value {
         }
     }
     entry
-}
-
-fn openapi_index(registry: &Registry) -> Value {
-    let mut paths = Map::new();
-    for (group, versions) in registry.groups() {
-        for version in versions {
-            let path = if group.is_empty() {
-                format!("api/{version}")
-            } else {
-                format!("apis/{group}/{version}")
-            };
-            let url = json!({ "serverRelativeURL": format!("/openapi/v3/{path}?hash=flyte") });
-            paths.insert(path, url);
-        }
-    }
-    json!({ "paths": paths })
-}
-
-/// A document that names the kinds and their operations; objects are open maps, so that clients validate here.
-fn openapi(registry: &Registry, group: &str, version: &str) -> Result<Value, Refusal> {
-    let mut paths = Map::new();
-    let mut schemas = Map::new();
-    for resource in in_version(registry, group, version) {
-        let kind =
-            json!({ "group": resource.group, "version": resource.version, "kind": resource.kind });
-        let schema = format!("{}.{}.{}", resource.group, resource.version, resource.kind);
-        let query = |name: &str, kind: &str| json!({ "name": name, "in": "query", "schema": { "type": kind, "uniqueItems": true } });
-        let operation = |action: &str, parameters: Vec<Value>| {
-            json!({
-                "x-kubernetes-action": action, "x-kubernetes-group-version-kind": kind, "parameters": parameters,
-                "responses": { "200": { "description": "OK" } },
-            })
-        };
-        let writes = || {
-            vec![
-                query("dryRun", "string"),
-                query("fieldManager", "string"),
-                query("fieldValidation", "string"),
-            ]
-        };
-        let root = if group.is_empty() {
-            format!("/api/{version}")
-        } else {
-            format!("/apis/{group}/{version}")
-        };
-        let scope = if resource.namespaced() {
-            "/namespaces/{namespace}"
-        } else {
-            ""
-        };
-        let collection = format!("{root}{scope}/{}", resource.plural);
-        paths.insert(
-            format!("{collection}/{{name}}"),
-            json!({
-                "get": operation("get", Vec::new()), "put": operation("put", writes()),
-                "patch": operation("patch", [writes(), vec![query("force", "boolean")]].concat()),
-                "delete": operation("delete", vec![query("dryRun", "string")]),
-            }),
-        );
-        paths.insert(
-            collection,
-            json!({ "get": operation("list", Vec::new()), "post": operation("post", writes()) }),
-        );
-        schemas.insert(
-            schema,
-            json!({
-                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                "x-kubernetes-group-version-kind": [kind],
-                "properties": {
-                    "apiVersion": { "type": "string" }, "kind": { "type": "string" },
-                    "metadata": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                    "spec": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                    "status": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-                },
-            }),
-        );
-    }
-    if paths.is_empty() {
-        return Err(Refusal::no_such_path());
-    }
-    let info = json!({ "title": "Kubernetes", "version": format!("v{}.{}", VERSION.0, VERSION.1) });
-    Ok(
-        json!({ "openapi": "3.0.0", "info": info, "paths": paths, "components": { "schemas": schemas } }),
-    )
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::cluster::refusal::Refusal;
+use crate::cluster::api_status::ApiStatus;
 
 impl Cluster {
     /// Parses a client's JSON. The error is for the client.
@@ -20,12 +20,12 @@ impl Cluster {
     }
 
     /// Parses a client's YAML, of which JSON is a part.
-    pub(crate) fn parse_yaml(&self, body: &[u8]) -> Result<Value, Refusal> {
+    pub(crate) fn parse_yaml(&self, body: &[u8]) -> Result<Value, ApiStatus> {
         if let Ok(value) = self.parse_json(body) {
             return Ok(value);
         }
         serde_norway::from_slice(body)
-            .map_err(|error| Refusal::bad_request(format!("error decoding YAML: {error}")))
+            .map_err(|error| ApiStatus::bad_request(format!("error decoding YAML: {error}")))
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::cluster::admission::typed;
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::object::{self, Key, ObjectRef, SharedKey, Stored, text_at};
-use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{DEFINITIONS, EVENTS, Registry, ResourceId};
 use crate::cluster::store::{Contents, Row, RowChange};
 
@@ -120,7 +120,7 @@ impl Model {
         contents: Contents,
         limits: HistoryLimits,
         keeps_rows: bool,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ApiStatus> {
         let mut model = Self {
             revision: match contents.revision {
                 0 => 1,
@@ -150,7 +150,7 @@ impl Model {
             let stored = match Self::restore(resource, &row) {
                 Ok(stored) => stored,
                 Err(error) => {
-                    // Its row stays as it is, for whoever wants to look at it.
+                    // Its row stays as it is, for whoever wants to repair it.
                     tracing::error!(
                         resource = row.resource, namespace = row.namespace, name = row.name, %error,
                         "a stored object is left out: no client could read a list that has it"
@@ -175,14 +175,14 @@ impl Model {
 
     /// An object that a store kept, if clients can read it. What comes in is checked, but an earlier version of this program
     /// took anything.
-    fn restore(resource: ResourceId, row: &Row) -> Result<Stored, Refusal> {
+    fn restore(resource: ResourceId, row: &Row) -> Result<Stored, ApiStatus> {
         let value = object::parse(&row.json)?;
-        typed::check(&resource, &value).map_err(|wrong| Refusal::internal(wrong.to_string()))?;
+        typed::check(&resource, &value).map_err(|wrong| ApiStatus::internal(wrong.to_string()))?;
         Stored::new(resource, row.revision, &value, None)
     }
 
     /// Whether the store keeps objects of this resource. Events are best effort everywhere, and a disk that syncs for each
-    /// would make pods wait for news about them.
+    /// would make pods wait for events about them.
     fn is_stored(&self, resource: &str) -> bool {
         self.keeps_rows && resource != EVENTS
     }
@@ -223,7 +223,7 @@ impl Model {
         &mut self,
         resource: &ResourceId,
         value: &Value,
-    ) -> Result<Arc<Stored>, Refusal> {
+    ) -> Result<Arc<Stored>, ApiStatus> {
         let revision = self.revision + 1;
         let key = (
             text_at(value, "/metadata/namespace").to_owned(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::cluster::refusal::Refusal;
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::resource::{EVENTS, NAMESPACES, PODS, ResourceId};
 
 /// Namespace (empty for cluster-scoped kinds) and name: the order of lists.
@@ -85,8 +85,8 @@ impl Stored {
         revision: u64,
         value: &Value,
         previous: Option<&Self>,
-    ) -> Result<Self, Refusal> {
-        let texts = Texts::of(value).map_err(|error| Refusal::internal(error.to_string()))?;
+    ) -> Result<Self, ApiStatus> {
+        let texts = Texts::of(value).map_err(|error| ApiStatus::internal(error.to_string()))?;
         let metadata = read_metadata(value)?;
         let key = (metadata.namespace, metadata.name);
         let meta = Meta {
@@ -192,7 +192,7 @@ impl Stored {
     }
 
     /// The parsed object.
-    pub(crate) fn value(&self) -> Result<Value, Refusal> {
+    pub(crate) fn value(&self) -> Result<Value, ApiStatus> {
         parse(&self.json())
     }
 
@@ -288,18 +288,18 @@ fn write_member(text: &mut Vec<u8>, name: &str, member: &Value) -> Result<(), se
 }
 
 /// Parses JSON that this server wrote itself.
-pub(crate) fn parse(json: &[u8]) -> Result<Value, Refusal> {
+pub(crate) fn parse(json: &[u8]) -> Result<Value, ApiStatus> {
     crate::cluster::json::parse(json)
-        .map_err(|error| Refusal::internal(format!("stored object is unreadable: {error}")))
+        .map_err(|error| ApiStatus::internal(format!("stored object is unreadable: {error}")))
 }
 
 /// Reads the decisive part of the metadata. Wrong types are the client's mistake.
-pub(crate) fn read_metadata(value: &Value) -> Result<Metadata, Refusal> {
+pub(crate) fn read_metadata(value: &Value) -> Result<Metadata, ApiStatus> {
     let Some(metadata) = value.get("metadata") else {
         return Ok(Metadata::default());
     };
     Metadata::deserialize(Defaulted(metadata).value()).map_err(|error| {
-        Refusal::bad_request(format!("unable to read the object: metadata: {error}"))
+        ApiStatus::bad_request(format!("unable to read the object: metadata: {error}"))
     })
 }
 

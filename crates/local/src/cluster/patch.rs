@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::cluster::refusal::Refusal;
+use crate::cluster::api_status::ApiStatus;
 
 /// A patch, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,21 +15,21 @@ pub(crate) enum PatchKind {
 }
 
 impl PatchKind {
-    pub(crate) fn of(content_type: &str) -> Result<Self, Refusal> {
+    pub(crate) fn of(content_type: &str) -> Result<Self, ApiStatus> {
         match content_type {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
             "application/apply-patch+yaml" => Ok(Self::Apply),
-            other => Err(Refusal::unsupported_media(other)),
+            other => Err(ApiStatus::unsupported_media(other)),
         }
     }
 }
 
-/// How the members of a list are told apart.
+/// How the members of a list are matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ListKind {
-    /// Maps, told apart by this member.
+    /// Maps, matched by this member (`patchMergeKey`).
     Keyed(&'static str),
     /// Scalars without order.
     Set,
@@ -63,7 +63,7 @@ pub(crate) fn list_kind(field: &str, inside_custom: bool) -> ListKind {
     }
 }
 
-/// The key by which this list's members are told apart; the ports of a service have no `containerPort`.
+/// The key by which this list's members are matched (`patchMergeKey`); the ports of a service have no `containerPort`.
 pub(crate) fn effective_key(key: &'static str, members: &[Value]) -> &'static str {
     if key == "containerPort" && members.iter().all(|member| member.get(key).is_none()) {
         "port"
@@ -94,11 +94,11 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
 }
 
 /// JSON patch. A `test` that does not hold, or a path that is not there, is the client's mistake (422, as in Kubernetes).
-pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), Refusal> {
+pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), ApiStatus> {
     let patch: json_patch::Patch = serde_json::from_value(patch)
-        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+        .map_err(|error| ApiStatus::bad_request(format!("error decoding patch: {error}")))?;
     json_patch::patch(target, &patch).map_err(|error| {
-        Refusal::new(
+        ApiStatus::new(
             422,
             "Invalid",
             format!("the server rejected our request due to an error in our request: {error}"),
@@ -108,7 +108,7 @@ pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), Refusal
 
 /// Strategic merge patch with its directives `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…` and
 /// `$setElementOrder/…`.
-pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), Refusal> {
+pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), ApiStatus> {
     let Value::Object(mut patch) = patch else {
         *target = patch;
         return Ok(());
@@ -173,7 +173,7 @@ fn strategic_member(
     members: &mut Map<String, Value>,
     name: String,
     change: Value,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiStatus> {
     match change {
         Value::Null => {
             members.shift_remove(&name);
@@ -217,7 +217,7 @@ fn strategic_member(
     Ok(())
 }
 
-fn merge_keyed(list: &mut Vec<Value>, changes: Vec<Value>, key: &str) -> Result<(), Refusal> {
+fn merge_keyed(list: &mut Vec<Value>, changes: Vec<Value>, key: &str) -> Result<(), ApiStatus> {
     if changes
         .iter()
         .any(|change| change.get("$patch").and_then(Value::as_str) == Some("replace"))
@@ -230,7 +230,7 @@ fn merge_keyed(list: &mut Vec<Value>, changes: Vec<Value>, key: &str) -> Result<
     }
     for change in changes {
         let Some(identity) = change.get(key).cloned() else {
-            return Err(Refusal::bad_request(format!(
+            return Err(ApiStatus::bad_request(format!(
                 "map: {change} does not contain declared merge key: {key}"
             )));
         };
@@ -269,8 +269,8 @@ fn sort_by_order(list: &mut [Value], order: &[Value], kind: ListKind) {
     list.sort_by_key(|member| place(member).unwrap_or(usize::MAX));
 }
 
-fn unknown_directive(given: &str) -> Refusal {
-    Refusal::bad_request(format!(
+fn unknown_directive(given: &str) -> ApiStatus {
+    ApiStatus::bad_request(format!(
         "unknown directive $patch: {given:?}; it is one of merge, replace, delete"
     ))
 }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer};
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::events;
 use crate::cluster::object::{Key, SharedKey, Stored};
-use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Form, Target};
 use crate::cluster::resource::{EVENTS, Resource};
 use crate::cluster::selector::Selector;
@@ -32,12 +32,12 @@ impl Continue {
         BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    fn decode(text: &str) -> Result<Self, Refusal> {
+    fn decode(text: &str) -> Result<Self, ApiStatus> {
         BASE64_URL_SAFE_NO_PAD
             .decode(text)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| Refusal::bad_request("continue key is not valid"))
+            .ok_or_else(|| ApiStatus::bad_request("continue key is not valid"))
     }
 }
 
@@ -54,7 +54,7 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let form = call.form()?;
         let key = target.key()?;
         let found = self.model().get(&target.resource.id, &key).cloned();
@@ -72,7 +72,7 @@ impl Cluster {
         object: &Stored,
         resource: &Resource,
         form: Form,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Bytes, ApiStatus> {
         match form {
             Form::Object => in_version(object, resource),
             Form::Metadata => Ok(object.metadata_only()),
@@ -89,7 +89,7 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let form = call.form()?;
         let selector = Self::selector(target, call)?;
         if &*target.resource.id == EVENTS {
@@ -134,8 +134,8 @@ impl Cluster {
         Ok(json_answer(StatusCode::OK, body))
     }
 
-    /// Events go by themselves, but somebody has to look.
-    async fn expire_events(&self) -> Result<(), Refusal> {
+    /// Removes events whose time is up: no timer does, so every list of them does.
+    async fn expire_events(&self) -> Result<(), ApiStatus> {
         let now = self.now();
         if self.model().has_expired_events(&now) {
             self.change(|model| {
@@ -148,7 +148,7 @@ impl Cluster {
     }
 
     /// The selector of a list, watch or collection delete.
-    pub(crate) fn selector(target: &Target, call: &Call) -> Result<Selector, Refusal> {
+    pub(crate) fn selector(target: &Target, call: &Call) -> Result<Selector, ApiStatus> {
         let mut selector = Selector::parse(
             call.query.text("labelSelector"),
             call.query.text("fieldSelector"),
@@ -172,7 +172,7 @@ impl Cluster {
             .collect()
     }
 
-    fn page(&self, target: &Target, call: &Call, selector: &Selector) -> Result<Page, Refusal> {
+    fn page(&self, target: &Target, call: &Call, selector: &Selector) -> Result<Page, ApiStatus> {
         let limit = call
             .query
             .number::<usize>("limit")?
@@ -186,8 +186,8 @@ impl Cluster {
         let exact = call.query.text("resourceVersionMatch") == "Exact";
         let model = self.model();
         if asked > model.revision {
-            // A client of an earlier cluster; it starts afresh when told so.
-            return Err(Refusal::expired(asked, model.revision));
+            // A client of an earlier cluster; it starts afresh when it gets 410.
+            return Err(ApiStatus::expired(asked, model.revision));
         }
         let revision = match &next {
             Some(next) => next.rv,
@@ -201,8 +201,8 @@ impl Cluster {
             Some(table) if revision == model.revision => &table.objects,
             Some(table) => {
                 past = table.at(revision).ok_or_else(|| match next {
-                    Some(_) => Refusal::continue_expired(),
-                    None => Refusal::expired(revision, table.forgotten),
+                    Some(_) => ApiStatus::continue_expired(),
+                    None => ApiStatus::expired(revision, table.forgotten),
                 })?;
                 &past
             }
@@ -245,7 +245,7 @@ fn in_scope<'a>(
 }
 
 /// The object in the API version of the path. Stored objects carry the version they were written in.
-pub(crate) fn in_version(object: &Stored, resource: &Resource) -> Result<Bytes, Refusal> {
+pub(crate) fn in_version(object: &Stored, resource: &Resource) -> Result<Bytes, ApiStatus> {
     if resource.is_modern_event() {
         return Ok(events::from_core(object.value()?).to_string().into());
     }

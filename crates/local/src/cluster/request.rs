@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use crate::cluster::refusal::Refusal;
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::resource::{Registry, Resource};
 
 /// What a path names.
@@ -26,18 +26,21 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn key(&self) -> Result<(String, String), Refusal> {
-        let name = self.name.clone().ok_or_else(Refusal::method_not_allowed)?;
+    pub(crate) fn key(&self) -> Result<(String, String), ApiStatus> {
+        let name = self
+            .name
+            .clone()
+            .ok_or_else(ApiStatus::method_not_allowed)?;
         Ok((self.namespace.clone(), name))
     }
 
-    pub(crate) fn not_found(&self, name: &str) -> Refusal {
-        Refusal::not_found(&self.resource.group, &self.resource.plural, name)
+    pub(crate) fn not_found(&self, name: &str) -> ApiStatus {
+        ApiStatus::not_found(&self.resource.group, &self.resource.plural, name)
     }
 }
 
 /// Reads a request path.
-pub(crate) fn parse_path(path: &str, registry: &Registry) -> Result<Path, Refusal> {
+pub(crate) fn parse_path(path: &str, registry: &Registry) -> Result<Path, ApiStatus> {
     let segments: Vec<String> = path
         .split('/')
         .filter(|segment| !segment.is_empty())
@@ -78,16 +81,16 @@ pub(crate) fn parse_path(path: &str, registry: &Registry) -> Result<Path, Refusa
         [plural] => (*plural, None, None),
         [plural, name] => (*plural, Some(*name), None),
         [plural, name, subresource] => (*plural, Some(*name), Some(*subresource)),
-        _ => return Err(Refusal::no_such_path()),
+        _ => return Err(ApiStatus::no_such_path()),
     };
     let resource = registry
         .find(group, version, plural)
-        .ok_or_else(Refusal::no_such_path)?;
+        .ok_or_else(ApiStatus::no_such_path)?;
     if namespace.is_some() && !resource.namespaced() {
-        return Err(Refusal::no_such_path());
+        return Err(ApiStatus::no_such_path());
     }
     if namespace.is_none() && resource.namespaced() && name.is_some() {
-        return Err(Refusal::no_such_path());
+        return Err(ApiStatus::no_such_path());
     }
     Ok(Path::Resource(Target {
         resource,
@@ -123,20 +126,20 @@ impl Query {
     }
 
     /// A number; an empty text is absent.
-    pub(crate) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Refusal> {
+    pub(crate) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, ApiStatus> {
         match self.text(key) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                Refusal::bad_request(format!("invalid value {text:?} for query parameter {key}"))
+                ApiStatus::bad_request(format!("invalid value {text:?} for query parameter {key}"))
             }),
         }
     }
 
-    pub(crate) fn dry_run(&self) -> Result<bool, Refusal> {
+    pub(crate) fn dry_run(&self) -> Result<bool, ApiStatus> {
         match self.text("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(Refusal::bad_request(format!(
+            other => Err(ApiStatus::bad_request(format!(
                 "invalid value {other:?} for query parameter dryRun: must be All"
             ))),
         }
@@ -152,7 +155,7 @@ pub(crate) enum Form {
 }
 
 /// Chooses the form by the `Accept` header: the first one that can be served.
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, Refusal> {
+pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, ApiStatus> {
     let Some(accept) = headers
         .get(http::header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -186,7 +189,7 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, Refusal> {
             return Ok(form);
         }
     }
-    Err(Refusal::not_acceptable())
+    Err(ApiStatus::not_acceptable())
 }
 
 /// What is done to a target.
@@ -202,7 +205,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    pub(crate) fn of(method: &Method, target: &Target) -> Result<Self, Refusal> {
+    pub(crate) fn of(method: &Method, target: &Target) -> Result<Self, ApiStatus> {
         match (method.as_str(), target.name.is_some()) {
             ("GET" | "HEAD", true) => Ok(Self::Get),
             ("GET" | "HEAD", false) => Ok(Self::List),
@@ -211,7 +214,7 @@ impl Verb {
             ("PATCH", true) => Ok(Self::Patch),
             ("DELETE", true) => Ok(Self::Delete),
             ("DELETE", false) => Ok(Self::DeleteCollection),
-            _ => Err(Refusal::method_not_allowed()),
+            _ => Err(ApiStatus::method_not_allowed()),
         }
     }
 }

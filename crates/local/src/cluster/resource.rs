@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cluster::schema::Schema;
+
 /// The storage name of a resource: `plural` or `plural.group`, the same for all its versions.
 pub(crate) type ResourceId = Arc<str>;
 
@@ -34,6 +36,8 @@ pub(crate) struct Resource {
     pub(crate) custom: bool,
     /// `additionalPrinterColumns` of a custom resource.
     pub(crate) columns: Vec<Value>,
+    /// The structural schema of a custom resource. Definitions of earlier versions of this program may have none.
+    pub(crate) schema: Option<Arc<Schema>>,
 }
 
 impl Resource {
@@ -266,6 +270,7 @@ impl Registry {
                 status: flags.contains('s') && *flags != "c",
                 custom: false,
                 columns: Vec::new(),
+                schema: None,
             };
             served.insert(
                 (
@@ -370,6 +375,7 @@ impl Registry {
                     .and_then(Value::as_array)
                     .cloned()
                     .unwrap_or_default(),
+                schema: Schema::of_version(version).map(Arc::new),
             };
             let key = (
                 resource.group.clone(),

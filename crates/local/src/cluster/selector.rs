@@ -1,7 +1,7 @@
 //! Label and field selectors, in the grammar of kube-apiserver.
 
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::object::{Stored, is_selectable, selected_field};
-use crate::cluster::refusal::Refusal;
 
 /// What a list, watch or collection delete is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,14 +29,14 @@ struct FieldTerm {
 
 impl Selector {
     /// Reads both selectors of a request; empty texts select everything.
-    pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiStatus> {
         let labels = label_terms(labels).map_err(|why| {
-            Refusal::bad_request(format!(
+            ApiStatus::bad_request(format!(
                 "unable to parse requirement: {why} (label selector {labels:?})"
             ))
         })?;
         let fields = field_terms(fields).map_err(|why| {
-            Refusal::bad_request(format!("invalid field selector {fields:?}: {why}"))
+            ApiStatus::bad_request(format!("invalid field selector {fields:?}: {why}"))
         })?;
         Ok(Self { labels, fields })
     }
@@ -45,7 +45,7 @@ impl Selector {
     pub(crate) fn rename_fields(
         &mut self,
         new_name: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiStatus> {
         for term in &mut self.fields {
             term.path = new_name(&term.path).ok_or_else(|| unsupported(&term.path))?;
         }
@@ -57,7 +57,7 @@ impl Selector {
     }
 
     /// Refuses fields that a resource cannot be filtered by, as kube-apiserver does.
-    pub(crate) fn check_fields(&self, resource: &str) -> Result<(), Refusal> {
+    pub(crate) fn check_fields(&self, resource: &str) -> Result<(), ApiStatus> {
         let mut fields = self.fields.iter();
         match fields.find(|term| !is_selectable(resource, &term.path)) {
             Some(term) => Err(unsupported(&term.path)),
@@ -69,7 +69,7 @@ impl Selector {
         self.matches_fields(object) && (self.labels.is_empty() || self.matches_labels(object))
     }
 
-    /// Whether both versions are chosen, which often one look answers.
+    /// Whether both versions are chosen, which one comparison answers if they share metadata.
     pub(crate) fn matches_both(&self, before: &Stored, after: &Stored) -> (bool, bool) {
         let after_matches = self.matches(after);
         let same = self.fields.iter().all(|term| is_of_key(&term.path))
@@ -83,7 +83,7 @@ impl Selector {
         (before_matches, after_matches)
     }
 
-    /// What the key does not tell is read from the object's JSON: few select by it, and all would have to keep it.
+    /// What is not in the key is read from the object's JSON: few select by it, and all would have to keep it.
     fn matches_fields(&self, object: &Stored) -> bool {
         let mut value = None;
         self.fields.iter().all(|term| {
@@ -125,8 +125,8 @@ fn is_of_key(field: &str) -> bool {
     matches!(field, "metadata.name" | "metadata.namespace")
 }
 
-fn unsupported(field: &str) -> Refusal {
-    Refusal::bad_request(format!("field label not supported: {field}"))
+fn unsupported(field: &str) -> ApiStatus {
+    ApiStatus::bad_request(format!("field label not supported: {field}"))
 }
 
 fn number(text: Option<&String>) -> Option<i64> {

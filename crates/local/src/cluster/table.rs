@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::object::{Stored, text_at};
-use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::Resource;
 
 /// A column: name, type, and 0 if it is always shown.
@@ -19,7 +19,7 @@ pub(crate) fn table(
     objects: &[&Stored],
     metadata: &Value,
     now: Timestamp,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ApiStatus> {
     let columns = columns(resource);
     let mut rows = Vec::with_capacity(objects.len());
     for object in objects {

@@ -1,5 +1,5 @@
 //! Watch: a stream of the changes of one resource. A watcher keeps only its place in the history, so a slow one costs
-//! nothing and is told 410 when its place is forgotten.
+//! nothing and gets 410 Expired when its place is forgotten.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer};
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::model::{Change, ChangeKind};
 use crate::cluster::object::Stored;
-use crate::cluster::refusal::Refusal;
 use crate::cluster::request::{Form, Target};
 use crate::cluster::selector::Selector;
 
@@ -38,24 +38,24 @@ struct Watcher {
     target: Target,
     selector: Selector,
     form: Form,
-    /// Everything up to here has been told.
+    /// The revision up to which everything was sent.
     position: u64,
     durable: watch::Receiver<u64>,
     bookmarks: bool,
     next_bookmark: Instant,
     end: Instant,
-    /// What is to be told next.
+    /// Frames that are sent next.
     ready: VecDeque<Frame>,
     over: bool,
 }
 
 impl Cluster {
-    pub(crate) fn watch(&self, target: &Target, call: &Call) -> Result<Response<Body>, Refusal> {
+    pub(crate) fn watch(&self, target: &Target, call: &Call) -> Result<Response<Body>, ApiStatus> {
         let mut target = target.clone();
         let form = call.form()?;
         let selector = Self::selector(&target, call)?;
         if let Some(name) = target.name.take() {
-            return Err(Refusal::bad_request(format!(
+            return Err(ApiStatus::bad_request(format!(
                 "watch a collection with fieldSelector metadata.name={name}"
             )));
         }
@@ -87,11 +87,11 @@ impl Cluster {
         // What is not durable yet is not shown: the state is that of the durable revision.
         let shown = *watcher.durable.borrow_and_update();
         if asked > self.model().revision {
-            // A client of an earlier cluster. As in Kubernetes it is told inside the watch: that is where clients
+            // A client of an earlier cluster. As in Kubernetes the error is an event of the watch: that is where clients
             // understand that they have to list again.
-            watcher.fail(&Refusal::expired(asked, shown));
+            watcher.fail(&ApiStatus::expired(asked, shown));
         } else if send_initial {
-            match watcher.tell_state(shown) {
+            match watcher.send_initial(shown) {
                 Ok(()) if mark_initial => {
                     watcher.position = shown;
                     watcher.bookmark(true);
@@ -152,7 +152,7 @@ impl Watcher {
     }
 
     /// The objects as they are at `revision`, as if all had just been added.
-    fn tell_state(&mut self, revision: u64) -> Result<(), Refusal> {
+    fn send_initial(&mut self, revision: u64) -> Result<(), ApiStatus> {
         let objects = {
             let model = self.cluster.model();
             match model.table(&self.target.resource.id) {
@@ -160,18 +160,18 @@ impl Watcher {
                 Some(table) if revision == model.revision => table.objects.clone(),
                 Some(table) => table
                     .at(revision)
-                    .ok_or_else(|| Refusal::expired(revision, table.forgotten))?,
+                    .ok_or_else(|| ApiStatus::expired(revision, table.forgotten))?,
             }
         };
         for object in objects.values() {
             if self.is_in_scope(object) && self.selector.matches(object) {
-                self.tell("ADDED", object);
+                self.send("ADDED", object);
             }
         }
         Ok(())
     }
 
-    /// Tells the changes between the position and `until`.
+    /// Sends the changes between the position and `until`.
     fn catch_up(&mut self, until: u64) {
         if until <= self.position {
             return;
@@ -192,16 +192,16 @@ impl Watcher {
         match changes {
             Ok(changes) => {
                 for change in changes {
-                    self.tell_change(&change);
+                    self.send_change(&change);
                 }
                 self.position = until;
             }
-            Err(forgotten) => self.fail(&Refusal::expired(self.position, forgotten)),
+            Err(forgotten) => self.fail(&ApiStatus::expired(self.position, forgotten)),
         }
     }
 
-    /// Tells an error and ends.
-    fn fail(&mut self, refusal: &Refusal) {
+    /// Sends an error and ends.
+    fn fail(&mut self, refusal: &ApiStatus) {
         let error = json!({ "type": "ERROR", "object": refusal.to_value() });
         self.ready
             .push_back(Frame::Text(format!("{error}\n").into()));
@@ -209,7 +209,7 @@ impl Watcher {
     }
 
     /// An object that leaves the selection is deleted for this watcher, one that enters is added.
-    fn tell_change(&mut self, change: &Change) {
+    fn send_change(&mut self, change: &Change) {
         if !self.is_in_scope(&change.object) {
             return;
         }
@@ -218,9 +218,9 @@ impl Watcher {
             None => (false, self.selector.matches(&change.object)),
         };
         match (was, is && change.kind != ChangeKind::Deleted) {
-            (false, true) => self.tell("ADDED", &change.object),
-            (true, true) => self.tell("MODIFIED", &change.object),
-            (true, false) => self.tell("DELETED", &change.object),
+            (false, true) => self.send("ADDED", &change.object),
+            (true, true) => self.send("MODIFIED", &change.object),
+            (true, false) => self.send("DELETED", &change.object),
             (false, false) => {}
         }
     }
@@ -229,11 +229,11 @@ impl Watcher {
         self.target.namespace.is_empty() || self.target.namespace == object.namespace()
     }
 
-    fn tell(&mut self, kind: &'static str, object: &Arc<Stored>) {
+    fn send(&mut self, kind: &'static str, object: &Arc<Stored>) {
         self.ready.push_back(Frame::Object(kind, object.clone()));
     }
 
-    fn text(&self, kind: &str, object: &Stored) -> Result<Bytes, Refusal> {
+    fn text(&self, kind: &str, object: &Stored) -> Result<Bytes, ApiStatus> {
         let json = self
             .cluster
             .render(object, &self.target.resource, self.form)?;

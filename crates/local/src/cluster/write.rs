@@ -4,22 +4,22 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::admission::typed::WrongType;
-use crate::cluster::admission::{Part, admit_change, admit_new};
+use crate::cluster::admission::{Part, admit_change, admit_new, check_unknown_fields, warnings};
 use crate::cluster::api::{Call, json_answer};
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::apply::{Apply, conflict};
 use crate::cluster::events;
 use crate::cluster::model::Model;
 use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
 use crate::cluster::patch::{PatchKind, json_patch, merge, strategic};
 use crate::cluster::protobuf::{self, ProtobufError};
-use crate::cluster::refusal::Refusal;
-use crate::cluster::request::Target;
-use crate::cluster::resource::{NAMESPACES, Resource};
+use crate::cluster::request::{Form, Target};
+use crate::cluster::resource::{DEFINITIONS, NAMESPACES, Resource};
 
 /// How a write of a version that may be outdated ended.
 pub(crate) enum Try<T> {
@@ -32,11 +32,11 @@ const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl Cluster {
     /// Makes a namespace that every cluster has, if it is missing.
-    pub(crate) async fn ensure_namespace(&self, name: &str) -> Result<(), Refusal> {
+    pub(crate) async fn ensure_namespace(&self, name: &str) -> Result<(), ApiStatus> {
         let registry = self.model().registry.clone();
         let resource = registry
             .find("", "v1", NAMESPACES)
-            .ok_or_else(Refusal::no_such_path)?;
+            .ok_or_else(ApiStatus::no_such_path)?;
         let mut value =
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         admit_new(
@@ -59,21 +59,21 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let form = call.form()?;
         let resource = &target.resource;
         // Said before the body is read, which may be in a form that is taken of few kinds.
         if resource.needs_controller() {
-            return Err(Refusal::no_controller(&resource.kind));
+            return Err(ApiStatus::no_controller(&resource.kind));
         }
         let mut value = self.body(target, call)?;
         if !matches!(text_at(&value, "/metadata/resourceVersion"), "" | "0") {
-            return Err(Refusal::bad_request(
+            return Err(ApiStatus::bad_request(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
         if let Some(name) = &target.name {
-            return Err(Refusal::bad_request(format!(
+            return Err(ApiStatus::bad_request(format!(
                 "objects are created in their collection, not at {name:?}"
             )));
         }
@@ -87,10 +87,27 @@ impl Cluster {
                 other => break other?,
             }
         };
-        Ok(json_answer(
-            StatusCode::CREATED,
-            self.render(&stored, resource, form)?,
-        ))
+        self.written(StatusCode::CREATED, &stored, resource, form)
+    }
+
+    /// The answer to a write, with its warnings.
+    fn written(
+        &self,
+        code: StatusCode,
+        stored: &Stored,
+        resource: &Resource,
+        form: Form,
+    ) -> Result<Response<Body>, ApiStatus> {
+        let mut answer = json_answer(code, self.render(stored, resource, form)?);
+        if &*resource.id == DEFINITIONS {
+            for warning in warnings(resource, &stored.value()?) {
+                // RFC 9111: code, agent, text.
+                if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{warning}\"")) {
+                    answer.headers_mut().append(header::WARNING, value);
+                }
+            }
+        }
+        Ok(answer)
     }
 
     async fn insert(
@@ -98,11 +115,12 @@ impl Cluster {
         target: &Target,
         value: &mut Value,
         call: &Call,
-    ) -> Result<Arc<Stored>, Refusal> {
+    ) -> Result<Arc<Stored>, ApiStatus> {
         let resource = &target.resource;
         if resource.needs_controller() {
-            return Err(Refusal::no_controller(&resource.kind));
+            return Err(ApiStatus::no_controller(&resource.kind));
         }
+        check_unknown_fields(resource, value, call.query.text("fieldValidation"))?;
         if resource.is_modern_event() {
             *value = events::to_core(std::mem::take(value));
         }
@@ -115,7 +133,7 @@ impl Cluster {
         let now = self.now();
         let name = text_at(value, "/metadata/name").to_owned();
         let admitted = admit_new(resource, value, &now, (self.options().random)());
-        // A missing namespace is told before what is wrong with the object.
+        // A missing namespace is refused before what is wrong with the object.
         Self::check_namespace(&self.model(), target, &name)?;
         admitted?;
         self.check_size(value)?;
@@ -130,7 +148,7 @@ impl Cluster {
         );
         if call.query.dry_run()? {
             if self.model().get(&resource.id, &key).is_some() {
-                return Err(Refusal::already_exists(
+                return Err(ApiStatus::already_exists(
                     &resource.group,
                     &resource.plural,
                     &name,
@@ -141,7 +159,7 @@ impl Cluster {
         self.change(|model| {
             Self::check_namespace(model, target, &name)?;
             if model.get(&resource.id, &key).is_some() {
-                return Err(Refusal::already_exists(
+                return Err(ApiStatus::already_exists(
                     &resource.group,
                     &resource.plural,
                     &name,
@@ -155,25 +173,25 @@ impl Cluster {
     }
 
     /// Objects in a missing namespace are refused, and so are new ones in a namespace that goes.
-    fn check_namespace(model: &Model, target: &Target, name: &str) -> Result<(), Refusal> {
+    fn check_namespace(model: &Model, target: &Target, name: &str) -> Result<(), ApiStatus> {
         if !target.resource.namespaced() {
             return Ok(());
         }
         if target.namespace.is_empty() {
-            return Err(Refusal::bad_request(
+            return Err(ApiStatus::bad_request(
                 "an empty namespace may not be set during creation",
             ));
         }
         let found = model.get(NAMESPACES, &(String::new(), target.namespace.clone()));
         let namespace =
-            found.ok_or_else(|| Refusal::not_found("", NAMESPACES, &target.namespace))?;
+            found.ok_or_else(|| ApiStatus::not_found("", NAMESPACES, &target.namespace))?;
         if namespace.meta.deletion_timestamp.is_some() {
             let resource = &target.resource;
             let why = format!(
                 "unable to create new content in namespace {} because it is being terminated",
                 target.namespace
             );
-            return Err(Refusal::forbidden(
+            return Err(ApiStatus::forbidden(
                 &resource.group,
                 &resource.plural,
                 name,
@@ -183,21 +201,21 @@ impl Cluster {
         Ok(())
     }
 
-    fn check_size(&self, value: &Value) -> Result<(), Refusal> {
+    fn check_size(&self, value: &Value) -> Result<(), ApiStatus> {
         let limit = self.options().object_bytes;
         let size = serde_json::to_vec(value).map_or(0, |json| json.len());
         if size > limit {
-            Err(Refusal::object_too_large(size, limit))
+            Err(ApiStatus::object_too_large(size, limit))
         } else {
             Ok(())
         }
     }
 
     /// The object in the body, checked against the path.
-    fn body(&self, target: &Target, call: &Call) -> Result<Value, Refusal> {
+    fn body(&self, target: &Target, call: &Call) -> Result<Value, ApiStatus> {
         let value: Value = match call.content_type() {
             "" | "application/json" => self.parse_json(&call.body).map_err(|error| {
-                Refusal::bad_request(format!(
+                ApiStatus::bad_request(format!(
                     "the object provided is unrecognized (must be of type {}): {error}",
                     target.resource.kind
                 ))
@@ -205,19 +223,19 @@ impl Cluster {
             "application/yaml" | "application/apply-patch+yaml" => self.parse_yaml(&call.body)?,
             protobuf::MEDIA_TYPE => {
                 protobuf::read(&call.body, &target.resource).map_err(|error| match error {
-                    ProtobufError::Kind => Refusal::unsupported_media(protobuf::MEDIA_TYPE),
-                    error => Refusal::bad_request(format!("the body cannot be read: {error}")),
+                    ProtobufError::Kind => ApiStatus::unsupported_media(protobuf::MEDIA_TYPE),
+                    error => ApiStatus::bad_request(format!("the body cannot be read: {error}")),
                 })?
             }
-            other => return Err(Refusal::unsupported_media(other)),
+            other => return Err(ApiStatus::unsupported_media(other)),
         };
         Self::check_body(target, value)
     }
 
-    fn check_body(target: &Target, mut value: Value) -> Result<Value, Refusal> {
+    fn check_body(target: &Target, mut value: Value) -> Result<Value, ApiStatus> {
         let resource = &target.resource;
         if !value.is_object() {
-            return Err(Refusal::bad_request(
+            return Err(ApiStatus::bad_request(
                 "the object provided is not a JSON object",
             ));
         }
@@ -233,27 +251,27 @@ impl Cluster {
         }
         let (given, expected) = (text_at(&value, "/apiVersion"), resource.api_version());
         if !given.is_empty() && given != expected {
-            return Err(Refusal::bad_request(format!(
+            return Err(ApiStatus::bad_request(format!(
                 "the API version in the data ({given}) does not match the expected API version ({expected})"
             )));
         }
         let kind = text_at(&value, "/kind");
         if !kind.is_empty() && kind != resource.kind {
-            return Err(Refusal::bad_request(format!(
+            return Err(ApiStatus::bad_request(format!(
                 "{kind} in version {expected:?} cannot be handled as a {}",
                 resource.kind
             )));
         }
         let namespace = text_at(&value, "/metadata/namespace");
         if resource.namespaced() && !namespace.is_empty() && namespace != target.namespace {
-            return Err(Refusal::bad_request(
+            return Err(ApiStatus::bad_request(
                 "the namespace of the provided object does not match the namespace sent on the request",
             ));
         }
         if let Some(name) = &target.name {
             let given = text_at(&value, "/metadata/name");
             if !given.is_empty() && given != name {
-                return Err(Refusal::bad_request(format!(
+                return Err(ApiStatus::bad_request(format!(
                     "the name of the object ({given}) does not match the name on the URL ({name})"
                 )));
             }
@@ -271,18 +289,18 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let value = self.body(target, call)?;
         let resource = &target.resource;
         if resource.custom && text_at(&value, "/metadata/resourceVersion").is_empty() {
             let (_, name) = target.key()?;
             let rule = "must be specified for an update";
-            let causes = [crate::cluster::refusal::Cause {
+            let causes = [crate::cluster::api_status::StatusCause {
                 reason: "FieldValueInvalid",
                 field: "metadata.resourceVersion".to_owned(),
                 message: format!("Invalid value: 0x0: {rule}"),
             }];
-            return Err(Refusal::invalid(
+            return Err(ApiStatus::invalid(
                 &resource.group,
                 &resource.plural,
                 &name,
@@ -296,11 +314,11 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ApiStatus> {
         let kind = PatchKind::of(call.content_type())?;
         let decode = || {
             self.parse_json(&call.body)
-                .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))
+                .map_err(|error| ApiStatus::bad_request(format!("error decoding patch: {error}")))
         };
         match kind {
             PatchKind::Json => {
@@ -322,7 +340,7 @@ impl Cluster {
                 .await
             }
             PatchKind::Strategic if target.resource.custom => {
-                Err(Refusal::unsupported_media(call.content_type()))
+                Err(ApiStatus::unsupported_media(call.content_type()))
             }
             PatchKind::Strategic => {
                 let patch = decode()?;
@@ -337,10 +355,10 @@ impl Cluster {
         }
     }
 
-    async fn apply(&self, target: &Target, call: &Call) -> Result<Response<Body>, Refusal> {
+    async fn apply(&self, target: &Target, call: &Call) -> Result<Response<Body>, ApiStatus> {
         let manager = call.query.text("fieldManager");
         if manager.is_empty() {
-            return Err(Refusal::bad_request(
+            return Err(ApiStatus::bad_request(
                 "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
             ));
         }
@@ -349,7 +367,7 @@ impl Cluster {
             .pointer("/metadata/managedFields")
             .is_some_and(|fields| !fields.is_null())
         {
-            return Err(Refusal::bad_request("metadata.managedFields must be nil"));
+            return Err(ApiStatus::bad_request("metadata.managedFields must be nil"));
         }
         let (key, now) = (target.key()?, self.now());
         let apply = Apply {
@@ -378,8 +396,8 @@ impl Cluster {
                     }
                     other => {
                         let stored = other?;
-                        let body = self.render(&stored, &target.resource, call.form()?)?;
-                        return Ok(json_answer(StatusCode::CREATED, body));
+                        let form = call.form()?;
+                        return self.written(StatusCode::CREATED, &stored, &target.resource, form);
                     }
                 }
             }
@@ -402,8 +420,8 @@ impl Cluster {
         &self,
         target: &Target,
         call: &Call,
-        decide: impl Fn(&Value) -> Result<Value, Refusal>,
-    ) -> Result<Response<Body>, Refusal> {
+        decide: impl Fn(&Value) -> Result<Value, ApiStatus>,
+    ) -> Result<Response<Body>, ApiStatus> {
         let form = call.form()?;
         let key = target.key()?;
         let resource = &target.resource;
@@ -426,6 +444,7 @@ impl Cluster {
                 decide(&before)?
             };
             check_identity(&decided, &key, resource)?;
+            check_unknown_fields(resource, &decided, call.query.text("fieldValidation"))?;
             let Some(mut next) = admit_change(resource, part, &before, decided)? else {
                 self.until_durable(current.revision).await?;
                 break current;
@@ -454,10 +473,7 @@ impl Cluster {
                 Try::Outdated => {}
             }
         };
-        Ok(json_answer(
-            StatusCode::OK,
-            self.render(&stored, resource, form)?,
-        ))
+        self.written(StatusCode::OK, &stored, resource, form)
     }
 
     /// Stores `next` if `current` is still the current version.
@@ -467,7 +483,7 @@ impl Cluster {
         current: &Arc<Stored>,
         next: Value,
         now: &str,
-    ) -> Result<Try<Arc<Stored>>, Refusal> {
+    ) -> Result<Try<Arc<Stored>>, ApiStatus> {
         self.change(|model| {
             match model.get(&resource.id, &current.key) {
                 Some(found) if Arc::ptr_eq(found, current) => {}
@@ -486,20 +502,20 @@ fn check_identity(
     next: &Value,
     key: &(String, String),
     resource: &Resource,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiStatus> {
     let name = text_at(next, "/metadata/name");
     if !name.is_empty() && name != key.1 {
         let message = format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             key.1
         );
-        return Err(Refusal::bad_request(message));
+        return Err(ApiStatus::bad_request(message));
     }
     let namespace = text_at(next, "/metadata/namespace");
     if resource.namespaced() && !namespace.is_empty() && namespace != key.0 {
         let message =
             "the namespace of the provided object does not match the namespace sent on the request";
-        return Err(Refusal::bad_request(message));
+        return Err(ApiStatus::bad_request(message));
     }
     Ok(())
 }

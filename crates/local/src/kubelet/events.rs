@@ -1,7 +1,7 @@
 //! Events about pods: why one waits, starts, stops or fails, in the reasons and texts of Kubernetes' scheduler and kubelet.
 //!
 //! ```text
-//!   PodRun, Scheduling ──queue, never waited for──> writer ──several at once──> API
+//!   PodRun, Scheduler ──queue, never waited for──> writer ──several at once──> API
 //! ```
 //!
 //! They are best effort, as everywhere: when the queue is full they are dropped, and a write that fails is not tried again.
@@ -15,48 +15,48 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::cluster::{Now, time_text};
-use crate::kubelet::record::{ContainerRecord, ContainerState, Ended, Outcome, Record, Role};
-use crate::kubelet::status::{Blocked, Hindrance};
+use crate::kubelet::record::{ContainerRecord, ContainerState, Outcome, Record, Role, Terminated};
+use crate::kubelet::status::{Cause, StartError};
 use crate::supervisor::CANNOT_RUN;
 
 /// Events that wait to be written: those of some hundred pods that start at once.
-const WAITING: usize = 512;
+const QUEUE_CAPACITY: usize = 512;
 /// Events that are written at once.
-const AT_ONCE: usize = 32;
-/// Events that are remembered so that their repetition is counted instead of told again.
-const REMEMBERED: usize = 512;
+const CONCURRENT_WRITES: usize = 32;
+/// Events that are remembered so that a repetition is counted in them.
+const CORRELATED_EVENTS: usize = 512;
 
 /// How long an API server keeps an event after its last write.
-const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+const EVENT_TTL: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
-/// Whether something is as it should be.
+/// `Event.type` (Kubernetes API reference, Event v1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum EventType {
     Normal,
     Warning,
 }
 
-/// Who tells.
+/// The component that an event is reported by: `Event.reportingComponent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reporter {
     Kubelet,
-    /// What it did: `Binding` or `Scheduling`.
+    /// `Event.action` of the scheduler: `Binding` or `Scheduling`.
     Scheduler(&'static str),
 }
 
-/// What happened to a pod.
+/// An event about a pod, before it is given a name and a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct News {
+pub(crate) struct PodEvent {
     reporter: Reporter,
-    kind: Kind,
+    kind: EventType,
     reason: String,
     message: String,
     /// The container that it happened to, as a path into the pod.
     field: Option<String>,
 }
 
-impl News {
-    fn of_pod(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
+impl PodEvent {
+    fn of_pod(kind: EventType, reason: &str, message: impl Into<String>) -> Self {
         Self {
             reporter: Reporter::Kubelet,
             kind,
@@ -66,7 +66,12 @@ impl News {
         }
     }
 
-    fn of_container(kind: Kind, reason: &str, message: impl Into<String>, path: String) -> Self {
+    fn of_container(
+        kind: EventType,
+        reason: &str,
+        message: impl Into<String>,
+        path: String,
+    ) -> Self {
         Self {
             field: Some(path),
             ..Self::of_pod(kind, reason, message)
@@ -77,7 +82,7 @@ impl News {
     pub(crate) fn unschedulable(why: &str) -> Self {
         Self {
             reporter: Reporter::Scheduler("Scheduling"),
-            ..Self::of_pod(Kind::Warning, "FailedScheduling", why)
+            ..Self::of_pod(EventType::Warning, "FailedScheduling", why)
         }
     }
 
@@ -88,29 +93,29 @@ impl News {
         let message = format!("Successfully assigned {namespace}/{name} to {node}");
         Self {
             reporter: Reporter::Scheduler("Binding"),
-            ..Self::of_pod(Kind::Normal, "Scheduled", message)
+            ..Self::of_pod(EventType::Normal, "Scheduled", message)
         }
     }
 
     /// The pod cannot be started.
-    pub(crate) fn blocked(pod: &Pod, why: &Blocked) -> Self {
+    pub(crate) fn blocked(pod: &Pod, why: &StartError) -> Self {
         let message = why.message();
-        match why.hindrance() {
-            Hindrance::Pod => Self::of_pod(Kind::Warning, "Failed", format!("Error: {message}")),
-            Hindrance::Container(name) => Self::of_container(
-                Kind::Warning,
+        match why.cause() {
+            Cause::Pod => Self::of_pod(EventType::Warning, "Failed", format!("Error: {message}")),
+            Cause::Container(name) => Self::of_container(
+                EventType::Warning,
                 "Failed",
                 format!("Error: {message}"),
                 path(is_init(pod, name), name),
             ),
-            Hindrance::Volume(name) => {
+            Cause::Volume(name) => {
                 let message = format!("MountVolume.SetUp failed for volume \"{name}\" : {message}");
-                Self::of_pod(Kind::Warning, "FailedMount", message)
+                Self::of_pod(EventType::Warning, "FailedMount", message)
             }
         }
     }
 
-    /// What the running containers of a pod are told when it is to end.
+    /// One `Killing` event for each container that runs when its pod is stopped.
     pub(crate) fn killing(record: &Record) -> Vec<Self> {
         let running = record
             .containers
@@ -119,63 +124,79 @@ impl News {
         running
             .map(|container| {
                 let message = format!("Stopping container {}", container.name);
-                Self::of_container(Kind::Normal, "Killing", message, path_of(container))
+                Self::of_container(EventType::Normal, "Killing", message, path_of(container))
             })
             .collect()
     }
 
-    /// What has happened between two records of a pod. States between them may have been missed, and are told too.
+    /// What has happened between two records of a pod. States between them may have been missed; their events are made too.
     pub(crate) fn between(pod: &Pod, before: Option<&Record>, after: &Record) -> Vec<Self> {
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         for container in &after.containers {
             let known = before.and_then(|record| {
                 let mut known = record.containers.iter();
                 known.find(|known| known.name == container.name)
             });
-            news.extend(Self::of_runs(pod, known, container));
+            events.extend(Self::of_runs(pod, known, container));
         }
         if let Outcome::Failed(Some((reason, message))) = &after.outcome
             && before.is_none_or(|record| !record.is_over())
         {
             // A kubelet takes a deadline for the course of things.
             let kind = if reason == "DeadlineExceeded" {
-                Kind::Normal
+                EventType::Normal
             } else {
-                Kind::Warning
+                EventType::Warning
             };
-            news.push(Self::of_pod(kind, reason, message.clone()));
+            events.push(Self::of_pod(kind, reason, message.clone()));
         }
-        news
+        events
     }
 
     fn of_runs(pod: &Pod, before: Option<&ContainerRecord>, after: &ContainerRecord) -> Vec<Self> {
         let (name, path) = (&after.name, path_of(after));
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         let last = last_end(after);
         let refused = last.filter(|end| end.reason == CANNOT_RUN);
         if begun(after) > before.map_or(0, begun) {
-            news.push(match refused {
+            events.push(match refused {
                 Some(end) => Self::of_container(
-                    Kind::Warning,
+                    EventType::Warning,
                     "Failed",
                     format!("Error: {}", end.message),
                     path.clone(),
                 ),
                 None => Self::of_container(
-                    Kind::Normal,
+                    EventType::Normal,
                     "Started",
                     format!("Started container {name}"),
                     path.clone(),
                 ),
             });
         }
+        let failures = before.map_or(0, |before| before.health.failures);
+        let new = after.health.failures.saturating_sub(failures);
+        let known = &after.health.last_failures;
+        for (reason, message) in known.iter().skip(known.len().saturating_sub(new as usize)) {
+            let kind = if reason == "Killing" {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            };
+            events.push(Self::of_container(
+                kind,
+                reason,
+                message.clone(),
+                path.clone(),
+            ));
+        }
         if ended(after) > before.map_or(0, ended)
             && last.is_some_and(|end| end.reason == "OOMKilled")
         {
             let message =
                 format!("Container {name} was killed: it took more memory than its limit");
-            news.push(Self::of_container(
-                Kind::Warning,
+            events.push(Self::of_container(
+                EventType::Warning,
                 "OOMKilled",
                 message,
                 path.clone(),
@@ -190,9 +211,14 @@ impl News {
                 meta.namespace.as_deref().unwrap_or_default(),
                 meta.uid.as_deref().unwrap_or_default(),
             );
-            news.push(Self::of_container(Kind::Warning, "BackOff", message, path));
+            events.push(Self::of_container(
+                EventType::Warning,
+                "BackOff",
+                message,
+                path,
+            ));
         }
-        news
+        events
     }
 }
 
@@ -204,16 +230,16 @@ fn begun(container: &ContainerRecord) -> u32 {
 
 /// How many runs of a container have ended.
 fn ended(container: &ContainerRecord) -> u32 {
-    let is_over = matches!(container.state, ContainerState::Ended(_));
+    let is_over = matches!(container.state, ContainerState::Terminated(_));
     container.restarts + u32::from(is_over)
 }
 
 /// The end of the run that began last, if it has ended.
-fn last_end(container: &ContainerRecord) -> Option<&Ended> {
+fn last_end(container: &ContainerRecord) -> Option<&Terminated> {
     match &container.state {
         ContainerState::Waiting { .. } => container.last.as_ref(),
         ContainerState::Running { .. } => None,
-        ContainerState::Ended(end) => Some(end),
+        ContainerState::Terminated(end) => Some(end),
     }
 }
 
@@ -231,121 +257,123 @@ fn path(init: bool, container: &str) -> String {
     format!("spec.{list}{{{container}}}")
 }
 
-/// News on its way to the API.
-struct Letter {
+/// An event with its pod and time, waiting to be written.
+struct QueuedEvent {
     pod: Value,
     namespace: String,
     name: String,
     at: jiff::Timestamp,
-    news: News,
+    pod_event: PodEvent,
 }
 
-/// Takes news without ever making anybody wait.
+/// Queues events. Never waits: when the queue is full, an event is dropped.
 #[derive(Clone)]
-pub(crate) struct Events {
-    queue: mpsc::Sender<Letter>,
+pub(crate) struct EventRecorder {
+    queue: mpsc::Sender<QueuedEvent>,
     now: Now,
 }
 
-/// Writes what [`Events`] takes.
+/// Writes what [`EventRecorder`] takes.
 pub(crate) struct EventWriter {
-    queue: mpsc::Receiver<Letter>,
+    queue: mpsc::Receiver<QueuedEvent>,
     client: kube::Client,
     node: String,
-    written: Written,
+    correlator: EventCorrelator,
 }
 
 /// Makes both ends of the queue; `node` is the name of the node.
-pub(crate) fn events(client: kube::Client, node: &str, now: Now) -> (Events, EventWriter) {
-    let (sender, receiver) = mpsc::channel(WAITING);
+pub(crate) fn events(client: kube::Client, node: &str, now: Now) -> (EventRecorder, EventWriter) {
+    let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
     let writer = EventWriter {
         queue: receiver,
         client,
         node: node.to_owned(),
-        written: Written::default(),
+        correlator: EventCorrelator::default(),
     };
-    (Events { queue: sender, now }, writer)
+    (EventRecorder { queue: sender, now }, writer)
 }
 
-impl Events {
-    /// Tells something about a pod.
-    pub(crate) fn tell(&self, pod: &Pod, news: News) {
+impl EventRecorder {
+    /// Queues an event about `pod`.
+    pub(crate) fn emit(&self, pod: &Pod, pod_event: PodEvent) {
         let meta = &pod.metadata;
-        let letter = Letter {
+        let queued = QueuedEvent {
             pod: json!({
                 "apiVersion": "v1", "kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid,
-                "resourceVersion": meta.resource_version, "fieldPath": news.field,
+                "resourceVersion": meta.resource_version, "fieldPath": pod_event.field,
             }),
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
             at: (self.now)(),
-            news,
+            pod_event,
         };
-        if let Err(mpsc::error::TrySendError::Full(letter)) = self.queue.try_send(letter) {
-            let (pod, reason) = (letter.name, letter.news.reason);
+        if let Err(mpsc::error::TrySendError::Full(queued)) = self.queue.try_send(queued) {
+            let (pod, reason) = (queued.name, queued.pod_event.reason);
             tracing::debug!(pod, reason, "an event is dropped: too many wait");
         }
     }
 }
 
-/// The last events by what they tell, those told first first.
+/// The last events that were written, oldest first, so that a repetition is counted in the event that is there (client-go
+/// `tools/record`, EventCorrelator).
 #[derive(Default)]
-struct Written {
-    events: HashMap<Content, Told>,
-    order: VecDeque<Content>,
+struct EventCorrelator {
+    events: HashMap<EventKey, RecordedEvent>,
+    oldest_first: VecDeque<EventKey>,
 }
 
-/// Uid of the pod, and what happened to it.
-type Content = (String, News);
+/// What makes two events the same: uid of the pod, and the event without its time.
+type EventKey = (String, PodEvent);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Told {
+struct RecordedEvent {
     name: String,
     count: u32,
     last: jiff::Timestamp,
 }
 
-impl Written {
-    /// The event that told the same before, this time counted. If there is none, `name` is the one from now on.
-    fn tell(&mut self, content: Content, name: &str, at: jiff::Timestamp) -> Option<Told> {
-        let new = Told {
+impl EventCorrelator {
+    /// Counts a repetition: the earlier event of the same key, with its new count, unless its time is up. Without one, `name`
+    /// is remembered for the key.
+    fn count(&mut self, key: EventKey, name: &str, at: jiff::Timestamp) -> Option<RecordedEvent> {
+        let new = RecordedEvent {
             name: name.to_owned(),
             count: 1,
             last: at,
         };
-        if let Some(told) = self.events.get_mut(&content) {
-            if at.duration_since(told.last) >= KEPT {
-                *told = new;
+        if let Some(recorded) = self.events.get_mut(&key) {
+            if at.duration_since(recorded.last) >= EVENT_TTL {
+                *recorded = new;
                 return None;
             }
-            told.count += 1;
-            told.last = at;
-            return Some(told.clone());
+            recorded.count += 1;
+            recorded.last = at;
+            return Some(recorded.clone());
         }
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
+        if self.oldest_first.len() >= CORRELATED_EVENTS
+            && let Some(oldest) = self.oldest_first.pop_front()
         {
             self.events.remove(&oldest);
         }
-        self.order.push_back(content.clone());
-        self.events.insert(content, new);
+        self.oldest_first.push_back(key.clone());
+        self.events.insert(key, new);
         None
     }
 }
 
 impl EventWriter {
-    /// Writes until nobody tells anything any more.
+    /// Writes until every [`EventRecorder`] is dropped.
     pub(crate) async fn run(mut self) {
-        let mut letters = Vec::new();
-        while self.queue.recv_many(&mut letters, AT_ONCE).await > 0 {
-            let orders: Vec<Order> = letters
+        let mut batch = Vec::new();
+        while self.queue.recv_many(&mut batch, CONCURRENT_WRITES).await > 0 {
+            let writes: Vec<EventWrite> = batch
                 .drain(..)
-                .filter_map(|letter| self.order(&letter))
+                .filter_map(|queued| self.write(&queued))
                 .collect();
             let client = &self.client;
-            stream::iter(orders)
-                .map(|order| order.carry_out(client))
-                .buffer_unordered(AT_ONCE)
+            stream::iter(writes)
+                .map(|write| write.send(client))
+                .buffer_unordered(CONCURRENT_WRITES)
                 .for_each(|written| async {
                     if let Err(error) = written {
                         tracing::debug!(%error, "an event cannot be written");
@@ -355,46 +383,46 @@ impl EventWriter {
         }
     }
 
-    fn order(&mut self, letter: &Letter) -> Option<Order> {
-        let event = match serde_json::from_value::<Event>(self.event(letter)) {
+    fn write(&mut self, queued: &QueuedEvent) -> Option<EventWrite> {
+        let event = match serde_json::from_value::<Event>(self.event(queued)) {
             Ok(event) => event,
             Err(error) => {
                 tracing::debug!(%error, "an event cannot be made");
                 return None;
             }
         };
-        let uid = letter.pod.get("uid").and_then(Value::as_str);
-        let content = (uid.unwrap_or_default().to_owned(), letter.news.clone());
+        let uid = queued.pod.get("uid").and_then(Value::as_str);
+        let key = (uid.unwrap_or_default().to_owned(), queued.pod_event.clone());
         let name = event.metadata.name.as_deref().unwrap_or_default();
-        let again = self.written.tell(content, name, letter.at).map(|told| {
-            let last = time_text(letter.at);
+        let again = self.correlator.count(key, name, queued.at).map(|recorded| {
+            let last = time_text(queued.at);
             (
-                told.name,
-                json!({ "count": told.count, "lastTimestamp": last }),
+                recorded.name,
+                json!({ "count": recorded.count, "lastTimestamp": last }),
             )
         });
-        Some(Order { event, again })
+        Some(EventWrite { event, again })
     }
 
-    fn event(&self, letter: &Letter) -> Value {
-        let news = &letter.news;
+    fn event(&self, queued: &QueuedEvent) -> Value {
+        let pod_event = &queued.pod_event;
         let mut event = json!({
-            // As client-go names them: the time tells events about the same object apart.
-            "metadata": { "name": format!("{}.{:x}", letter.name, letter.at.as_nanosecond()), "namespace": letter.namespace },
-            "involvedObject": letter.pod,
-            "type": match news.kind { Kind::Normal => "Normal", Kind::Warning => "Warning" },
-            "reason": news.reason,
-            "message": news.message,
+            // As client-go names them: the time makes names of events about the same object differ.
+            "metadata": { "name": format!("{}.{:x}", queued.name, queued.at.as_nanosecond()), "namespace": queued.namespace },
+            "involvedObject": queued.pod,
+            "type": match pod_event.kind { EventType::Normal => "Normal", EventType::Warning => "Warning" },
+            "reason": pod_event.reason,
+            "message": pod_event.message,
         });
-        let time = time_text(letter.at);
-        let more = match news.reporter {
+        let time = time_text(queued.at);
+        let more = match pod_event.reporter {
             Reporter::Kubelet => json!({
                 "source": { "component": "kubelet", "host": self.node }, "firstTimestamp": time, "lastTimestamp": time,
                 "count": 1, "reportingComponent": "kubelet", "reportingInstance": self.node,
             }),
             // The scheduler writes the newer kind of events, which have no count of their own.
             Reporter::Scheduler(action) => json!({
-                "eventTime": letter.at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(), "action": action,
+                "eventTime": queued.at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(), "action": action,
                 "reportingComponent": "default-scheduler", "reportingInstance": format!("default-scheduler-{}", self.node),
             }),
         };
@@ -406,14 +434,14 @@ impl EventWriter {
 }
 
 /// One write.
-struct Order {
+struct EventWrite {
     event: Event,
-    /// The event that told the same before, and what is to change in it.
+    /// The name of the earlier event of the same key, and the merge patch that counts this one in it.
     again: Option<(String, Value)>,
 }
 
-impl Order {
-    async fn carry_out(self, client: &kube::Client) -> Result<(), kube::Error> {
+impl EventWrite {
+    async fn send(self, client: &kube::Client) -> Result<(), kube::Error> {
         let namespace = self.event.metadata.namespace.clone().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
         if let Some((name, change)) = self.again {

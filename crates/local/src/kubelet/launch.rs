@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::kubelet::KubeletOptions;
 use crate::kubelet::environment::{EnvironmentError, Sources, environment, expand, memory_limit};
-use crate::kubelet::record::{ContainerLaunch, Launch, Places, RestartPolicy, Role};
-use crate::kubelet::status::Hindrance;
+use crate::kubelet::record::{ContainerLaunch, Launch, PodPaths, RestartPolicy, Role};
+use crate::kubelet::status::Cause;
 use crate::kubelet::temporary;
 
+mod handlers;
 mod volumes;
 
 use volumes::Source;
@@ -51,46 +52,56 @@ pub(crate) enum LaunchError {
         "container {container:?} mounts {path:?}, which needs mount namespaces: run as root or where users may have namespaces, with the program unshare of util-linux"
     )]
     NoMounts { container: String, path: String },
+    #[error("{member} of container {container:?} cannot be run: {member}: {why}")]
+    Handler {
+        container: String,
+        member: String,
+        why: String,
+    },
     #[error("the folder of the pod cannot be made in {place}: {source}")]
     Folder { place: String, source: io::Error },
 }
 
 impl LaunchError {
-    /// The part of the pod that cannot be had.
-    pub(crate) fn hindrance(&self) -> Hindrance {
+    /// The part of the pod that the error is caused by.
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Environment { container, .. }
             | Self::NoCommand { container }
             | Self::NoProgram { container, .. }
-            | Self::NoMounts { container, .. } => Hindrance::Container(container.clone()),
+            | Self::Handler { container, .. }
+            | Self::NoMounts { container, .. } => Cause::Container(container.clone()),
             Self::Mount { volume, .. } | Self::Volume { volume, .. } => {
-                Hindrance::Volume(volume.clone())
+                Cause::Volume(volume.clone())
             }
-            Self::Folder { .. } => Hindrance::Pod,
+            Self::Folder { .. } => Cause::Pod,
         }
     }
 }
 
-/// What a launch is made of.
-pub(crate) struct Maker<'a> {
+/// Where Kubernetes lets containers write why they ended, if they name no other place.
+const DEFAULT_MESSAGE_PATH: &str = "/dev/termination-log";
+
+/// Builds the [`Launch`] of a pod, with its folders and volumes.
+pub(crate) struct LaunchBuilder<'a> {
     pub(crate) options: &'a KubeletOptions,
     pub(crate) pod: &'a Pod,
-    pub(crate) places: &'a Places,
+    pub(crate) paths: &'a PodPaths,
     pub(crate) sources: &'a Sources,
     /// The program and arguments that give a process mounts of its own; empty where that is not possible.
     pub(crate) mount_with: &'a [String],
 }
 
-impl Maker<'_> {
+impl LaunchBuilder<'_> {
     /// Makes the folders and volumes of the pod and says what to run. `started` is when the pod was accepted.
-    pub(crate) fn make(&self, started: jiff::Timestamp) -> Result<Launch, LaunchError> {
+    pub(crate) fn build(&self, started: jiff::Timestamp) -> Result<Launch, LaunchError> {
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let folder = self.places.pod();
+        let folder = self.paths.pod();
         for place in [folder.clone(), folder.join("home")] {
             make_folder(&place)?;
         }
         let temporary =
-            temporary::make(&folder, self.places.uid()).map_err(|source| LaunchError::Folder {
+            temporary::make(&folder, self.paths.uid()).map_err(|source| LaunchError::Folder {
                 place: folder.join("tmp").display().to_string(),
                 source,
             })?;
@@ -130,7 +141,7 @@ impl Maker<'_> {
         role: Role,
         (volumes, temporary): (&BTreeMap<String, Source>, &Path),
     ) -> Result<ContainerLaunch, LaunchError> {
-        let work = self.places.work(&container.name);
+        let work = self.paths.work(&container.name);
         make_folder(&work)?;
         let working_directory = match container.working_dir.as_deref() {
             None | Some("") => work.clone(),
@@ -179,7 +190,8 @@ impl Maker<'_> {
                 path: path.to_owned(),
             });
         }
-        let mounts = self.mounts(container, volumes, &environment)?;
+        let message_file = self.message_file(container)?;
+        let mounts = self.mounts(container, (volumes, message_file.as_deref()), &environment)?;
         let limit = memory_limit(container);
         let cgroup = match (&self.options.cgroup_root, limit) {
             (Some(root), Some(limit)) => {
@@ -200,12 +212,33 @@ impl Maker<'_> {
             memory_limit: limit,
             message_from_log: container.termination_message_policy.as_deref()
                 == Some("FallbackToLogsOnError"),
+            message_file,
+            probes: handlers::probes(container)?,
+            hooks: handlers::hooks(container)?,
         })
+    }
+
+    /// Makes the file that is mounted at `terminationMessagePath`. The default path is left alone: nobody but root could
+    /// make a place for it in `/dev`, which all share.
+    fn message_file(&self, container: &Container) -> Result<Option<PathBuf>, LaunchError> {
+        let path = container.termination_message_path.as_deref();
+        if path.is_none_or(|path| path.is_empty() || path == DEFAULT_MESSAGE_PATH) {
+            return Ok(None);
+        }
+        let file = self.paths.message(&container.name);
+        if let Some(folder) = file.parent() {
+            make_folder(folder)?;
+        }
+        fs::write(&file, "").map_err(|source| LaunchError::Folder {
+            place: file.display().to_string(),
+            source,
+        })?;
+        Ok(Some(file))
     }
 
     /// What every process of this pod finds in its environment (spec 08 C17).
     fn base(&self, working_directory: &Path, temporary: &Path) -> Vec<(String, String)> {
-        let folder = self.places.pod();
+        let folder = self.paths.pod();
         let mut path = String::new();
         if let Some(python) = &self.options.python_bin {
             path.push_str(&python.to_string_lossy());

@@ -13,8 +13,8 @@ use rustix::fs::FallocateFlags;
 const KEPT: u64 = 128 << 20;
 /// How much more it may become before its beginning goes.
 const SLACK: u64 = 32 << 20;
-/// Between looks at the lengths of logs; a disk takes several gigabytes in that time.
-pub(crate) const LOOK: Duration = Duration::from_secs(5);
+/// Between checks of the lengths of logs; a disk takes several gigabytes in that time.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Gives the beginning of a log back if it has become too long.
 pub(crate) fn bound(log: &Path) -> io::Result<()> {

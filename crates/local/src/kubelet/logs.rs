@@ -1,104 +1,30 @@
 //! Logs of containers, read from their files and followed as they grow.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
-use rustix::fs::inotify::WatchFlags;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::cluster::{LogError, LogRequest, LogSource, LogStream};
-use crate::inotify::Inotify;
+use crate::cluster::{LogError, LogRequest, LogSource, LogStream, Now};
 use crate::kubelet::log_files;
-use crate::kubelet::record::{ContainerState, Places, Record};
-
-/// The latest record of each pod, for whoever waits for one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Records(Arc<Mutex<HashMap<String, Latest>>>);
-
-/// The latest record of one pod.
-type Latest = watch::Sender<Option<Arc<Record>>>;
-
-impl Records {
-    /// The records of a pod, now and as they come.
-    pub(crate) fn of(&self, places: &Places, uid: &str) -> watch::Receiver<Option<Arc<Record>>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = known
-            .entry(uid.to_owned())
-            .or_insert_with(|| watch::Sender::new(None));
-        let receiver = sender.subscribe();
-        if sender.borrow().is_none() {
-            sender.send_replace(read(places));
-        }
-        receiver
-    }
-
-    /// Reads the record again and tells those who wait for it.
-    pub(crate) fn refresh(&self, places: &Places, uid: &str) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = known.get(uid) {
-            let record = read(places);
-            sender.send_if_modified(|current| {
-                let changed = *current != record;
-                *current = record;
-                changed
-            });
-        }
-    }
-
-    pub(crate) fn refresh_all(&self, root: &Path) {
-        let uids: Vec<String> = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .cloned()
-            .collect();
-        for uid in uids {
-            self.refresh(&Places::new(root, &uid), &uid);
-        }
-    }
-
-    /// Forgets the record of a pod that is over, unless somebody waits for it; it is read again when it is asked for.
-    pub(crate) fn release(&self, uid: &str) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known
-            .get(uid)
-            .is_some_and(|sender| sender.receiver_count() == 0)
-        {
-            known.remove(uid);
-        }
-    }
-
-    pub(crate) fn forget(&self, uid: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
-    }
-}
-
-fn read(places: &Places) -> Option<Arc<Record>> {
-    match Record::read(places) {
-        Ok(record) => record.map(Arc::new),
-        Err(error) => {
-            tracing::error!(%error, file = %places.record().display(), "the record of a pod is unreadable");
-            None
-        }
-    }
-}
+use crate::kubelet::log_times::{self, Times};
+use crate::kubelet::log_watches::{Growth, LogWatches};
+use crate::kubelet::record::{ContainerState, PodPaths, Record};
+use crate::kubelet::records::Records;
 
 /// The logs of the pods of one kubelet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Logs {
     pub(crate) root: PathBuf,
     pub(crate) records: Records,
+    pub(crate) watches: LogWatches,
+    pub(crate) now: Now,
 }
 
 /// Bytes read from a log at once.
@@ -107,8 +33,8 @@ const CHUNK: usize = 64 << 10;
 impl LogSource for Logs {
     fn open(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, LogError>> {
         Box::pin(async move {
-            let places = Places::new(&self.root, &request.uid);
-            let records = self.records.of(&places, &request.uid);
+            let paths = PodPaths::new(&self.root, &request.uid);
+            let records = self.records.of(&paths, &request.uid);
             let run = records.borrow().as_ref().and_then(|record| {
                 let container = record
                     .containers
@@ -129,7 +55,7 @@ impl LogSource for Logs {
                 },
             };
             let run = run.ok_or_else(not_there)?;
-            let path = places.log(&request.container, run);
+            let path = paths.log(&request.container, run);
             let unreadable = |source| LogError::Unreadable {
                 pod: request.pod.clone(),
                 container: request.container.clone(),
@@ -140,27 +66,31 @@ impl LogSource for Logs {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_there()),
                 Err(error) => return Err(unreadable(error)),
             };
-            // The beginning of a long log is not there any more.
-            let beginning = log_files::beginning(&mut file).map_err(unreadable)?;
-            if let Some(seconds) = request.since_seconds {
-                // Lines bear no times; a file that is older as a whole has nothing to show.
-                let age = file
-                    .metadata()
-                    .and_then(|found| found.modified())
-                    .ok()
-                    .and_then(|time| time.elapsed().ok());
-                if age.is_some_and(|age| age.as_secs() > seconds) {
-                    file.seek(SeekFrom::End(0)).map_err(unreadable)?;
-                }
-            }
-            if let Some(lines) = request.tail_lines {
-                seek_to_tail(&mut file, lines, beginning).map_err(unreadable)?;
-            }
-            let growth = if request.follow {
-                Some(Growth::of(&path))
+            // Before the log is read for the first time: what is written after that is growth.
+            let growth = request.follow.then(|| self.watches.watch(&path));
+            let times = if request.timestamps || request.since.is_some() {
+                Some(times_of(&path, &request)?)
             } else {
                 None
             };
+            // The beginning of a long log is not there any more.
+            let mut position = log_files::beginning(&mut file).map_err(unreadable)?;
+            if let Some(lines) = request.tail_lines {
+                position = tail(&mut file, lines, position).map_err(unreadable)?;
+            }
+            if let (Some(since), Some(times)) = (request.since, &times) {
+                let first = times.since(since);
+                // What the log has lost would be read as zeros.
+                if first > position {
+                    position = line_after(&mut file, first).map_err(unreadable)?;
+                }
+            }
+            file.seek(SeekFrom::Start(position)).map_err(unreadable)?;
+            let stamps = times.filter(|_| request.timestamps).map(|times| Stamps {
+                times,
+                position,
+                at_line_start: true,
+            });
             let reader = Reader {
                 file,
                 growth,
@@ -168,6 +98,8 @@ impl LogSource for Logs {
                 container: request.container.clone(),
                 run,
                 left: request.limit_bytes.unwrap_or(u64::MAX),
+                stamps,
+                now: self.now.clone(),
             };
             Ok(stream::try_unfold(reader, |mut reader| async move {
                 Ok(reader.next().await?.map(|bytes| (bytes, reader)))
@@ -177,34 +109,20 @@ impl LogSource for Logs {
     }
 }
 
-/// How a reader hears that a log has grown.
-enum Growth {
-    Told(Inotify),
-    /// A user has some hundred watches, and editors take many of them: then the file is looked at.
-    LookedAt,
-}
-
-impl Growth {
-    fn of(log: &Path) -> Self {
-        match Inotify::new(log, WatchFlags::MODIFY) {
-            Ok(watch) => Self::Told(watch),
-            Err(error) => {
-                tracing::debug!(%error, "a log cannot be watched and is looked at");
-                Self::LookedAt
+/// The index of a log.
+fn times_of(log: &Path, request: &LogRequest) -> Result<Times, LogError> {
+    let (pod, container) = (request.pod.clone(), request.container.clone());
+    Times::open(log).map_err(|source| {
+        if source.kind() == io::ErrorKind::NotFound {
+            LogError::NoTimes { pod, container }
+        } else {
+            LogError::Unreadable {
+                pod,
+                container,
+                source,
             }
         }
-    }
-
-    async fn next(&self) -> io::Result<()> {
-        const LOOK: Duration = Duration::from_millis(200);
-        match self {
-            Self::Told(watch) => watch.changes().await.map(drop),
-            Self::LookedAt => {
-                tokio::time::sleep(LOOK).await;
-                Ok(())
-            }
-        }
-    }
+    })
 }
 
 struct Reader {
@@ -213,26 +131,35 @@ struct Reader {
     records: watch::Receiver<Option<Arc<Record>>>,
     container: String,
     run: u32,
+    /// Bytes that may still be sent.
     left: u64,
+    stamps: Option<Stamps>,
+    now: Now,
 }
 
 impl Reader {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
+            if self.left == 0 {
+                return Ok(None);
+            }
             // Asked before reading: what is written before the end is read after it.
             let over = self.is_over();
-            let wanted = usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK);
-            let mut buffer = vec![0; wanted];
+            let mut buffer = vec![0; CHUNK];
             let count = self.file.read(&mut buffer)?;
             if count > 0 {
                 buffer.truncate(count);
-                self.left = self.left.saturating_sub(count as u64);
+                if let Some(stamps) = &mut self.stamps {
+                    buffer = stamps.stamp(&buffer, (self.now)())?;
+                }
+                buffer.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+                self.left = self.left.saturating_sub(buffer.len() as u64);
                 return Ok(Some(buffer.into()));
             }
             let Some(growth) = &self.growth else {
                 return Ok(None);
             };
-            if over || self.left == 0 {
+            if over {
                 return Ok(None);
             }
             tokio::select! {
@@ -253,14 +180,57 @@ impl Reader {
             .find(|container| container.name == self.container);
         container.is_none_or(|container| {
             container.restarts > self.run
-                || matches!(container.state, ContainerState::Ended(_))
+                || matches!(container.state, ContainerState::Terminated(_))
                 || record.is_over()
         })
     }
 }
 
-/// Puts the file at the start of its last lines, of those that begin at `beginning` or later.
-fn seek_to_tail(file: &mut File, lines: u64, beginning: u64) -> io::Result<()> {
+/// Puts before each line the time when its first byte was written.
+struct Stamps {
+    times: Times,
+    /// Offset of the next byte of the log.
+    position: u64,
+    at_line_start: bool,
+}
+
+impl Stamps {
+    /// The next bytes of the log with times; `now` is that of lines whose time is not noted, because the disk was full.
+    fn stamp(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<Vec<u8>> {
+        // The index is written before the log.
+        let end = self.position + bytes.len() as u64;
+        if self.times.at(end - 1).is_none() {
+            self.times.refresh()?;
+        }
+        let mut stamped = Vec::with_capacity(bytes.len() * 2);
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.at_line_start {
+                let time = self.times.at(self.position).unwrap_or(now);
+                stamped.extend_from_slice(log_times::text(time).as_bytes());
+                stamped.push(b' ');
+            }
+            stamped.extend_from_slice(line);
+            self.at_line_start = line.ends_with(b"\n");
+            self.position += line.len() as u64;
+        }
+        Ok(stamped)
+    }
+}
+
+/// Where the first line begins that begins at `offset` or later: at the end, if none does.
+fn line_after(file: &mut File, offset: u64) -> io::Result<u64> {
+    let Some(before) = offset.checked_sub(1) else {
+        return Ok(0);
+    };
+    file.seek(SeekFrom::Start(before))?;
+    let mut rest = BufReader::with_capacity(CHUNK, file);
+    // The byte before is the line break that ends the line before, or is in that line.
+    let skipped = rest.skip_until(b'\n')?;
+    Ok(before + skipped as u64)
+}
+
+/// Where the last lines begin, of those that begin at `beginning` or later.
+fn tail(file: &mut File, lines: u64, beginning: u64) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut end = length;
     let mut found = 0;
@@ -277,19 +247,13 @@ fn seek_to_tail(file: &mut File, lines: u64, beginning: u64) -> io::Result<()> {
             if *byte == b'\n' && position + 1 != length {
                 found += 1;
                 if found == lines {
-                    file.seek(SeekFrom::Start(position + 1))?;
-                    return Ok(());
+                    return Ok(position + 1);
                 }
             }
         }
         end = start;
     }
-    file.seek(if lines == 0 {
-        SeekFrom::End(0)
-    } else {
-        SeekFrom::Start(beginning)
-    })?;
-    Ok(())
+    Ok(if lines == 0 { length } else { beginning })
 }
 
 #[cfg(test)]
@@ -297,6 +261,12 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    fn file(text: &str) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
 
     #[test]
     fn the_tail_of_a_log_is_its_last_lines() {
@@ -307,12 +277,26 @@ mod tests {
             ("a\nb\n", 0, ""),
             ("", 3, ""),
         ] {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-            seek_to_tail(&mut file, lines, 0).unwrap();
-            let mut rest = String::new();
-            file.read_to_string(&mut rest).unwrap();
+            let position = tail(&mut file(text), lines, 0).unwrap();
+            let rest = text.get(usize::try_from(position).unwrap()..).unwrap();
             assert_eq!(rest, expected, "{lines} lines of {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_begun_before_is_passed_over() {
+        for (text, offset, expected) in [
+            ("ab\ncd\n", 0, 0),
+            ("ab\ncd\n", 1, 3),
+            ("ab\ncd\n", 2, 3),
+            ("ab\ncd\n", 3, 3),
+            ("ab\ncd\n", 4, 6),
+            ("ab\ncd\n", 6, 6),
+            ("ab\ncd", 4, 5),
+            ("", 0, 0),
+        ] {
+            let found = line_after(&mut file(text), offset).unwrap();
+            assert_eq!(found, expected, "{offset} in {text:?}");
         }
     }
 }

@@ -3,8 +3,10 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use rustix::process::Signal;
 
-use crate::kubelet::processes::Identity;
-use crate::kubelet::record::{ContainerRecord, ContainerState, Ended, Outcome, Record, Role};
+use crate::kubelet::processes::ProcessIdentity;
+use crate::kubelet::record::{
+    ContainerRecord, ContainerState, Health, Outcome, Record, Role, Terminated,
+};
 use crate::kubelet::status::NODE_SHUTDOWN;
 
 /// Ends what is left of a pod and returns the record of its end: a failure of the system, which `why` explains.
@@ -20,7 +22,7 @@ pub(crate) fn end(pod: &Pod, record: Option<&Record>, why: &str, now: &str) -> R
         )
         .map(|(container, role)| end_container(container, role, record, now))
         .collect();
-    let nobody = Identity {
+    let nobody = ProcessIdentity {
         pid: 0,
         start_time: 0,
         boot: String::new(),
@@ -51,6 +53,7 @@ fn end_container(
         },
         last: None,
         restarts: 0,
+        health: Health::default(),
     });
     if let ContainerState::Running {
         process,
@@ -58,7 +61,7 @@ fn end_container(
     } = &ended.state
     {
         process.signal_group(Signal::KILL);
-        ended.state = ContainerState::Ended(Ended {
+        ended.state = ContainerState::Terminated(Terminated {
             exit_code: 137,
             signal: None,
             reason: "ContainerStatusUnknown".to_owned(),

@@ -1,4 +1,4 @@
-//! One pod on this node: launched once, followed through its record, stopped when told so.
+//! One pod on this node: started once, followed through its record, stopped on deletion and shutdown.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,18 +17,18 @@ use tokio::time::Instant;
 use crate::cluster::time_text;
 use crate::files::{read_json, write_json};
 use crate::kubelet::Shared;
-use crate::kubelet::events::News;
-use crate::kubelet::launch::{LaunchError, Maker, grace_seconds};
-use crate::kubelet::processes::{Identity, POD_VARIABLE, end_pod};
-use crate::kubelet::record::{Places, Record, Stop};
-use crate::kubelet::status::{Blocked, Known, status};
+use crate::kubelet::events::PodEvent;
+use crate::kubelet::launch::{LaunchBuilder, LaunchError, grace_seconds};
+use crate::kubelet::processes::{POD_VARIABLE, ProcessIdentity, end_pod};
+use crate::kubelet::record::{PodPaths, Record, StopRequest};
+use crate::kubelet::status::{RuntimeStatus, StartError, status};
 use crate::kubelet::{lost, sources};
 
-/// A pod as the kubelet last saw it.
+/// The last version of a pod that the watch delivered.
 #[derive(Debug, Clone)]
-pub(crate) struct Sight {
+pub(crate) struct PodState {
     pub(crate) pod: Arc<Pod>,
-    /// The API has it no longer.
+    /// The watch has delivered its deletion.
     pub(crate) gone: bool,
 }
 
@@ -36,30 +36,30 @@ pub(crate) struct Sight {
 pub(crate) struct PodRun {
     shared: Arc<Shared>,
     uid: String,
-    places: Places,
-    sight: watch::Receiver<Sight>,
+    paths: PodPaths,
+    state: watch::Receiver<PodState>,
     record: watch::Receiver<Option<Arc<Record>>>,
     shutdown: watch::Receiver<bool>,
-    /// Seconds of grace that the supervisor was told, once it was told to stop.
-    told: Option<u64>,
+    /// Seconds of grace in the last stop request to the supervisor, if there was one.
+    requested_grace: Option<u64>,
     last_written: Option<Value>,
     started: String,
     /// Waits between tries to start it.
     starts: Backoff,
-    /// The record whose events are told.
-    told_record: Option<Arc<Record>>,
-    /// What was told last to be in the way, and when.
-    told_blocked: Option<(Blocked, Instant)>,
+    /// The record up to which events were emitted.
+    reported_record: Option<Arc<Record>>,
+    /// The start error of the last event, and when it was emitted.
+    reported_error: Option<(StartError, Instant)>,
 }
 
-/// How often a pod that cannot be started is told of again; client-go lets through one such event in five minutes.
-const TOLD_AGAIN: Duration = Duration::from_mins(5);
+/// How often the event of a pod that cannot be started is emitted again; client-go lets through one such event in five minutes.
+const REPORT_INTERVAL: Duration = Duration::from_mins(5);
 
 /// What the pod is waiting for besides its record.
 enum Phase {
     /// It cannot be started; `again` ends when it is tried once more.
     Blocked {
-        why: Blocked,
+        why: StartError,
         again: BoxFuture<'static, ()>,
     },
     Supervised(BoxFuture<'static, ()>),
@@ -69,13 +69,13 @@ impl PodRun {
     pub(crate) fn new(
         shared: Arc<Shared>,
         uid: String,
-        sight: watch::Receiver<Sight>,
+        state: watch::Receiver<PodState>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        let places = Places::new(&shared.options.folder, &uid);
-        let record = shared.records.of(&places, &uid);
+        let paths = PodPaths::new(&shared.options.folder, &uid);
+        let record = shared.records.of(&paths, &uid);
         let now = time_text((shared.options.now)());
-        let before = sight
+        let before = state
             .borrow()
             .pod
             .status
@@ -85,21 +85,21 @@ impl PodRun {
         Self {
             shared,
             uid,
-            places,
-            sight,
+            paths,
+            state,
             record,
             shutdown,
-            told: None,
+            requested_grace: None,
             last_written: None,
             started,
             starts: Backoff::default(),
-            told_record: None,
-            told_blocked: None,
+            reported_record: None,
+            reported_error: None,
         }
     }
 
     fn pod(&self) -> Arc<Pod> {
-        self.sight.borrow().pod.clone()
+        self.state.borrow().pod.clone()
     }
 
     fn api(&self) -> Api<Pod> {
@@ -117,25 +117,25 @@ impl PodRun {
             return;
         };
         loop {
-            self.stop_if_told();
+            self.pass_on_stop();
             let record = self.record.borrow_and_update().clone();
             let known = match (&record, &phase) {
-                (Some(record), _) => Known::Recorded(record),
-                (None, Phase::Blocked { why, .. }) => Known::Blocked(why),
-                (None, Phase::Supervised(_)) => Known::Creating,
+                (Some(record), _) => RuntimeStatus::Recorded(record),
+                (None, Phase::Blocked { why, .. }) => RuntimeStatus::Blocked(why),
+                (None, Phase::Supervised(_)) => RuntimeStatus::Creating,
             };
             let is_there = self.write_status(known).await;
             match (&record, &phase) {
-                (Some(record), _) => self.tell_record(record),
-                (None, Phase::Blocked { why, .. }) => self.tell_blocked(why),
+                (Some(record), _) => self.report_record(record),
+                (None, Phase::Blocked { why, .. }) => self.report_start_error(why),
                 (None, Phase::Supervised(_)) => {}
             }
-            let sight = self.sight.borrow_and_update().clone();
-            let deleting = sight.pod.metadata.deletion_timestamp.is_some();
+            let state = self.state.borrow_and_update().clone();
+            let deleting = state.pod.metadata.deletion_timestamp.is_some();
             let nothing_runs = record.as_ref().is_some_and(|record| record.is_over())
                 || (record.is_none() && matches!(phase, Phase::Blocked { .. }));
-            if nothing_runs && (deleting || sight.gone || !is_there) {
-                self.let_go().await;
+            if nothing_runs && (deleting || state.gone || !is_there) {
+                self.confirm_deletion().await;
                 return;
             }
             if record.as_ref().is_some_and(|record| record.is_over()) {
@@ -152,7 +152,7 @@ impl PodRun {
             let is_due = tokio::select! {
                 biased;
                 changed = self.record.changed() => { if changed.is_err() { return } false }
-                changed = self.sight.changed() => { if changed.is_err() { return } false }
+                changed = self.state.changed() => { if changed.is_err() { return } false }
                 changed = self.shutdown.changed() => { if changed.is_err() { return } false }
                 () = due => true,
             };
@@ -169,8 +169,8 @@ impl PodRun {
     async fn begin(&mut self) -> Option<Phase> {
         let record = self.record.borrow().clone();
         if let Some(record) = record {
-            // An earlier life of this kubelet has told how it came to that.
-            self.told_record = Some(record.clone());
+            // An earlier life of this kubelet emitted the events up to here.
+            self.reported_record = Some(record.clone());
             return Some(Phase::Supervised(Self::follow(record.supervisor.clone())));
         }
         let pod = self.pod();
@@ -198,9 +198,9 @@ impl PodRun {
                 Box::pin(tokio::time::sleep(self.starts.next()))
             }));
         }
-        if pod.metadata.deletion_timestamp.is_some() && !self.places.launch().exists() {
+        if pod.metadata.deletion_timestamp.is_some() && !self.paths.launch().exists() {
             return Some(Phase::Blocked {
-                why: Blocked::config("the pod is being deleted"),
+                why: StartError::config("the pod is being deleted"),
                 again: Box::pin(std::future::pending()),
             });
         }
@@ -256,8 +256,8 @@ impl PodRun {
                 .await
             {
                 Ok(_) => {
-                    let news = News::scheduled(pod, node);
-                    self.shared.events.tell(pod, news);
+                    let pod_event = PodEvent::scheduled(pod, node);
+                    self.shared.events.emit(pod, pod_event);
                     return true;
                 }
                 Err(kube::Error::Api(refusal)) if matches!(refusal.code, 400..=499) => {
@@ -274,18 +274,18 @@ impl PodRun {
         }
     }
 
-    async fn launch(&self, pod: &Pod) -> Result<tokio::process::Child, Blocked> {
+    async fn launch(&self, pod: &Pod) -> Result<tokio::process::Child, StartError> {
         // Left by an earlier life that died before it started the supervisor; it is as good as new.
         let have: Option<crate::kubelet::record::Launch> =
-            read_json(&self.places.launch()).unwrap_or(None);
+            read_json(&self.paths.launch()).unwrap_or(None);
         if have.is_none() {
             let sources = sources::read(&self.shared.client, pod)
                 .await
-                .map_err(|error| Blocked::node(error.to_string()))?;
-            let maker = Maker {
+                .map_err(|error| StartError::node(error.to_string()))?;
+            let builder = LaunchBuilder {
                 options: &self.shared.options,
                 pod,
-                places: &self.places,
+                paths: &self.paths,
                 sources: &sources,
                 mount_with: &self.shared.mount_with,
             };
@@ -293,19 +293,20 @@ impl PodRun {
                 .started
                 .parse()
                 .unwrap_or_else(|_| (self.shared.options.now)());
-            let launch = maker.make(started).map_err(|error| {
+            let launch = builder.build(started).map_err(|error| {
                 let blocked = match error {
-                    LaunchError::Folder { .. } => Blocked::node(error.to_string()),
-                    _ => Blocked::config(error.to_string()),
+                    LaunchError::Folder { .. } => StartError::node(error.to_string()),
+                    _ => StartError::config(error.to_string()),
                 };
-                blocked.by(error.hindrance())
+                blocked.caused_by(error.cause())
             })?;
-            write_json(&self.places.launch(), &launch)
-                .map_err(|error| Blocked::node(format!("the launch cannot be written: {error}")))?;
+            write_json(&self.paths.launch(), &launch).map_err(|error| {
+                StartError::node(format!("the launch cannot be written: {error}"))
+            })?;
         }
         self.spawn_supervisor().map_err(|error| {
             let program = self.shared.options.supervisor.program.display();
-            Blocked::node(format!(
+            StartError::node(format!(
                 "the supervisor {program} cannot be started: {error}"
             ))
         })
@@ -315,14 +316,14 @@ impl PodRun {
         let output = File::options()
             .create(true)
             .append(true)
-            .open(self.places.pod().join("supervisor.log"))?;
+            .open(self.paths.pod().join("supervisor.log"))?;
         let second = output.try_clone()?;
         let supervisor = &self.shared.options.supervisor;
         tokio::process::Command::new(&supervisor.program)
             .args(&supervisor.arguments)
-            .arg(self.places.pod())
+            .arg(self.paths.pod())
             .env(POD_VARIABLE, &self.uid)
-            .current_dir(self.places.pod())
+            .current_dir(self.paths.pod())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(second)
@@ -342,7 +343,7 @@ impl PodRun {
         })
     }
 
-    fn follow(supervisor: Identity) -> BoxFuture<'static, ()> {
+    fn follow(supervisor: ProcessIdentity) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             if let Err(error) = supervisor.ended().await {
                 tracing::warn!(%error, pid = supervisor.pid, "the end of a supervisor cannot be noticed");
@@ -353,7 +354,7 @@ impl PodRun {
 
     /// A supervisor ended. Its record says how the pod did, or another supervisor was quicker, or the pod is lost.
     async fn after_supervisor(&mut self) -> BoxFuture<'static, ()> {
-        self.shared.records.refresh(&self.places, &self.uid);
+        self.shared.records.refresh(&self.paths, &self.uid);
         let record = self.record.borrow().clone();
         match &record {
             Some(record) if record.is_over() => {}
@@ -365,7 +366,7 @@ impl PodRun {
                     Some(_) => "the supervisor of the pod was killed".to_owned(),
                     None => format!(
                         "the supervisor of the pod ended before it started anything; its log is {}",
-                        self.places.pod().join("supervisor.log").display()
+                        self.paths.pod().join("supervisor.log").display()
                     ),
                 };
                 if !self.write_lost(known.as_deref(), &why).await {
@@ -390,21 +391,21 @@ impl PodRun {
         }
         let now = time_text((self.shared.options.now)());
         let lost = lost::end(&self.pod(), record, why, &now);
-        if let Err(error) = write_json(&self.places.record(), &lost) {
+        if let Err(error) = write_json(&self.paths.record(), &lost) {
             tracing::error!(%error, pod = self.name(), "the record of a lost pod cannot be written");
             return false;
         }
-        self.shared.records.refresh(&self.places, &self.uid);
+        self.shared.records.refresh(&self.paths, &self.uid);
         true
     }
 
     /// Passes on that the pod is deleted, or that the node shuts down.
-    fn stop_if_told(&mut self) {
-        let sight = self.sight.borrow().clone();
-        if sight.gone {
+    fn pass_on_stop(&mut self) {
+        let state = self.state.borrow().clone();
+        if state.gone {
             self.stop(0, None);
-        } else if sight.pod.metadata.deletion_timestamp.is_some() {
-            let grace = sight.pod.metadata.deletion_grace_period_seconds;
+        } else if state.pod.metadata.deletion_timestamp.is_some() {
+            let grace = state.pod.metadata.deletion_grace_period_seconds;
             self.stop(
                 grace
                     .and_then(|seconds| u64::try_from(seconds).ok())
@@ -412,7 +413,7 @@ impl PodRun {
                 None,
             );
         } else if *self.shutdown.borrow() {
-            let grace = grace_seconds(&sight.pod).min(self.shared.options.shutdown_grace.as_secs());
+            let grace = grace_seconds(&state.pod).min(self.shared.options.shutdown_grace.as_secs());
             let message = "Pod was terminated in response to imminent node shutdown.";
             self.stop(grace, Some(("Shutdown".to_owned(), message.to_owned())));
         }
@@ -422,19 +423,23 @@ impl PodRun {
         let Some(record) = self.record.borrow().clone() else {
             return;
         };
-        if record.is_over() || self.told.is_some_and(|told| told <= grace_seconds) {
+        if record.is_over()
+            || self
+                .requested_grace
+                .is_some_and(|grace| grace <= grace_seconds)
+        {
             return;
         }
-        if self.told.is_none() {
+        if self.requested_grace.is_none() {
             let pod = self.pod();
-            for news in News::killing(&record) {
-                self.shared.events.tell(&pod, news);
+            for pod_event in PodEvent::killing(&record) {
+                self.shared.events.emit(&pod, pod_event);
             }
         }
-        self.told = Some(grace_seconds);
+        self.requested_grace = Some(grace_seconds);
         if let Err(error) = write_json(
-            &self.places.stop(),
-            &Stop {
+            &self.paths.stop(),
+            &StopRequest {
                 grace_seconds,
                 reason,
             },
@@ -444,49 +449,49 @@ impl PodRun {
         record.supervisor.signal(Signal::TERM);
     }
 
-    /// Tells what has happened since the record before.
-    fn tell_record(&mut self, record: &Arc<Record>) {
-        let before = self.told_record.replace(record.clone());
+    /// Emits the events of what happened since the record before.
+    fn report_record(&mut self, record: &Arc<Record>) {
+        let before = self.reported_record.replace(record.clone());
         if before.as_ref().is_some_and(|before| before == record) {
             return;
         }
         let pod = self.pod();
-        for news in News::between(&pod, before.as_deref(), record) {
-            self.shared.events.tell(&pod, news);
+        for pod_event in PodEvent::between(&pod, before.as_deref(), record) {
+            self.shared.events.emit(&pod, pod_event);
         }
     }
 
-    /// Tells what is in the way when it changes, and now and then while it stays.
-    fn tell_blocked(&mut self, why: &Blocked) {
+    /// Emits an event when the start error changes, and every [`REPORT_INTERVAL`] while it stays.
+    fn report_start_error(&mut self, why: &StartError) {
         let pod = self.pod();
         let known = self
-            .told_blocked
+            .reported_error
             .as_ref()
-            .is_some_and(|(told, at)| told == why && at.elapsed() < TOLD_AGAIN);
+            .is_some_and(|(reported, at)| reported == why && at.elapsed() < REPORT_INTERVAL);
         if known || pod.metadata.deletion_timestamp.is_some() {
             return;
         }
-        self.told_blocked = Some((why.clone(), Instant::now()));
-        self.shared.events.tell(&pod, News::blocked(&pod, why));
+        self.reported_error = Some((why.clone(), Instant::now()));
+        self.shared.events.emit(&pod, PodEvent::blocked(&pod, why));
     }
 
     /// Writes the status if it changed; says whether the pod is still there.
-    async fn write_status(&mut self, known: Known<'_>) -> bool {
-        let sight = self.sight.borrow().clone();
-        if sight.gone {
+    async fn write_status(&mut self, known: RuntimeStatus<'_>) -> bool {
+        let state = self.state.borrow().clone();
+        if state.gone {
             return false;
         }
         let now = time_text((self.shared.options.now)());
-        let mut pod = (*sight.pod).clone();
+        let mut pod = (*state.pod).clone();
         // Times of conditions go on from what we wrote last, which the watch may not have brought back yet.
         if let Some(last) = &self.last_written {
             pod.status = serde_json::from_value(last.clone()).unwrap_or_default();
         }
-        let told = status(&pod, known, &self.started, &now);
-        if self.last_written.as_ref() == Some(&told) {
+        let next = status(&pod, known, &self.started, &now);
+        if self.last_written.as_ref() == Some(&next) {
             return true;
         }
-        let patch = Patch::Merge(json!({ "metadata": { "uid": self.uid }, "status": told }));
+        let patch = Patch::Merge(json!({ "metadata": { "uid": self.uid }, "status": next }));
         let mut backoff = Backoff::default();
         loop {
             match self
@@ -495,7 +500,7 @@ impl PodRun {
                 .await
             {
                 Ok(_) => {
-                    self.last_written = Some(told);
+                    self.last_written = Some(next);
                     return true;
                 }
                 // Gone, or another pod has its name.
@@ -511,8 +516,8 @@ impl PodRun {
         }
     }
 
-    /// Tells the API that nothing of a deleted pod runs any more.
-    async fn let_go(&self) {
+    /// Deletes the pod with grace period 0: nothing of it runs any more.
+    async fn confirm_deletion(&self) {
         let uid = Some(self.uid.clone());
         let preconditions = Some(Preconditions {
             uid,
@@ -540,7 +545,7 @@ impl PodRun {
 /// The uids that have a folder here.
 pub(crate) fn known_uids(root: &std::path::Path) -> io::Result<Vec<String>> {
     let mut uids = Vec::new();
-    for entry in fs::read_dir(Places::pods(root))? {
+    for entry in fs::read_dir(PodPaths::pods(root))? {
         uids.push(entry?.file_name().to_string_lossy().into_owned());
     }
     Ok(uids)

@@ -1,4 +1,4 @@
-//! Processes of earlier lives: told apart by pid, start time and boot, watched by pidfd, ended by group, by descent and by
+//! Processes of earlier lives: identified by pid, start time and boot, watched by pidfd, ended by group, by descent and by
 //! the pod that their environment names.
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
-/// A process for good: pids are used again, but not with the same start time in the same boot.
+/// A process, identified for good: pids are used again, but not with the same start time in the same boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(crate) struct ProcessIdentity {
     pub(crate) pid: i32,
     /// Clock ticks since boot (field 22 of `/proc/<pid>/stat`).
     pub(crate) start_time: u64,
     pub(crate) boot: String,
 }
 
-impl Identity {
+impl ProcessIdentity {
     /// The identity of a process that is alive or not yet waited for.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -94,7 +94,7 @@ impl Identity {
     }
 }
 
-/// The variable that tells which pod a process belongs to: what left its group and lost its parents is found by it.
+/// The variable with the uid of the pod that a process belongs to: what left its group and lost its parents is found by it.
 pub(crate) const POD_VARIABLE: &str = "FLYTE_LOCAL_POD_UID";
 
 /// A process that runs: neither a zombie nor dead.
@@ -167,15 +167,15 @@ fn of_pod(uid: &str) -> BTreeSet<i32> {
 
 /// How long processes may take to die once they are killed; one that waits for a device takes its time.
 const DYING: Duration = Duration::from_secs(10);
-/// Between looks at processes that were killed: the kernel tells the end of one, not that of all.
-const LOOK: Duration = Duration::from_millis(5);
+/// Between checks of processes that were killed: the kernel reports the end of one, not that of all.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What is known of processes that were killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Killed {
     AllGone,
     /// Some may die yet.
-    Look,
+    Dying,
 }
 
 /// Kills what is found, but this process.
@@ -186,21 +186,21 @@ pub(crate) fn kill(found: &BTreeSet<i32>) -> Killed {
         return Killed::AllGone;
     }
     for pid in left {
-        if let Ok(process) = Identity::of(*pid) {
+        if let Ok(process) = ProcessIdentity::of(*pid) {
             process.signal(Signal::KILL);
         }
     }
-    Killed::Look
+    Killed::Dying
 }
 
 /// Kills what `find` finds until it finds nothing: the dying may have started others. Blocks. Says whether all are gone.
 fn kill_all(find: impl Fn() -> BTreeSet<i32>) -> bool {
     let limit = Instant::now() + DYING;
-    while kill(&find()) == Killed::Look {
+    while kill(&find()) == Killed::Dying {
         if Instant::now() >= limit {
             return false;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CHECK_INTERVAL);
     }
     true
 }
@@ -209,13 +209,13 @@ fn kill_all(find: impl Fn() -> BTreeSet<i32>) -> bool {
 pub(crate) async fn end_descendants() {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let limit = Instant::now() + DYING;
-    while kill(&descendants(&running(), [own])) == Killed::Look && Instant::now() < limit {
-        tokio::time::sleep(LOOK).await;
+    while kill(&descendants(&running(), [own])) == Killed::Dying && Instant::now() < limit {
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
 /// Ends everything that runs of a pod, its supervisor last. Blocks until all of it is gone.
-pub(crate) fn end_pod(uid: &str, supervisor: Option<&Identity>) {
+pub(crate) fn end_pod(uid: &str, supervisor: Option<&ProcessIdentity>) {
     if let Some(supervisor) = supervisor.filter(|supervisor| supervisor.is_alive()) {
         // Stopped, it starts nothing more, and still is the parent of what others left behind.
         supervisor.signal(Signal::STOP);
@@ -247,9 +247,9 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_another_start_time_is_another_process() {
-        let own = Identity::of_this_process().unwrap();
+        let own = ProcessIdentity::of_this_process().unwrap();
         assert!(own.is_alive());
-        let other = Identity {
+        let other = ProcessIdentity {
             start_time: own.start_time + 1,
             ..own
         };
@@ -262,7 +262,7 @@ mod tests {
             .arg("60")
             .spawn()
             .unwrap();
-        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let identity = ProcessIdentity::of(i32::try_from(child.id()).unwrap()).unwrap();
         identity.signal(Signal::KILL);
         identity.ended().await.unwrap();
         child.wait().unwrap();

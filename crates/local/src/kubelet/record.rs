@@ -1,4 +1,4 @@
-//! What kubelet and supervisor tell each other, in files: the launch that the kubelet orders, the record that the
+//! What kubelet and supervisor exchange, in files: the launch that the kubelet orders, the record that the
 //! supervisor keeps, and the order to stop. A record is replaced atomically (temporary file, fsync, rename), so that a reader
 //! sees a whole one, and it outlives both processes.
 //!
@@ -8,6 +8,8 @@
 //! <folder>/pods/<uid>/stop.json          grace period and reason, read at SIGTERM
 //! <folder>/pods/<uid>/logs/<container>/<run>.log
 //! <folder>/pods/<uid>/work/<container>/  working directory
+//! <folder>/pods/<uid>/logs/<container>/<run>.times
+//! <folder>/pods/<uid>/messages/<container>   what the container finds at its terminationMessagePath
 //! <folder>/pods/<uid>/volumes/<volume>/
 //! <folder>/records/<uid>.json            the record; one watch on this folder sees all pods
 //! ```
@@ -18,16 +20,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::read_json;
-use crate::kubelet::processes::Identity;
+use crate::kubelet::processes::ProcessIdentity;
 
-/// Where the files of a pod are.
+/// The paths of the files of a pod.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+pub(crate) struct PodPaths {
     root: PathBuf,
     uid: String,
 }
 
-impl Places {
+impl PodPaths {
     pub(crate) fn new(root: &Path, uid: &str) -> Self {
         Self {
             root: root.to_owned(),
@@ -35,7 +37,7 @@ impl Places {
         }
     }
 
-    /// The places of the pod that a supervisor was started for.
+    /// The paths of the pod that a supervisor was started for.
     pub(crate) fn of_pod_folder(folder: &Path) -> Option<Self> {
         let uid = folder.file_name()?.to_str()?.to_owned();
         Some(Self {
@@ -87,6 +89,10 @@ impl Places {
         self.pod().join("work").join(container)
     }
 
+    pub(crate) fn message(&self, container: &str) -> PathBuf {
+        self.pod().join("messages").join(container)
+    }
+
     pub(crate) fn volume(&self, volume: &str) -> PathBuf {
         self.pod().join("volumes").join(volume)
     }
@@ -97,7 +103,7 @@ impl Places {
 pub(crate) enum Role {
     /// Runs to its end before the next one starts.
     Init,
-    /// An init container with `restartPolicy: Always`: starts in its turn and runs beside the rest.
+    /// An init container with `restartPolicy: Always`: starts in its queued_pod and runs beside the rest.
     Sidecar,
     Main,
 }
@@ -137,6 +143,66 @@ pub(crate) struct ContainerLaunch {
     pub(crate) memory_limit: Option<u64>,
     /// Whether the end of the log becomes the message of a failure (`terminationMessagePolicy`).
     pub(crate) message_from_log: bool,
+    /// The file that the container finds at its `terminationMessagePath`, if it has one.
+    #[serde(default)]
+    pub(crate) message_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) probes: Probes,
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
+}
+
+/// What a probe or hook does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Handler {
+    /// Runs a command in the container's folder and environment.
+    Exec(Vec<String>),
+    /// Makes a GET request; a status from 200 to 399 is good. An empty host is this machine.
+    Http {
+        host: String,
+        port: u16,
+        path: String,
+        headers: Vec<(String, String)>,
+    },
+    /// Connects. An empty host is this machine.
+    Tcp { host: String, port: u16 },
+    /// Waits so many seconds.
+    Sleep(u64),
+}
+
+/// A probe, with its defaults filled in (Kubernetes API reference, Probe v1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Probe {
+    pub(crate) handler: Handler,
+    pub(crate) initial_delay_seconds: u32,
+    pub(crate) period_seconds: u32,
+    pub(crate) timeout_seconds: u32,
+    pub(crate) success_threshold: u32,
+    pub(crate) failure_threshold: u32,
+    /// `terminationGracePeriodSeconds` of the probe, instead of the pod's.
+    pub(crate) grace_seconds: Option<u64>,
+}
+
+/// The probes of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Probes {
+    pub(crate) startup: Option<Probe>,
+    pub(crate) readiness: Option<Probe>,
+    pub(crate) liveness: Option<Probe>,
+}
+
+/// The lifecycle hooks of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hooks {
+    pub(crate) post_start: Option<Handler>,
+    pub(crate) pre_stop: Option<Handler>,
+}
+
+impl ContainerLaunch {
+    /// Whether anything runs beside the container.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.probes != Probes::default() || self.hooks.post_start.is_some()
+    }
 }
 
 /// A pod to run.
@@ -150,18 +216,18 @@ pub(crate) struct Launch {
     pub(crate) grace_seconds: u64,
 }
 
-/// Why and how fast a pod is to stop.
+/// The request to a supervisor to stop its pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stop {
+pub(crate) struct StopRequest {
     /// Seconds between SIGTERM and SIGKILL.
     pub(crate) grace_seconds: u64,
     /// `status.reason` of the pod then, and its message; none for a pod that is deleted.
     pub(crate) reason: Option<(String, String)>,
 }
 
-/// A process that ended.
+/// The end of one run of a container (`ContainerStateTerminated`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ended {
+pub(crate) struct Terminated {
     pub(crate) exit_code: i32,
     pub(crate) signal: Option<i32>,
     pub(crate) reason: String,
@@ -172,7 +238,7 @@ pub(crate) struct Ended {
     pub(crate) finished_at: String,
 }
 
-/// What a container does.
+/// The state of a container, as `ContainerState` of Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ContainerState {
     Waiting {
@@ -180,10 +246,12 @@ pub(crate) enum ContainerState {
         message: String,
     },
     Running {
-        process: Identity,
+        process: ProcessIdentity,
         started_at: String,
     },
-    Ended(Ended),
+    // Supervisors of versions before this name wrote `Ended`.
+    #[serde(alias = "Ended")]
+    Terminated(Terminated),
 }
 
 /// One container in the record.
@@ -193,8 +261,58 @@ pub(crate) struct ContainerRecord {
     pub(crate) role: Role,
     pub(crate) state: ContainerState,
     /// The end of the run before this one.
-    pub(crate) last: Option<Ended>,
+    pub(crate) last: Option<Terminated>,
     pub(crate) restarts: u32,
+    #[serde(default)]
+    pub(crate) health: Health,
+}
+
+/// What hooks and probes say of a container that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    /// `postStart` ended and the startup probe succeeded, if there are any.
+    pub(crate) started: bool,
+    /// The readiness probe succeeds, if there is one.
+    pub(crate) ready: bool,
+    /// Attempts of probes and hooks that failed in all runs, and containers ended for them.
+    pub(crate) failures: u32,
+    /// Reason and message of the last few of them, for their events.
+    pub(crate) last_failures: Vec<(String, String)>,
+}
+
+impl Health {
+    /// Notes an attempt that failed, for its event.
+    pub(crate) fn fail(&mut self, reason: &str, message: String) {
+        const KEPT: usize = 4;
+        self.failures = self.failures.saturating_add(1);
+        self.last_failures.push((reason.to_owned(), message));
+        let more = self.last_failures.len().saturating_sub(KEPT);
+        self.last_failures.drain(..more);
+    }
+}
+
+impl Default for Health {
+    /// That of a container without probes.
+    fn default() -> Self {
+        Self {
+            started: true,
+            ready: true,
+            failures: 0,
+            last_failures: Vec::new(),
+        }
+    }
+}
+
+impl ContainerRecord {
+    /// Whether the container has started once; restarts after that hold up nobody.
+    pub(crate) fn has_started(&self) -> bool {
+        self.restarts > 0
+            || match self.state {
+                ContainerState::Waiting { .. } => false,
+                ContainerState::Running { .. } => self.health.started,
+                ContainerState::Terminated(_) => true,
+            }
+    }
 }
 
 /// How far a pod is.
@@ -209,7 +327,7 @@ pub(crate) enum Outcome {
 /// What the supervisor knows, kept in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) supervisor: Identity,
+    pub(crate) supervisor: ProcessIdentity,
     pub(crate) containers: Vec<ContainerRecord>,
     pub(crate) outcome: Outcome,
 }
@@ -220,7 +338,7 @@ impl Record {
     }
 
     /// Reads a record; none if the pod has none.
-    pub(crate) fn read(places: &Places) -> io::Result<Option<Self>> {
-        read_json(&places.record())
+    pub(crate) fn read(paths: &PodPaths) -> io::Result<Option<Self>> {
+        read_json(&paths.record())
     }
 }

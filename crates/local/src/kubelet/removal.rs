@@ -10,7 +10,7 @@ use std::path::Path;
 use tokio::task::JoinSet;
 
 use crate::kubelet::processes::end_pod;
-use crate::kubelet::record::{Places, Record};
+use crate::kubelet::record::{PodPaths, Record};
 use crate::kubelet::temporary;
 
 /// How many pods are removed at once; a disk does not get faster by more.
@@ -19,28 +19,28 @@ const AT_ONCE: usize = 2;
 /// The pods that are to be removed. A restart forgets this queue, and finds the folders again.
 #[derive(Default)]
 pub(crate) struct Removals {
-    waiting: VecDeque<Places>,
+    waiting: VecDeque<PodPaths>,
     /// The uids in `waiting` and `running`.
     known: HashSet<String>,
     running: JoinSet<String>,
 }
 
 impl Removals {
-    /// Removes a pod as soon as it is its turn.
-    pub(crate) fn push(&mut self, places: Places) {
-        if self.known.insert(places.uid().to_owned()) {
-            self.waiting.push_back(places);
+    /// Removes a pod as soon as it is its queued_pod.
+    pub(crate) fn push(&mut self, paths: PodPaths) {
+        if self.known.insert(paths.uid().to_owned()) {
+            self.waiting.push_back(paths);
             self.start();
         }
     }
 
     fn start(&mut self) {
         while self.running.len() < AT_ONCE
-            && let Some(places) = self.waiting.pop_front()
+            && let Some(paths) = self.waiting.pop_front()
         {
             self.running.spawn_blocking(move || {
-                remove(&places);
-                places.uid().to_owned()
+                remove(&paths);
+                paths.uid().to_owned()
             });
         }
     }
@@ -57,20 +57,20 @@ impl Removals {
 }
 
 /// The folder goes before the record, so that a record never promises what is gone.
-fn remove(places: &Places) {
-    let record = Record::read(places).unwrap_or_default();
+fn remove(paths: &PodPaths) {
+    let record = Record::read(paths).unwrap_or_default();
     end_pod(
-        places.uid(),
+        paths.uid(),
         record.as_ref().map(|record| &record.supervisor),
     );
-    temporary::remove(&places.pod());
+    temporary::remove(&paths.pod());
     let removed =
-        remove_folder(&places.pod()).and_then(|()| match fs::remove_file(places.record()) {
+        remove_folder(&paths.pod()).and_then(|()| match fs::remove_file(paths.record()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         });
     if let Err(error) = removed {
-        tracing::warn!(%error, folder = %places.pod().display(), "the folder of a pod cannot be removed");
+        tracing::warn!(%error, folder = %paths.pod().display(), "the folder of a pod cannot be removed");
     }
 }
 
@@ -131,8 +131,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_asks_for_removals_does_not_wait_for_them() {
         let root = tempfile::tempdir().unwrap();
-        let pods: Vec<Places> = (0..10)
-            .map(|number| Places::new(root.path(), &format!("pod-{number}")))
+        let pods: Vec<PodPaths> = (0..10)
+            .map(|number| PodPaths::new(root.path(), &format!("pod-{number}")))
             .collect();
         let mut removals = Removals::default();
         for pod in &pods {
@@ -143,7 +143,7 @@ mod tests {
         let left = pods.iter().filter(|pod| pod.pod().exists()).count();
         assert!(
             left >= pods.len() - AT_ONCE,
-            "the others wait for their turn"
+            "the others wait for their queued_pod"
         );
         for _ in &pods {
             removals.go_on().await;

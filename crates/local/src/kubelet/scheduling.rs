@@ -142,40 +142,40 @@ fn of_container(container: &Container, others: &mut Vec<String>) -> Amount {
 
 /// The order in which pods are admitted: creation time, then namespace and name, then uid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Turn {
+pub(crate) struct QueuedPod {
     pub(crate) created: jiff::Timestamp,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
 }
 
-/// What becomes of a pod that waits.
+/// A decision about a pod that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Admitted(Turn),
+pub(crate) enum Decision {
+    Schedule(QueuedPod),
     /// It waits; the text is for its condition `PodScheduled`.
-    Waits(Turn, String),
+    Unschedulable(QueuedPod, String),
 }
 
 /// The machine's cores and memory, who holds them and who waits for them.
 ///
 /// A decision costs what it admits and what is new, not how many wait.
-pub(crate) struct Scheduling {
+pub(crate) struct Scheduler {
     capacity: Amount,
     free: Amount,
     held: HashMap<String, Amount>,
     /// Who waits for room, in the order of admission.
-    waiting: BTreeMap<Turn, Request>,
+    waiting: BTreeMap<QueuedPod, Request>,
     /// Who came since the last decision.
-    new: Vec<(Turn, Request)>,
+    new: Vec<(QueuedPod, Request)>,
     node: NodeState,
     /// Who cannot run on the node as it is.
-    unfit: BTreeMap<Turn, Request>,
+    unfit: BTreeMap<QueuedPod, Request>,
     /// By uid, all who wait, also those whom this machine is too small for.
-    turns: HashMap<String, Turn>,
+    queued: HashMap<String, QueuedPod>,
 }
 
-impl Scheduling {
+impl Scheduler {
     pub(crate) fn new(capacity: Amount) -> Self {
         Self {
             capacity,
@@ -185,7 +185,7 @@ impl Scheduling {
             new: Vec::new(),
             node: NodeState::default(),
             unfit: BTreeMap::new(),
-            turns: HashMap::new(),
+            queued: HashMap::new(),
         }
     }
 
@@ -200,10 +200,11 @@ impl Scheduling {
     }
 
     /// A pod that wants to run. Knowing it already changes nothing.
-    pub(crate) fn enqueue(&mut self, turn: Turn, request: Request) {
-        if !self.held.contains_key(&turn.uid) && !self.turns.contains_key(&turn.uid) {
-            self.turns.insert(turn.uid.clone(), turn.clone());
-            self.new.push((turn, request));
+    pub(crate) fn enqueue(&mut self, queued_pod: QueuedPod, request: Request) {
+        if !self.held.contains_key(&queued_pod.uid) && !self.queued.contains_key(&queued_pod.uid) {
+            self.queued
+                .insert(queued_pod.uid.clone(), queued_pod.clone());
+            self.new.push((queued_pod, request));
         }
     }
 
@@ -215,7 +216,7 @@ impl Scheduling {
         self.unqueue(uid);
     }
 
-    /// The node was labelled or cordoned: who could not run on it is looked at again, and who waits for room too.
+    /// The node was labelled or cordoned: pods that could not run on it are decided on again, and so are those that wait for room.
     pub(crate) fn set_node(&mut self, node: NodeState) {
         if self.node == node {
             return;
@@ -227,26 +228,26 @@ impl Scheduling {
     }
 
     fn unqueue(&mut self, uid: &str) {
-        if let Some(turn) = self.turns.remove(uid) {
-            self.waiting.remove(&turn);
-            self.unfit.remove(&turn);
-            self.new.retain(|(new, _)| *new != turn);
+        if let Some(queued_pod) = self.queued.remove(uid) {
+            self.waiting.remove(&queued_pod);
+            self.unfit.remove(&queued_pod);
+            self.new.retain(|(new, _)| *new != queued_pod);
         }
     }
 
-    /// Admits all whose turn it is. A pod that waits is told so once, when it comes.
-    pub(crate) fn decide(&mut self) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
+    /// Schedules all pods whose turn it is. A pod that has to wait is reported once, when it comes.
+    pub(crate) fn decide(&mut self) -> Vec<Decision> {
+        let mut decisions = Vec::new();
         let mut fresh = Vec::new();
-        for (turn, request) in std::mem::take(&mut self.new) {
-            match self.never_fits(&request) {
+        for (queued_pod, request) in std::mem::take(&mut self.new) {
+            match self.unschedulable_reason(&request) {
                 Some(why) => {
-                    self.unfit.insert(turn.clone(), request);
-                    verdicts.push(Verdict::Waits(turn, why));
+                    self.unfit.insert(queued_pod.clone(), request);
+                    decisions.push(Decision::Unschedulable(queued_pod, why));
                 }
                 None => {
-                    self.waiting.insert(turn.clone(), request);
-                    fresh.push(turn);
+                    self.waiting.insert(queued_pod.clone(), request);
+                    fresh.push(queued_pod);
                 }
             }
         }
@@ -254,27 +255,27 @@ impl Scheduling {
             if !first.get().amount.fits(self.free) {
                 break;
             }
-            let (turn, request) = first.remove_entry();
+            let (queued_pod, request) = first.remove_entry();
             let amount = request.amount;
-            self.turns.remove(&turn.uid);
+            self.queued.remove(&queued_pod.uid);
             self.free = self.free.minus(amount);
-            self.held.insert(turn.uid.clone(), amount);
-            verdicts.push(Verdict::Admitted(turn));
+            self.held.insert(queued_pod.uid.clone(), amount);
+            decisions.push(Decision::Schedule(queued_pod));
         }
-        for turn in fresh {
-            if let Some(Request { amount, .. }) = self.waiting.get(&turn) {
+        for queued_pod in fresh {
+            if let Some(Request { amount, .. }) = self.waiting.get(&queued_pod) {
                 let why = format!(
                     "0/1 nodes are available: waiting for other pods to end: requested {amount}, available {} of {}.",
                     self.free, self.capacity
                 );
-                verdicts.push(Verdict::Waits(turn, why));
+                decisions.push(Decision::Unschedulable(queued_pod, why));
             }
         }
-        verdicts
+        decisions
     }
 
     /// Why this machine, even an idle one, is not enough; none when it is.
-    fn never_fits(&self, request: &Request) -> Option<String> {
+    fn unschedulable_reason(&self, request: &Request) -> Option<String> {
         let amount = request.amount;
         let unmatched = request
             .selector
@@ -307,10 +308,10 @@ impl Scheduling {
 mod tests {
     use super::*;
 
-    fn turn(second: i64) -> Turn {
+    fn queued_pod(second: i64) -> QueuedPod {
         let name = format!("p{second}");
         let created = jiff::Timestamp::from_second(second).unwrap();
-        Turn {
+        QueuedPod {
             created,
             namespace: "n".to_owned(),
             uid: name.clone(),
@@ -328,22 +329,22 @@ mod tests {
         }
     }
 
-    fn admitted(verdicts: &[Verdict]) -> Vec<&str> {
-        let names = verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::Admitted(turn) => Some(turn.name.as_str()),
-            Verdict::Waits(..) => None,
+    fn admitted(decisions: &[Decision]) -> Vec<&str> {
+        let names = decisions.iter().filter_map(|decision| match decision {
+            Decision::Schedule(queued_pod) => Some(queued_pod.name.as_str()),
+            Decision::Unschedulable(..) => None,
         });
         names.collect()
     }
 
     #[test]
     fn pods_are_admitted_in_order_of_creation_as_room_is_released() {
-        let mut scheduling = Scheduling::new(Amount {
+        let mut scheduling = Scheduler::new(Amount {
             cpu_millis: 2000,
             memory: 100,
         });
         for (second, cpu) in [(3, 500), (1, 1500), (2, 1000)] {
-            scheduling.enqueue(turn(second), cores(cpu));
+            scheduling.enqueue(queued_pod(second), cores(cpu));
         }
         let first = scheduling.decide();
         assert_eq!(
@@ -352,11 +353,13 @@ mod tests {
             "p2 does not fit, and p3 must not overtake it"
         );
         let waits = |name: &str| {
-            let told = first.iter().find_map(|verdict| match verdict {
-                Verdict::Waits(turn, why) if turn.name == name => Some(why.as_str()),
-                Verdict::Waits(..) | Verdict::Admitted(_) => None,
+            let reported = first.iter().find_map(|decision| match decision {
+                Decision::Unschedulable(queued_pod, why) if queued_pod.name == name => {
+                    Some(why.as_str())
+                }
+                Decision::Unschedulable(..) | Decision::Schedule(_) => None,
             });
-            told.unwrap_or_else(|| panic!("{name} is told that it waits"))
+            reported.unwrap_or_else(|| panic!("{name} is not reported as waiting"))
         };
         let why = waits("p2");
         waits("p3");
@@ -376,12 +379,12 @@ mod tests {
 
     #[test]
     fn room_is_given_back_once_and_a_pod_that_is_gone_no_longer_waits() {
-        let mut scheduling = Scheduling::new(Amount {
+        let mut scheduling = Scheduler::new(Amount {
             cpu_millis: 1000,
             memory: 100,
         });
         for second in [1, 2, 3] {
-            scheduling.enqueue(turn(second), cores(1000));
+            scheduling.enqueue(queued_pod(second), cores(1000));
         }
         assert_eq!(admitted(&scheduling.decide()), ["p1"]);
         scheduling.hold("p1", &cores(1000));
@@ -389,29 +392,29 @@ mod tests {
         assert_eq!(admitted(&scheduling.decide()), [""; 0]);
         scheduling.release("p1");
         scheduling.release("p1");
-        scheduling.enqueue(turn(4), cores(1000));
+        scheduling.enqueue(queued_pod(4), cores(1000));
         assert_eq!(admitted(&scheduling.decide()), ["p3"]);
     }
 
     #[test]
     fn a_pod_larger_than_the_machine_holds_back_nobody() {
-        let mut scheduling = Scheduling::new(Amount {
+        let mut scheduling = Scheduler::new(Amount {
             cpu_millis: 2000,
             memory: 1 << 30,
         });
-        scheduling.enqueue(turn(1), cores(8000));
+        scheduling.enqueue(queued_pod(1), cores(8000));
         scheduling.enqueue(
-            turn(2),
+            queued_pod(2),
             Request {
                 others: vec!["nvidia.com/gpu".to_owned()],
                 ..cores(100)
             },
         );
-        scheduling.enqueue(turn(3), cores(100));
-        let verdicts = scheduling.decide();
-        assert_eq!(admitted(&verdicts), ["p3"]);
-        let Some(Verdict::Waits(_, why)) = verdicts.first() else {
-            panic!("p1 waits: {verdicts:?}")
+        scheduling.enqueue(queued_pod(3), cores(100));
+        let decisions = scheduling.decide();
+        assert_eq!(admitted(&decisions), ["p3"]);
+        let Some(Decision::Unschedulable(_, why)) = decisions.first() else {
+            panic!("p1 waits: {decisions:?}")
         };
         assert_eq!(
             why,
@@ -444,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_pod_waits_for_a_node_that_it_selects_and_that_takes_pods() {
-        let mut scheduling = Scheduling::new(Amount {
+        let mut scheduling = Scheduler::new(Amount {
             cpu_millis: 1000,
             memory: 100,
         });
@@ -452,12 +455,12 @@ mod tests {
             selector: BTreeMap::from([("disk".to_owned(), "fast".to_owned())]),
             ..cores(100)
         };
-        scheduling.enqueue(turn(1), picky.clone());
-        scheduling.enqueue(turn(2), cores(100));
-        let verdicts = scheduling.decide();
-        assert_eq!(admitted(&verdicts), ["p2"]);
-        let Some(Verdict::Waits(_, why)) = verdicts.first() else {
-            panic!("p1 waits: {verdicts:?}")
+        scheduling.enqueue(queued_pod(1), picky.clone());
+        scheduling.enqueue(queued_pod(2), cores(100));
+        let decisions = scheduling.decide();
+        assert_eq!(admitted(&decisions), ["p2"]);
+        let Some(Decision::Unschedulable(_, why)) = decisions.first() else {
+            panic!("p1 waits: {decisions:?}")
         };
         assert!(
             why.contains("didn't match Pod's node affinity/selector: disk=fast"),
@@ -468,9 +471,9 @@ mod tests {
             unschedulable,
         };
         scheduling.set_node(node(true));
-        scheduling.enqueue(turn(3), cores(100));
+        scheduling.enqueue(queued_pod(3), cores(100));
         scheduling.enqueue(
-            turn(4),
+            queued_pod(4),
             Request {
                 tolerates_cordon: true,
                 ..cores(100)

@@ -4,42 +4,42 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::{Value, json};
 
-use crate::kubelet::record::{ContainerRecord, ContainerState, Ended, Outcome, Record, Role};
+use crate::kubelet::record::{ContainerRecord, ContainerState, Outcome, Record, Role, Terminated};
 
-/// What is known about a pod.
+/// What the kubelet knows of the processes of a pod.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Known<'a> {
+pub(crate) enum RuntimeStatus<'a> {
     /// Its folder is being made.
     Creating,
-    /// It cannot be launched; the text says why.
-    Blocked(&'a Blocked),
+    /// It cannot be started.
+    Blocked(&'a StartError),
     /// Its supervisor keeps this record.
     Recorded(&'a Record),
 }
 
-/// Why a pod cannot be started, as the state of its containers tells it.
+/// Why a pod cannot be started: reason and message of `state.waiting` of its containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Blocked {
+pub(crate) struct StartError {
     reason: &'static str,
     message: String,
-    hindrance: Hindrance,
+    cause: Cause,
 }
 
-/// The part of a pod that cannot be had.
+/// The part of a pod that a [`StartError`] is caused by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Hindrance {
+pub(crate) enum Cause {
     Pod,
     Container(String),
     Volume(String),
 }
 
-impl Blocked {
+impl StartError {
     /// What the pod says is the reason, or what it names is missing.
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self {
             reason: "CreateContainerConfigError",
             message: message.into(),
-            hindrance: Hindrance::Pod,
+            cause: Cause::Pod,
         }
     }
 
@@ -48,13 +48,13 @@ impl Blocked {
         Self {
             reason: "CreateContainerError",
             message: message.into(),
-            hindrance: Hindrance::Pod,
+            cause: Cause::Pod,
         }
     }
 
-    /// The same, known to be on account of a part of the pod.
-    pub(crate) fn by(self, hindrance: Hindrance) -> Self {
-        Self { hindrance, ..self }
+    /// The same error, caused by a part of the pod.
+    pub(crate) fn caused_by(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 
     /// What is in the way, for people.
@@ -62,9 +62,9 @@ impl Blocked {
         &self.message
     }
 
-    /// The part that cannot be had.
-    pub(crate) fn hindrance(&self) -> &Hindrance {
-        &self.hindrance
+    /// The part of the pod that the error is caused by.
+    pub(crate) fn cause(&self) -> &Cause {
+        &self.cause
     }
 }
 
@@ -72,7 +72,7 @@ impl Blocked {
 pub(crate) const NODE_SHUTDOWN: &str = "NodeShutdown";
 
 /// The status of `pod`. `started` is when the kubelet accepted it, `now` the time of changed conditions.
-pub(crate) fn status(pod: &Pod, known: Known<'_>, started: &str, now: &str) -> Value {
+pub(crate) fn status(pod: &Pod, known: RuntimeStatus<'_>, started: &str, now: &str) -> Value {
     let spec = pod.spec.clone().unwrap_or_default();
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let waiting = |containers: &[Container], reason: &str, message: &str| -> Vec<Value> {
@@ -83,19 +83,19 @@ pub(crate) fn status(pod: &Pod, known: Known<'_>, started: &str, now: &str) -> V
     };
     let inits = spec.init_containers.clone().unwrap_or_default();
     let (phase, reason, init_statuses, statuses) = match known {
-        Known::Creating if inits.is_empty() => (
+        RuntimeStatus::Creating if inits.is_empty() => (
             "Pending",
             None,
             Vec::new(),
             waiting(&spec.containers, "ContainerCreating", ""),
         ),
-        Known::Creating => (
+        RuntimeStatus::Creating => (
             "Pending",
             None,
             waiting(&inits, "PodInitializing", ""),
             waiting(&spec.containers, "PodInitializing", ""),
         ),
-        Known::Blocked(Blocked {
+        RuntimeStatus::Blocked(StartError {
             reason, message, ..
         }) => (
             "Pending",
@@ -103,7 +103,7 @@ pub(crate) fn status(pod: &Pod, known: Known<'_>, started: &str, now: &str) -> V
             waiting(&inits, reason, message),
             waiting(&spec.containers, reason, message),
         ),
-        Known::Recorded(record) => {
+        RuntimeStatus::Recorded(record) => {
             let of = |containers: &[Container]| -> Vec<Value> {
                 let statuses = containers.iter().map(|container| {
                     let found = record
@@ -148,11 +148,9 @@ fn initialized(record: &Record) -> bool {
         .containers
         .iter()
         .all(|container| match (container.role, &container.state) {
-            (Role::Init, ContainerState::Ended(ended)) => ended.exit_code == 0,
+            (Role::Init, ContainerState::Terminated(ended)) => ended.exit_code == 0,
             (Role::Init, _) => false,
-            (Role::Sidecar, state) => {
-                !matches!(state, ContainerState::Waiting { .. }) || container.restarts > 0
-            }
+            (Role::Sidecar, _) => container.has_started(),
             (Role::Main, _) => true,
         })
 }
@@ -208,10 +206,10 @@ fn container_status(
         }
         ContainerState::Running { started_at, .. } => (
             json!({ "running": { "startedAt": started_at } }),
-            known.role != Role::Init,
-            true,
+            known.role != Role::Init && known.health.ready,
+            known.health.started,
         ),
-        ContainerState::Ended(ended) => {
+        ContainerState::Terminated(ended) => {
             let succeeded_init = known.role == Role::Init && ended.exit_code == 0;
             (
                 json!({ "terminated": terminated(ended) }),
@@ -237,7 +235,7 @@ fn container_status(
     status
 }
 
-fn terminated(ended: &Ended) -> Value {
+fn terminated(ended: &Terminated) -> Value {
     let mut terminated = json!({
         "exitCode": ended.exit_code, "reason": ended.reason, "startedAt": ended.started_at,
         "finishedAt": ended.finished_at,
@@ -253,7 +251,13 @@ fn terminated(ended: &Ended) -> Value {
     terminated
 }
 
-fn conditions(pod: &Pod, phase: &str, known: Known<'_>, statuses: &[Value], now: &str) -> Value {
+fn conditions(
+    pod: &Pod,
+    phase: &str,
+    known: RuntimeStatus<'_>,
+    statuses: &[Value],
+    now: &str,
+) -> Value {
     let unready: Vec<&str> = statuses
         .iter()
         .filter(|status| status.get("ready").and_then(Value::as_bool) != Some(true))
@@ -277,8 +281,8 @@ fn conditions(pod: &Pod, phase: &str, known: Known<'_>, statuses: &[Value], now:
         .and_then(|spec| spec.init_containers.as_ref())
         .is_some_and(|list| !list.is_empty());
     let initialized = match known {
-        Known::Recorded(record) => initialized(record),
-        Known::Creating | Known::Blocked(_) => !has_inits,
+        RuntimeStatus::Recorded(record) => initialized(record),
+        RuntimeStatus::Creating | RuntimeStatus::Blocked(_) => !has_inits,
     };
     let initialized = match (initialized, phase) {
         (true, "Succeeded") => (true, Some(("PodCompleted", String::new()))),
@@ -336,7 +340,8 @@ pub(crate) fn unscheduled(why: &str, now: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::processes::Identity;
+    use crate::kubelet::processes::ProcessIdentity;
+    use crate::kubelet::record::Health;
 
     fn pod() -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
@@ -345,8 +350,8 @@ mod tests {
         .unwrap()
     }
 
-    fn identity() -> Identity {
-        Identity {
+    fn identity() -> ProcessIdentity {
+        ProcessIdentity {
             pid: 7,
             start_time: 1,
             boot: "b".to_owned(),
@@ -354,7 +359,7 @@ mod tests {
     }
 
     fn ended(exit_code: i32, reason: &str) -> ContainerState {
-        ContainerState::Ended(Ended {
+        ContainerState::Terminated(Terminated {
             exit_code,
             signal: None,
             reason: reason.to_owned(),
@@ -394,6 +399,7 @@ mod tests {
                     state,
                     last: None,
                     restarts: 0,
+                    health: Health::default(),
                 });
         Record {
             supervisor: identity(),
@@ -403,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_told_as_a_kubelet_tells_it() {
+    fn a_status_follows_the_record_as_a_kubelets_does() {
         let shutdown = Some(("Shutdown".to_owned(), "why".to_owned()));
         for (case, record, phase, ready, main) in [
             (
@@ -462,20 +468,20 @@ mod tests {
                 "/terminated/reason=Error",
             ),
         ] {
-            let told = status(
+            let written = status(
                 &pod(),
-                Known::Recorded(&record),
+                RuntimeStatus::Recorded(&record),
                 "2026-01-01T00:00:00Z",
                 "2026-01-01T00:00:03Z",
             );
-            assert_eq!(told["phase"], json!(phase), "{case}");
+            assert_eq!(written["phase"], json!(phase), "{case}");
             assert_eq!(
-                told["conditions"][1]["status"],
+                written["conditions"][1]["status"],
                 json!(ready),
-                "{case}: {told}"
+                "{case}: {written}"
             );
             let (pointer, expected) = main.split_once('=').unwrap();
-            let state = &told["containerStatuses"][0]["state"];
+            let state = &written["containerStatuses"][0]["state"];
             assert_eq!(
                 state.pointer(pointer),
                 Some(&json!(expected)),
@@ -486,27 +492,30 @@ mod tests {
 
     #[test]
     fn a_pod_that_cannot_be_launched_says_why_while_it_waits() {
-        let blocked = Blocked::config("secret \"s\" not found");
-        let told = status(&pod(), Known::Blocked(&blocked), "t", "t");
-        let waiting = &told["containerStatuses"][0]["state"]["waiting"];
+        let blocked = StartError::config("secret \"s\" not found");
+        let written = status(&pod(), RuntimeStatus::Blocked(&blocked), "t", "t");
+        let waiting = &written["containerStatuses"][0]["state"]["waiting"];
         assert_eq!(waiting["reason"], json!("CreateContainerConfigError"));
         assert_eq!(waiting["message"], json!("secret \"s\" not found"));
-        assert_eq!(told["conditions"][1]["reason"], json!("ContainersNotReady"));
+        assert_eq!(
+            written["conditions"][1]["reason"],
+            json!("ContainersNotReady")
+        );
     }
 
     #[test]
     fn a_condition_keeps_the_time_since_when_it_holds() {
         let mut pod = pod();
-        let told = status(
+        let written = status(
             &pod,
-            Known::Creating,
+            RuntimeStatus::Creating,
             "2026-01-01T00:00:00Z",
             "2026-01-01T00:00:01Z",
         );
-        pod.status = Some(serde_json::from_value(told).unwrap());
+        pod.status = Some(serde_json::from_value(written).unwrap());
         let again = status(
             &pod,
-            Known::Creating,
+            RuntimeStatus::Creating,
             "2026-01-01T00:00:00Z",
             "2026-01-01T00:09:00Z",
         );

@@ -88,7 +88,7 @@ impl Selected {
                 });
             }
         };
-        let told = format!(
+        let text = format!(
             "bytes {}-{}/{}",
             range.start,
             range.end.saturating_sub(1),
@@ -96,7 +96,7 @@ impl Selected {
         );
         Ok(Self {
             // Of nothing there is no range.
-            content_range: (!range.is_empty()).then_some(told),
+            content_range: (!range.is_empty()).then_some(text),
             range,
             count,
         })

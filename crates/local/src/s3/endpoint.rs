@@ -1,87 +1,38 @@
-//! The operations of S3 over the folder.
+//! The operations of S3 over the folder: buckets and whole objects here, lists and uploads in parts in their own files.
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures::StreamExt;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, BucketLocationConstraint,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput,
-    CopyObjectResult, CopyPartResult, CreateBucketInput, CreateBucketOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput,
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
-    ETag, ETagCondition, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
-    ListPartsOutput, MultipartUpload, Part as PartOutput, PutObjectInput, PutObjectOutput,
-    StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    CopyObjectResult, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput,
+    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
+    GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput,
+    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
+    ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+    PutObjectInput, PutObjectOutput, StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::checks::Checks;
 use crate::s3::conditions::{ReadIf, Selected, condition_of_copy, delete_if, write_if};
 use crate::s3::wire::{
-    Texts, body_of, broken_body, check_version, etag, limit, metadata, own_encoding, part_number,
-    source, time,
+    body_of, broken_body, check_version, etag, metadata, own_encoding, source, time,
 };
-use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, ListRequest, Part, WriteIf};
+use crate::s3::{Attributes, BlobError, BlobFolder, Draft, Info, WriteIf};
+
+#[macro_use]
+mod macros;
+mod listing;
+mod multipart;
 
 /// Bytes that are hashed and written, or read, at once.
 const CHUNK: usize = 1 << 20;
-
-/// What a request says about the object that it makes. The inputs share members, not a type.
-macro_rules! attributes_of {
-    ($input:expr) => {
-        Attributes {
-            content_type: $input.content_type.take(),
-            content_encoding: own_encoding($input.content_encoding.take()),
-            content_disposition: $input.content_disposition.take(),
-            content_language: $input.content_language.take(),
-            cache_control: $input.cache_control.take(),
-            metadata: metadata($input.metadata.take()),
-        }
-    };
-}
-
-/// An output with the checksums of an object, if they are `$told`.
-macro_rules! with_checksums {
-    ($output:ident, $info:expr, $told:expr, { $($member:tt)* }) => {{
-        let checksum = |name: &str| $info.checksums.get(name).filter(|_| $told).cloned();
-        $output {
-            checksum_crc32: checksum("crc32"),
-            checksum_crc32c: checksum("crc32c"),
-            checksum_crc64nvme: checksum("crc64nvme"),
-            checksum_sha1: checksum("sha1"),
-            checksum_sha256: checksum("sha256"),
-            $($member)*
-            ..$output::default()
-        }
-    }};
-}
-
-/// An output that describes an object.
-macro_rules! described {
-    ($output:ident, $info:expr, $told:expr, { $($member:tt)* }) => {{
-        let attributes = $info.attributes.clone();
-        with_checksums!($output, $info, $told, {
-            accept_ranges: Some("bytes".to_owned()),
-            e_tag: Some(etag($info)),
-            last_modified: Some(time($info.modified)),
-            content_type: attributes
-                .content_type
-                .or_else(|| Some("binary/octet-stream".to_owned())),
-            content_encoding: attributes.content_encoding,
-            content_disposition: attributes.content_disposition,
-            content_language: attributes.content_language,
-            cache_control: attributes.cache_control,
-            metadata: Some(attributes.metadata.into_iter().collect()),
-            $($member)*
-        })
-    }};
-}
 
 /// The operations of S3.
 #[derive(Debug)]
@@ -270,8 +221,8 @@ impl S3 for Endpoint {
         condition.check(&info)?;
         let part = Selected::of(&info, input.range.as_ref(), input.part_number)?;
         // A checksum is that of the whole object.
-        let told = input.checksum_mode.is_some() && part.content_range.is_none();
-        let output = described!(GetObjectOutput, &info, told, {
+        let included = input.checksum_mode.is_some() && part.content_range.is_none();
+        let output = described!(GetObjectOutput, &info, included, {
             content_length: i64::try_from(part.range.end - part.range.start).ok(),
             content_range: part.content_range,
             parts_count: part.count,
@@ -297,8 +248,8 @@ impl S3 for Endpoint {
         };
         condition.check(&info)?;
         let part = Selected::of(&info, input.range.as_ref(), input.part_number)?;
-        let told = input.checksum_mode.is_some() && part.content_range.is_none();
-        let output = described!(HeadObjectOutput, &info, told, {
+        let included = input.checksum_mode.is_some() && part.content_range.is_none();
+        let output = described!(HeadObjectOutput, &info, included, {
             content_length: i64::try_from(part.range.end - part.range.start).ok(),
             content_range: part.content_range,
             parts_count: part.count,
@@ -434,278 +385,62 @@ impl S3 for Endpoint {
         &self,
         request: S3Request<ListObjectsInput>,
     ) -> S3Result<S3Response<ListObjectsOutput>> {
-        let input = request.input;
-        let (max_keys, limit) = limit(input.max_keys)?;
-        let list = ListRequest {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone().unwrap_or_default(),
-            after: input.marker.clone().unwrap_or_default(),
-            limit,
-        };
-        let bucket = input.bucket.clone();
-        let page = self
-            .blocking(move |folder| folder.list(&bucket, &list))
-            .await?;
-        let texts = Texts::of(input.encoding_type.as_ref());
-        Ok(S3Response::new(ListObjectsOutput {
-            name: Some(input.bucket),
-            prefix: texts.optional(input.prefix.as_ref()),
-            marker: texts.optional(input.marker.as_ref()),
-            delimiter: texts.optional(input.delimiter.as_ref()),
-            max_keys: Some(max_keys),
-            is_truncated: Some(limit > 0 && page.next.is_some()),
-            next_marker: texts.optional(page.next.as_ref()),
-            contents: Some(texts.objects(&page)),
-            common_prefixes: Some(texts.prefixes(&page)),
-            encoding_type: texts.encoding(),
-            ..ListObjectsOutput::default()
-        }))
+        self.list(request).await
     }
 
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
-        let input = request.input;
-        let (max_keys, limit) = limit(input.max_keys)?;
-        let after = match &input.continuation_token {
-            Some(token) => BASE64_URL_SAFE_NO_PAD
-                .decode(token)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or_else(|| {
-                    S3Error::with_message(
-                        S3ErrorCode::InvalidArgument,
-                        "The continuation token provided is incorrect",
-                    )
-                })?,
-            None => input.start_after.clone().unwrap_or_default(),
-        };
-        let list = ListRequest {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone().unwrap_or_default(),
-            after,
-            limit,
-        };
-        let bucket = input.bucket.clone();
-        let page = self
-            .blocking(move |folder| folder.list(&bucket, &list))
-            .await?;
-        let texts = Texts::of(input.encoding_type.as_ref());
-        let truncated = limit > 0 && page.next.is_some();
-        Ok(S3Response::new(ListObjectsV2Output {
-            name: Some(input.bucket),
-            prefix: texts.optional(input.prefix.as_ref()),
-            delimiter: texts.optional(input.delimiter.as_ref()),
-            start_after: texts.optional(input.start_after.as_ref()),
-            max_keys: Some(max_keys),
-            key_count: i32::try_from(page.objects.len() + page.prefixes.len()).ok(),
-            is_truncated: Some(truncated),
-            continuation_token: input.continuation_token,
-            next_continuation_token: page
-                .next
-                .as_ref()
-                .filter(|_| truncated)
-                .map(|next| BASE64_URL_SAFE_NO_PAD.encode(next)),
-            contents: Some(texts.objects(&page)),
-            common_prefixes: Some(texts.prefixes(&page)),
-            encoding_type: texts.encoding(),
-            ..ListObjectsV2Output::default()
-        }))
+        self.list_v2(request).await
     }
 
     async fn create_multipart_upload(
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        let mut input = request.input;
-        let attributes = attributes_of!(input);
-        let (bucket, key) = (input.bucket.clone(), input.key.clone());
-        let id = self
-            .blocking(move |folder| folder.begin_upload(&bucket, &key, attributes))
-            .await?;
-        Ok(S3Response::new(CreateMultipartUploadOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(id),
-            ..CreateMultipartUploadOutput::default()
-        }))
+        self.begin_upload(request).await
     }
 
     async fn upload_part(
         &self,
-        mut request: S3Request<UploadPartInput>,
+        request: S3Request<UploadPartInput>,
     ) -> S3Result<S3Response<UploadPartOutput>> {
-        let number = part_number(request.input.part_number)?;
-        let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
-        let id = request.input.upload_id.clone();
-        let body = request.input.body.take();
-        let draft = self.receive(&mut request, body).await?;
-        let info = self
-            .blocking(move |folder| folder.commit_part(draft, (&bucket, &key), &id, number))
-            .await?;
-        Ok(S3Response::new(
-            with_checksums!(UploadPartOutput, &info, true, {
-                e_tag: Some(etag(&info)),
-            }),
-        ))
+        self.receive_part(request).await
     }
 
     async fn upload_part_copy(
         &self,
         request: S3Request<UploadPartCopyInput>,
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
-        let input = request.input;
-        let number = part_number(input.part_number)?;
-        let (from_bucket, from_key) = source(&input.copy_source)?;
-        let range = match &input.copy_source_range {
-            None => None,
-            Some(range) => Some(
-                s3s::dto::Range::parse(range)
-                    .map_err(|_| S3Error::new(S3ErrorCode::InvalidArgument))?,
-            ),
-        };
-        let info = self
-            .blocking(move |folder| {
-                let (file, info) = folder.open_object(&from_bucket, &from_key)?;
-                let range = range.map_or(Ok(0..info.size), |range| range.check(info.size));
-                let Ok(range) = range else {
-                    return Err(BlobError::Part(number));
-                };
-                let mut draft = folder.begin()?;
-                draft.copy_from(file, range)?;
-                folder.commit_part(draft, (&input.bucket, &input.key), &input.upload_id, number)
-            })
-            .await?;
-        let result = CopyPartResult {
-            e_tag: Some(etag(&info)),
-            last_modified: Some(time(info.modified)),
-            ..CopyPartResult::default()
-        };
-        Ok(S3Response::new(UploadPartCopyOutput {
-            copy_part_result: Some(result),
-            ..UploadPartCopyOutput::default()
-        }))
+        self.copy_part(request).await
     }
 
     async fn complete_multipart_upload(
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        let input = request.input;
-        let condition = write_if(input.if_match, input.if_none_match.as_ref())?;
-        let mut parts = Vec::new();
-        for part in input
-            .multipart_upload
-            .and_then(|upload| upload.parts)
-            .unwrap_or_default()
-        {
-            let number = part_number(part.part_number.unwrap_or(0))?;
-            parts.push(Part {
-                number,
-                etag: part.e_tag.map(ETag::into_value).unwrap_or_default(),
-            });
-        }
-        if parts.is_empty() {
-            return Err(S3Error::new(S3ErrorCode::MalformedXML));
-        }
-        let (bucket, key, id) = (input.bucket.clone(), input.key.clone(), input.upload_id);
-        let info = self
-            .blocking(move |folder| {
-                folder.complete_upload((&bucket, &key), &id, &parts, &condition)
-            })
-            .await?;
-        Ok(S3Response::new(CompleteMultipartUploadOutput {
-            location: Some(format!("/{}/{}", input.bucket, input.key)),
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            e_tag: Some(etag(&info)),
-            ..CompleteMultipartUploadOutput::default()
-        }))
+        self.complete_upload(request).await
     }
 
     async fn abort_multipart_upload(
         &self,
         request: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        let AbortMultipartUploadInput {
-            bucket,
-            key,
-            upload_id,
-            ..
-        } = request.input;
-        self.blocking(move |folder| folder.abort_upload((&bucket, &key), &upload_id))
-            .await?;
-        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+        self.abort_upload(request).await
     }
 
     async fn list_parts(
         &self,
         request: S3Request<ListPartsInput>,
     ) -> S3Result<S3Response<ListPartsOutput>> {
-        let input = request.input;
-        let (max_parts, limit) = limit(input.max_parts)?;
-        let after = input.part_number_marker.unwrap_or(0);
-        let (bucket, key, id) = (
-            input.bucket.clone(),
-            input.key.clone(),
-            input.upload_id.clone(),
-        );
-        let found = self
-            .blocking(move |folder| folder.parts((&bucket, &key), &id))
-            .await?;
-        let mut rest = found
-            .into_iter()
-            .filter(|(number, _)| i64::from(*number) > i64::from(after));
-        let parts: Vec<PartOutput> = rest
-            .by_ref()
-            .take(limit)
-            .map(|(number, info)| PartOutput {
-                part_number: i32::try_from(number).ok(),
-                e_tag: Some(etag(&info)),
-                size: i64::try_from(info.size).ok(),
-                last_modified: Some(time(info.modified)),
-                ..PartOutput::default()
-            })
-            .collect();
-        Ok(S3Response::new(ListPartsOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(input.upload_id),
-            max_parts: Some(max_parts),
-            part_number_marker: Some(after),
-            next_part_number_marker: parts.last().and_then(|part| part.part_number),
-            is_truncated: Some(rest.next().is_some()),
-            parts: Some(parts),
-            ..ListPartsOutput::default()
-        }))
+        self.list_uploaded_parts(request).await
     }
 
     async fn list_multipart_uploads(
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        let input = request.input;
-        let bucket = input.bucket.clone();
-        let prefix = input.prefix.clone().unwrap_or_default();
-        let found = self
-            .blocking(move |folder| folder.pending_uploads(&bucket))
-            .await?;
-        let uploads = found
-            .into_iter()
-            .filter(|(_, upload)| upload.key.starts_with(&prefix));
-        let uploads = uploads.map(|(id, upload)| MultipartUpload {
-            key: Some(upload.key),
-            upload_id: Some(id),
-            initiated: Some(time(upload.begun)),
-            ..MultipartUpload::default()
-        });
-        Ok(S3Response::new(ListMultipartUploadsOutput {
-            bucket: Some(input.bucket),
-            prefix: input.prefix,
-            is_truncated: Some(false),
-            uploads: Some(uploads.collect()),
-            ..ListMultipartUploadsOutput::default()
-        }))
+        self.list_uploads(request).await
     }
 }

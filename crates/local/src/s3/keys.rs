@@ -25,7 +25,7 @@ pub(crate) const NAME_FILE: &str = "%n";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ObjectPlace {
     pub(crate) path: PathBuf,
-    /// The files that tell the parts behind hashed folder names, and those parts.
+    /// The files that hold the parts behind hashed folder names, and those parts.
     pub(crate) long_names: Vec<(PathBuf, String)>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn prune(bucket: &Path, place: &Path) {
     let mut folder = place.parent();
     while let Some(here) = folder.filter(|here| *here != bucket) {
         if fs::remove_dir(here).is_err() {
-            // Only the file that tells the folder's name may be left.
+            // Only the file that holds the folder's name may be left.
             let mut entries = fs::read_dir(here).into_iter().flatten().flatten();
             let (first, second) = (entries.next(), entries.next());
             let only_name =

@@ -11,7 +11,7 @@ use crate::s3::{BlobError, BlobFolder, Info, keys, object};
 pub struct ListRequest {
     /// Only keys that begin so.
     pub prefix: String,
-    /// Keys that have this after the prefix are told as one, up to it. Empty: none.
+    /// Keys that have this after the prefix are listed as one common prefix, up to it. Empty: none.
     pub delimiter: String,
     /// Only keys and common prefixes after this one.
     pub after: String,

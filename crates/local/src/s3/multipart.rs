@@ -239,16 +239,16 @@ impl BlobFolder {
         }
     }
 
-    /// Forgets uploads that nobody went on with for a week. Looks at most once an hour.
+    /// Forgets uploads that nobody went on with for a week. Does so at most once an hour.
     pub(crate) fn expire_uploads(&self, now: jiff::Timestamp) {
         const OLD: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
-        const LOOK: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+        const INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
         {
             let mut expired_at = self
                 .expired_at
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if expired_at.is_some_and(|at| now.duration_since(at) < LOOK) {
+            if expired_at.is_some_and(|at| now.duration_since(at) < INTERVAL) {
                 return;
             }
             *expired_at = Some(now);

@@ -1,4 +1,4 @@
-//! The S3 endpoint as an HTTP service: signatures are verified before anything else is looked at.
+//! The S3 endpoint as an HTTP service: signatures are verified before anything else is read.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// `<bucket>.localhost` names a bucket, which is where clients go by default that are told `localhost`; other hosts do not.
+/// `<bucket>.localhost` names a bucket, which is where clients go by default whose endpoint is `localhost`; other hosts do not.
 struct Hosts;
 
 impl S3Host for Hosts {

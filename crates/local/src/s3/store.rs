@@ -45,7 +45,7 @@ impl BlobBucket {
     ) -> Result<T> {
         let (folder, bucket) = (self.folder.clone(), self.bucket.clone());
         let done = tokio::task::spawn_blocking(move || work(&folder, &bucket)).await?;
-        done.map_err(|error| told(error, location))
+        done.map_err(|error| store_error(error, location))
     }
 
     fn pages(&self, prefix: Option<&Path>, after: &str) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -95,7 +95,7 @@ fn below(prefix: Option<&Path>) -> String {
     }
 }
 
-fn told(error: BlobError, location: &str) -> Error {
+fn store_error(error: BlobError, location: &str) -> Error {
     let path = location.to_owned();
     match error {
         BlobError::NoObject(_) | BlobError::NoBucket(_) | BlobError::NoUpload(_) => {

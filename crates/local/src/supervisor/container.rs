@@ -6,39 +6,72 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use rustix::process::Signal;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use crate::kubelet::processes::{Identity, POD_VARIABLE};
-use crate::kubelet::record::{ContainerLaunch, Ended, Mount};
+use crate::kubelet::processes::{POD_VARIABLE, ProcessIdentity};
+use crate::kubelet::record::{ContainerLaunch, Mount, Terminated};
+use crate::supervisor::log_writer::LogWriter;
 
 /// A container that runs.
 pub(crate) struct Started {
-    pub(crate) child: Child,
-    pub(crate) process: Identity,
+    child: Child,
+    pub(crate) process: ProcessIdentity,
+    output: pipe::Receiver,
+    log: LogWriter,
+}
+
+impl Started {
+    /// Waits for the end of the container and writes its log until then. What its main process left behind in its group
+    /// ends with it, as in a container.
+    pub(crate) async fn ended(mut self) -> io::Result<ExitStatus> {
+        let mut open = true;
+        let status = loop {
+            tokio::select! {
+                status = self.child.wait() => break status,
+                more = self.log.copy(&self.output), if open => open = more,
+            }
+        };
+        self.process.signal_group(Signal::KILL);
+        self.log.drain(&self.output);
+        status
+    }
 }
 
 /// A container that could not be started.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct StartFailure {
     pub(crate) exit_code: i32,
     pub(crate) message: String,
 }
 
 /// Starts a container of pod `uid` in a process group of its own, its output going to `log`.
-pub(crate) fn start(launch: &ContainerLaunch, log: &Path, uid: &str) -> Result<Started, Refused> {
-    let failed = |what: &str, error: &io::Error| Refused {
+pub(crate) fn start(
+    launch: &ContainerLaunch,
+    log: &Path,
+    uid: &str,
+) -> Result<Started, StartFailure> {
+    let failed = |what: &str, error: &io::Error| StartFailure {
         exit_code: 128,
         message: format!("{what}: {error}"),
     };
-    let output = open_log(log).map_err(|error| {
+    let unwritable = |error: &io::Error| {
         failed(
             &format!("the log {} cannot be written", log.display()),
-            &error,
+            error,
         )
-    })?;
-    let second = output
-        .try_clone()
-        .map_err(|error| failed("the log cannot be shared", &error))?;
+    };
+    let log = LogWriter::create(log).map_err(|error| unwritable(&error))?;
+    let (input, output) = pipe::pipe().map_err(|error| unwritable(&error))?;
+    let input = input
+        .into_blocking_fd()
+        .map_err(|error| unwritable(&error))?;
+    let second = input.try_clone().map_err(|error| unwritable(&error))?;
+    if let Some(file) = &launch.message_file {
+        // What the run before wrote is not what this one says.
+        fs::write(file, "").map_err(|error| unwritable(&error))?;
+    }
     let (program, arguments) = command_line(launch);
     let mut command = Command::new(&program);
     command
@@ -48,7 +81,7 @@ pub(crate) fn start(launch: &ContainerLaunch, log: &Path, uid: &str) -> Result<S
         .env(POD_VARIABLE, uid)
         .current_dir(&launch.working_directory)
         .stdin(Stdio::null())
-        .stdout(output)
+        .stdout(input)
         .stderr(second)
         .process_group(0);
     let child = command
@@ -58,19 +91,17 @@ pub(crate) fn start(launch: &ContainerLaunch, log: &Path, uid: &str) -> Result<S
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
         .unwrap_or(0);
-    let process =
-        Identity::of(pid).map_err(|error| failed("the process cannot be identified", &error))?;
-    Ok(Started { child, process })
+    let process = ProcessIdentity::of(pid)
+        .map_err(|error| failed("the process cannot be identified", &error))?;
+    Ok(Started {
+        child,
+        process,
+        output,
+        log,
+    })
 }
 
-fn open_log(log: &Path) -> io::Result<File> {
-    if let Some(folder) = log.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    File::options().create(true).append(true).open(log)
-}
-
-fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> Refused {
+fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> StartFailure {
     let folder = launch.working_directory.display();
     let (exit_code, message) = match error.kind() {
         _ if !launch.working_directory.is_dir() => (
@@ -103,11 +134,11 @@ fn cannot_run(program: &str, launch: &ContainerLaunch, error: &io::Error) -> Ref
             ),
         ),
     };
-    Refused { exit_code, message }
+    StartFailure { exit_code, message }
 }
 
 /// The program and its arguments; with mounts or a cgroup, a shell sets those up first and becomes the program.
-fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
+pub(super) fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
     let mut command = launch.command.iter().cloned();
     if launch.mounts.is_empty() && launch.cgroup.is_none() {
         let program = command.next().unwrap_or_default();
@@ -117,7 +148,7 @@ fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
     if let Some((folder, limit)) = &launch.cgroup
         && make_cgroup(folder, *limit).is_ok()
     {
-        // Without the cgroup the supervisor still looks at the memory itself.
+        // Without the cgroup the supervisor checks the memory itself.
         script.push_str(&format!(
             "echo $$ > {} || :\n",
             quoted(&folder.join("cgroup.procs"))
@@ -195,7 +226,7 @@ pub(crate) fn read_end(
     log: &Path,
     status: &io::Result<ExitStatus>,
     started_at: String,
-) -> Ended {
+) -> Terminated {
     const SIGNALLED: i32 = 128;
     let (exit_code, signal) = match status {
         Ok(status) => match (status.code(), status.signal()) {
@@ -213,7 +244,7 @@ pub(crate) fn read_end(
         _ if was_out_of_memory(launch) => "OOMKilled",
         _ => "Error",
     };
-    Ended {
+    Terminated {
         exit_code,
         signal,
         reason: reason.to_owned(),
@@ -238,6 +269,16 @@ fn was_out_of_memory(launch: &ContainerLaunch) -> bool {
     kills
         .and_then(|count| count.trim().parse::<u64>().ok())
         .is_some_and(|count| count > 0)
+}
+
+/// What a container wrote at its `terminationMessagePath`: at most 4096 bytes, as a kubelet takes.
+pub(crate) fn message_in(file: &Path) -> String {
+    const BYTES: u64 = 4096;
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(BYTES).read_to_end(&mut bytes));
+    // Removed or replaced by the container: then it says nothing.
+    drop(read);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The end of a log as a termination message: at most 80 lines and 2048 bytes, as a kubelet takes.

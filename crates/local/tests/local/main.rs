@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cluster;
+mod collection;
 mod doors;
 mod events;
 mod kubelet;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flyte_local::collection::Retention;
 use flyte_local::kubelet::{Amount, KubeletOptions, SupervisorCommand};
 use flyte_local::platform::{LocalPlatform, PlatformError, PlatformOptions};
 use flyte_local::s3::Credentials;
@@ -26,6 +27,7 @@ pub(crate) fn options(folder: &Path) -> PlatformOptions {
             secret_key: "miniostorage".to_owned(),
         },
         bucket: "my-s3-bucket".to_owned(),
+        retention: Retention::default(),
         json_depth: 128,
         node: KubeletOptions {
             node_name: "node".to_owned(),

@@ -4,9 +4,10 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::admission::typed::{self, WrongType};
-use crate::cluster::refusal::Cause;
+use crate::cluster::api_status::StatusCause;
 
 mod containers;
+mod probes;
 mod spec;
 mod volumes;
 
@@ -91,6 +92,7 @@ fn default_container(container: &mut Map<String, Value>) {
     container
         .entry("imagePullPolicy")
         .or_insert_with(|| policy.into());
+    probes::fill_defaults(container);
     let resources = container.entry("resources").or_insert_with(|| json!({}));
     if let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned()
         && let Some(resources) = resources.as_object_mut()
@@ -142,7 +144,7 @@ fn quality(spec: &Map<String, Value>) -> &'static str {
 }
 
 /// What of a pod's spec may change: images, the deadline, added tolerations, and the node once, by a binding.
-pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<Cause>) {
+pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
     let fixed = |value: &Value| {
         let mut spec = value.get("spec").cloned().unwrap_or_default();
         if let Some(members) = spec.as_object_mut() {
@@ -173,12 +175,12 @@ pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<Cause>)
                     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
                     existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
                     previously negative)";
-        causes.push(Cause::forbidden("spec", rule));
+        causes.push(StatusCause::forbidden("spec", rule));
     }
 }
 
 /// Adds a cause for each rule of Kubernetes that the pod breaks.
-pub(crate) fn validate(pod: &Value, causes: &mut Vec<Cause>) -> Result<(), WrongType> {
+pub(crate) fn validate(pod: &Value, causes: &mut Vec<StatusCause>) -> Result<(), WrongType> {
     let pod: Pod = typed::read(pod)?;
     spec::validate(&pod.spec.unwrap_or_default(), causes);
     Ok(())

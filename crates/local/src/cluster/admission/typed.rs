@@ -14,7 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::cluster::refusal::Refusal;
+use crate::cluster::api_status::ApiStatus;
+use crate::cluster::openapi::fields::Definitions;
 use crate::cluster::resource::Resource;
 use crate::kubelet::quantity;
 
@@ -28,8 +29,8 @@ pub(crate) struct WrongType {
 
 impl WrongType {
     /// As an API server says it of a body.
-    pub(crate) fn refuse(&self, resource: &Resource) -> Refusal {
-        Refusal::bad_request(format!(
+    pub(crate) fn refuse(&self, resource: &Resource) -> ApiStatus {
+        ApiStatus::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {self}",
             resource.kind,
             resource.api_version(),
@@ -50,54 +51,82 @@ fn is<T: DeserializeOwned>(value: &Value) -> Result<(), WrongType> {
     read::<T>(value).map(drop)
 }
 
+/// The Rust type of a kind of Kubernetes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    check: fn(&Value) -> Result<(), WrongType>,
+    describe: fn(&mut Definitions) -> String,
+}
+
+impl Kind {
+    fn of<T: DeserializeOwned>() -> Self {
+        Self {
+            check: is::<T>,
+            describe: Definitions::add::<T>,
+        }
+    }
+
+    /// Adds the fields of the type to `definitions`; returns its name there.
+    pub(crate) fn describe(self, definitions: &mut Definitions) -> String {
+        (self.describe)(definitions)
+    }
+}
+
+/// The type of the resource with this storage name, if Kubernetes defines it.
+pub(crate) fn kind(id: &str) -> Option<Kind> {
+    Some(match id {
+        "namespaces" => Kind::of::<core::Namespace>(),
+        "pods" => Kind::of::<core::Pod>(),
+        "configmaps" => Kind::of::<core::ConfigMap>(),
+        "secrets" => Kind::of::<core::Secret>(),
+        "services" => Kind::of::<core::Service>(),
+        "endpoints" => Kind::of::<core::Endpoints>(),
+        "serviceaccounts" => Kind::of::<core::ServiceAccount>(),
+        "events" => Kind::of::<core::Event>(),
+        "nodes" => Kind::of::<core::Node>(),
+        "resourcequotas" => Kind::of::<core::ResourceQuota>(),
+        "limitranges" => Kind::of::<core::LimitRange>(),
+        "podtemplates" => Kind::of::<core::PodTemplate>(),
+        "persistentvolumeclaims" => Kind::of::<core::PersistentVolumeClaim>(),
+        "persistentvolumes" => Kind::of::<core::PersistentVolume>(),
+        "deployments.apps" => Kind::of::<apps::Deployment>(),
+        "replicasets.apps" => Kind::of::<apps::ReplicaSet>(),
+        "statefulsets.apps" => Kind::of::<apps::StatefulSet>(),
+        "daemonsets.apps" => Kind::of::<apps::DaemonSet>(),
+        "jobs.batch" => Kind::of::<batch::Job>(),
+        "cronjobs.batch" => Kind::of::<batch::CronJob>(),
+        "roles.rbac.authorization.k8s.io" => Kind::of::<rbac::Role>(),
+        "rolebindings.rbac.authorization.k8s.io" => Kind::of::<rbac::RoleBinding>(),
+        "clusterroles.rbac.authorization.k8s.io" => Kind::of::<rbac::ClusterRole>(),
+        "clusterrolebindings.rbac.authorization.k8s.io" => Kind::of::<rbac::ClusterRoleBinding>(),
+        "leases.coordination.k8s.io" => Kind::of::<coordination::Lease>(),
+        "endpointslices.discovery.k8s.io" => Kind::of::<discovery::EndpointSlice>(),
+        "ingresses.networking.k8s.io" => Kind::of::<networking::Ingress>(),
+        "networkpolicies.networking.k8s.io" => Kind::of::<networking::NetworkPolicy>(),
+        "poddisruptionbudgets.policy" => Kind::of::<policy::PodDisruptionBudget>(),
+        "priorityclasses.scheduling.k8s.io" => Kind::of::<scheduling::PriorityClass>(),
+        "storageclasses.storage.k8s.io" => Kind::of::<storage::StorageClass>(),
+        "runtimeclasses.node.k8s.io" => Kind::of::<node::RuntimeClass>(),
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Kind::of::<admissionregistration::MutatingWebhookConfiguration>()
+        }
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Kind::of::<admissionregistration::ValidatingWebhookConfiguration>()
+        }
+        "customresourcedefinitions.apiextensions.k8s.io" => {
+            Kind::of::<apiextensions::CustomResourceDefinition>()
+        }
+        _ => return None,
+    })
+}
+
 /// Checks that an object of the resource with this storage name can be read by a typed client: all of it for kinds of
 /// Kubernetes, metadata for others.
 pub(crate) fn check(id: &str, value: &Value) -> Result<(), WrongType> {
-    let checked = match id {
-        "namespaces" => is::<core::Namespace>,
-        "pods" => is::<core::Pod>,
-        "configmaps" => is::<core::ConfigMap>,
-        "secrets" => is::<core::Secret>,
-        "services" => is::<core::Service>,
-        "endpoints" => is::<core::Endpoints>,
-        "serviceaccounts" => is::<core::ServiceAccount>,
-        "events" => is::<core::Event>,
-        "nodes" => is::<core::Node>,
-        "resourcequotas" => is::<core::ResourceQuota>,
-        "limitranges" => is::<core::LimitRange>,
-        "podtemplates" => is::<core::PodTemplate>,
-        "persistentvolumeclaims" => is::<core::PersistentVolumeClaim>,
-        "persistentvolumes" => is::<core::PersistentVolume>,
-        "deployments.apps" => is::<apps::Deployment>,
-        "replicasets.apps" => is::<apps::ReplicaSet>,
-        "statefulsets.apps" => is::<apps::StatefulSet>,
-        "daemonsets.apps" => is::<apps::DaemonSet>,
-        "jobs.batch" => is::<batch::Job>,
-        "cronjobs.batch" => is::<batch::CronJob>,
-        "roles.rbac.authorization.k8s.io" => is::<rbac::Role>,
-        "rolebindings.rbac.authorization.k8s.io" => is::<rbac::RoleBinding>,
-        "clusterroles.rbac.authorization.k8s.io" => is::<rbac::ClusterRole>,
-        "clusterrolebindings.rbac.authorization.k8s.io" => is::<rbac::ClusterRoleBinding>,
-        "leases.coordination.k8s.io" => is::<coordination::Lease>,
-        "endpointslices.discovery.k8s.io" => is::<discovery::EndpointSlice>,
-        "ingresses.networking.k8s.io" => is::<networking::Ingress>,
-        "networkpolicies.networking.k8s.io" => is::<networking::NetworkPolicy>,
-        "poddisruptionbudgets.policy" => is::<policy::PodDisruptionBudget>,
-        "priorityclasses.scheduling.k8s.io" => is::<scheduling::PriorityClass>,
-        "storageclasses.storage.k8s.io" => is::<storage::StorageClass>,
-        "runtimeclasses.node.k8s.io" => is::<node::RuntimeClass>,
-        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
-            is::<admissionregistration::MutatingWebhookConfiguration>
-        }
-        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
-            is::<admissionregistration::ValidatingWebhookConfiguration>
-        }
-        "customresourcedefinitions.apiextensions.k8s.io" => {
-            is::<apiextensions::CustomResourceDefinition>
-        }
-        _ => return metadata(value),
+    let Some(kind) = kind(id) else {
+        return metadata(value);
     };
-    checked(value)?;
+    (kind.check)(value)?;
     if has_quantities(id) {
         quantities(value, &mut String::new())?;
     }

@@ -156,8 +156,8 @@ pub(super) fn different(left: &Fields, right: &Fields, before: &Value, after: &V
     found
 }
 
-/// Tells the path of every leaf, as `.spec.containers[name="a"].image`.
-pub(super) fn leaves(fields: &Fields, path: &str, tell: &mut impl FnMut(String)) {
+/// Calls `visit` with the path of every leaf, as `.spec.containers[name="a"].image`.
+pub(super) fn leaves(fields: &Fields, path: &str, visit: &mut impl FnMut(String)) {
     for (name, inner) in &fields.0 {
         let here = if let Some(member) = name.strip_prefix("f:") {
             format!("{path}.{member}")
@@ -174,9 +174,9 @@ pub(super) fn leaves(fields: &Fields, path: &str, tell: &mut impl FnMut(String))
             continue;
         };
         if inner.is_empty() {
-            tell(here);
+            visit(here);
         } else {
-            leaves(inner, &here, tell);
+            leaves(inner, &here, visit);
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::cluster::api_status::ApiStatus;
 use crate::cluster::model::Model;
 use crate::cluster::object::{ObjectRef, Stored, metadata_mut, set_metadata, text_at};
-use crate::cluster::refusal::Refusal;
 use crate::cluster::resource::{DEFINITIONS, NAMESPACES, PODS};
 
 /// What happens to the dependents of a deleted object.
@@ -60,7 +60,7 @@ impl Model {
         reference: &ObjectRef,
         order: DeleteOrder,
         now: &str,
-    ) -> Result<Option<Deleted>, Refusal> {
+    ) -> Result<Option<Deleted>, ApiStatus> {
         let mut queue = VecDeque::new();
         let deleted = self.delete_one(reference, order, now, &mut queue)?;
         self.settle(queue, now)?;
@@ -80,7 +80,7 @@ impl Model {
 
     /// Draws the consequences of a version that was just stored: an object that nothing holds any more is removed, and one
     /// whose owners are all gone is collected.
-    pub(crate) fn after_put(&mut self, stored: &Arc<Stored>, now: &str) -> Result<(), Refusal> {
+    pub(crate) fn after_put(&mut self, stored: &Arc<Stored>, now: &str) -> Result<(), ApiStatus> {
         self.note_event(stored, now);
         let mut queue = VecDeque::new();
         let held_by_namespace = &*stored.resource == NAMESPACES && !self.namespace_may_go(stored);
@@ -116,7 +116,7 @@ impl Model {
         order: DeleteOrder,
         now: &str,
         queue: &mut VecDeque<Consequence>,
-    ) -> Result<Option<Deleted>, Refusal> {
+    ) -> Result<Option<Deleted>, ApiStatus> {
         let Some(current) = self.get(&reference.resource, &reference.key).cloned() else {
             return Ok(None);
         };
@@ -174,7 +174,7 @@ impl Model {
         Ok(Some(Deleted::Pending(stored)))
     }
 
-    fn settle(&mut self, mut queue: VecDeque<Consequence>, now: &str) -> Result<(), Refusal> {
+    fn settle(&mut self, mut queue: VecDeque<Consequence>, now: &str) -> Result<(), ApiStatus> {
         while let Some(consequence) = queue.pop_front() {
             match consequence {
                 Consequence::Removed(object) => self.after_removal(&object, now, &mut queue)?,
@@ -191,7 +191,7 @@ impl Model {
         gone: &Stored,
         now: &str,
         queue: &mut VecDeque<Consequence>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiStatus> {
         for dependent in self
             .dependents_of(&gone.meta.uid)
             .cloned()
@@ -235,7 +235,7 @@ impl Model {
         Ok(())
     }
 
-    /// Looks again at an owner that may have waited for a dependent.
+    /// Decides again on an owner that may have waited for a dependent.
     fn recheck(&self, uid: &str, queue: &mut VecDeque<Consequence>) {
         if let Some(owner) = self
             .uid(uid)
@@ -256,7 +256,7 @@ impl Model {
         object: &Arc<Stored>,
         now: &str,
         queue: &mut VecDeque<Consequence>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiStatus> {
         // The queue may hold an older version.
         let Some(object) = self.get(&object.resource, &object.key).cloned() else {
             return Ok(());
@@ -350,7 +350,7 @@ impl Model {
         object: &Stored,
         name: &str,
         queue: &mut VecDeque<Consequence>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiStatus> {
         let mut value = object.value()?;
         let rest: Vec<&String> = object
             .meta
@@ -371,7 +371,7 @@ impl Model {
         Ok(())
     }
 
-    fn drop_owner(&mut self, object: &Stored, uid: &str) -> Result<(), Refusal> {
+    fn drop_owner(&mut self, object: &Stored, uid: &str) -> Result<(), ApiStatus> {
         let mut value = object.value()?;
         if let Some(metadata) = metadata_mut(&mut value)
             && let Some(owners) = metadata

@@ -8,7 +8,7 @@ use crate::cluster::resource::{EVENTS, ResourceId};
 
 /// Seconds that an event is kept after its last write, kube-apiserver's default.
 const EVENT_SECONDS: i64 = 3600;
-/// Writes of events that a namespace remembers. A pod writes two or three, so these tell of the last few hundred pods, in
+/// Writes of events that a namespace remembers. A pod writes two or three, so these are of the last few hundred pods, in
 /// some two MiB.
 const EVENTS_PER_NAMESPACE: usize = 1000;
 

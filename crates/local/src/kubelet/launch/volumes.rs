@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Volume, VolumeMount,
 };
 
-use super::{LaunchError, Maker, make_folder};
+use super::{LaunchBuilder, LaunchError, make_folder};
 use crate::kubelet::environment::{EnvironmentError, expand, field, resource_field};
 use crate::kubelet::record::Mount;
 
@@ -109,7 +109,7 @@ fn is_inside(path: &Path) -> bool {
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-impl Maker<'_> {
+impl LaunchBuilder<'_> {
     /// Makes the folder of a volume.
     pub(super) fn volume(&self, volume: &Volume) -> Result<Source, LaunchError> {
         let cannot = |why: &str| LaunchError::Volume {
@@ -119,7 +119,7 @@ impl Maker<'_> {
         if !is_inside(Path::new(&volume.name)) || volume.name.contains('/') {
             return Err(cannot("its name is a path"));
         }
-        let folder = self.places.volume(&volume.name);
+        let folder = self.paths.volume(&volume.name);
         if let Some(host) = &volume.host_path {
             check_host_path(host).map_err(|why| cannot(&why))?;
             return Ok(Source {
@@ -273,10 +273,24 @@ impl Maker<'_> {
     pub(super) fn mounts(
         &self,
         container: &Container,
-        volumes: &BTreeMap<String, Source>,
+        (volumes, message_file): (&BTreeMap<String, Source>, Option<&Path>),
         environment: &[(String, String)],
     ) -> Result<Vec<Mount>, LaunchError> {
         let mut mounts = Vec::new();
+        if let (Some(file), Some(path)) = (message_file, &container.termination_message_path) {
+            if self.mount_with.is_empty() {
+                return Err(LaunchError::NoMounts {
+                    container: container.name.clone(),
+                    path: path.clone(),
+                });
+            }
+            let made = Mount {
+                from: file.to_owned(),
+                at: Path::new("/").join(path),
+                read_only: false,
+            };
+            mounts.push(("terminationMessagePath".to_owned(), made));
+        }
         for mount in container.volume_mounts.iter().flatten() {
             let Some(source) = volumes.get(&mount.name) else {
                 return Err(LaunchError::Volume {

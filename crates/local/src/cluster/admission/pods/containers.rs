@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::probes;
 use crate::cluster::admission::names::{
     DATA_KEY_RULE, DNS_LABEL_RULE, ENVIRONMENT_NAME_RULE, QUALIFIED_NAME_RULE, is_data_key,
     is_dns_label, is_environment_name, is_qualified_name,
 };
-use crate::cluster::refusal::Cause;
+use crate::cluster::api_status::StatusCause;
 use crate::kubelet::quantity::millis;
 
 /// Adds a cause for each rule that the container at `field` breaks. `names` are those of the containers before, `volumes`
@@ -18,23 +19,23 @@ pub(super) fn validate(
     container: &Container,
     field: &str,
     (names, volumes): (&mut BTreeSet<String>, &BTreeSet<String>),
-    causes: &mut Vec<Cause>,
+    causes: &mut Vec<StatusCause>,
 ) {
     let name = &container.name;
     let at = |member: &str| format!("{field}.{member}");
     if name.is_empty() {
-        causes.push(Cause::required(at("name")));
+        causes.push(StatusCause::required(at("name")));
     } else if !is_dns_label(name) {
-        causes.push(Cause::value(at("name"), name, DNS_LABEL_RULE));
+        causes.push(StatusCause::value(at("name"), name, DNS_LABEL_RULE));
     } else if !names.insert(name.clone()) {
-        causes.push(Cause::duplicate(at("name"), name));
+        causes.push(StatusCause::duplicate(at("name"), name));
     }
     let image = container.image.as_deref().unwrap_or_default();
     if image.is_empty() {
-        causes.push(Cause::required(at("image")));
+        causes.push(StatusCause::required(at("image")));
     } else if image.trim() != image {
         let rule = "must not have leading or trailing whitespace";
-        causes.push(Cause::value(at("image"), image, rule));
+        causes.push(StatusCause::value(at("image"), image, rule));
     }
     for (member, given, known) in [
         (
@@ -49,18 +50,19 @@ pub(super) fn validate(
         ),
     ] {
         if let Some(given) = given.as_deref().filter(|given| !known.contains(given)) {
-            causes.push(Cause::unsupported(at(member), given, known));
+            causes.push(StatusCause::unsupported(at(member), given, known));
         }
     }
     for (index, port) in container.ports.iter().flatten().enumerate() {
         if !(1..=65535).contains(&port.container_port) {
-            causes.push(Cause::number(
+            causes.push(StatusCause::number(
                 format!("{field}.ports[{index}].containerPort"),
                 port.container_port.into(),
                 "must be between 1 and 65535, inclusive",
             ));
         }
     }
+    probes::validate(container, field, causes);
     validate_environment(container, field, causes);
     validate_resources(container, field, causes);
     let mut paths = BTreeSet::new();
@@ -70,13 +72,13 @@ pub(super) fn validate(
     }
 }
 
-fn validate_environment(container: &Container, field: &str, causes: &mut Vec<Cause>) {
+fn validate_environment(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
     for (index, variable) in container.env.iter().flatten().enumerate() {
         let field = format!("{field}.env[{index}]");
         if variable.name.is_empty() {
-            causes.push(Cause::required(format!("{field}.name")));
+            causes.push(StatusCause::required(format!("{field}.name")));
         } else if !is_environment_name(&variable.name) {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 format!("{field}.name"),
                 &variable.name,
                 ENVIRONMENT_NAME_RULE,
@@ -91,7 +93,7 @@ fn validate_environment(container: &Container, field: &str, causes: &mut Vec<Cau
         if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty())
             && !is_environment_name(prefix)
         {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 format!("{field}.prefix"),
                 prefix,
                 ENVIRONMENT_NAME_RULE,
@@ -108,13 +110,13 @@ fn validate_environment(container: &Container, field: &str, causes: &mut Vec<Cau
             ),
         ];
         match named.iter().filter(|(_, name)| name.is_some()).count() {
-            0 => causes.push(Cause::value(
+            0 => causes.push(StatusCause::value(
                 &field,
                 "",
                 "must specify one of: `configMapRef` or `secretRef`",
             )),
             1 => {}
-            _ => causes.push(Cause::value(
+            _ => causes.push(StatusCause::value(
                 &field,
                 "",
                 "may not have more than one field specified at a time",
@@ -122,13 +124,18 @@ fn validate_environment(container: &Container, field: &str, causes: &mut Vec<Cau
         }
         for (member, name) in named {
             if name.is_some_and(String::is_empty) {
-                causes.push(Cause::required(format!("{field}.{member}.name")));
+                causes.push(StatusCause::required(format!("{field}.{member}.name")));
             }
         }
     }
 }
 
-fn validate_source(variable: &EnvVar, from: &EnvVarSource, field: &str, causes: &mut Vec<Cause>) {
+fn validate_source(
+    variable: &EnvVar,
+    from: &EnvVarSource,
+    field: &str,
+    causes: &mut Vec<StatusCause>,
+) {
     let given = [
         from.field_ref.is_some(),
         from.resource_field_ref.is_some(),
@@ -140,18 +147,18 @@ fn validate_source(variable: &EnvVar, from: &EnvVarSource, field: &str, causes: 
         .as_ref()
         .is_some_and(|value| !value.is_empty());
     match given.iter().filter(|given| **given).count() {
-        0 => causes.push(Cause::value(
+        0 => causes.push(StatusCause::value(
             field,
             "",
             "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
         )),
-        _ if valued => causes.push(Cause::value(
+        _ if valued => causes.push(StatusCause::value(
             field,
             "",
             "may not be specified when `value` is not empty",
         )),
         1 => {}
-        _ => causes.push(Cause::value(
+        _ => causes.push(StatusCause::value(
             field,
             "",
             "may not have more than one field specified at a time",
@@ -186,23 +193,23 @@ fn validate_source(variable: &EnvVar, from: &EnvVarSource, field: &str, causes: 
             continue;
         };
         if name.is_empty() {
-            causes.push(Cause::required(format!("{field}.{member}.name")));
+            causes.push(StatusCause::required(format!("{field}.{member}.name")));
         }
         validate_key(key, &format!("{field}.{member}.key"), causes);
     }
 }
 
 /// A key of a ConfigMap or Secret.
-pub(super) fn validate_key(key: &str, field: &str, causes: &mut Vec<Cause>) {
+pub(super) fn validate_key(key: &str, field: &str, causes: &mut Vec<StatusCause>) {
     if key.is_empty() {
-        causes.push(Cause::required(field));
+        causes.push(StatusCause::required(field));
     } else if !is_data_key(key) {
-        causes.push(Cause::value(field, key, DATA_KEY_RULE));
+        causes.push(StatusCause::value(field, key, DATA_KEY_RULE));
     }
 }
 
 /// A field of the pod, as an environment variable may name it.
-fn validate_field_path(path: &str, field: &str, causes: &mut Vec<Cause>) {
+fn validate_field_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
     const KNOWN: [&str; 9] = [
         "metadata.name",
         "metadata.namespace",
@@ -219,19 +226,19 @@ fn validate_field_path(path: &str, field: &str, causes: &mut Vec<Cause>) {
         .iter()
         .find_map(|map| path.strip_prefix(map)?.strip_suffix("']"));
     if path.is_empty() {
-        causes.push(Cause::required(field));
+        causes.push(StatusCause::required(field));
     } else if let Some(key) = keyed {
         if !is_qualified_name(&key.to_lowercase()) {
-            causes.push(Cause::value(field, path, QUALIFIED_NAME_RULE));
+            causes.push(StatusCause::value(field, path, QUALIFIED_NAME_RULE));
         }
     } else if !KNOWN.contains(&path) {
         let rule = format!("error converting fieldPath: field label not supported: {path}");
-        causes.push(Cause::value(field, path, &rule));
+        causes.push(StatusCause::value(field, path, &rule));
     }
 }
 
 /// `limits.cpu` and the like.
-pub(super) fn validate_resource_field(resource: &str, field: &str, causes: &mut Vec<Cause>) {
+pub(super) fn validate_resource_field(resource: &str, field: &str, causes: &mut Vec<StatusCause>) {
     let field = format!("{field}.resource");
     let known = ["limits.", "requests."].iter().any(|kind| {
         resource.strip_prefix(kind).is_some_and(|name| {
@@ -239,9 +246,9 @@ pub(super) fn validate_resource_field(resource: &str, field: &str, causes: &mut 
         })
     });
     if resource.is_empty() {
-        causes.push(Cause::required(field));
+        causes.push(StatusCause::required(field));
     } else if !known {
-        causes.push(Cause::unsupported(
+        causes.push(StatusCause::unsupported(
             field,
             resource,
             &[
@@ -256,7 +263,7 @@ pub(super) fn validate_resource_field(resource: &str, field: &str, causes: &mut 
     }
 }
 
-fn validate_resources(container: &Container, field: &str, causes: &mut Vec<Cause>) {
+fn validate_resources(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
     let Some(resources) = &container.resources else {
         return;
     };
@@ -268,7 +275,7 @@ fn validate_resources(container: &Container, field: &str, causes: &mut Vec<Cause
             let field = format!("{field}.resources.{kind}");
             validate_resource_name(name, &field, causes);
             if millis(&quantity.0).is_some_and(|amount| amount < 0) {
-                causes.push(Cause::value(
+                causes.push(StatusCause::value(
                     format!("{field}[{name}]"),
                     &quantity.0,
                     "must be greater than or equal to 0",
@@ -283,17 +290,17 @@ fn validate_resources(container: &Container, field: &str, causes: &mut Vec<Cause
             Some(limit) if may_be_overcommitted(name) => {
                 if amount(request) > amount(limit) {
                     let rule = format!("must be less than or equal to {name} limit of {}", limit.0);
-                    causes.push(Cause::value(field, &request.0, &rule));
+                    causes.push(StatusCause::value(field, &request.0, &rule));
                 }
             }
             Some(limit) if amount(request) != amount(limit) => {
                 let rule = format!("must be equal to {name} limit of {}", limit.0);
-                causes.push(Cause::value(field, &request.0, &rule));
+                causes.push(StatusCause::value(field, &request.0, &rule));
             }
-            None if !may_be_overcommitted(name) => causes.push(Cause {
+            None if !may_be_overcommitted(name) => causes.push(StatusCause {
                 message: "Required value: Limit must be set for non overcommitable resources"
                     .to_owned(),
-                ..Cause::required(field.replace(".requests", ".limits"))
+                ..StatusCause::required(field.replace(".requests", ".limits"))
             }),
             Some(_) | None => {}
         }
@@ -304,14 +311,14 @@ fn may_be_overcommitted(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage" | "storage")
 }
 
-fn validate_resource_name(name: &str, field: &str, causes: &mut Vec<Cause>) {
+fn validate_resource_name(name: &str, field: &str, causes: &mut Vec<StatusCause>) {
     if !is_qualified_name(name) {
-        causes.push(Cause::value(field, name, QUALIFIED_NAME_RULE));
+        causes.push(StatusCause::value(field, name, QUALIFIED_NAME_RULE));
     } else if !name.contains('/')
         && !matches!(name, "cpu" | "memory" | "ephemeral-storage")
         && !name.starts_with("hugepages-")
     {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             field,
             name,
             "must be a standard resource type or fully qualified",
@@ -323,18 +330,18 @@ fn validate_mount(
     mount: &VolumeMount,
     field: &str,
     (paths, volumes): (&mut BTreeSet<String>, &BTreeSet<String>),
-    causes: &mut Vec<Cause>,
+    causes: &mut Vec<StatusCause>,
 ) {
     let at = |member: &str| format!("{field}.{member}");
     if mount.name.is_empty() {
-        causes.push(Cause::required(at("name")));
+        causes.push(StatusCause::required(at("name")));
     } else if !volumes.contains(&mount.name) {
-        causes.push(Cause::not_found(at("name"), &mount.name));
+        causes.push(StatusCause::not_found(at("name"), &mount.name));
     }
     if mount.mount_path.is_empty() {
-        causes.push(Cause::required(at("mountPath")));
+        causes.push(StatusCause::required(at("mountPath")));
     } else if !paths.insert(mount.mount_path.clone()) {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             at("mountPath"),
             &mount.mount_path,
             "must be unique",
@@ -343,7 +350,7 @@ fn validate_mount(
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (path, expression) = (given(&mount.sub_path), given(&mount.sub_path_expr));
     if let (Some(_), Some(expression)) = (&path, &expression) {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             at("subPathExpr"),
             expression,
             "subPathExpr and subPath are mutually exclusive",
@@ -357,11 +364,11 @@ fn validate_mount(
 }
 
 /// A path below a folder that it must not leave.
-pub(super) fn validate_relative(path: &str, field: &str, causes: &mut Vec<Cause>) {
+pub(super) fn validate_relative(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
     if path.starts_with('/') {
-        causes.push(Cause::value(field, path, "must be a relative path"));
+        causes.push(StatusCause::value(field, path, "must be a relative path"));
     }
     if path.split('/').any(|part| part == "..") {
-        causes.push(Cause::value(field, path, "must not contain '..'"));
+        causes.push(StatusCause::value(field, path, "must not contain '..'"));
     }
 }

@@ -10,17 +10,17 @@ use crate::cluster::admission::names::{
     DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, LABEL_VALUE_RULE, QUALIFIED_NAME_RULE, is_dns_label,
     is_dns_subdomain, is_label_value, is_qualified_name,
 };
-use crate::cluster::refusal::Cause;
+use crate::cluster::api_status::StatusCause;
 
 /// Adds a cause for each rule that the spec breaks.
-pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<Cause>) {
+pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
     let declared = volumes::validate(spec, causes);
     validate_containers(spec, &declared, causes);
     validate_choices(spec, causes);
     let between = |field: &str, value: i64, (least, most): (i64, i64)| {
         (!(least..=most).contains(&value)).then(|| {
             let rule = format!("must be between {least} and {most}, inclusive");
-            Cause::number(field, value, &rule)
+            StatusCause::number(field, value, &rule)
         })
     };
     if let Some(seconds) = spec.active_deadline_seconds {
@@ -32,10 +32,18 @@ pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<Cause>) {
     }
     for (key, value) in spec.node_selector.iter().flatten() {
         if !is_qualified_name(key) {
-            causes.push(Cause::value("spec.nodeSelector", key, QUALIFIED_NAME_RULE));
+            causes.push(StatusCause::value(
+                "spec.nodeSelector",
+                key,
+                QUALIFIED_NAME_RULE,
+            ));
         }
         if !is_label_value(value) {
-            causes.push(Cause::value("spec.nodeSelector", value, LABEL_VALUE_RULE));
+            causes.push(StatusCause::value(
+                "spec.nodeSelector",
+                value,
+                LABEL_VALUE_RULE,
+            ));
         }
     }
     for (index, toleration) in spec.tolerations.iter().flatten().enumerate() {
@@ -46,9 +54,9 @@ pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<Cause>) {
     }
 }
 
-fn validate_containers(spec: &PodSpec, declared: &BTreeSet<String>, causes: &mut Vec<Cause>) {
+fn validate_containers(spec: &PodSpec, declared: &BTreeSet<String>, causes: &mut Vec<StatusCause>) {
     if spec.containers.is_empty() {
-        causes.push(Cause::required("spec.containers"));
+        causes.push(StatusCause::required("spec.containers"));
     }
     let mut names = BTreeSet::new();
     let inits = spec.init_containers.iter().flatten();
@@ -57,7 +65,7 @@ fn validate_containers(spec: &PodSpec, declared: &BTreeSet<String>, causes: &mut
         containers::validate(container, &field, (&mut names, declared), causes);
         match container.restart_policy.as_deref() {
             None | Some("Always") => {}
-            Some(other) => causes.push(Cause::unsupported(
+            Some(other) => causes.push(StatusCause::unsupported(
                 format!("{field}.restartPolicy"),
                 other,
                 &["Always"],
@@ -68,7 +76,7 @@ fn validate_containers(spec: &PodSpec, declared: &BTreeSet<String>, causes: &mut
         let field = format!("spec.containers[{index}]");
         containers::validate(container, &field, (&mut names, declared), causes);
         if container.restart_policy.is_some() {
-            causes.push(Cause::forbidden(
+            causes.push(StatusCause::forbidden(
                 format!("{field}.restartPolicy"),
                 "may not be set for non-init containers",
             ));
@@ -79,7 +87,7 @@ fn validate_containers(spec: &PodSpec, declared: &BTreeSet<String>, causes: &mut
         .as_ref()
         .is_some_and(|containers| !containers.is_empty())
     {
-        causes.push(Cause::forbidden(
+        causes.push(StatusCause::forbidden(
             "spec.ephemeralContainers",
             "cannot be set on create",
         ));
@@ -87,10 +95,10 @@ fn validate_containers(spec: &PodSpec, declared: &BTreeSet<String>, causes: &mut
 }
 
 /// Members that are one of a few words, and names.
-fn validate_choices(spec: &PodSpec, causes: &mut Vec<Cause>) {
+fn validate_choices(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
     let choice = |field: &str, given: &Option<String>, known: &[&str]| {
         let given = given.as_deref()?;
-        (!known.contains(&given)).then(|| Cause::unsupported(field, given, known))
+        (!known.contains(&given)).then(|| StatusCause::unsupported(field, given, known))
     };
     let restart = Some(spec.restart_policy.clone().unwrap_or_default());
     causes.extend(choice(
@@ -112,7 +120,7 @@ fn validate_choices(spec: &PodSpec, causes: &mut Vec<Cause>) {
     if let Some(account) = named(&spec.service_account_name)
         && !is_dns_subdomain(&account)
     {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             "spec.serviceAccountName",
             &account,
             DNS_SUBDOMAIN_RULE,
@@ -125,12 +133,12 @@ fn validate_choices(spec: &PodSpec, causes: &mut Vec<Cause>) {
         if let Some(text) = named(text)
             && !is_dns_label(&text)
         {
-            causes.push(Cause::value(field, &text, DNS_LABEL_RULE));
+            causes.push(StatusCause::value(field, &text, DNS_LABEL_RULE));
         }
     }
 }
 
-fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<Cause>) {
+fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<StatusCause>) {
     let text = |member: &Option<String>| member.clone().unwrap_or_default();
     let (key, operator, value, effect) = (
         text(&toleration.key),
@@ -139,21 +147,21 @@ fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<Ca
         text(&toleration.effect),
     );
     if !key.is_empty() && !is_qualified_name(&key) {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             format!("{field}.key"),
             &key,
             QUALIFIED_NAME_RULE,
         ));
     }
     if key.is_empty() && operator != "Exists" {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             format!("{field}.operator"),
             &operator,
             "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
         ));
     }
     if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
-        causes.push(Cause::value(
+        causes.push(StatusCause::value(
             format!("{field}.effect"),
             &effect,
             "effect must be 'NoExecute' when `tolerationSeconds` is set",
@@ -161,19 +169,19 @@ fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<Ca
     }
     match operator.as_str() {
         "" | "Equal" if !is_label_value(&value) => {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 format!("{field}.operator"),
                 &value,
                 LABEL_VALUE_RULE,
             ));
         }
-        "Exists" if !value.is_empty() => causes.push(Cause::value(
+        "Exists" if !value.is_empty() => causes.push(StatusCause::value(
             format!("{field}.operator"),
             &value,
             "value must be empty when `operator` is 'Exists'",
         )),
         "" | "Equal" | "Exists" => {}
-        other => causes.push(Cause::unsupported(
+        other => causes.push(StatusCause::unsupported(
             format!("{field}.operator"),
             other,
             &["Equal", "Exists"],
@@ -183,7 +191,7 @@ fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<Ca
         effect.as_str(),
         "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute"
     ) {
-        causes.push(Cause::unsupported(
+        causes.push(StatusCause::unsupported(
             format!("{field}.effect"),
             &effect,
             &["NoExecute", "NoSchedule", "PreferNoSchedule"],
@@ -191,7 +199,7 @@ fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<Ca
     }
 }
 
-fn validate_affinity(affinity: &Affinity, causes: &mut Vec<Cause>) {
+fn validate_affinity(affinity: &Affinity, causes: &mut Vec<StatusCause>) {
     let Some(node) = &affinity.node_affinity else {
         return;
     };
@@ -200,9 +208,9 @@ fn validate_affinity(affinity: &Affinity, causes: &mut Vec<Cause>) {
         let field =
             format!("{field}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
         if required.node_selector_terms.is_empty() {
-            causes.push(Cause {
+            causes.push(StatusCause {
                 message: "Required value: must have at least one node selector term".to_owned(),
-                ..Cause::required(&field)
+                ..StatusCause::required(&field)
             });
         }
         for (index, term) in required.node_selector_terms.iter().enumerate() {
@@ -216,7 +224,7 @@ fn validate_affinity(affinity: &Affinity, causes: &mut Vec<Cause>) {
     for (index, preference) in preferred.enumerate() {
         let field = format!("{field}.preferredDuringSchedulingIgnoredDuringExecution[{index}]");
         if !(1..=100).contains(&preference.weight) {
-            causes.push(Cause::number(
+            causes.push(StatusCause::number(
                 format!("{field}.weight"),
                 preference.weight.into(),
                 "must be in the range 1-100",
@@ -230,35 +238,35 @@ fn validate_affinity(affinity: &Affinity, causes: &mut Vec<Cause>) {
     }
 }
 
-fn validate_term(term: &NodeSelectorTerm, field: &str, causes: &mut Vec<Cause>) {
+fn validate_term(term: &NodeSelectorTerm, field: &str, causes: &mut Vec<StatusCause>) {
     for (index, rule) in term.match_expressions.iter().flatten().enumerate() {
         let field = format!("{field}.matchExpressions[{index}]");
         let values = rule.values.as_ref().map_or(0, Vec::len);
         match rule.operator.as_str() {
-            "In" | "NotIn" if values == 0 => causes.push(Cause {
+            "In" | "NotIn" if values == 0 => causes.push(StatusCause {
                 message: "Required value: must be specified when `operator` is 'In' or 'NotIn'"
                     .to_owned(),
-                ..Cause::required(format!("{field}.values"))
+                ..StatusCause::required(format!("{field}.values"))
             }),
-            "Exists" | "DoesNotExist" if values > 0 => causes.push(Cause::forbidden(
+            "Exists" | "DoesNotExist" if values > 0 => causes.push(StatusCause::forbidden(
                 format!("{field}.values"),
                 "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
             )),
-            "Gt" | "Lt" if values != 1 => causes.push(Cause {
+            "Gt" | "Lt" if values != 1 => causes.push(StatusCause {
                 message:
                     "Required value: must be specified single value when `operator` is 'Lt' or 'Gt'"
                         .to_owned(),
-                ..Cause::required(format!("{field}.values"))
+                ..StatusCause::required(format!("{field}.values"))
             }),
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => causes.push(Cause::value(
+            other => causes.push(StatusCause::value(
                 format!("{field}.operator"),
                 other,
                 "not a valid selector operator",
             )),
         }
         if !is_qualified_name(&rule.key) {
-            causes.push(Cause::value(
+            causes.push(StatusCause::value(
                 format!("{field}.key"),
                 &rule.key,
                 QUALIFIED_NAME_RULE,

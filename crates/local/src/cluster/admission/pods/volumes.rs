@@ -7,28 +7,32 @@ use serde_json::Value;
 
 use super::containers::{validate_key, validate_relative, validate_resource_field};
 use crate::cluster::admission::names::{DNS_LABEL_RULE, is_dns_label};
-use crate::cluster::refusal::Cause;
+use crate::cluster::api_status::StatusCause;
 
 /// Adds a cause for each rule that a volume breaks; the names of those that are declared.
-pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<Cause>) -> BTreeSet<String> {
+pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let field = format!("spec.volumes[{index}]");
         let name = &volume.name;
         if name.is_empty() {
-            causes.push(Cause::required(format!("{field}.name")));
+            causes.push(StatusCause::required(format!("{field}.name")));
         } else if !is_dns_label(name) {
-            causes.push(Cause::value(format!("{field}.name"), name, DNS_LABEL_RULE));
+            causes.push(StatusCause::value(
+                format!("{field}.name"),
+                name,
+                DNS_LABEL_RULE,
+            ));
         }
         if !names.insert(name.clone()) {
-            causes.push(Cause::duplicate(format!("{field}.name"), name));
+            causes.push(StatusCause::duplicate(format!("{field}.name"), name));
         }
         validate_sources(volume, &field, causes);
     }
     names
 }
 
-fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<Cause>) {
+fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) {
     // All members but the name are sources, of which there is one.
     let sources = serde_json::to_value(volume).unwrap_or_default();
     let sources = sources.as_object().into_iter().flatten();
@@ -37,14 +41,14 @@ fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<Cause>) {
         .map(|(name, _)| name.as_str())
         .collect();
     match sources.as_slice() {
-        [] => causes.push(Cause {
+        [] => causes.push(StatusCause {
             message: "Required value: must specify a volume type".to_owned(),
-            ..Cause::required(field)
+            ..StatusCause::required(field)
         }),
         [_] => {}
         [_, more @ ..] => {
             for source in more {
-                causes.push(Cause::forbidden(
+                causes.push(StatusCause::forbidden(
                     format!("{field}.{source}"),
                     "may not specify more than 1 volume type",
                 ));
@@ -54,23 +58,27 @@ fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<Cause>) {
     if let Some(map) = &volume.config_map {
         let field = format!("{field}.configMap");
         if map.name.is_empty() {
-            causes.push(Cause::required(format!("{field}.name")));
+            causes.push(StatusCause::required(format!("{field}.name")));
         }
         validate_items(map.items.as_deref(), map.default_mode, &field, causes);
     }
     if let Some(secret) = &volume.secret {
         let field = format!("{field}.secret");
         if secret.secret_name.as_ref().is_none_or(String::is_empty) {
-            causes.push(Cause::required(format!("{field}.secretName")));
+            causes.push(StatusCause::required(format!("{field}.secretName")));
         }
         validate_items(secret.items.as_deref(), secret.default_mode, &field, causes);
     }
     if let Some(host) = &volume.host_path {
         let field = format!("{field}.hostPath.path");
         if host.path.is_empty() {
-            causes.push(Cause::required(field));
+            causes.push(StatusCause::required(field));
         } else if host.path.split('/').any(|part| part == "..") {
-            causes.push(Cause::value(field, &host.path, "must not contain '..'"));
+            causes.push(StatusCause::value(
+                field,
+                &host.path,
+                "must not contain '..'",
+            ));
         }
     }
     if let Some(downward) = &volume.downward_api {
@@ -94,14 +102,14 @@ fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<Cause>) {
             if let Some(map) = &source.config_map {
                 let field = format!("{field}.configMap");
                 if map.name.is_empty() {
-                    causes.push(Cause::required(format!("{field}.name")));
+                    causes.push(StatusCause::required(format!("{field}.name")));
                 }
                 validate_items(map.items.as_deref(), None, &field, causes);
             }
             if let Some(secret) = &source.secret {
                 let field = format!("{field}.secret");
                 if secret.name.is_empty() {
-                    causes.push(Cause::required(format!("{field}.name")));
+                    causes.push(StatusCause::required(format!("{field}.name")));
                 }
                 validate_items(secret.items.as_deref(), None, &field, causes);
             }
@@ -124,7 +132,7 @@ fn validate_items(
     items: Option<&[KeyToPath]>,
     mode: Option<i32>,
     field: &str,
-    causes: &mut Vec<Cause>,
+    causes: &mut Vec<StatusCause>,
 ) {
     validate_mode(mode, &format!("{field}.defaultMode"), causes);
     for (index, item) in items.into_iter().flatten().enumerate() {
@@ -135,18 +143,22 @@ fn validate_items(
     }
 }
 
-fn validate_files(files: Option<&[DownwardAPIVolumeFile]>, field: &str, causes: &mut Vec<Cause>) {
+fn validate_files(
+    files: Option<&[DownwardAPIVolumeFile]>,
+    field: &str,
+    causes: &mut Vec<StatusCause>,
+) {
     for (index, file) in files.into_iter().flatten().enumerate() {
         let field = format!("{field}.items[{index}]");
         validate_path(&file.path, &format!("{field}.path"), causes);
         validate_mode(file.mode, &format!("{field}.mode"), causes);
         match (&file.field_ref, &file.resource_field_ref) {
-            (None, None) => causes.push(Cause {
+            (None, None) => causes.push(StatusCause {
                 message: "Required value: one of fieldRef and resourceFieldRef is required"
                     .to_owned(),
-                ..Cause::required(&field)
+                ..StatusCause::required(&field)
             }),
-            (Some(_), Some(_)) => causes.push(Cause::value(
+            (Some(_), Some(_)) => causes.push(StatusCause::value(
                 &field,
                 "resource",
                 "fieldRef and resourceFieldRef can not be specified simultaneously",
@@ -158,7 +170,7 @@ fn validate_files(files: Option<&[DownwardAPIVolumeFile]>, field: &str, causes: 
                     .as_ref()
                     .is_none_or(String::is_empty)
                 {
-                    causes.push(Cause::required(format!("{field}.containerName")));
+                    causes.push(StatusCause::required(format!("{field}.containerName")));
                 }
                 validate_resource_field(&resource.resource, &field, causes);
             }
@@ -167,19 +179,19 @@ fn validate_files(files: Option<&[DownwardAPIVolumeFile]>, field: &str, causes: 
     }
 }
 
-fn validate_path(path: &str, field: &str, causes: &mut Vec<Cause>) {
+fn validate_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
     if path.is_empty() {
-        causes.push(Cause::required(field));
+        causes.push(StatusCause::required(field));
     } else {
         validate_relative(path, field, causes);
     }
 }
 
-fn validate_mode(mode: Option<i32>, field: &str, causes: &mut Vec<Cause>) {
+fn validate_mode(mode: Option<i32>, field: &str, causes: &mut Vec<StatusCause>) {
     if let Some(mode) = mode
         && !(0..=0o777).contains(&mode)
     {
-        causes.push(Cause::number(
+        causes.push(StatusCause::number(
             field,
             mode.into(),
             "must be a number between 0 and 0777 (octal), both inclusive",

@@ -1,12 +1,12 @@
-//! Why a request was refused, in the words of a Kubernetes API server: every refusal is answered as a `metav1.Status`.
+//! Refused requests, in the words of a Kubernetes API server: every refusal is answered as a `metav1.Status`.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-/// A request that was not done, and the status that tells the client so.
+/// The `metav1.Status` of a request that was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct ApiStatus {
     /// HTTP status code.
     pub code: u16,
     /// Machine-readable reason (`metav1.StatusReason`).
@@ -17,7 +17,7 @@ pub struct Refusal {
     pub details: Option<Box<Value>>,
 }
 
-impl Refusal {
+impl ApiStatus {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -76,19 +76,19 @@ impl Refusal {
         Self::conflict(group, resource, name, why)
     }
 
-    pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: &[Cause]) -> Self {
-        let told: Vec<String> = causes
+    pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: &[StatusCause]) -> Self {
+        let texts: Vec<String> = causes
             .iter()
             .map(|cause| format!("{}: {}", cause.field, cause.message))
             .collect();
-        let told = match told.as_slice() {
+        let texts = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
         let mut refusal = Self::new(
             422,
             "Invalid",
-            format!("{} \"{name}\" is invalid: {told}", qualified(group, kind)),
+            format!("{} \"{name}\" is invalid: {texts}", qualified(group, kind)),
         )
         .about(group, kind, name);
         if let Some(details) = refusal
@@ -190,6 +190,23 @@ impl Refusal {
         )
     }
 
+    /// A part of a pod that its processes cannot have: `kubectl debug` and in-place resizing.
+    pub(crate) fn no_such_part(part: &str) -> Self {
+        let why = match part {
+            "ephemeralcontainers" => {
+                "ephemeral containers cannot be added to pods, whose containers are processes of this machine without an \
+                 image: attach a debugger to the process instead (its pid is in `ps`, its files are below the data folder), \
+                 or create another pod with the same command"
+            }
+            _ => "a pod that runs cannot be resized: delete it and create another",
+        };
+        Self::new(
+            501,
+            "NotImplemented",
+            format!("{why} (embedded Kubernetes API)"),
+        )
+    }
+
     /// A kind that would be kept and never run.
     pub(crate) fn no_controller(kind: &str) -> Self {
         let message = format!(
@@ -224,15 +241,15 @@ impl Refusal {
     }
 }
 
-/// One reason why an object is invalid.
+/// One broken rule of an invalid object (`metav1.StatusCause`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cause {
+pub(crate) struct StatusCause {
     pub(crate) reason: &'static str,
     pub(crate) field: String,
     pub(crate) message: String,
 }
 
-impl Cause {
+impl StatusCause {
     pub(crate) fn required(field: impl Into<String>) -> Self {
         Self {
             reason: "FieldValueRequired",

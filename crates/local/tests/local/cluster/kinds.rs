@@ -1,0 +1,189 @@
+//! Rules and defaults of Kubernetes' kinds other than pods and their data.
+
+use serde_json::{Value, json};
+
+use crate::cluster::cluster;
+
+#[tokio::test]
+async fn other_kinds_have_their_rules_too() {
+    let client = cluster().await;
+    let create = async |path: &str, object: &Value| {
+        let body = serde_json::to_vec(object).unwrap();
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(body)
+            .unwrap();
+        client.request::<Value>(request).await
+    };
+    let core = "/api/v1/namespaces/default";
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let service = |spec: Value| json!({"metadata": {"name": "s"}, "spec": spec});
+    let role = |rule: Value| json!({"metadata": {"name": "r"}, "rules": [rule]});
+    let binding = |role: Value, subject: Value| json!({"metadata": {"name": "b"}, "roleRef": role, "subjects": [subject]});
+    let user = json!({"kind": "User", "name": "u"});
+    let own = json!({"kind": "Role", "name": "r"});
+    let owner = |uid: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true});
+    for (path, object, field, message) in [
+        (
+            format!("{core}/services"),
+            json!({"metadata": {"name": "1s"}, "spec": {"ports": [{"port": 1}]}}),
+            "metadata.name",
+            "DNS-1035",
+        ),
+        (
+            format!("{core}/services"),
+            service(json!({})),
+            "spec.ports",
+            "Required value",
+        ),
+        (
+            format!("{core}/services"),
+            service(json!({"ports": [{"port": 0}]})),
+            "spec.ports[0].port",
+            "between 1 and 65535",
+        ),
+        (
+            format!("{core}/services"),
+            service(json!({"ports": [{"port": 1, "name": "a"}, {"port": 2}]})),
+            "spec.ports[1].name",
+            "Required value",
+        ),
+        (
+            format!("{core}/services"),
+            service(json!({"ports": [{"port": 1}], "type": "Other"})),
+            "spec.type",
+            "supported values",
+        ),
+        (
+            format!("{core}/services"),
+            service(json!({"ports": [{"port": 1}], "selector": {"a b": "c"}})),
+            "spec.selector",
+            "name part must consist",
+        ),
+        (
+            format!("{core}/resourcequotas"),
+            json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "-1"}}}),
+            "spec.hard[pods]",
+            "greater than or equal to 0",
+        ),
+        (
+            format!("{core}/limitranges"),
+            json!({"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}}]}}),
+            "spec.limits[0].min[cpu]",
+            "greater than max value",
+        ),
+        (
+            format!("{core}/persistentvolumeclaims"),
+            json!({"metadata": {"name": "c"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}),
+            "spec.accessModes",
+            "at least 1 access mode",
+        ),
+        (
+            format!("{rbac}/roles"),
+            role(json!({"apiGroups": [""], "resources": ["pods"], "verbs": []})),
+            "rules[0].verbs",
+            "at least one value",
+        ),
+        (
+            format!("{rbac}/roles"),
+            role(json!({"nonResourceURLs": ["/metrics"], "verbs": ["get"]})),
+            "rules[0].nonResourceURLs",
+            "namespaced rules cannot apply",
+        ),
+        (
+            format!("{rbac}/rolebindings"),
+            binding(json!({"kind": "Other", "name": "r"}), user.clone()),
+            "roleRef.kind",
+            "supported values",
+        ),
+        (
+            format!("{rbac}/rolebindings"),
+            binding(own.clone(), json!({"kind": "ServiceAccount", "name": "a"})),
+            "subjects[0].namespace",
+            "Required value",
+        ),
+        (
+            "/apis/coordination.k8s.io/v1/namespaces/default/leases".to_owned(),
+            json!({"metadata": {"name": "l"}, "spec": {"leaseDurationSeconds": 0}}),
+            "spec.leaseDurationSeconds",
+            "greater than 0",
+        ),
+        (
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets".to_owned(),
+            json!({"metadata": {"name": "p"}, "spec": {"minAvailable": 1, "maxUnavailable": 1}}),
+            "spec",
+            "cannot be both set",
+        ),
+        (
+            "/apis/storage.k8s.io/v1/storageclasses".to_owned(),
+            json!({"metadata": {"name": "s"}, "provisioner": ""}),
+            "provisioner",
+            "Required value",
+        ),
+        (
+            "/apis/scheduling.k8s.io/v1/priorityclasses".to_owned(),
+            json!({"metadata": {"name": "system-own"}, "value": 1}),
+            "metadata.name",
+            "reserved for system use",
+        ),
+        (
+            format!("{core}/serviceaccounts"),
+            json!({"metadata": {"name": "a", "ownerReferences": [owner("1"), owner("2")]}}),
+            "metadata.ownerReferences",
+            "Only one reference",
+        ),
+    ] {
+        let Err(kube::Error::Api(status)) = create(&path, &object).await else {
+            panic!("{object} is taken");
+        };
+        assert_eq!(status.code, 422, "{object}: {}", status.message);
+        let details = status.details.clone().unwrap();
+        let fields: Vec<&str> = details
+            .causes
+            .iter()
+            .map(|cause| cause.field.as_str())
+            .collect();
+        assert_eq!(fields, [field], "{object}: {}", status.message);
+        assert!(
+            status.message.contains(message),
+            "{object}: {}",
+            status.message
+        );
+    }
+    let good = create(
+        &format!("{core}/services"),
+        &service(json!({"ports": [{"port": 80}], "selector": {"app": "a"}})),
+    )
+    .await
+    .unwrap();
+    assert_eq!(good["spec"]["type"], "ClusterIP");
+    assert_eq!(
+        good["spec"]["ports"],
+        json!([{"port": 80, "protocol": "TCP", "targetPort": 80}])
+    );
+    let headless = json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None"}});
+    create(&format!("{core}/services"), &headless)
+        .await
+        .unwrap();
+    let bound = create(&format!("{rbac}/rolebindings"), &binding(own, user))
+        .await
+        .unwrap();
+    assert_eq!(bound["roleRef"]["apiGroup"], "rbac.authorization.k8s.io");
+    assert_eq!(
+        bound["subjects"][0]["apiGroup"],
+        "rbac.authorization.k8s.io"
+    );
+    let other = json!({"roleRef": {"name": "other"}})
+        .to_string()
+        .into_bytes();
+    let request = http::Request::patch(format!("{rbac}/rolebindings/b"))
+        .header("content-type", "application/merge-patch+json")
+        .body(other)
+        .unwrap();
+    let refused = client
+        .request::<Value>(request)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("cannot change roleRef"), "{refused}");
+}

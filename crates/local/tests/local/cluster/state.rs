@@ -1,0 +1,123 @@
+//! The state of a cluster: kept over restarts, by concurrent writers, apart from other clusters, in simulated time.
+
+use flyte_local::cluster::{Cluster, ClusterOptions, NoStore, SqliteStore};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, WatchParams};
+use kube::core::WatchEvent;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+
+use crate::cluster::{cluster, code, config, define_workflows, object, workflow, workflows};
+
+#[tokio::test]
+async fn objects_survive_a_restart_and_versions_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.db");
+    let (version, uid) = {
+        let store = SqliteStore::open(&file).await.unwrap();
+        let client = Cluster::new(store, ClusterOptions::default())
+            .await
+            .unwrap()
+            .client();
+        define_workflows(&client).await;
+        let api = workflows(&client, "default");
+        api.create(&PostParams::default(), &workflow("gone", &json!({})))
+            .await
+            .unwrap();
+        let kept = api
+            .create(&PostParams::default(), &workflow("kept", &json!({"a": 1})))
+            .await
+            .unwrap();
+        api.delete("gone", &DeleteParams::default()).await.unwrap();
+        (kept.resource_version().unwrap(), kept.uid())
+    };
+    let store = SqliteStore::open(&file).await.unwrap();
+    let client = Cluster::new(store, ClusterOptions::default())
+        .await
+        .unwrap()
+        .client();
+    let api = workflows(&client, "default");
+    let kept = api.get("kept").await.unwrap();
+    assert_eq!(
+        (kept.resource_version().unwrap(), kept.uid()),
+        (version.clone(), uid)
+    );
+    assert_eq!(kept.data["spec"], json!({"a": 1}));
+    assert_eq!(code(api.get("gone").await).0, 404);
+    let next = api
+        .create(&PostParams::default(), &workflow("next", &json!({})))
+        .await
+        .unwrap();
+    let number = |version: &str| version.parse::<u64>().unwrap();
+    assert!(
+        number(&next.resource_version().unwrap()) > number(&version) + 1,
+        "the deletion had a version too"
+    );
+    let old = api.watch(&WatchParams::default(), &version).await.unwrap();
+    let first = Box::pin(old).next().await.unwrap().unwrap();
+    let WatchEvent::Error(error) = first else {
+        panic!("history does not survive: {first:?}")
+    };
+    assert_eq!(error.code, 410);
+}
+
+#[tokio::test]
+async fn concurrent_writers_lose_no_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("cluster.db"))
+        .await
+        .unwrap();
+    let client = Cluster::new(store, ClusterOptions::default())
+        .await
+        .unwrap()
+        .client();
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    maps.create(&PostParams::default(), &config("a", &[]))
+        .await
+        .unwrap();
+    let writes = (0..50).map(|index| {
+        let maps = maps.clone();
+        async move {
+            let patch = Patch::Merge(json!({"data": {format!("k{index}"): "1"}}));
+            maps.patch("a", &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+        }
+    });
+    futures::future::join_all(writes).await;
+    assert_eq!(maps.get("a").await.unwrap().data.unwrap().len(), 50);
+}
+
+#[tokio::test]
+async fn two_clusters_in_one_process_share_nothing() {
+    let (one, two) = (cluster().await, cluster().await);
+    let maps = |client: &Client| Api::<ConfigMap>::namespaced(client.clone(), "default");
+    maps(&one)
+        .create(&PostParams::default(), &config("a", &[]))
+        .await
+        .unwrap();
+    assert_eq!(code(maps(&two).get("a").await).0, 404);
+}
+
+#[tokio::test]
+async fn a_simulation_gives_its_own_time_and_numbers() {
+    let options = ClusterOptions {
+        now: std::sync::Arc::new(|| jiff::Timestamp::UNIX_EPOCH),
+        random: std::sync::Arc::new(|| 7),
+        ..ClusterOptions::default()
+    };
+    let client = Cluster::new(NoStore, options).await.unwrap().client();
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    let map: ConfigMap = object(json!({"metadata": {"generateName": "m-"}}));
+    let created = maps.create(&PostParams::default(), &map).await.unwrap();
+    assert_eq!(
+        created.uid().as_deref(),
+        Some("00000000-0000-4000-8000-000000000007")
+    );
+    assert_eq!(created.name_any(), "m-kbbbb");
+    assert_eq!(
+        created.creation_timestamp().unwrap().0,
+        jiff::Timestamp::UNIX_EPOCH
+    );
+}

@@ -1,0 +1,226 @@
+//! What only requests over HTTP have: presigned URLs, chunked bodies, answers about buckets.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use md5::{Digest, Md5};
+
+use crate::s3::{BUCKET, Store, put};
+use crate::signing::{KEY, Key, authorize, path, presign};
+
+#[tokio::test]
+async fn presigned_urls_are_verified() {
+    let store = Store::start().await;
+    let md5 = BASE64_STANDARD.encode(Md5::digest("hello"));
+    let headers = [("content-md5", md5.as_str()), ("x-amz-meta-flyte", "yes")];
+    let url = store.presigned("PUT", "signed", &KEY, &headers);
+    assert_eq!(
+        store.send("PUT", &url, &headers, b"hello").await.0,
+        200,
+        "as signed"
+    );
+    assert_eq!(
+        store
+            .blobs
+            .head(BUCKET, "signed")
+            .unwrap()
+            .attributes
+            .metadata["flyte"],
+        "yes"
+    );
+    let stranger = Key {
+        access: "minio",
+        secret: "wrong",
+    };
+    let unknown = Key {
+        access: "nobody",
+        secret: "miniostorage",
+    };
+    let old = jiff::Timestamp::now()
+        .checked_sub(jiff::SignedDuration::from_hours(1))
+        .unwrap();
+    let place = path(BUCKET, "signed");
+    let expired = presign(("GET", &store.host, &place), &KEY, (old, 60), &[]);
+    let plain = store.presigned("PUT", "plain", &KEY, &[]);
+    for (case, method, url, headers, body, expected, code) in [
+        (
+            "another body than signed",
+            "PUT",
+            &url,
+            &headers[..],
+            &b"other"[..],
+            400,
+            "BadDigest",
+        ),
+        (
+            "without a signed header",
+            "PUT",
+            &url,
+            &headers[..1],
+            b"hello",
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            "an unsigned header",
+            "PUT",
+            &plain,
+            &[("x-amz-meta-more", "1")],
+            b"",
+            403,
+            "AccessDenied",
+        ),
+        (
+            "the wrong key",
+            "GET",
+            &store.presigned("GET", "signed", &stranger, &[]),
+            &[],
+            b"",
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            "an unknown key",
+            "GET",
+            &store.presigned("GET", "signed", &unknown, &[]),
+            &[],
+            b"",
+            403,
+            "",
+        ),
+        (
+            "another method",
+            "DELETE",
+            &store.presigned("GET", "signed", &KEY, &[]),
+            &[],
+            b"",
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        ("too late", "GET", &expired, &[], b"", 403, "AccessDenied"),
+        (
+            "no signature",
+            "GET",
+            &format!("http://{}{place}", store.host),
+            &[],
+            b"",
+            403,
+            "AccessDenied",
+        ),
+    ] {
+        let (status, text) = store.send(method, url, headers, body).await;
+        assert_eq!(status, expected, "{case}: {text}");
+        assert!(text.contains(code), "{case}: {text}");
+    }
+    assert_eq!(
+        store.blobs.head(BUCKET, "signed").unwrap().size,
+        5,
+        "nothing was changed"
+    );
+    let (code, text) = store
+        .send(
+            "GET",
+            &store.presigned("GET", "signed", &KEY, &[]),
+            &[],
+            b"",
+        )
+        .await;
+    assert_eq!((code, text.as_str()), (200, "hello"));
+}
+
+#[tokio::test]
+async fn chunked_bodies_carry_their_checksums_behind() {
+    let store = Store::start().await;
+    let place = path(BUCKET, "chunked");
+    let good = BASE64_STANDARD.encode(crc32fast::hash(b"hello world").to_be_bytes());
+    for (checksum, expected) in [(good.as_str(), 200), ("AAAAAA==", 400)] {
+        let body =
+            format!("6\r\nhello \r\n5\r\nworld\r\n0\r\nx-amz-checksum-crc32:{checksum}\r\n\r\n");
+        let headers = authorize(
+            ("PUT", &store.host, &place),
+            ("", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+            &[
+                ("content-encoding", "aws-chunked"),
+                ("x-amz-decoded-content-length", "11"),
+                ("x-amz-trailer", "x-amz-checksum-crc32"),
+            ],
+        );
+        let mut request = store
+            .http
+            .put(format!("http://{}{place}", store.host))
+            .body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(
+            answer.status().as_u16(),
+            expected,
+            "{checksum}: {}",
+            answer.text().await.unwrap()
+        );
+    }
+    let info = store.blobs.head(BUCKET, "chunked").unwrap();
+    assert_eq!((info.size, info.attributes.content_encoding), (11, None));
+    assert_eq!(info.checksums["crc32"], good);
+}
+
+#[tokio::test]
+async fn buckets_and_lists_answer_as_s3() {
+    let store = Store::start().await;
+    for key in ["d/1", "d/2", "e f", "g"] {
+        put(&store.blobs, key, b"x");
+    }
+    let get = async |path: &str, query: &str| {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let headers = authorize(("GET", &store.host, path), (query, empty), &[]);
+        let mut request = store
+            .http
+            .get(format!("http://{}{path}?{query}", store.host));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let bucket = format!("/{BUCKET}");
+    let (code, text) = get(
+        &bucket,
+        "delimiter=%2F&encoding-type=url&list-type=2&max-keys=2",
+    )
+    .await;
+    assert_eq!(code, 200, "{text}");
+    assert!(
+        text.contains("<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>"),
+        "{text}"
+    );
+    assert!(
+        text.contains("<Key>e%20f</Key>") && text.contains("<IsTruncated>true</IsTruncated>"),
+        "{text}"
+    );
+    let token = text
+        .split("<NextContinuationToken>")
+        .nth(1)
+        .unwrap()
+        .split('<')
+        .next()
+        .unwrap();
+    let (_, text) = get(
+        &bucket,
+        &format!("continuation-token={token}&delimiter=%2F&list-type=2"),
+    )
+    .await;
+    assert!(
+        text.contains("<Key>g</Key>")
+            && !text.contains("CommonPrefixes")
+            && text.contains("<KeyCount>1</KeyCount>"),
+        "{text}"
+    );
+    let (_, text) = get(&bucket, "marker=d%2F1&max-keys=1").await;
+    assert!(
+        text.contains("<Key>d/2</Key>") && text.contains("<NextMarker>d/2</NextMarker>"),
+        "{text}"
+    );
+    let (_, text) = get("/", "").await;
+    assert!(text.contains("<Name>my-s3-bucket</Name>"), "{text}");
+    assert_eq!(get("/no-such-bucket", "list-type=2").await.0, 404);
+}
