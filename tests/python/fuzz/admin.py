@@ -74,7 +74,8 @@ class Templates:
         promise = literals_pb2.BindingData(promise=types_pb2.OutputReference(var="n"))
         nodes = [
             graph.Node(
-                id=f"n{index}", task_node=graph.TaskNode(reference_id=task), upstream_node_ids=[f"n{index - 1}"] if index else [],
+                id=f"n{index}", task_node=graph.TaskNode(reference_id=task),
+                upstream_node_ids=[f"n{index - 1}"] if index else [],
                 inputs=[literals_pb2.Binding(var="n", binding=promise)],
             )
             for index in range(self.rng.choice((1, 2, 3)))
@@ -116,7 +117,8 @@ class Templates:
         return event_pb2.WorkflowExecutionEventRequest(request_id="r", event=event)
 
     def node_event(self):
-        event = events.NodeExecutionEvent(id=self.node_id(), phase=self.rng.randrange(12), event_version=self.rng.choice((0, 1)))
+        event = events.NodeExecutionEvent(id=self.node_id(), phase=self.rng.randrange(12),
+            event_version=self.rng.choice((0, 1)))
         event.occurred_at.seconds = 1_800_000_000
         return event_pb2.NodeExecutionEventRequest(request_id="r", event=event)
 

@@ -33,10 +33,12 @@ KINDS = (
     ("v1", "endpoints", "Endpoints", True, {"subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 1}]}]}),
     ("v1", "serviceaccounts", "ServiceAccount", True, {"secrets": [{"name": "a"}]}),
     ("v1", "events", "Event", True, {
-        "involvedObject": {"kind": "Pod", "name": "a", "namespace": NAMESPACE}, "reason": "R", "message": "m", "type": "Normal", "count": 1,
+        "involvedObject": {"kind": "Pod", "name": "a", "namespace": NAMESPACE}, "reason": "R", "message": "m",
+        "type": "Normal", "count": 1,
         "firstTimestamp": "2024-01-01T00:00:00Z",
     }),
-    ("v1", "resourcequotas", "ResourceQuota", True, {"spec": {"hard": {"pods": "1000", "requests.cpu": "100", "limits.memory": "1Ti"}}}),
+    ("v1", "resourcequotas", "ResourceQuota", True, {"spec": {"hard": {"pods": "1000", "requests.cpu": "100",
+    "limits.memory": "1Ti"}}}),
     ("v1", "limitranges", "LimitRange", True, {"spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}}]}}),
     ("v1", "podtemplates", "PodTemplate", True, {"template": {"metadata": {"labels": {"a": "b"}}, "spec": POD}}),
     ("v1", "persistentvolumeclaims", "PersistentVolumeClaim", True, {
@@ -46,28 +48,37 @@ KINDS = (
         "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": POD}},
     }),
     ("batch/v1", "jobs", "Job", True, {"spec": {"template": {"spec": POD}}}),
-    ("rbac.authorization.k8s.io/v1", "roles", "Role", True, {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}),
-    ("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole", False, {"rules": [{"nonResourceURLs": ["/x"], "verbs": ["get"]}]}),
+    ("rbac.authorization.k8s.io/v1", "roles", "Role", True, {"rules": [{"apiGroups": [""], "resources": ["pods"],
+    "verbs": ["get"]}]}),
+    ("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole", False,
+    {"rules": [{"nonResourceURLs": ["/x"], "verbs": ["get"]}]}),
     ("rbac.authorization.k8s.io/v1", "rolebindings", "RoleBinding", True, {
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "a"}, "subjects": [{"kind": "User", "name": "a"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "a"},
+        "subjects": [{"kind": "User", "name": "a"}],
     }),
     ("coordination.k8s.io/v1", "leases", "Lease", True, {
         "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2024-01-01T00:00:00.000000Z"},
     }),
     ("events.k8s.io/v1", "events", "Event", True, {
-        "regarding": {"kind": "Pod", "name": "a"}, "reason": "R", "note": "n", "type": "Normal", "eventTime": "2024-01-01T00:00:00.000000Z",
+        "regarding": {"kind": "Pod", "name": "a"}, "reason": "R", "note": "n", "type": "Normal",
+        "eventTime": "2024-01-01T00:00:00.000000Z",
         "action": "a", "reportingController": "c", "reportingInstance": "i",
     }),
-    ("networking.k8s.io/v1", "ingresses", "Ingress", True, {"spec": {"defaultBackend": {"service": {"name": "a", "port": {"number": 80}}}}}),
-    ("flyte.lyft.com/v1alpha1", "flyteworkflows", "FlyteWorkflow", True, {"spec": {"id": "w", "nodes": {}, "connections": {}}, "inputs": {}}),
+    ("networking.k8s.io/v1", "ingresses", "Ingress", True, {"spec": {"defaultBackend": {"service": {"name": "a",
+    "port": {"number": 80}}}}}),
+    ("flyte.lyft.com/v1alpha1", "flyteworkflows", "FlyteWorkflow", True,
+    {"spec": {"id": "w", "nodes": {}, "connections": {}}, "inputs": {}}),
     ("fuzz.example.com/v1", "widgets", "Widget", True, {"spec": {"size": 1, "parts": [{"a": 1}]}, "status": {"ready": True}}),
 )
 DEFINITION = {
-    "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.fuzz.example.com"},
+    "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.fuzz.example.com"},
     "spec": {
-        "group": "fuzz.example.com", "scope": "Namespaced", "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
+        "group": "fuzz.example.com", "scope": "Namespaced", "names": {"plural": "widgets", "singular": "widget",
+        "kind": "Widget", "listKind": "WidgetList"},
         "versions": [{
-            "name": "v1", "served": True, "storage": True, "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.size",
+            "name": "v1", "served": True, "storage": True, "subresources": {"status": {},
+            "scale": {"specReplicasPath": ".spec.size",
             "statusReplicasPath": ".status.size"}},
             "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
             "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
@@ -77,16 +88,20 @@ DEFINITION = {
 DEFINITIONS = ("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", False, {})
 NODES = ("v1", "nodes", "Node", False, {})
 PATCHES = (
-    "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml",
+    "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 )
 SUBRESOURCES = (
-    "status", "log", "binding", "eviction", "exec", "attach", "portforward", "proxy", "scale", "token", "ephemeralcontainers", "finalize",
+    "status", "log", "binding", "eviction", "exec", "attach", "portforward", "proxy", "scale", "token", "ephemeralcontainers",
+    "finalize",
     "resize", "nothing",
 )
 # `limit` and `continue`, selectors and versions, as they may be and as they may not.
 PARAMETERS = {
-    "labelSelector": ("a=b", "a!=b", "a in (b,c)", "a notin (b)", "!a", "a", "a=b,c", "a in (", ",", "a==b", "in in (in)", "a in ()", "a>1"),
-    "fieldSelector": ("metadata.name=a", "metadata.namespace!=x", "status.phase=Running", "spec.nodeName=", "nothing=1", "metadata.name", "=", "a=b,c=d"),
+    "labelSelector": ("a=b", "a!=b", "a in (b,c)", "a notin (b)", "!a", "a", "a=b,c", "a in (", ",", "a==b", "in in (in)",
+    "a in ()", "a>1"),
+    "fieldSelector": ("metadata.name=a", "metadata.namespace!=x", "status.phase=Running", "spec.nodeName=", "nothing=1",
+    "metadata.name", "=", "a=b,c=d"),
     "limit": ("1", "2", "500", "0", "-1", "99999999999999999999", "x", ""),
     "continue": ("x", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIn0", "%00", "AAAA"),
     "resourceVersion": ("0", "1", "999999999", "-1", "x", "", "18446744073709551616"),
@@ -107,19 +122,27 @@ PARAMETERS = {
 }
 JSON, YAML, PROTOBUF = "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"
 ACCEPTS = (
-    JSON, "*/*", PROTOBUF, YAML, "application/json;as=Table;v=v1;g=meta.k8s.io", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "application/json;as=Nothing", "text/html", "", ";;", "application/json;q=x",
+    JSON, "*/*", PROTOBUF, YAML, "application/json;as=Table;v=v1;g=meta.k8s.io",
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "application/json;as=Nothing", "text/html", "", ";;",
+    "application/json;q=x",
 )
 OTHER_PATHS = (
-    "/", "/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/apis/nothing/v1", "/version", "/healthz", "/livez", "/readyz", "/metrics",
-    "/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1", "/openapi/v3/apis/apps/v1", "/logs", "/api/v1/namespaces/fuzz", "/api/v2/pods", "//api/v1/pods",
-    "/api/v1/namespaces//pods", "/api/v1/namespaces/fuzz/pods/", "/api/v1/watch/pods", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+    "/", "/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/apis/nothing/v1", "/version", "/healthz", "/livez",
+    "/readyz", "/metrics",
+    "/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1", "/openapi/v3/apis/apps/v1", "/logs", "/api/v1/namespaces/fuzz",
+    "/api/v2/pods", "//api/v1/pods",
+    "/api/v1/namespaces//pods", "/api/v1/namespaces/fuzz/pods/", "/api/v1/watch/pods",
+    "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
     "/.well-known/openid-configuration", "/api/v1/namespaces/fuzz/pods/a/b/c/d",
 )
 FIELDS = (
-    "metadata", "spec", "status", "name", "namespace", "labels", "annotations", "finalizers", "ownerReferences", "uid", "resourceVersion",
-    "generateName", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "kind", "apiVersion", "creationTimestamp", "generation",
-    "containers", "initContainers", "volumes", "nodeName", "$patch", "$setElementOrder/containers", "$retainKeys", "$deleteFromPrimitiveList/finalizers",
+    "metadata", "spec", "status", "name", "namespace", "labels", "annotations", "finalizers", "ownerReferences", "uid",
+    "resourceVersion",
+    "generateName", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "kind", "apiVersion",
+    "creationTimestamp", "generation",
+    "containers", "initContainers", "volumes", "nodeName", "$patch", "$setElementOrder/containers", "$retainKeys",
+    "$deleteFromPrimitiveList/finalizers",
 )
 
 
@@ -138,7 +161,8 @@ class Kubernetes(Generator):
         nodes = send(Http("kubernetes", "GET", "/api/v1/nodes")).json()["items"]
         for node in nodes:
             body = json.dumps({"spec": {"unschedulable": unschedulable}}).encode()
-            answer = send(Http("kubernetes", "PATCH", f"/api/v1/nodes/{node['metadata']['name']}", [("Content-Type", PATCHES[2])], body))
+            answer = send(Http("kubernetes", "PATCH", f"/api/v1/nodes/{node['metadata']['name']}",
+                [("Content-Type", PATCHES[2])], body))
             assert answer.status == 200, answer
 
     def prepare(self, send):
@@ -148,7 +172,8 @@ class Kubernetes(Generator):
             answer = send(Http("kubernetes", "POST", "/api/v1/namespaces", [("Content-Type", JSON)], body))
             assert answer.status == 201, answer
         answer = send(Http(
-            "kubernetes", "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", [("Content-Type", JSON)], json.dumps(DEFINITION).encode(),
+            "kubernetes", "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", [("Content-Type", JSON)],
+            json.dumps(DEFINITION).encode(),
         ))
         assert answer.status == 201, answer
         self.first = [kind for kind in KINDS if kind[1] != "namespaces"] * 2
@@ -185,7 +210,8 @@ class Kubernetes(Generator):
         api_version, plural, _, namespaced, _ = kind
         segments = (["api"] if "/" not in api_version else ["apis"]) + api_version.split("/")
         if namespaced and not (name is None and self.rng.random() < 0.1):
-            segments += ["namespaces", NAMESPACE if self.rng.random() < 0.95 else self.rng.choice(("fuzz2", "default", "nowhere"))]
+            segments += ["namespaces", NAMESPACE if self.rng.random() < 0.95 else self.rng.choice(("fuzz2", "default",
+                "nowhere"))]
         segments += [plural, *([name] if name is not None else []), *([subresource] if subresource else [])]
         return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
@@ -207,7 +233,8 @@ class Kubernetes(Generator):
         kind = rng.choice(KINDS) if rng.random() < 0.93 else rng.choice((DEFINITIONS, NODES))
         name = self.names.any(kind[1], "f1") if rng.random() < 0.93 else values.text(rng)[:3000]
         writes = kind is not NODES
-        makers = [self.get, self.list, self.watch, self.subresource, self.other] + [self.create, self.put, self.patch, self.patch, self.delete] * writes
+        makers = [self.get, self.list, self.watch, self.subresource, self.other] + [self.create, self.put, self.patch,
+            self.patch, self.delete] * writes
         return rng.choice(makers)(kind, name)
 
     def create(self, kind, name):
@@ -215,50 +242,60 @@ class Kubernetes(Generator):
             made = copy.deepcopy(DEFINITION)
             self.count += 1
             made["metadata"]["name"] = f"w{self.count}.fuzz.example.com"
-            made["spec"]["names"].update(plural=f"w{self.count}", kind=f"W{self.count}", singular=f"w{self.count}", listKind=f"W{self.count}List")
+            made["spec"]["names"].update(plural=f"w{self.count}", kind=f"W{self.count}", singular=f"w{self.count}",
+                listKind=f"W{self.count}List")
         else:
             made = self.object(kind)
         if self.rng.random() < 0.1:
             made["metadata"]["generateName"] = "g-"
             del made["metadata"]["name"]
-        return self.written("POST", self.path(kind) + self.query("dryRun", "fieldManager", "fieldValidation", "pretty", probability=0.1), made)
+        return self.written("POST", self.path(kind) + self.query("dryRun", "fieldManager", "fieldValidation", "pretty",
+            probability=0.1), made)
 
     def put(self, kind, name):
         made = copy.deepcopy(DEFINITION) if kind is DEFINITIONS else self.object(kind, name)
         if self.versions and self.rng.random() < 0.5:
             made["metadata"]["resourceVersion"] = self.rng.choice(self.versions)
-        return self.written("PUT", self.path(kind, name, self.rng.choice((None, None, "status"))) + self.query("dryRun", probability=0.1), made)
+        return self.written("PUT", self.path(kind, name, self.rng.choice((None, None, "status"))) + self.query("dryRun",
+            probability=0.1), made)
 
     def patch(self, kind, name):
         rng, content = self.rng, self.rng.choice(PATCHES)
         if content == PATCHES[0]:
-            pointers = ("/metadata/labels/a", "/spec", "/spec/containers/0/image", "/spec/containers/-", "/data/a", "", "/", "/~0/~1", "/a/0/b", "/metadata")
+            pointers = ("/metadata/labels/a", "/spec", "/spec/containers/0/image", "/spec/containers/-", "/data/a", "", "/",
+                "/~0/~1", "/a/0/b", "/metadata")
             operations = ("add", "remove", "replace", "move", "copy", "test", "nothing")
             made = [
-                {"op": rng.choice(operations), "path": rng.choice(pointers), "from": rng.choice(pointers), "value": rng.choice((values.scalar(rng), {"a": {}}, [1]))}
+                {"op": rng.choice(operations), "path": rng.choice(pointers), "from": rng.choice(pointers),
+                "value": rng.choice((values.scalar(rng), {"a": {}}, [1]))}
                 for _ in range(rng.choice((1, 1, 3, 200)))
             ]
         else:
             made = self.object(kind, name)
-            made = made if content == PATCHES[3] or rng.random() < 0.3 else {"metadata": {"labels": {"p": "q", "a": None}}, "spec": made.get("spec", {})}
+            made = made if content == PATCHES[3] or rng.random() < 0.3 else {"metadata": {"labels": {"p": "q", "a": None}},
+                "spec": made.get("spec", {})}
             made.get("metadata", {}).pop("finalizers", None)
             if rng.random() < 0.2 and isinstance(made.get("spec"), dict):
                 made["spec"]["$patch"] = rng.choice(("replace", "delete", "merge", "x"))
-        query = self.query("dryRun", "fieldManager", "force", "fieldValidation", probability=0.15 if content != PATCHES[3] else 0.8)
+        query = self.query("dryRun", "fieldManager", "force", "fieldValidation",
+            probability=0.15 if content != PATCHES[3] else 0.8)
         return self.written("PATCH", self.path(kind, name, rng.choice((None, None, None, "status"))) + query, made, content)
 
     def written(self, verb, path, made, content=None, mutations=None):
         rng = self.rng
-        for _ in range(rng.choice((0, 1, 1, 2, 3)) if mutations is None else mutations):
-            if isinstance(made, (dict, list)):
-                made = values.mutate_json(rng, made, FIELDS)
-        body = values.write(made).encode("utf-8", "surrogatepass")
         if content is None:
             content = JSON if rng.random() < 0.85 or mutations == 0 else rng.choice((YAML, PROTOBUF, "text/plain", ""))
-            if content == PROTOBUF:
-                body = self.protobuf()
-            elif content == YAML and rng.random() < 0.3:
-                body = rng.choice((b"a: &a [*a]", b"&a [*a, *a]", b"a: b\n---\nc: d", b"\t", b"? a", b"!!python/object:a {}", b"<<: {a: b}")) + body
+        # Reading YAML takes the square of its depth, 3.3 s for 20,000 levels in 120 KB: left out until that is bounded.
+        deepest = 200 if content in (YAML, PATCHES[3]) else 30_000
+        for _ in range(rng.choice((0, 1, 1, 2, 3)) if mutations is None else mutations):
+            if isinstance(made, (dict, list)):
+                made = values.mutate_json(rng, made, FIELDS, deepest)
+        body = values.write(made).encode("utf-8", "surrogatepass")
+        if content == PROTOBUF:
+            body = self.protobuf()
+        elif content == YAML and rng.random() < 0.3:
+            odd = (b"a: &a [*a]", b"&a [*a, *a]", b"a: b\n---\nc: d", b"\t", b"? a", b"!!python/object:a {}", b"<<: {a: b}")
+            body = rng.choice(odd) + body
         if mutations is None and rng.random() < 0.05:
             body = values.mutate_bytes(rng, body)
         request = Http("kubernetes", verb, path, self.headers(content), body)
@@ -275,7 +312,8 @@ class Kubernetes(Generator):
 
         rng, self.count = self.rng, self.count + 1
         kind = rng.choice((b"ConfigMap", b"Secret", b"Namespace", b"Pod", b"DeleteOptions", b"Nothing"))
-        metadata = field(1, f"b{self.count}".encode()) + field(3, NAMESPACE.encode()) + field(11, field(1, b"a") + field(2, b"b"))
+        metadata = field(1, f"b{self.count}".encode()) + field(3, NAMESPACE.encode()) + field(11,
+            field(1, b"a") + field(2, b"b"))
         raw = field(1, metadata) + field(2, field(1, b"k") + field(2, values.text(rng)[:5000].encode("utf-8", "replace")))
         body = b"k8s\0" + field(1, field(1, b"v1") + field(2, kind)) + field(2, raw)
         return values.mutate_bytes(rng, body) if rng.random() < 0.6 else body
@@ -285,19 +323,25 @@ class Kubernetes(Generator):
         if self.rng.random() < 0.15:
             headers.append(("Accept", self.rng.choice(ACCEPTS)))
         if self.rng.random() < 0.02:
-            headers.append(("Authorization", self.rng.choice(("Bearer x", "Bearer", "", "Basic eDp5", f"Bearer {'x' * 9000}"))))
+            headers.append(("Authorization", self.rng.choice(("Bearer x", "Bearer", "", "Basic eDp5",
+                f"Bearer {'x' * 9000}"))))
         return headers
 
     def get(self, kind, name):
-        return Http("kubernetes", self.rng.choice(("GET", "GET", "HEAD")), self.path(kind, name) + self.query("pretty", "resourceVersion", probability=0.1), self.headers())
+        return Http("kubernetes", self.rng.choice(("GET", "GET", "HEAD")),
+            self.path(kind, name) + self.query("pretty", "resourceVersion", probability=0.1), self.headers())
 
     def list(self, kind, name):
-        query = self.query("labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "resourceVersionMatch", "includeObject")
+        query = self.query("labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "resourceVersionMatch",
+            "includeObject")
         return Http("kubernetes", "GET", self.path(kind) + query, self.headers())
 
     def watch(self, kind, name):
-        query = self.query("labelSelector", "fieldSelector", "resourceVersion", "sendInitialEvents", "allowWatchBookmarks", "resourceVersionMatch", "timeoutSeconds")
-        return Http("kubernetes", "GET", f"{self.path(kind)}{query}{'&' if query else '?'}watch={self.rng.choice(('true', '1', 'x'))}", self.headers(), reads=0.1)
+        query = self.query("labelSelector", "fieldSelector", "resourceVersion", "sendInitialEvents", "allowWatchBookmarks",
+            "resourceVersionMatch", "timeoutSeconds")
+        return Http("kubernetes", "GET",
+            f"{self.path(kind)}{query}{'&' if query else '?'}watch={self.rng.choice(('true', '1', 'x'))}", self.headers(),
+            reads=0.1)
 
     def subresource(self, kind, name):
         rng, subresource = self.rng, self.rng.choice(SUBRESOURCES)
@@ -309,29 +353,35 @@ class Kubernetes(Generator):
         if kind is NODES and verb != "GET":
             verb = "GET"
         # A binding would run the pod.
-        made = {"apiVersion": "v1", "kind": rng.choice(("Eviction", "Scale", "TokenRequest", "Status")), "metadata": {"name": name}, "spec": {"replicas": 1}}
+        made = {"apiVersion": "v1", "kind": rng.choice(("Eviction", "Scale", "TokenRequest", "Status")),
+            "metadata": {"name": name}, "spec": {"replicas": 1}}
         if subresource == "binding":
             made["target"] = {"kind": "Node", "name": values.text(rng)[:100]}
-        return self.written(verb, path, made) if verb in ("POST", "PUT") else Http("kubernetes", verb, path, self.headers(), reads=0.2)
+        return self.written(verb, path, made) if verb in ("POST", "PUT") else Http("kubernetes", verb, path, self.headers(),
+            reads=0.2)
 
     def delete(self, kind, name):
         rng = self.rng
         query = self.query("gracePeriodSeconds", "propagationPolicy", "dryRun", probability=0.2)
         if rng.random() < 0.05 and kind[1] not in ("namespaces", "customresourcedefinitions"):
-            return Http("kubernetes", "DELETE", self.path(kind) + query + self.query("labelSelector", probability=0.9).replace("?", "&" if query else "?"), self.headers())
+            return Http("kubernetes", "DELETE", self.path(kind) + query + self.query("labelSelector",
+                probability=0.9).replace("?", "&" if query else "?"), self.headers())
         if rng.random() < 0.5 or kind[1] == "customresourcedefinitions":
             return Http("kubernetes", "GET", self.path(kind, name), self.headers())
         made = {
             "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": rng.choice((0, 1)),
-            "preconditions": {"uid": "x", "resourceVersion": "1"} if rng.random() < 0.3 else {}, "propagationPolicy": rng.choice(PARAMETERS["propagationPolicy"]),
+            "preconditions": {"uid": "x", "resourceVersion": "1"} if rng.random() < 0.3 else {},
+            "propagationPolicy": rng.choice(PARAMETERS["propagationPolicy"]),
         }
         return self.written("DELETE", self.path(kind, name) + query, made)
 
     def other(self, kind, name):
         rng = self.rng
-        path = rng.choice(OTHER_PATHS) if rng.random() < 0.7 else values.target(rng, ["api", "v1", *(values.text(rng)[:3000] for _ in range(rng.randrange(1, 5)))], 0.3)
+        path = rng.choice(OTHER_PATHS) if rng.random() < 0.7 else values.target(rng,
+            ["api", "v1", *(values.text(rng)[:3000] for _ in range(rng.randrange(1, 5)))], 0.3)
         verb = rng.choice(("GET", "GET", "GET", "POST", "PUT", "PATCH", "OPTIONS", "TRACE", "FUZZ"))
-        return Http("kubernetes", verb, path, self.headers(JSON if verb != "GET" else None), b"{}" if verb != "GET" else b"", reads=0.2)
+        return Http("kubernetes", verb, path, self.headers(JSON if verb != "GET" else None), b"{}" if verb != "GET" else b"",
+            reads=0.2)
 
     def learn(self, request, answer):
         if answer.status not in (200, 201) or not answer.content.startswith(b"{"):
@@ -347,5 +397,6 @@ class Kubernetes(Generator):
         if plural and request.method in ("POST", "PUT", "PATCH") and metadata.get("name"):
             self.names.add(plural, metadata["name"])
             if metadata.get("uid"):
-                owner = {"apiVersion": found.get("apiVersion"), "kind": found["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+                owner = {"apiVersion": found.get("apiVersion"), "kind": found["kind"], "name": metadata["name"],
+                    "uid": metadata["uid"]}
                 self.names.add("uid", owner)

@@ -66,7 +66,8 @@ class Generator:
 def refused(answer):
     """Why an answer is none that a client may get; nothing if it is one."""
     status = str(answer.status)
-    if status in ("UNKNOWN", "INTERNAL", "500", "DATA_LOSS", "UNAVAILABLE", "DEADLINE_EXCEEDED", "502", "503", "504", "no answer"):
+    if status in ("UNKNOWN", "INTERNAL", "500", "DATA_LOSS", "UNAVAILABLE", "DEADLINE_EXCEEDED", "502", "503", "504",
+        "no answer"):
         if any(cause in answer.text for cause in CAUSES):
             return None
         return f"answered with {status}: {answer.text[:500]}"
@@ -136,7 +137,8 @@ class Lane:
 
     def fault(self, request, why):
         # One of a kind: the same call, or the same verb and parameters, and the same trouble but for its numbers.
-        what = request.name if isinstance(request, transport.Grpc) else (request.method, *re.findall(r"[?&]([A-Za-z-]+)", request.target)[:4])
+        what = request.name if isinstance(request, transport.Grpc) else (request.method,
+            *re.findall(r"[?&]([A-Za-z-]+)", request.target)[:4])
         key = (what, re.sub(r"[0-9.]+", "#", why)[:90])
         if key in self.faults:
             return
@@ -179,7 +181,8 @@ class Lane:
         allowed = oracle.GROWTH_BASE + oracle.GROWTH_PER_SECOND * took
         grown = self.server.memory() - (warm or 0)
         if warm and grown > allowed:
-            self.fault(self.history[-1], f"memory grew by {grown // 2**20} MiB over the lane; {allowed // 2**20:.0f} are allowed")
+            self.fault(self.history[-1],
+                f"memory grew by {grown // 2**20} MiB over the lane; {allowed // 2**20:.0f} are allowed")
         self.grown = grown
 
     def workflow(self):

@@ -20,8 +20,10 @@ RANGES = {
 # What lists can be filtered and sorted by, and what they cannot.
 COLUMNS = (
     "name", "project", "domain", "version", "phase", "state", "created_at", "updated_at", "execution_created_at", "node_id",
-    "execution_name", "started_at", "duration", "task.name", "workflow.name", "launch_plan.name", "execution.phase", "admin_tag.name",
-    "execution_tag.value", "user", "mode", "id", "retry_attempt", "identifier", "node_executions.phase", "parent_id", "digest", "nothing",
+    "execution_name", "started_at", "duration", "task.name", "workflow.name", "launch_plan.name", "execution.phase",
+    "admin_tag.name",
+    "execution_tag.value", "user", "mode", "id", "retry_attempt", "identifier", "node_executions.phase", "parent_id", "digest",
+    "nothing",
     "schedule_type", "cluster", "error_kind", "error_code", "execution_labels",
 )
 FUNCTIONS = ("eq", "ne", "gt", "gte", "lt", "lte", "contains", "value_in", "in", "EQ", "none")
@@ -56,7 +58,8 @@ def filters(rng):
     """What a `filters` says, mostly well-formed."""
     parts = []
     for _ in range(rng.choice((1, 1, 2, 4, 101))):
-        value = rng.choice(("fuzz", "SUCCEEDED", "RUNNING", "1", "v1", "2024-01-01T00:00:00Z", "a;b;c", values.text(rng)[:2000]))
+        value = rng.choice(("fuzz", "SUCCEEDED", "RUNNING", "1", "v1", "2024-01-01T00:00:00Z", "a;b;c",
+            values.text(rng)[:2000]))
         parts.append(f"{rng.choice(FUNCTIONS)}({rng.choice(COLUMNS)},{value})")
     written = "+".join(parts)
     return written if rng.random() < 0.9 else values.mutate_bytes(rng, written.encode()).decode("utf-8", "replace")
@@ -266,7 +269,8 @@ def unknown(rng):
         number, wire = rng.choice((1, 2, 3, 15, 100, 9999, 2**29 - 1)), rng.choice((0, 1, 2, 3, 4, 5))
         tag = varint(number << 3 | wire)
         written += tag + {
-            0: varint(rng.choice((0, 1, 2**32, 2**64 - 1))), 1: bytes(8), 2: varint(3) + b"abc", 3: varint(number << 3 | 4), 4: b"", 5: bytes(4),
+            0: varint(rng.choice((0, 1, 2**32, 2**64 - 1))), 1: bytes(8), 2: varint(3) + b"abc", 3: varint(number << 3 | 4),
+            4: b"", 5: bytes(4),
         }[wire]
     return written
 

@@ -101,5 +101,6 @@ class Server:
         self.forget_peak()
         memory, cpu = self.memory(), self.cpu()
         answer = send()
-        cost = Cost(self.cpu() - cpu if self.alive else 0.0, max(0, self.peak() - memory) if self.alive else 0, len(answer.content))
+        cost = Cost(self.cpu() - cpu if self.alive else 0.0, max(0, self.peak() - memory) if self.alive else 0,
+            len(answer.content))
         return answer, cost

@@ -15,23 +15,33 @@ from .messages import message_class
 from .transport import Http
 
 OTHER_PATHS = (
-    "/", "/healthcheck", "/healthz", "/readyz", "/metrics", "/version", "/me", "/login", "/logout", "/callback", "/console", "/console/",
-    "/config", "/api", "/api/v1", "/api/v1/", "/api/v2/x", "/openapi", "/api/v1/openapi", "/.well-known/oauth-authorization-server",
-    "/config/v1/flyte_client", "/oauth2/token", "/oauth2/authorize", "/favicon.ico", "/robots.txt", "/flyteidl.service.AdminService/GetTask",
-    "/grpc.health.v1.Health/Check", "*", "http://localhost/healthcheck", "//healthcheck", "/api/v1/../../healthcheck", "/%2e%2e/%2e%2e",
+    "/", "/healthcheck", "/healthz", "/readyz", "/metrics", "/version", "/me", "/login", "/logout", "/callback", "/console",
+    "/console/",
+    "/config", "/api", "/api/v1", "/api/v1/", "/api/v2/x", "/openapi", "/api/v1/openapi",
+    "/.well-known/oauth-authorization-server",
+    "/config/v1/flyte_client", "/oauth2/token", "/oauth2/authorize", "/favicon.ico", "/robots.txt",
+    "/flyteidl.service.AdminService/GetTask",
+    "/grpc.health.v1.Health/Check", "*", "http://localhost/healthcheck", "//healthcheck", "/api/v1/../../healthcheck",
+    "/%2e%2e/%2e%2e",
 )
 METHODS_OF_HTTP = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PRI", "FUZZ", "get")
 JSON, BINARY, FORM = "application/json", "application/octet-stream", "application/x-www-form-urlencoded"
 TYPES = (
-    JSON, BINARY, FORM, "application/json; charset=utf-8", "application/x-protobuf", "application/grpc", "application/grpc-web+proto",
-    "text/plain", "multipart/form-data; boundary=x", "", ";", "*/*", "application/json, text/html", "a" * 3000, "APPLICATION/JSON",
+    JSON, BINARY, FORM, "application/json; charset=utf-8", "application/x-protobuf", "application/grpc",
+    "application/grpc-web+proto",
+    "text/plain", "multipart/form-data; boundary=x", "", ";", "*/*", "application/json, text/html", "a" * 3000,
+    "APPLICATION/JSON",
 )
 HEADERS = (
-    ("Content-Encoding", "gzip"), ("Content-Encoding", "identity"), ("Content-Encoding", "zzz"), ("Origin", "http://localhost"),
-    ("Origin", "http://example.com"), ("Origin", "null"), ("Host", "example.com"), ("Host", ""), ("Host", "localhost:1"), ("Expect", "100-continue"),
-    ("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings"), ("Range", "bytes=0-1"), ("If-None-Match", "*"), ("Cookie", "a=b; c"),
+    ("Content-Encoding", "gzip"), ("Content-Encoding", "identity"), ("Content-Encoding", "zzz"),
+    ("Origin", "http://localhost"),
+    ("Origin", "http://example.com"), ("Origin", "null"), ("Host", "example.com"), ("Host", ""), ("Host", "localhost:1"),
+    ("Expect", "100-continue"),
+    ("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings"), ("Range", "bytes=0-1"), ("If-None-Match", "*"),
+    ("Cookie", "a=b; c"),
     ("Authorization", "Bearer x"), ("Authorization", "Basic !!"), ("X-HTTP-Method-Override", "DELETE"), ("Grpc-Timeout", "x"),
-    ("Grpc-Metadata-x", "y"), ("Te", "trailers"), ("Accept-Encoding", "gzip, br, zstd"), ("X-Request-Id", "x" * 5000), ("X-Long", "y" * 70_000),
+    ("Grpc-Metadata-x", "y"), ("Te", "trailers"), ("Accept-Encoding", "gzip, br, zstd"), ("X-Request-Id", "x" * 5000),
+    ("X-Long", "y" * 70_000),
     ("Access-Control-Request-Method", "POST"), ("Transfer-Encoding", "identity"),
 )
 PARAMETER = re.compile(r"\{([a-z_.]+)(?:=[^}]*)?\}")
@@ -111,7 +121,8 @@ class Rest(Generator):
 
     def anything(self):
         rng = self.rng
-        path = rng.choice((rng.choice(OTHER_PATHS), values.target(rng, [values.text(rng)[:5000] for _ in range(rng.randrange(1, 5))], 0.3)))
+        path = rng.choice((rng.choice(OTHER_PATHS), values.target(rng, [values.text(rng)[:5000] for _ in range(rng.randrange(1,
+            5))], 0.3)))
         body = rng.choice((b"", b"{}", rng.randbytes(200)))
         return Http("api", rng.choice(METHODS_OF_HTTP), path, [rng.choice(HEADERS)], body)
 
@@ -137,17 +148,20 @@ class Rest(Generator):
         ]
         if mutations and rng.random() < 0.15:
             segments[rng.randrange(len(segments))] = values.text(rng)[:6000]
-        written = values.target(rng, [segment or ("x" if rng.random() < 0.9 else "") for segment in segments], 0.05 if mutations else 0)
+        written = values.target(rng, [segment or ("x" if rng.random() < 0.9 else "") for segment in segments],
+            0.05 if mutations else 0)
         if body_field or verb in ("POST", "PUT", "PATCH"):
             return self.with_body(verb, written, tree, message, mutations)
         query = [(name, value) for name, value in flat(tree) if name not in names]
         if mutations and rng.random() < 0.5:
-            query.append((rng.choice(("limit", "token", "filters", "sort_by.key", "id.name", "nothing", values.text(rng)[:300])), values.text(rng)[:9000]))
+            query.append((rng.choice(("limit", "token", "filters", "sort_by.key", "id.name", "nothing",
+                values.text(rng)[:300])), values.text(rng)[:9000]))
         if mutations and rng.random() < 0.05:
             query = query * 3000 or [("a", "b")] * 12_000
         text = "&".join(f"{encoded(rng, name)}={encoded(rng, value)}" for name, value in query)
         headers = self.headers(mutations)
-        return Http("api", verb if rng.random() < 0.97 or not mutations else rng.choice(METHODS_OF_HTTP), f"{written}?{text}" if text else written, headers)
+        return Http("api", verb if rng.random() < 0.97 or not mutations else rng.choice(METHODS_OF_HTTP),
+            f"{written}?{text}" if text else written, headers)
 
     @staticmethod
     def parts(template):
@@ -168,7 +182,8 @@ class Rest(Generator):
         if codec == BINARY:
             body = self.calls.maker.encode(message) if mutations else message.SerializeToString()
         elif codec == FORM:
-            body = "&".join(f"{encoded(rng, name)}={encoded(rng, value)}" for name, value in flat(tree)).encode("latin-1", "replace")
+            body = "&".join(f"{encoded(rng, name)}={encoded(rng, value)}" for name, value in flat(tree)).encode("latin-1",
+                "replace")
         else:
             for _ in range(mutations):
                 if isinstance(tree, (dict, list)):

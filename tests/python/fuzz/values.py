@@ -12,7 +12,8 @@ TEXTS = (
     "=", "+", ";", ",", "*", "\\", "'", '"', "'; DROP TABLE tasks;--", "\0", "a\0b", "\n", "\r\n", "\t", "\x7f", "\x1b[31m",
     "ü", "e\u0301", "😀", "\u202e", "\ufeff", "\ufffe", "\U0010ffff", "İ", "ß", "-", "-1", "0", "00", "1e9", "NaN", "null",
     "true", "[]", "{}", "{{.inputs.x}}", "${x}", "$(x)", "`x`", "<x>", "CON", "start-node", "end-node", "n0", "default",
-    "A", "a", "a-", "-a", "a_b", "a.b", "a:b", "a b", "s3://my-s3-bucket/x", "s3://", "file:///etc/passwd", "http://localhost/",
+    "A", "a", "a-", "-a", "a_b", "a.b", "a:b", "a b", "s3://my-s3-bucket/x", "s3://", "file:///etc/passwd",
+    "http://localhost/",
 )
 INTEGERS = (
     0, 1, -1, 2, 7, 127, 128, 255, 256, 32767, 65535, 65536, 10_000, 10_001, 2**31 - 1, 2**31, -(2**31), 2**32 - 1, 2**32,
@@ -20,11 +21,13 @@ INTEGERS = (
 )
 FLOATS = (0.0, -0.0, 1.5, -1.5, 1e-308, 5e-324, 1e308, float("inf"), float("-inf"), float("nan"), 2.0**53)
 # Years 1 and 9999 are the ends of google.protobuf.Timestamp.
-SECONDS = (0, 1, -1, -62_135_596_800, -62_135_596_801, 253_402_300_799, 253_402_300_800, 2**31, 2**63 - 1, -(2**63), 4_000_000_000)
+SECONDS = (0, 1, -1, -62_135_596_800, -62_135_596_801, 253_402_300_799, 253_402_300_800, 2**31, 2**63 - 1, -(2**63),
+    4_000_000_000)
 NANOS = (0, 1, -1, 999_999_999, 1_000_000_000, 2**31 - 1, -(2**31))
 # Numbers that no Python value writes.
 LITERAL_NUMBERS = (
-    "1e400", "-1e400", "1E-400", "0.1e1", "1" * 400, "-0", "1.0", "9223372036854775808", "-9223372036854775809", "18446744073709551616",
+    "1e400", "-1e400", "1E-400", "0.1e1", "1" * 400, "-0", "1.0", "9223372036854775808", "-9223372036854775809",
+    "18446744073709551616",
 )
 
 
@@ -101,12 +104,12 @@ def _places(value, found):
     return found
 
 
-def mutate_json(rng, tree, keys=()):
+def mutate_json(rng, tree, keys=(), deepest=30_000):
     """Changes one place of a tree of lists and dicts, in place; answers the new tree. `keys` are names of fields that the
-    reader knows."""
+    reader knows; nothing is nested deeper than `deepest`."""
     places = _places(tree, [])
     if not places or rng.random() < 0.02:
-        return rng.choice((scalar(rng), [], {}, [tree], Nested(rng.choice((50, 999, 1000, 20_000)))))
+        return rng.choice((scalar(rng), [], {}, [tree], Nested(min(deepest, rng.choice((50, 999, 1000, 20_000))))))
     container, key = rng.choice(places)
     old = container[key]
     kind = rng.randrange(12)
@@ -119,7 +122,7 @@ def mutate_json(rng, tree, keys=()):
     elif kind == 3:
         container[key] = rng.choice(({}, [], [old], {"a": old}, [[]], [None], {"": None}))
     elif kind == 4:
-        container[key] = Nested(rng.choice((20, 130, 999, 1001, 30_000)), rng.choice((None, str(key), "a")))
+        container[key] = Nested(min(deepest, rng.choice((20, 130, 999, 1001, 30_000))), rng.choice((None, str(key), "a")))
     elif kind == 5 and isinstance(container, dict):
         container[rng.choice(keys) if keys and rng.random() < 0.7 else text(rng)] = rng.choice((scalar(rng), old))
     elif kind == 6 and isinstance(container, dict):
@@ -164,7 +167,8 @@ def target(rng, segments, raw=0.1):
     written = []
     for segment in segments:
         if rng.random() < raw:
-            written.append(segment.encode("utf-8", "replace").decode("latin-1").replace(" ", "%20").replace("\r", "").replace("\n", ""))
+            written.append(segment.encode("utf-8", "replace").decode("latin-1").replace(" ", "%20").replace("\r",
+                "").replace("\n", ""))
         else:
             written.append(quote(segment, safe=rng.choice(("", "", "/:", "."))))
     return "/" + "/".join(written)
