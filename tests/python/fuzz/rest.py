@@ -203,7 +203,8 @@ class Rest(Generator):
 
 
     def learn(self, request, answer):
-        if answer.status == 501 and self.route in self.routes and self.rng.random() < 0.5:
+        unimplemented = answer.status == 501 and request.method == (self.route or ("", ""))[1]
+        if unimplemented and self.route in self.routes and self.rng.random() < 0.5:
             # All do this on the way to one that is there; a few more requests are enough.
             self.routes.remove(self.route)
         if self.last is None or answer.status != 200:

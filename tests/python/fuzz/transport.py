@@ -110,18 +110,35 @@ class Http:
         return "\r\n".join(lines).encode("latin-1", "replace")
 
     def send(self, ports):
-        connection = ports.connect(self.port)
+        if self.declared is None and self.reads is None and (kept := ports.take(self.port)):
+            answer = self._over(kept, ports)
+            # It may have been closed since.
+            if answer.status != "closed":
+                return answer
+        try:
+            return self._over(ports.connect(self.port), ports)
+        except OSError as error:
+            return Answer("closed", repr(error), b"")
+
+    def _over(self, connection, ports):
+        keeps = False
         try:
             connection.settimeout(ANSWER_WITHIN)
-            return self._exchange(connection, ports)
+            answer, keeps = self._exchange(connection, ports)
+            return answer
         except TimeoutError:
             return Answer("no answer", f"nothing came for {ANSWER_WITHIN} s", b"")
         except (OSError, http.client.HTTPException) as error:
             return Answer("closed", repr(error), b"")
         finally:
-            connection.close()
+            if keeps:
+                ports.keep(self.port, connection)
+            else:
+                connection.close()
 
     def _exchange(self, connection, ports):
+        """The answer, and whether more can be sent over this connection."""
+        whole = True
         try:
             connection.sendall(self.head(ports))
             for piece in self._pieces():
@@ -132,15 +149,16 @@ class Http:
                 connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
             # A server may answer before it has read all, and close.
-            pass
+            whole = False
         if self.declared is not None and self.port == "kubernetes":
             # TLS has no half-closed connections.
-            return Answer("closed", "by the client", b"")
+            return Answer("closed", "by the client", b""), False
         answer = http.client.HTTPResponse(connection, method=self.method)
         answer.begin()
         content = self._read(answer, connection)
         headers = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, content[:2000].decode("utf-8", "replace"), content, headers)
+        keeps = whole and self.reads is None and self.declared is None and not answer.will_close
+        return Answer(answer.status, content[:2000].decode("utf-8", "replace"), content, headers), keeps
 
     def _pieces(self):
         step = max(1, -(-len(self.body) // self.pieces))
@@ -174,6 +192,7 @@ class Ports:
         self.token = user["token"]
         # Whose certificate it is does not matter here.
         self.tls = ssl._create_unverified_context()
+        self.kept = {}
         self.channel = grpc.insecure_channel(
             backend.api, options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         )
@@ -181,9 +200,22 @@ class Ports:
     def connect(self, port):
         host, number = self.hosts[port].rsplit(":", 1)
         connection = socket.create_connection((host.strip("[]"), int(number)), timeout=ANSWER_WITHIN)
+        # Head and body are two writes: the second shall not wait for an acknowledgement of the first.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.tls.wrap_socket(connection, server_hostname="localhost") if port == "kubernetes" else connection
 
+    def take(self, port):
+        """A connection that was kept; nothing if there is none."""
+        return self.kept.pop(port, None)
+
+    def keep(self, port, connection):
+        if port in self.kept:
+            self.kept[port].close()
+        self.kept[port] = connection
+
     def close(self):
+        for connection in self.kept.values():
+            connection.close()
         self.channel.close()
 
 
@@ -192,4 +224,4 @@ def load(saved):
     fields = {name: value for name, value in saved.items() if name != "kind"}
     if saved["kind"] == "grpc":
         return Grpc(fields["method"], bytes.fromhex(fields["message"]), tuple(map(tuple, fields["metadata"])))
-    return Http(**{**fields, "body": bytes.fromhex(fields["body"])})
+    return Http(**{**fields, "headers": list(map(tuple, fields["headers"])), "body": bytes.fromhex(fields["body"])})
