@@ -18,6 +18,13 @@ test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 an
 	cargo test --workspace --no-fail-fast
 	.venv/bin/python -m pytest tests/python
 
+.PHONY: fuzz
+fuzz: ## random requests to every port, an hour each; FLYTE_FUZZ_SECONDS=600 for less, FLYTE_FUZZ_SEED=1 for those of a seed
+	@scripts/prepare test
+	cargo build --workspace --bins
+	FLYTE_FUZZ_SEED=$${FLYTE_FUZZ_SEED:-random} FLYTE_FUZZ_SECONDS=$${FLYTE_FUZZ_SECONDS:-3600} \
+		.venv/bin/python -m pytest tests/python -k test_fuzz -s
+
 .PHONY: lint
 lint: ## what CI checks before the tests: fmt, clippy, links of docs, deny, orphans, citations, reference
 	@scripts/prepare deny

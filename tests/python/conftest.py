@@ -235,3 +235,19 @@ def eventually(condition, what, within=30):
             return answer
         assert time.monotonic() < deadline, f"{what}: not within {within} s"
         time.sleep(0.1)
+
+
+@pytest.fixture
+def run_lane(tmp_path):
+    """Runs a lane of random requests (see `fuzz`) against a backend of its own."""
+    from fuzz import lane
+
+    def run(generator):
+        backend = start(tmp_path)
+        try:
+            lane.Lane(generator, backend, tmp_path, lane.seed()).run(lane.seconds())
+        finally:
+            code = stop(backend)
+        assert code == 0, f"flyte ended with {code}:\n{backend.log[-4000:]}"
+
+    return run

@@ -10,6 +10,7 @@
 
 pub mod compute;
 pub mod evaluate;
+pub mod flytekit;
 pub mod generate;
 pub mod program;
 mod resolve;

@@ -162,7 +162,15 @@ struct GraphRun<'a> {
 /// What must happen to this program.
 pub fn evaluate(program: &Program) -> Expected {
     // When nodes wait for their turn nobody knows when they begin.
-    let close = program.max_parallelism.map_or(CLOSE, |_| ANY);
+    evaluate_within(program, program.max_parallelism.map_or(CLOSE, |_| ANY))
+}
+
+/// What must happen to this program when nobody knows how long its tasks take.
+pub fn evaluate_at_any_pace(program: &Program) -> Expected {
+    evaluate_within(program, ANY)
+}
+
+fn evaluate_within(program: &Program, close: Seconds) -> Expected {
     let evaluator = Evaluator { program, close };
     let place = Place {
         parent: None,
