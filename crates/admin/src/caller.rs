@@ -31,7 +31,7 @@ pub enum Action {
     Register,
     /// Creates, changes or ends executions.
     Execute,
-    /// Tells what an execution does.
+    /// Reports events of executions, and signals that they wait for.
     Report,
     /// Changes projects.
     Administer,

@@ -139,7 +139,7 @@ pub fn program() -> Program {
 /// A line for the operator; there may be no log yet.
 fn say(line: &str) {
     use std::io::Write as _;
-    // Nobody can be told that stderr is closed.
+    // There is nowhere to report that stderr is closed.
     writeln!(std::io::stderr(), "{line}").unwrap_or_default();
 }
 

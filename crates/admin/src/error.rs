@@ -54,10 +54,10 @@ pub enum Error {
     #[error("project [{0}] is not active")]
     InactiveProject(String),
     /// What the request names does not exist.
-    #[error("{}", what.missing(id))]
+    #[error("{}", what.text(id))]
     NotFound {
         /// What kind of thing.
-        what: Missing,
+        what: NotFoundKind,
         /// Its id, as the text shows it.
         id: String,
     },
@@ -140,7 +140,7 @@ pub enum Error {
 
 /// What a request or an event names that does not exist. Each has its own words in the reference (spec 01 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum NotFoundKind {
     /// A version of a task, workflow or launch plan.
     Entity(ResourceType),
     /// An execution.
@@ -171,8 +171,8 @@ pub enum Missing {
     Object,
 }
 
-impl Missing {
-    fn missing(self, id: &str) -> String {
+impl NotFoundKind {
+    fn text(self, id: &str) -> String {
         let entity = |kind: &str| format!("missing entity of type {kind} with identifier {id}");
         match self {
             Self::Entity(kind) => entity(kind.as_str_name()),
@@ -221,7 +221,7 @@ impl Error {
     }
 
     /// NOT_FOUND for `what` with this id.
-    pub fn not_found(what: Missing, id: impl Into<String>) -> Self {
+    pub fn not_found(what: NotFoundKind, id: impl Into<String>) -> Self {
         Self::NotFound {
             what,
             id: id.into(),

@@ -101,9 +101,10 @@ async fn checked(
     {
         return Err(Status::invalid_argument(what.to_string()));
     }
-    if scan.has_unknown {
-        let request = RequestWithUnknown::read(input, &message);
-        request.map(|request| parts.extensions.insert(request));
+    if scan.has_unknown
+        && let Some(request) = RequestWithUnknown::read(input, &message)
+    {
+        parts.extensions.insert(request);
     }
     parts.headers.remove("grpc-encoding");
     let request = Request::from_parts(parts, Body::from(framed(&message)));

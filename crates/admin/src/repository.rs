@@ -1,7 +1,7 @@
 //! Rows and statements (spec 01 §19).
 //!
 //! Functions take a transaction, never a pool, and return records. Values are written as Go writes them:
-//! absent integers as 0, absent text as empty, absent pointers as NULL, because SQL filters tell NULL from
+//! absent integers as 0, absent text as empty, absent pointers as NULL, because SQL filters distinguish NULL from
 //! zero (spec 01 §19, value conventions).
 
 pub mod descriptions;

@@ -256,7 +256,7 @@ impl<M: Message + Name> Reply<M> {
         self
     }
 
-    /// The list message that `list` makes of the messages, in its `field`. Elements are told apart by their ids.
+    /// The list message that `list` makes of the messages, in its `field`. Elements are distinguished by their ids.
     pub(crate) fn list<L: Name>(
         replies: Vec<Self>,
         field: Field<L, M>,
@@ -292,7 +292,7 @@ impl<M: Message + Name> Reply<M> {
     }
 }
 
-/// The value of field `id`, by which elements of lists are told apart.
+/// The value of field `id`, by which elements of lists are distinguished.
 fn id_of<M: Message + Name>(message: &M) -> Option<Value> {
     let known = descriptors::pool().get_message_by_name(&M::full_name())?;
     let whole = DynamicMessage::decode(known, message.encode_to_vec().as_slice()).ok()?;

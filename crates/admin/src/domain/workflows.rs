@@ -10,7 +10,7 @@ use prost::Message as _;
 
 use crate::{
     config::RegistrationConfig,
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     records::Workflow,
 };
 
@@ -25,7 +25,7 @@ pub(crate) fn complete(ids: &[core::Identifier], expected: ResourceType) -> Resu
                     resource_type: ResourceType::Unspecified as i32,
                     ..id.clone()
                 };
-                Error::not_found(Missing::Entity(expected), text::prototext(&untyped))
+                Error::not_found(NotFoundKind::Entity(expected), text::prototext(&untyped))
             })
         })
         .collect()

@@ -28,7 +28,7 @@ use crate::{
         flyte_url::{Artifact, parse},
         ids::node_scope,
     },
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     repository::task_executions,
     time,
 };
@@ -121,7 +121,10 @@ pub(crate) async fn download_link(
         .map_err(|error| unavailable(&error))?;
     let deck = found.closure.get().deck_uri.clone();
     if deck.is_empty() || request.artifact_type != service::ArtifactType::Deck as i32 {
-        return Err(Error::not_found(Missing::Deck, text::prototext(&request)));
+        return Err(Error::not_found(
+            NotFoundKind::Deck,
+            text::prototext(&request),
+        ));
     }
     let urls = presign(context, &deck, &expiry).await?;
     Ok(deprecated_link(urls))
@@ -145,7 +148,7 @@ async fn presign(context: &AdminContext, uri: &str, expiry: &Expiry) -> Result<P
             source: error.into(),
         })?;
     if !there {
-        return Err(Error::not_found(Missing::Object, uri));
+        return Err(Error::not_found(NotFoundKind::Object, uri));
     }
     let signed = context
         .blobs

@@ -7,7 +7,7 @@ use super::pages;
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     filters::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS},
     records::Description,
     repository::descriptions,
@@ -75,7 +75,7 @@ pub(crate) async fn get(
     let mut tx = context.database.read().await?;
     let description = descriptions::get(&mut tx, &id)
         .await?
-        .ok_or_else(|| Error::not_found(Missing::Description, id.name))?;
+        .ok_or_else(|| Error::not_found(NotFoundKind::Description, id.name))?;
     Ok(answer(description))
 }
 

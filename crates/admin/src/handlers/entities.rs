@@ -4,7 +4,7 @@ use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_idl::{admin, core, text};
 
 use crate::{
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     filters::Page,
 };
 
@@ -47,7 +47,10 @@ pub(crate) fn not_found(id: &EntityId) -> Error {
         resource_type: ResourceType::Unspecified as i32,
         ..id.to_proto()
     };
-    Error::not_found(Missing::Entity(id.resource_type), text::prototext(&untyped))
+    Error::not_found(
+        NotFoundKind::Entity(id.resource_type),
+        text::prototext(&untyped),
+    )
 }
 
 /// The parts of an id, for policy questions.

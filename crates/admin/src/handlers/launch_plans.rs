@@ -16,7 +16,7 @@ use crate::{
     caller::{Action, Caller},
     context::AdminContext,
     domain::{diff, launch_plans as rules},
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     filters::{Comparison, LAUNCH_PLANS, ListQuery, Page, Predicate, Test},
     records::{LaunchPlan, LaunchPlanRow, LaunchPlanState},
     repository::{self, launch_plans::Touch},
@@ -177,7 +177,7 @@ pub(crate) async fn get_active(
     let plan = repository::launch_plans::active(&mut tx, names).await?;
     plan.map(message).ok_or_else(|| {
         Error::not_found(
-            Missing::ActiveLaunchPlan,
+            NotFoundKind::ActiveLaunchPlan,
             format!("{}:{}:{}", id.project, id.domain, id.name),
         )
     })

@@ -8,7 +8,7 @@ use super::pages;
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     filters::{
         Entity, LAUNCH_PLANS, ListQuery, NAMED_ENTITIES, Page, Predicate, TASKS, Test, WORKFLOWS,
     },
@@ -93,7 +93,7 @@ pub(crate) async fn get(
     let mut tx = context.database.read().await?;
     let entity = named_entities::get(&mut tx, resource, id)
         .await?
-        .ok_or_else(|| Error::not_found(Missing::NamedEntity, id.name.as_str()))?;
+        .ok_or_else(|| Error::not_found(NotFoundKind::NamedEntity, id.name.as_str()))?;
     Ok(message(resource, entity))
 }
 
@@ -125,7 +125,10 @@ pub(crate) async fn update(
     }
     let mut tx = context.database.read().await?;
     if named_entities::get(&mut tx, resource, id).await?.is_none() {
-        return Err(Error::not_found(Missing::NamedEntity, id.name.as_str()));
+        return Err(Error::not_found(
+            NotFoundKind::NamedEntity,
+            id.name.as_str(),
+        ));
     }
     drop(tx);
     let entity = NamedEntity {

@@ -17,7 +17,7 @@ use crate::{
         events::not_found,
         ids::{execution_scope, node_scope, require_execution, with_task_type},
     },
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     filters::{NODE_EXECUTIONS, Page},
     records::{NodeExecution, NodeExecutionRow},
     repository::{
@@ -183,7 +183,7 @@ pub(crate) async fn dynamic_workflow(
     context.allow(caller, Action::Read, node_scope(&id))?;
     let node = load(context, &id).await?;
     if node.dynamic_closure_uri.is_empty() {
-        return Err(Error::not_found(Missing::DynamicWorkflow, ""));
+        return Err(Error::not_found(NotFoundKind::DynamicWorkflow, ""));
     }
     let closure: Stored<core::CompiledWorkflowClosure> = context
         .read_stored(&node.dynamic_closure_uri, "WorkflowClosure")

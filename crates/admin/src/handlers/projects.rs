@@ -8,7 +8,7 @@ use crate::{
     config::AdminConfig,
     context::AdminContext,
     domain::projects as rules,
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     filters::{PROJECTS, Page},
     records::Project,
     repository::projects,
@@ -99,7 +99,7 @@ pub(crate) async fn update(
 }
 
 fn not_found(id: &str) -> Error {
-    Error::not_found(Missing::Project, id)
+    Error::not_found(NotFoundKind::Project, id)
 }
 
 pub(crate) async fn get(

@@ -47,7 +47,7 @@ const RESOLVED: usize = 1_000;
 
 /// The list without filters on tables that it is joined with by their row number: those become the row numbers that fit.
 ///
-/// A planner cannot tell how many executions a workflow of some name has, and takes any for common: it would go through
+/// A planner does not know how many executions a workflow of some name has, and takes any for common: it would go through
 /// all executions, newest first, for one that has none. Of row numbers it knows.
 pub(crate) async fn resolved(
     tx: &mut ReadTx,

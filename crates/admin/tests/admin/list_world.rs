@@ -1,4 +1,4 @@
-//! The tables of the control plane that answered `lists.jsonl`, as far as its answers tell of them.
+//! The tables of the control plane that answered `lists.jsonl`, as far as its answers show them.
 //!
 //! `data/list-world.jsonl` has a line with the defaults of each table and then a line for each row: every row that
 //! an answer names, with values that put it where the recorded filters and orders put it. Where only an order

@@ -299,9 +299,9 @@ async fn names_types_and_labels_are_those_of_go() {
         .filter(|name| !recorded.contains_key(*name) && !listed(&ADDED, name))
         .collect();
     assert!(more.is_empty(), "Go does not have {more:#?}");
-    for (name, told) in &ours {
+    for (name, value) in &ours {
         if let Some(go) = recorded.get(name) {
-            assert_eq!(told, go, "{name}");
+            assert_eq!(value, go, "{name}");
         }
     }
     for (begin, reason) in LEFT_OUT {

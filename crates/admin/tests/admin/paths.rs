@@ -102,7 +102,7 @@ fn workflow_id(name: &str, version: &str) -> Value {
     json!({"resource_type": "WORKFLOW", "project": "flytesnacks", "domain": "development", "name": name, "version": version})
 }
 
-/// A workflow of one gate, told from others by its node.
+/// A workflow of one gate, whose node has a name of its own.
 fn workflow(name: &str, version: &str, node: &str) -> Value {
     json!({"id": workflow_id(name, version), "spec": {"template": {
         "nodes": [{"id": node, "gate_node": {"sleep": {"duration": "1s"}}}], "interface": {},

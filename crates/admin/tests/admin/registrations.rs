@@ -11,7 +11,7 @@ use crate::{
 
 on_both_databases!(
     registrations_get_the_verdict_of_the_reference,
-    workflows_that_cannot_work_are_refused_unless_told,
+    workflows_that_cannot_work_are_refused_unless_configured,
     concurrent_registrations_of_one_task_end_with_one_winner
 );
 
@@ -51,7 +51,7 @@ const CANNOT_WORK: [(&str, &str); 6] = [
     ),
 ];
 
-async fn workflows_that_cannot_work_are_refused_unless_told(store: Store) {
+async fn workflows_that_cannot_work_are_refused_unless_configured(store: Store) {
     let strict = World::start(store).await;
     let mut config = config();
     config.registration.compiler_rules = CompilerRules::Reference;
@@ -59,13 +59,13 @@ async fn workflows_that_cannot_work_are_refused_unless_told(store: Store) {
     for case in recorded("compiler-errors.jsonl") {
         let (rpc, note) = (text(&case, "rpc"), text(&case, "note"));
         let refused = strict.call(rpc, &case["request"]).await;
-        let told = lenient.call(rpc, &case["request"]).await;
+        let answer = lenient.call(rpc, &case["request"]).await;
         if let Some((_, cause)) = CANNOT_WORK.iter().find(|(known, _)| *known == note) {
             let refused = refused.unwrap_err();
             assert_eq!(refused.code(), Code::InvalidArgument, "{note}");
             assert!(refused.message().contains(cause), "{note}: {refused}");
-            let told = told.map_or_else(|status| code_name(status.code()), |_| "OK");
-            assert_eq!(told, text(&case, "code"), "{note}");
+            let code = answer.map_or_else(|status| code_name(status.code()), |_| "OK");
+            assert_eq!(code, text(&case, "code"), "{note}");
         }
     }
 }

@@ -242,7 +242,7 @@ async fn the_three_codecs_write_what_the_reference_writes(store: Store) {
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Without what differs from run to run: times of registration and what is told of the build.
+/// Without what differs from run to run: times of registration and the build.
 fn redacted(path: &str, mut value: Value) -> Value {
     let names: &[&str] = match path.split('/').nth(3).unwrap_or_default() {
         "tasks" | "workflows" | "launch_plans" => {

@@ -3,26 +3,29 @@
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, ResourceType, TaskExecutionId};
 use flyte_idl::text;
 
-use crate::error::{Error, Missing};
+use crate::error::{Error, NotFoundKind};
 
 /// An execution.
 pub fn execution(id: &ExecutionId) -> Error {
-    Error::not_found(Missing::Execution, text::prototext(&id.to_proto()))
+    Error::not_found(NotFoundKind::Execution, text::prototext(&id.to_proto()))
 }
 
 /// The execution that a node event belongs to.
 pub fn execution_of_node(id: &ExecutionId) -> Error {
-    Error::not_found(Missing::ExecutionOfNode, text::prototext(&id.to_proto()))
+    Error::not_found(
+        NotFoundKind::ExecutionOfNode,
+        text::prototext(&id.to_proto()),
+    )
 }
 
 /// A node execution.
 pub fn node(id: &NodeExecutionId) -> Error {
-    Error::not_found(Missing::NodeExecution, text::prototext(&id.to_proto()))
+    Error::not_found(NotFoundKind::NodeExecution, text::prototext(&id.to_proto()))
 }
 
 /// The node execution that a task event belongs to.
 pub fn node_of_task(id: &NodeExecutionId) -> Error {
-    Error::not_found(Missing::NodeOfTask, text::prototext(&id.to_proto()))
+    Error::not_found(NotFoundKind::NodeOfTask, text::prototext(&id.to_proto()))
 }
 
 /// A task execution.
@@ -32,5 +35,5 @@ pub fn task(id: &TaskExecutionId) -> Error {
     if let Some(task) = &mut shown.task_id {
         task.resource_type = ResourceType::Unspecified as i32;
     }
-    Error::not_found(Missing::TaskExecution, text::prototext(&shown))
+    Error::not_found(NotFoundKind::TaskExecution, text::prototext(&shown))
 }

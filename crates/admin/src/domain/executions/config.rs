@@ -1,4 +1,4 @@
-//! The settings of an execution, merged from all who may set them (spec 01 §12.4, spec 03 §2).
+//! The settings of an execution, merged from the request, the launch plan and the configuration (spec 01 §12.4, spec 03 §2).
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(crate) struct EffectiveConfig {
     pub(crate) envs: Option<BTreeMap<String, String>>,
 }
 
-/// The settings of one who may set them.
+/// The settings of one of the three.
 #[derive(Default)]
 struct Source<'a> {
     max_parallelism: i32,

@@ -47,3 +47,89 @@ pub(crate) fn inherit(
         parent_node_row: node.row,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId};
+    use flyte_idl::{
+        admin::{ExecutionClusterLabel, ExecutionMetadata, NodeExecutionClosure},
+        event::NodeExecutionEvent,
+        stored::Stored,
+    };
+
+    use super::*;
+    use crate::{
+        domain::events::node::{Resolved, create},
+        records::RowNumber as _,
+    };
+
+    fn sent() -> ExecutionSpec {
+        ExecutionSpec {
+            metadata: Some(ExecutionMetadata {
+                principal: "whoever the client says".to_owned(),
+                nesting: 7,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn parent() -> (NodeExecution, Execution) {
+        let id = ExecutionId::new("p", "d", "parent").unwrap();
+        let event = NodeExecutionEvent {
+            occurred_at: Some(prost_types::Timestamp::default()),
+            ..Default::default()
+        };
+        let node = NodeExecutionId {
+            execution: id.clone(),
+            node: NodeId::new("n0").unwrap(),
+        };
+        let node = NodeExecution {
+            row: NodeExecutionRow::new(5),
+            closure: Stored::new(NodeExecutionClosure::default()),
+            ..create(node, &event, &Resolved::default()).unwrap()
+        };
+        let execution = Execution {
+            row: ExecutionRow::new(3),
+            user: "owner".to_owned(),
+            spec: Stored::new(ExecutionSpec {
+                metadata: Some(ExecutionMetadata {
+                    nesting: 1,
+                    ..Default::default()
+                }),
+                execution_cluster_label: Some(ExecutionClusterLabel {
+                    value: "gpu".to_owned(),
+                }),
+                ..Default::default()
+            }),
+            ..Execution::new(id)
+        };
+        (node, execution)
+    }
+
+    #[test]
+    fn without_a_parent_the_caller_is_the_principal() {
+        let mut spec = sent();
+        let lineage = inherit(&mut spec, "caller", ExecutionRow::new(9), None);
+        assert_eq!(lineage.source_row, ExecutionRow::new(9));
+        assert_eq!(lineage.parent_node_row, None);
+        assert_eq!(spec.metadata.unwrap().principal, "caller");
+    }
+
+    #[test]
+    fn a_child_is_its_parents_one_level_deeper_on_the_same_cluster() {
+        let (node, execution) = parent();
+        for (repeated, source) in [(None, 3), (ExecutionRow::new(9), 9)] {
+            let mut spec = sent();
+            let lineage = inherit(&mut spec, "caller", repeated, Some((&node, &execution)));
+            assert_eq!(lineage.source_row, ExecutionRow::new(source));
+            assert_eq!(lineage.parent_node_row, NodeExecutionRow::new(5));
+            let metadata = spec.metadata.unwrap();
+            assert_eq!(
+                (metadata.principal.as_str(), metadata.nesting),
+                ("owner", 2)
+            );
+            assert_eq!(spec.execution_cluster_label.unwrap().value, "gpu");
+        }
+    }
+}

@@ -131,3 +131,65 @@ fn notifications(spec: &ExecutionSpec, plan: &LaunchPlanSpec) -> Vec<Notificatio
             .unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flyte_idl::admin::{Labels, LaunchPlanMetadata, NotificationList};
+
+    use super::*;
+
+    #[test]
+    fn labels_and_old_tags_become_tags() {
+        let spec = ExecutionSpec {
+            labels: Some(Labels {
+                values: [("team".to_owned(), "red".to_owned())].into(),
+            }),
+            tags: vec!["nightly".to_owned(), "nightly".to_owned()],
+            ..Default::default()
+        };
+        let expected = [("nightly", ""), ("team", "red")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(tags(&spec), BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn the_plan_notifies_unless_the_request_says_otherwise() {
+        let notification = |phase| Notification {
+            phases: vec![phase],
+            ..Default::default()
+        };
+        let plan = LaunchPlanSpec {
+            entity_metadata: Some(LaunchPlanMetadata {
+                notifications: vec![notification(1)],
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let list = |notifications| {
+            Some(NotificationOverrides::Notifications(NotificationList {
+                notifications,
+            }))
+        };
+        for (case, overrides, expected) in [
+            ("nothing", None, vec![notification(1)]),
+            ("others", list(vec![notification(2)]), vec![notification(2)]),
+            ("an empty list", list(Vec::new()), vec![notification(1)]),
+            (
+                "none at all",
+                Some(NotificationOverrides::DisableAll(true)),
+                Vec::new(),
+            ),
+            (
+                "not none",
+                Some(NotificationOverrides::DisableAll(false)),
+                vec![notification(1)],
+            ),
+        ] {
+            let spec = ExecutionSpec {
+                notification_overrides: overrides,
+                ..Default::default()
+            };
+            assert_eq!(notifications(&spec, &plan), expected, "{case}");
+        }
+    }
+}

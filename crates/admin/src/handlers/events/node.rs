@@ -20,7 +20,7 @@ use super::{
 use crate::{
     context::AdminContext,
     domain::events::{self, node::Resolved, not_found, validate},
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     metrics::{Managers, of_node},
     records::NodePhase,
     repository::{events::insert_node, executions, node_executions, task_executions},
@@ -142,7 +142,7 @@ impl EventKind for NodeEvents {
         match outcome {
             Ok(change) => event.count_step(metrics, of_node(id), *change),
             Err(Error::NotFound {
-                what: Missing::ExecutionOfNode,
+                what: NotFoundKind::ExecutionOfNode,
                 ..
             }) => metrics.missing_parent.inc(),
             Err(_refused) => {}

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     context::AdminContext,
     domain::events::{self, not_found, validate},
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     metrics::{Managers, of_node},
     records::TaskPhase,
     repository::{node_executions, task_executions},
@@ -147,7 +147,7 @@ impl EventKind for TaskEvents {
                 event.count_step(metrics, labels, *change);
             }
             Err(Error::NotFound {
-                what: Missing::NodeOfTask,
+                what: NotFoundKind::NodeOfTask,
                 ..
             }) => metrics.missing_parent.inc(),
             Err(_refused) => {}

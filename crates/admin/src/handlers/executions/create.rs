@@ -38,7 +38,7 @@ use crate::{
             request,
         },
     },
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     handlers::{entities, node_executions, projects, tasks, workflows},
     records::{Execution, ExecutionRow, Project, WorkflowPhase},
     repository::{self, executions},
@@ -275,7 +275,7 @@ async fn planned(
     let workflow = workflow.ok_or_else(|| {
         let id = plan.spec.get().workflow_id.clone().unwrap_or_default();
         Error::not_found(
-            Missing::Entity(ResourceType::Workflow),
+            NotFoundKind::Entity(ResourceType::Workflow),
             text::prototext(&id),
         )
     })?;

@@ -23,7 +23,7 @@ use crate::{
         projects,
         task_resources::PlatformResources,
     },
-    error::{Error, Missing, Result},
+    error::{Error, NotFoundKind, Result},
     handlers::workflows,
     records::{Execution, WorkflowPhase},
     repository::{self, executions},
@@ -226,7 +226,10 @@ async fn launch_inputs(context: &AdminContext, execution: &Execution) -> Result<
         None => None,
     };
     let workflow = workflow.ok_or_else(|| {
-        Error::not_found(Missing::WorkflowOfExecution, execution.id.name.as_str())
+        Error::not_found(
+            NotFoundKind::WorkflowOfExecution,
+            execution.id.name.as_str(),
+        )
     })?;
     let plan = match execution.launch_plan_row {
         Some(row) => repository::launch_plans::get_by_row(&mut tx, row).await?,
