@@ -48,7 +48,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    api::{DeleteParams, GetParams, ListParams, PostParams},
+    api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams},
     core::{PartialObjectMeta, Request},
     runtime::{WatchStreamExt as _, watcher},
 };
@@ -80,6 +80,7 @@ pub struct Simulation {
     plan: Plan,
     delete_after: Option<u64>,
     lose_pods_after: Option<u64>,
+    strip_pods_after: Option<u64>,
     object_bytes: Option<usize>,
     max_resource_bytes: usize,
     event_config: EventConfig,
@@ -179,6 +180,7 @@ impl Simulation {
             plan: Plan::default(),
             delete_after: None,
             lose_pods_after: None,
+            strip_pods_after: None,
             object_bytes: None,
             max_resource_bytes: PropellerConfig::default().max_resource_bytes,
             event_config: EventConfig::default(),
@@ -246,6 +248,13 @@ impl Simulation {
     #[must_use]
     pub fn losing_pods_after(mut self, effects: u64) -> Self {
         self.lose_pods_after = Some(effects);
+        self
+    }
+
+    /// Somebody removes all labels and owners of all pods when this many effects have happened.
+    #[must_use]
+    pub fn stripping_pods_after(mut self, effects: u64) -> Self {
+        self.strip_pods_after = Some(effects);
         self
     }
 
@@ -448,6 +457,26 @@ impl Simulation {
                 pods.delete_collection(&at_once, &all)
                     .await
                     .expect("the cluster outside of the faults deletes pods");
+            });
+        }
+        if let Some(after) = self.strip_pods_after {
+            let (faults, pods) = (faults.clone(), pods.clone());
+            tasks.spawn(async move {
+                faults.reached(after).await;
+                let bare = serde_json::json!({ "metadata": { "labels": null, "ownerReferences": null } });
+                for pod in pods
+                    .list(&ListParams::default())
+                    .await
+                    .expect("pods are listed")
+                {
+                    pods.patch(
+                        &pod.name_any(),
+                        &PatchParams::default(),
+                        &Patch::Merge(&bare),
+                    )
+                    .await
+                    .expect("the cluster outside of the faults changes pods");
+                }
             });
         }
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);

@@ -78,6 +78,61 @@ fn a_pod_that_is_refused_for_good_fails_its_workflow() {
     }
 }
 
+#[test]
+fn a_pod_for_which_there_is_no_place_fails_its_workflow_when_tries_are_used_up() {
+    for (code, reason) in [(404, "NotFound"), (500, "InternalError")] {
+        let refusal = Refusal {
+            code,
+            reason,
+            message: "nothing takes this pod",
+        };
+        let run = Simulation::new(graphs::chain())
+            .ruled(rule("POST", "/pods", FOR_EVER, Answer::Refuse(refusal)))
+            .attempt()
+            .unwrap_or_else(|why| panic!("{code}: {why}"));
+        assert_eq!(run.phase, WorkflowPhase::Failed, "{code}");
+        let message = run.status["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(refusal.message), "{code}: {message:?}");
+    }
+}
+
+#[test]
+fn a_write_of_a_status_that_is_refused_for_a_while_is_made_again() {
+    for (code, reason) in [
+        (400, "BadRequest"),
+        (403, "Forbidden"),
+        (422, "Invalid"),
+        (500, "InternalError"),
+    ] {
+        let refusal = Refusal {
+            code,
+            reason,
+            message: "a rule of this cluster",
+        };
+        let answer = Answer::Refuse(refusal);
+        let run = Simulation::new(graphs::chain())
+            .ruled(rule("PATCH", "/flyteworkflows/", 4, answer))
+            .attempt()
+            .unwrap_or_else(|why| panic!("{code}: {why}"));
+        assert_eq!(run.phase, WorkflowPhase::Success, "{code}");
+        assert_eq!(run.doubles(), [""; 0], "{code}");
+    }
+}
+
+#[test]
+fn a_pod_without_labels_and_owner_is_found_by_its_name() {
+    let run = Simulation::new(graphs::taking(10)).run();
+    let created = run.trace.iter().position(|effect| effect.contains("/pods"));
+    let created =
+        u64::try_from(created.expect("a pod is created")).expect("there are few effects") + 1;
+    let stripped = Simulation::new(graphs::taking(10))
+        .stripping_pods_after(created)
+        .run();
+    assert_eq!(stripped.phase, WorkflowPhase::Success);
+    assert_eq!(stripped.visible(), run.visible());
+    assert_eq!(stripped.doubles(), [""; 0]);
+}
+
 /// The request is made again when its answer does not come.
 fn is_made_again(method: &'static str, path: &'static str) {
     let run = Simulation::new(graphs::chain())
