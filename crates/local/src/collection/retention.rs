@@ -13,7 +13,8 @@ pub type Age = Option<SignedDuration>;
 /// How long files of executions that ended are kept, by what they are to the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Files that only the running engine reads: task templates, specs of dynamic tasks, node statuses.
+    /// Files that only the running engine reads: task templates, specs of dynamic tasks, node statuses,
+    /// and second copies of the inputs and outputs of workflows.
     pub intermediate: Age,
     /// Files that the API shows: inputs, outputs, errors and decks of nodes, and raw outputs.
     pub shown: Age,
@@ -85,13 +86,17 @@ pub(super) enum Content {
 
 impl Content {
     /// What the file at `path` is, below the folder of its execution (spec 04 §9.2). Admin keeps its own copy of the
-    /// closure of a dynamic workflow (spec 01 §15.1).
+    /// closure of a dynamic workflow (spec 01 §15.1). The outputs of a start node are the inputs of its workflow, and the
+    /// inputs of an end node its outputs: both are shown from another file.
     pub(super) fn of(path: &str) -> Self {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let is_intermediate = matches!(
-            name,
-            "task.pb" | "futures.pb" | "futures_compiled.pb" | "dynamic_compiled.pb"
-        ) || path.starts_with("node-status/");
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let is_of_node = |node: &str| folder.split('/').any(|segment| segment == node);
+        let is_intermediate = match name {
+            "task.pb" | "futures.pb" | "futures_compiled.pb" | "dynamic_compiled.pb" => true,
+            "outputs.pb" => is_of_node("start-node"),
+            "inputs.pb" => is_of_node("end-node"),
+            _ => folder == "node-status",
+        };
         if is_intermediate {
             Self::Intermediate
         } else {
@@ -179,6 +184,12 @@ mod tests {
             ("n0/data/0/futures_compiled.pb", Content::Intermediate),
             ("n0/data/0/dynamic_compiled.pb", Content::Intermediate),
             ("node-status/1-00ff.json", Content::Intermediate),
+            ("start-node/data/0/outputs.pb", Content::Intermediate),
+            ("n0/data/0/start-node/0/outputs.pb", Content::Intermediate),
+            ("end-node/data/inputs.pb", Content::Intermediate),
+            ("n0/data/0/end-node/inputs.pb", Content::Intermediate),
+            ("n0/data/0/end-node/0/outputs.pb", Content::Shown),
+            ("start-node-2/data/0/outputs.pb", Content::Shown),
             ("n0/data/inputs.pb", Content::Shown),
             ("n0/data/0/outputs.pb", Content::Shown),
             ("n0/data/0/error.pb", Content::Shown),

@@ -14,7 +14,9 @@ use crate::cluster::{define_workflows, object};
 use crate::s3::{BUCKET, bucket, put};
 
 /// The files of an execution of one task: which the engine alone reads, and which the API shows.
-const INTERMEDIATE: [&str; 3] = [
+const INTERMEDIATE: [&str; 5] = [
+    "start-node/data/0/outputs.pb",
+    "end-node/data/inputs.pb",
     "n0/data/task.pb",
     "n0/data/0/futures.pb",
     "node-status/1-0a.json",
@@ -69,7 +71,7 @@ fn only_what_nobody_sees_of_executions_that_ended_goes_by_default() {
     assert_eq!((early.removed, early.complete), (0, true));
     assert_eq!(keys(&blobs), before);
     let pass = collector.pass(&running, after(25)).unwrap();
-    assert_eq!((pass.removed, pass.bytes, pass.complete), (3, 12, true));
+    assert_eq!((pass.removed, pass.bytes, pass.complete), (5, 20, true));
     let expected: Vec<String> = before
         .into_iter()
         .filter(|key| {

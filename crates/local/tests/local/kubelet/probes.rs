@@ -1,8 +1,11 @@
 //! Probes, lifecycle hooks and termination messages.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::api::{Api, DeleteParams};
+use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
@@ -241,6 +244,37 @@ async fn hooks_run_after_the_start_and_before_the_end() {
     assert_eq!(ended(&pod, "main").exit_code, 143);
     let failed = event(&machine, "q", "FailedPostStartHook").await;
     assert_eq!(failed.message.as_deref(), Some("PostStartHook failed: why"));
+}
+
+#[tokio::test]
+async fn a_hook_that_outlives_its_container_leaves_the_next_run_alone() {
+    let machine = Machine::start().await;
+    let members = json!({
+        // Fails once: the hook begins, and goes on after the container has ended by itself and started again.
+        "livenessProbe": {
+            "exec": {"command": ["/bin/sh", "-c", "test -e probed || { touch probed; exit 1; }"]},
+            "periodSeconds": 1, "failureThreshold": 1, "terminationGracePeriodSeconds": 14,
+        },
+        "lifecycle": {"preStop": {"sleep": {"seconds": 60}}},
+    });
+    let script = "test -e again && exec sleep 300; touch again; sleep 2";
+    let mut spec = one(container(script, &members));
+    spec["restartPolicy"] = json!("Always");
+    machine.create("p", spec).await;
+    let runs_again = |pod: Option<&Pod>| {
+        status(pod).is_some_and(|status| {
+            let state = status.state.as_ref().unwrap();
+            status.restart_count == 1 && state.running.is_some()
+        })
+    };
+    machine.until("p", "running again", runs_again).await;
+    // Restarts wait 10 s, so the hook's time is up within three.
+    let ended = await_condition(machine.pods(), "p", |pod: Option<&Pod>| !runs_again(pod));
+    let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
+    assert!(ended.is_err(), "the second run was ended: {ended:?}");
+    let now = DeleteParams::default().grace_period(0);
+    machine.pods().delete("p", &now).await.unwrap();
+    machine.gone("p").await;
 }
 
 #[tokio::test]
