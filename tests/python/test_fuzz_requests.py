@@ -55,6 +55,7 @@ def test_json_is_written_that_no_parser_of_python_writes():
     [
         ("OK", "", False), (404, "", False), ("INVALID_ARGUMENT", "no", False), ("INTERNAL", "internal error", True), (500, "", True),
         ("UNKNOWN", "", True), ("no answer", "", True), ("UNAVAILABLE", "Socket closed", True),
+        ("RESOURCE_EXHAUSTED", "Stream removed (received metadata size exceeds hard limit)", True),
         ("INTERNAL", "failed to decode Protobuf message: X.y: invalid wire type", False),
     ],
 )

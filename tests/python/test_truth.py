@@ -14,6 +14,9 @@ import time
 import msgpack
 import truth_tasks
 from conftest import DOMAIN, PROJECT
+from flyteidl.admin import execution_pb2
+from flyteidl.core import execution_pb2 as phases
+from flyteidl.core import literals_pb2
 from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.core.options import Options
 from protocol import Api, Phase
@@ -125,3 +128,29 @@ def test_random_workflows_of_flytekit_end_as_the_rules_say(backend, remote, tmp_
             f"{len(wrong)} end otherwise; the smallest has FLYTE_TEST_SEED={number} FLYTE_TEST_GRAPHS=1, "
             f"execution {executions[number].name}:\n{by_seed[number]['source']}\n{by_seed[number]['inputs']}\n{message}"
         )
+
+
+class Outputs:
+    """An API that knows the outputs of any execution."""
+
+    def __init__(self, **integers):
+        primitives = {name: literals_pb2.Primitive(integer=number) for name, number in integers.items()}
+        self.found = {
+            name: literals_pb2.Literal(scalar=literals_pb2.Scalar(primitive=primitive)) for name, primitive in primitives.items()
+        }
+
+    def outputs(self, _):
+        return self.found
+
+
+def test_an_end_that_is_another_is_told():
+    succeeds, fails = {"outputs": {"o": ["integer", 3]}, "codes": []}, {"outputs": None, "codes": ["USER:Error1"]}
+    succeeded = execution_pb2.ExecutionClosure(phase=Phase.SUCCEEDED)
+    failed = execution_pb2.ExecutionClosure(phase=Phase.FAILED, error=phases.ExecutionError(code="USER:Error1"))
+    assert difference(Outputs(o=3), succeeds, None, succeeded) is None
+    assert "o" in difference(Outputs(o=4), succeeds, None, succeeded)
+    assert "not SUCCEEDED" in difference(Outputs(), succeeds, None, failed)
+    assert difference(Outputs(), fails, None, failed) is None
+    assert "USER:Error1" in difference(Outputs(), fails, None, succeeded)
+    failed.error.code = "USER:Error2"
+    assert "USER:Error2" in difference(Outputs(), fails, None, failed)

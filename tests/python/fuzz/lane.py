@@ -66,6 +66,8 @@ class Generator:
 def refused(answer):
     """Why an answer is none that a client may get; nothing if it is one."""
     status = str(answer.status)
+    if "Stream removed" in answer.text or "metadata size exceeds" in answer.text:
+        return f"an answer that grpc refuses: {answer.text[:300]}"
     if status in ("UNKNOWN", "INTERNAL", "500", "DATA_LOSS", "UNAVAILABLE", "DEADLINE_EXCEEDED", "502", "503", "504",
         "no answer"):
         if any(cause in answer.text for cause in CAUSES):
