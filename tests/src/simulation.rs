@@ -463,7 +463,8 @@ impl Simulation {
             let (faults, pods) = (faults.clone(), pods.clone());
             tasks.spawn(async move {
                 faults.reached(after).await;
-                let bare = serde_json::json!({ "metadata": { "labels": null, "ownerReferences": null } });
+                let bare =
+                    serde_json::json!({ "metadata": { "labels": null, "ownerReferences": null } });
                 for pod in pods
                     .list(&ListParams::default())
                     .await

@@ -19,10 +19,14 @@ pub const MAX_LEVELS: usize = 1_000;
 /// branch, takes four messages.
 const MAX_MESSAGES: usize = 4 * MAX_LEVELS + 100;
 
-/// Fields at most, counted once for each message that they are in. Whoever encodes a message asks each message in it for
-/// its length, and that one each inside, which asks each of its fields: this is what encoding costs, about a nanosecond
-/// each. A message of 4 MiB without depth stays far below, and so do a thousand branches within each other.
+/// What encoding a message may cost: its fields, counted once for each message that they are in. Whoever encodes a message
+/// asks each message in it for its length, and that one each inside, which asks each of its fields, at about a
+/// nanosecond each. A message of 4 MiB without depth stays far below, and so do a thousand branches within each other.
 const MAX_COST: usize = 256 * 1024 * 1024;
+/// What encoding may cost whatever the length: a thousand levels of one type or value.
+const COST_OF_ANY: usize = 16 * 1024 * 1024;
+/// What encoding may cost besides for each byte, so that the price of a request is proportional to its length.
+const COST_OF_A_BYTE: usize = 320;
 
 /// What a scan found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +160,9 @@ pub fn scan(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Scan, Nestin
         unprintable: None,
     };
     let mut at = 0;
+    let most = COST_OF_ANY
+        .saturating_add(bytes.len().saturating_mul(COST_OF_A_BYTE))
+        .min(MAX_COST);
     let mut cost = 0usize;
     while let Some(frame) = stack.last() {
         if at == frame.end {
@@ -174,7 +181,7 @@ pub fn scan(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Scan, Nestin
             .and_then(|fields| fields.get(&number));
         found.has_unknown |= shape.is_none();
         cost = cost.saturating_add(stack.len());
-        if cost > MAX_COST {
+        if cost > most {
             return Err(NestingError::TooMuch {
                 size: bytes.len(),
                 depth: stack.len() - 1,
@@ -418,6 +425,38 @@ mod tests {
             matches!(refused, Err(NestingError::TooMuch { .. })),
             "{refused:?}"
         );
+    }
+
+    /// A field that is a message, around what is inside.
+    fn field(number: u8, inner: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut bytes);
+        bytes.extend(inner);
+        bytes
+    }
+
+    /// A struct with one entry: `google.protobuf.Value` by its wire form.
+    fn structure(value: &[u8]) -> Vec<u8> {
+        let key = [1 << 3 | 2, 1, b'a'];
+        field(1, &[&key[..], &field(2, value)].concat())
+    }
+
+    #[test]
+    fn many_deep_values_are_refused_and_one_is_not() {
+        // A struct within a struct, as JSON has it in six bytes a level.
+        let deep = (0..990).fold(Vec::new(), |inner, _| field(5, &structure(&inner)));
+        let metadata = |count: usize| {
+            let list = field(6, &field(1, &deep).repeat(count));
+            of(&field(6, &structure(&list)))
+        };
+        assert!(metadata(1).is_ok());
+        for count in [10, 40] {
+            let refused = metadata(count);
+            assert!(
+                matches!(refused, Err(NestingError::TooMuch { .. })),
+                "{count}: {refused:?}"
+            );
+        }
     }
 
     #[test]
