@@ -14,6 +14,8 @@ mod blobs;
 mod faults;
 pub mod graphs;
 mod node;
+mod trial;
+mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +34,6 @@ use flyte_platform::{
     Clock,
     blob::BlobStore,
     client::RetryPolicy,
-    kubernetes,
     metrics::{LabelKeys, Scope},
     server,
 };
@@ -41,16 +42,10 @@ use flyte_propeller::{
     Dependencies,
     config::{EventConfig, PropellerConfig},
 };
-use futures::StreamExt as _;
-use k8s_openapi::{
-    api::core::v1::{Namespace, Pod},
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
-};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Resource as _, ResourceExt as _,
-    api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams},
-    core::{PartialObjectMeta, Request},
-    runtime::{WatchStreamExt as _, watcher},
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use object_store::memory::InMemory;
 use tokio::task::JoinSet;
@@ -59,6 +54,8 @@ use tokio_util::sync::CancellationToken;
 pub use admin::{Records, in_memory};
 pub use faults::{Answer, Delays, Fault, Plan, Refusal, Reloads, Rule};
 pub use node::NOTES;
+pub use world::floor;
+use world::{adopt, create, describe, encoded_bytes, end_of, prepare, read, unfinished};
 
 /// Where the simulated workflow lives.
 pub const NAMESPACE: &str = "project-development";
@@ -199,142 +196,6 @@ impl Simulation {
             settling: SETTLING,
             neighbours: Vec::new(),
         }
-    }
-
-    /// Beside these, in their own namespace [`NEIGHBOURS`]; admin takes all that is said of them, and nobody waits for
-    /// their end.
-    #[must_use]
-    pub fn beside(mut self, neighbours: Vec<FlyteWorkflow>) -> Self {
-        self.neighbours = neighbours;
-        self
-    }
-
-    /// The API server treats requests like this.
-    #[must_use]
-    pub fn ruled(mut self, rules: Vec<Rule>) -> Self {
-        self.limits.rules = rules;
-        self
-    }
-
-    /// The engine is given this long after the end, instead of two minutes, to delete what need not stay.
-    #[must_use]
-    pub fn settling(mut self, time: Duration) -> Self {
-        self.settling = time;
-        self
-    }
-
-    /// The workflow was begun by another engine, which left this behind besides its status.
-    #[must_use]
-    pub fn resuming(mut self, beginning: Beginning) -> Self {
-        self.beginning = Some(beginning);
-        self
-    }
-
-    /// With these faults.
-    #[must_use]
-    pub fn with(mut self, plan: Plan) -> Self {
-        self.plan = plan;
-        self
-    }
-
-    /// Deletes the resource once this many effects have happened, as a user who terminates the execution does.
-    #[must_use]
-    pub fn deleted_after(mut self, effects: u64) -> Self {
-        self.delete_after = Some(effects);
-        self
-    }
-
-    /// Somebody deletes all pods at once when this many effects have happened.
-    #[must_use]
-    pub fn losing_pods_after(mut self, effects: u64) -> Self {
-        self.lose_pods_after = Some(effects);
-        self
-    }
-
-    /// Somebody removes all labels and owners of all pods when this many effects have happened.
-    #[must_use]
-    pub fn stripping_pods_after(mut self, effects: u64) -> Self {
-        self.strip_pods_after = Some(effects);
-        self
-    }
-
-    /// The API server takes no object that is larger than the workflow at its beginning by more than this.
-    #[must_use]
-    pub fn with_room_for(mut self, bytes: usize) -> Self {
-        self.object_bytes = Some(encoded_bytes(&self.workflow) + bytes);
-        self
-    }
-
-    /// The engine keeps node statuses in a blob when the resource is larger than the workflow at its beginning by more
-    /// than this.
-    #[must_use]
-    pub fn spilling_beyond(mut self, bytes: usize) -> Self {
-        self.max_resource_bytes = encoded_bytes(&self.workflow) + bytes;
-        self
-    }
-
-    /// Events carry data as this says, and admin takes none that are larger than `most_bytes`.
-    #[must_use]
-    pub fn with_events(mut self, config: EventConfig, most_bytes: usize) -> Self {
-        self.event_config = config;
-        self.limits.event_bytes = most_bytes;
-        self
-    }
-
-    /// Node statuses that were kept in a blob are gone when the engine is started again.
-    #[must_use]
-    pub fn losing_statuses(mut self) -> Self {
-        self.loses_statuses = true;
-        self
-    }
-
-    /// A quota allows so many pods at once.
-    #[must_use]
-    pub fn with_quota(mut self, pods: usize) -> Self {
-        self.limits.pods = Some(pods);
-        self
-    }
-
-    /// The API server answers the first pods like this.
-    #[must_use]
-    pub fn refusing_pods(mut self, refusals: Vec<Refusal>) -> Self {
-        self.limits.refusals = refusals;
-        self
-    }
-
-    /// What asks for an effect whose name contains this panics, however often it is tried.
-    #[must_use]
-    pub fn panicking_at(mut self, part: &'static str) -> Self {
-        self.limits.panics = Some(part);
-        self
-    }
-
-    /// The engine is started again after these writes of the status.
-    #[must_use]
-    pub fn reloading(mut self, reloads: Reloads) -> Self {
-        self.limits.reloads = reloads;
-        self
-    }
-
-    /// Requests take this long.
-    #[must_use]
-    pub fn delayed(mut self, delays: Delays) -> Self {
-        self.limits.delays = delays;
-        self
-    }
-
-    /// Plugins are configured like this.
-    #[must_use]
-    pub fn with_plugins(mut self, config: PluginsConfig) -> Self {
-        self.plugins = config;
-        self
-    }
-
-    /// The engine never keeps node statuses in a blob.
-    #[must_use]
-    pub fn never_spilling(mut self) -> Self {
-        self.max_resource_bytes = 0;
-        self
     }
 
     /// Runs to the end, on a thread and a runtime of its own whose time is paused.
@@ -646,164 +507,4 @@ fn attempts(graph: &WorkflowSpec, workflow: &FlyteWorkflow) -> u64 {
             inside + node.retry.map_or(1, |retry| u64::from(retry.min_attempts))
         })
         .sum()
-}
-
-/// Pods that have not ended.
-async fn unfinished(pods: &Api<Pod>) -> Vec<String> {
-    let listed = pods.list(&ListParams::default()).await;
-    listed
-        .expect("the cluster outside of the faults lists its pods")
-        .into_iter()
-        .filter(|pod| {
-            let phase = pod
-                .status
-                .as_ref()
-                .and_then(|status| status.phase.as_deref());
-            !matches!(phase, Some("Succeeded" | "Failed"))
-        })
-        .map(|pod| pod.name_any())
-        .collect()
-}
-
-async fn describe(api: &Api<FlyteWorkflow>, name: &str, records: &admin::Shared) -> String {
-    let resource = read(api, name).await.unwrap_or_default();
-    format!(
-        "status {}\nrecords {:?}",
-        resource["status"],
-        records.snapshot()
-    )
-}
-
-fn encoded_bytes(workflow: &FlyteWorkflow) -> usize {
-    serde_json::to_vec(workflow).map_or(0, |bytes| bytes.len())
-}
-
-/// Creates a pod of the workflow.
-async fn adopt(api: &Api<Pod>, mut pod: Pod, workflow: &str, uid: &str) {
-    pod.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: "flyte.lyft.com/v1alpha1".into(),
-        kind: "flyteworkflow".into(),
-        name: workflow.into(),
-        uid: uid.into(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }]);
-    api.create(&PostParams::default(), &pod)
-        .await
-        .expect("the pod is valid");
-}
-
-/// Creates the workflow and answers its uid; kube cannot read answers that are nested deeply.
-async fn create(client: kube::Client, workflow: &FlyteWorkflow) -> String {
-    let body = serde_json::to_vec(workflow).expect("resources can be written");
-    let namespace = workflow.metadata.namespace.as_deref();
-    let request = Request::new(FlyteWorkflow::url_path(&(), namespace))
-        .create(&PostParams::default(), body)
-        .expect("the request is well-formed");
-    let made = client
-        .request_text(request)
-        .await
-        .expect("the workflow is valid");
-    let made = flyte_idl::json::parse(made.as_bytes()).unwrap_or_default();
-    made["metadata"]["uid"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// The workflow; none when it is gone.
-async fn read(api: &Api<FlyteWorkflow>, name: &str) -> Option<serde_json::Value> {
-    let request = Request::new(FlyteWorkflow::url_path(&(), Some(NAMESPACE)))
-        .get(name, &GetParams::default())
-        .expect("the request is well-formed");
-    let text = api.clone().into_client().request_text(request).await.ok()?;
-    flyte_idl::json::parse(text.as_bytes()).ok()
-}
-
-async fn prepare(client: &kube::Client) {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    for name in [NAMESPACE, NEIGHBOURS] {
-        let mut namespace = Namespace::default();
-        namespace.metadata.name = Some(name.to_owned());
-        namespaces
-            .create(&PostParams::default(), &namespace)
-            .await
-            .expect("the namespace is new");
-    }
-    kubernetes::define(client.clone(), &flyte_crd::custom_resource_definition())
-        .await
-        .expect("the cluster is ours");
-}
-
-/// The last phase that the resource shows before it ends or goes. A resource that is deleted goes in the very write
-/// that ends it, so its end is ABORTED.
-async fn end_of(api: &Api<FlyteWorkflow>, name: &str) -> WorkflowPhase {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let metadata: Api<PartialObjectMeta<FlyteWorkflow>> =
-        Api::namespaced(api.clone().into_client(), NAMESPACE);
-    let mut events = watcher::watcher(metadata, config).default_backoff().boxed();
-    loop {
-        match events.next().await {
-            Some(Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found))) => {
-                let terminated = found.labels().contains_key(flyte_crd::TERMINATION_LABEL);
-                if terminated && found.finalizers().is_empty() {
-                    let resource = read(api, name).await.unwrap_or_default();
-                    return resource["status"]["phase"]
-                        .as_i64()
-                        .map_or(WorkflowPhase::Aborted, WorkflowPhase::from);
-                }
-            }
-            Some(Ok(watcher::Event::Delete(_))) | None => return WorkflowPhase::Aborted,
-            Some(Ok(_) | Err(_)) => {}
-        }
-    }
-}
-
-/// How long the cluster alone takes for `depth` rounds of `width` pods, each round begun when the one before has
-/// ended: what no engine can beat.
-pub async fn floor(width: usize, depth: usize) -> Duration {
-    let cluster = Cluster::new(NoStore, ClusterOptions::default())
-        .await
-        .expect("an empty cluster starts");
-    let client = cluster.client();
-    prepare(&client).await;
-    let mut tasks = JoinSet::new();
-    let objects = Arc::new(InMemory::new());
-    tasks.spawn(node::run(client.clone(), objects, node::Manner::Silent));
-    let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
-    let mut events = watcher::watcher(api.clone(), watcher::Config::default())
-        .default_backoff()
-        .boxed();
-    let began = tokio::time::Instant::now();
-    for round in 0..depth {
-        let creations = (0..width).map(|index| {
-            let pod: Pod = serde_json::from_value(serde_json::json!({
-                "metadata": { "name": format!("pod-{round}-{index}") },
-                "spec": { "containers": [{ "name": "main", "image": "i", "args": ["ok", "x"] }] },
-            }))
-            .expect("a pod of one container is valid");
-            let api = api.clone();
-            async move { api.create(&PostParams::default(), &pod).await }
-        });
-        futures::future::try_join_all(creations)
-            .await
-            .expect("the names are new");
-        let mut ended = std::collections::BTreeSet::new();
-        let prefix = format!("pod-{round}-");
-        while ended.len() < width {
-            let event = events.next().await;
-            let Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) = event
-            else {
-                continue;
-            };
-            let name = pod.metadata.name.unwrap_or_default();
-            let phase = pod.status.and_then(|status| status.phase);
-            if name.starts_with(&prefix) && phase.as_deref() == Some("Succeeded") {
-                ended.insert(name);
-            }
-        }
-    }
-    let elapsed = began.elapsed();
-    tasks.shutdown().await;
-    elapsed
 }

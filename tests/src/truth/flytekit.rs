@@ -2,7 +2,7 @@
 //!
 //! flytekit says less than the templates of a workflow can, and says some of it in one way only: nodes are numbered in the
 //! order of their calls, an optional input that is left out is bound to nothing, a failure handler takes all inputs of its
-//! workflow, conditions compare promises. [`write`] makes of a program the nearest one that flytekit can say, its source,
+//! workflow, conditions compare promises. [`write()`] makes of a program the nearest one that flytekit can say, its source,
 //! and what remains unsaid is an [`Unwritable`].
 
 mod shape;

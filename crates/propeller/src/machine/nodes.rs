@@ -4,6 +4,9 @@
 //! handed out stays good; one that was not handed out here is a mistake of ours, and looking it up panics (an actor
 //! that panics starts over).
 
+mod order;
+mod readiness;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
@@ -18,6 +21,8 @@ use flyte_core::{
 use flyte_crd::{NodeKind, NodePhase, NodeSpec, NodeStatus, WorkflowSpec, status::BranchPhase};
 use flyte_idl::core::{ExecutionError, LiteralMap, execution_error::ErrorKind};
 use jiff::Timestamp;
+
+use order::in_order;
 
 use super::{Unreadable, graph_end::GraphState, retry::Retry};
 use crate::{
@@ -577,49 +582,6 @@ impl Nodes {
         Some(self[inner].files.outputs())
     }
 
-    /// Whether a node may start (spec 04 §5.3). An upstream node that is done with stays so, and is not looked at
-    /// again.
-    pub(super) fn readiness(&mut self, index: NodeIndex) -> Readiness {
-        let node = &self[index];
-        if node.spec.kind == NodeKind::Start {
-            return Readiness::Ready;
-        }
-        let graph = &self[node.graph];
-        if graph.failure_node == Some(index) {
-            return match graph.state {
-                GraphState::FailureNode(_) => Readiness::Ready,
-                _ => Readiness::NotReady,
-            };
-        }
-        if node.arm_of.is_some() && node.status.parent_node.is_empty() {
-            return Readiness::NotReady;
-        }
-        let (mut done, mut skips) = (node.upstream.done, node.upstream.skips);
-        let mut ended_at = node.upstream.ended_at;
-        let waits = loop {
-            let Some(upstream) = node.upstream.nodes.get(done) else {
-                break false;
-            };
-            let upstream = &self[*upstream];
-            match permits(upstream, node) {
-                Readiness::NotReady => break true,
-                Readiness::Skip => skips = true,
-                Readiness::Ready => {}
-            }
-            ended_at = ended_at.max(upstream.status.stopped_at.map(flyte_crd::Time::timestamp));
-            done += 1;
-        };
-        let known = &mut self[index].upstream;
-        known.done = done;
-        known.skips = skips;
-        known.ended_at = ended_at;
-        match (waits, skips) {
-            (true, _) => Readiness::NotReady,
-            (false, true) => Readiness::Skip,
-            (false, false) => Readiness::Ready,
-        }
-    }
-
     /// Forgets everything about a node and what is inside it, which is to run again in another attempt of the node
     /// around it. Answers with the nodes concerned.
     pub(super) fn reset(
@@ -646,70 +608,6 @@ impl Nodes {
         }
         Ok(concerned)
     }
-}
-
-/// What one upstream node says about a node.
-fn permits(upstream: &Node, node: &Node) -> Readiness {
-    if let Some(branch) = &upstream.status.branch_status {
-        if branch.phase != BranchPhase::Success {
-            return Readiness::NotReady;
-        }
-        if upstream.spec.id == node.status.parent_node {
-            return Readiness::Ready;
-        }
-    }
-    match upstream.status.phase {
-        NodePhase::Succeeded | NodePhase::Recovered => Readiness::Ready,
-        NodePhase::Skipped | NodePhase::Failed | NodePhase::TimedOut => Readiness::Skip,
-        NodePhase::NotYetStarted
-        | NodePhase::Queued
-        | NodePhase::Running
-        | NodePhase::Failing
-        | NodePhase::Succeeding
-        | NodePhase::RetryableFailure
-        | NodePhase::TimingOut
-        | NodePhase::DynamicRunning
-        | NodePhase::Unknown(_) => Readiness::NotReady,
-    }
-}
-
-/// The nodes of a graph, each after the branch whose arm it is, with the id of that branch.
-fn in_order(spec: &WorkflowSpec) -> Result<Vec<(&NodeSpec, Option<&str>)>, Unreadable> {
-    let all = || spec.nodes.values().chain(spec.on_failure.as_deref());
-    let ids: HashSet<&str> = all().map(|node| node.id.as_str()).collect();
-    let mut branches: HashMap<&str, &str> = HashMap::new();
-    for node in all() {
-        for arm in node.branch.iter().flat_map(flyte_crd::BranchSpec::arms) {
-            if !ids.contains(arm) {
-                let message = format!(
-                    "branch [{}] has an arm [{arm}], which does not exist",
-                    node.id
-                );
-                return Err(Unreadable::Graph(message));
-            }
-            branches.insert(arm, &node.id);
-        }
-    }
-    let mut ordered: Vec<(usize, &NodeSpec, Option<&str>)> = Vec::new();
-    for node in all() {
-        let around = |id: &str| branches.get(id).copied();
-        let mut depth = 0;
-        let mut at = around(&node.id);
-        while let Some(branch) = at {
-            depth += 1;
-            if depth > branches.len() {
-                let message = format!("branch [{branch}] is an arm of itself");
-                return Err(Unreadable::Graph(message));
-            }
-            at = around(branch);
-        }
-        ordered.push((depth, node, around(&node.id)));
-    }
-    ordered.sort_by_key(|(depth, _, _)| *depth);
-    Ok(ordered
-        .into_iter()
-        .map(|(_, node, branch)| (node, branch))
-        .collect())
 }
 
 /// Name and files of a node's attempt.

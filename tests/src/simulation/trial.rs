@@ -1,0 +1,147 @@
+//! What a run has to bear, as a builder.
+
+use std::time::Duration;
+
+use flyte_crd::FlyteWorkflow;
+use flyte_plugins::config::PluginsConfig;
+use flyte_propeller::config::EventConfig;
+
+use super::{Beginning, Delays, Plan, Refusal, Reloads, Rule, Simulation, encoded_bytes};
+
+impl Simulation {
+    /// Beside these, in their own namespace [`super::NEIGHBOURS`]; admin takes all that is said of them, and nobody waits for
+    /// their end.
+    #[must_use]
+    pub fn beside(mut self, neighbours: Vec<FlyteWorkflow>) -> Self {
+        self.neighbours = neighbours;
+        self
+    }
+
+    /// The API server treats requests like this.
+    #[must_use]
+    pub fn ruled(mut self, rules: Vec<Rule>) -> Self {
+        self.limits.rules = rules;
+        self
+    }
+
+    /// The engine is given this long after the end, instead of two minutes, to delete what need not stay.
+    #[must_use]
+    pub fn settling(mut self, time: Duration) -> Self {
+        self.settling = time;
+        self
+    }
+
+    /// The workflow was begun by another engine, which left this behind besides its status.
+    #[must_use]
+    pub fn resuming(mut self, beginning: Beginning) -> Self {
+        self.beginning = Some(beginning);
+        self
+    }
+
+    /// With these faults.
+    #[must_use]
+    pub fn with(mut self, plan: Plan) -> Self {
+        self.plan = plan;
+        self
+    }
+
+    /// Deletes the resource once this many effects have happened, as a user who terminates the execution does.
+    #[must_use]
+    pub fn deleted_after(mut self, effects: u64) -> Self {
+        self.delete_after = Some(effects);
+        self
+    }
+
+    /// Somebody deletes all pods at once when this many effects have happened.
+    #[must_use]
+    pub fn losing_pods_after(mut self, effects: u64) -> Self {
+        self.lose_pods_after = Some(effects);
+        self
+    }
+
+    /// Somebody removes all labels and owners of all pods when this many effects have happened.
+    #[must_use]
+    pub fn stripping_pods_after(mut self, effects: u64) -> Self {
+        self.strip_pods_after = Some(effects);
+        self
+    }
+
+    /// The API server takes no object that is larger than the workflow at its beginning by more than this.
+    #[must_use]
+    pub fn with_room_for(mut self, bytes: usize) -> Self {
+        self.object_bytes = Some(encoded_bytes(&self.workflow) + bytes);
+        self
+    }
+
+    /// The engine keeps node statuses in a blob when the resource is larger than the workflow at its beginning by more
+    /// than this.
+    #[must_use]
+    pub fn spilling_beyond(mut self, bytes: usize) -> Self {
+        self.max_resource_bytes = encoded_bytes(&self.workflow) + bytes;
+        self
+    }
+
+    /// Events carry data as this says, and admin takes none that are larger than `most_bytes`.
+    #[must_use]
+    pub fn with_events(mut self, config: EventConfig, most_bytes: usize) -> Self {
+        self.event_config = config;
+        self.limits.event_bytes = most_bytes;
+        self
+    }
+
+    /// Node statuses that were kept in a blob are gone when the engine is started again.
+    #[must_use]
+    pub fn losing_statuses(mut self) -> Self {
+        self.loses_statuses = true;
+        self
+    }
+
+    /// A quota allows so many pods at once.
+    #[must_use]
+    pub fn with_quota(mut self, pods: usize) -> Self {
+        self.limits.pods = Some(pods);
+        self
+    }
+
+    /// The API server answers the first pods like this.
+    #[must_use]
+    pub fn refusing_pods(mut self, refusals: Vec<Refusal>) -> Self {
+        self.limits.refusals = refusals;
+        self
+    }
+
+    /// What asks for an effect whose name contains this panics, however often it is tried.
+    #[must_use]
+    pub fn panicking_at(mut self, part: &'static str) -> Self {
+        self.limits.panics = Some(part);
+        self
+    }
+
+    /// The engine is started again after these writes of the status.
+    #[must_use]
+    pub fn reloading(mut self, reloads: Reloads) -> Self {
+        self.limits.reloads = reloads;
+        self
+    }
+
+    /// Requests take this long.
+    #[must_use]
+    pub fn delayed(mut self, delays: Delays) -> Self {
+        self.limits.delays = delays;
+        self
+    }
+
+    /// Plugins are configured like this.
+    #[must_use]
+    pub fn with_plugins(mut self, config: PluginsConfig) -> Self {
+        self.plugins = config;
+        self
+    }
+
+    /// The engine never keeps node statuses in a blob.
+    #[must_use]
+    pub fn never_spilling(mut self) -> Self {
+        self.max_resource_bytes = 0;
+        self
+    }
+}
