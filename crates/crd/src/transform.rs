@@ -168,10 +168,7 @@ pub fn build(
                 .map(|part| part.as_str())
                 .collect::<Vec<_>>()
                 .join("-");
-            let mut end = joined.len().min(32);
-            while !joined.is_char_boundary(end) {
-                end -= 1;
-            }
+            let end = joined.floor_char_boundary(32);
             (
                 joined.get(..end).unwrap_or_default().to_owned(),
                 &workflow_id.project,

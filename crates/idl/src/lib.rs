@@ -23,6 +23,7 @@ pub mod nesting;
 pub mod number;
 pub mod stored;
 pub mod text;
+pub mod time;
 pub mod wire;
 
 pub use proto::{

@@ -8,6 +8,7 @@ pub mod blob;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod json;
 pub mod kubernetes;
 pub mod metrics;
 pub mod server;

@@ -15,6 +15,7 @@ use flyte_idl::{
         TaskExecutionMetadata, TaskNodeMetadata, WorkflowExecutionEvent, node_execution_event,
         task_execution_event, task_execution_metadata::InstanceClass, workflow_execution_event,
     },
+    time::to_wire,
 };
 use flyte_plugins::PhaseInfo;
 use jiff::Timestamp;
@@ -71,41 +72,28 @@ impl Event {
     }
 }
 
-/// A point in time on the wire.
-pub fn proto_time(time: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
-}
-
 /// An error that fits into an event and into a status, whatever a task wrote.
 pub(crate) fn cut(mut error: ExecutionError) -> ExecutionError {
     for name in [&mut error.code, &mut error.error_uri, &mut error.worker] {
-        name.truncate(floor(name, MAX_NAME_BYTES));
+        name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
     }
     if error.message.len() > MAX_MESSAGE_BYTES {
         let half = MAX_MESSAGE_BYTES / 2;
         let head = error
             .message
-            .get(..floor(&error.message, half))
+            .get(..error.message.floor_char_boundary(half))
             .unwrap_or_default();
         let tail = error
             .message
-            .get(floor(&error.message, error.message.len() - half)..)
+            .get(
+                error
+                    .message
+                    .floor_char_boundary(error.message.len() - half)..,
+            )
             .unwrap_or_default();
         error.message = format!("{head}\n... <Message Truncated> ...\n{tail}");
     }
     error
-}
-
-/// The largest character boundary not beyond `index`.
-pub(crate) fn floor(text: &str, index: usize) -> usize {
-    let mut index = index.min(text.len());
-    while !text.is_char_boundary(index) {
-        index -= 1;
-    }
-    index
 }
 
 /// A workflow event.
@@ -124,7 +112,7 @@ pub fn workflow(
         execution_id: Some(execution.to_proto()),
         producer_id: producer.to_owned(),
         phase: phase.into(),
-        occurred_at: Some(proto_time(occurred_at)),
+        occurred_at: Some(to_wire(occurred_at)),
         output_result,
     }))
 }
@@ -214,8 +202,8 @@ pub fn node(
         id: Some(identity.id()),
         producer_id: identity.producer.to_owned(),
         phase: phase.into(),
-        occurred_at: Some(proto_time(now)),
-        reported_at: Some(proto_time(now)),
+        occurred_at: Some(to_wire(now)),
+        reported_at: Some(to_wire(now)),
         input_value: (!identity.is_start && identity.tells_inputs(phase == NodeEventPhase::Queued))
             .then(|| node_execution_event::InputValue::InputUri(identity.inputs.clone())),
         output_result,
@@ -259,8 +247,8 @@ pub fn node_aborted(
         id: Some(id),
         producer_id: producer.to_owned(),
         phase: NodeEventPhase::Aborted.into(),
-        occurred_at: Some(proto_time(now)),
-        reported_at: Some(proto_time(now)),
+        occurred_at: Some(to_wire(now)),
+        reported_at: Some(to_wire(now)),
         output_result: Some(node_execution_event::OutputResult::Error(cut(error))),
         target_entity: target,
         ..NodeExecutionEvent::default()
@@ -275,8 +263,8 @@ pub fn attempt_aborted(id: TaskExecutionIdentifier, producer: &str, now: Timesta
         retry_attempt: id.retry_attempt,
         phase: TaskEventPhase::Aborted.into(),
         producer_id: producer.to_owned(),
-        occurred_at: Some(proto_time(now)),
-        reported_at: Some(proto_time(now)),
+        occurred_at: Some(to_wire(now)),
+        reported_at: Some(to_wire(now)),
         event_version: EVENT_VERSION,
         ..TaskExecutionEvent::default()
     }))
@@ -325,7 +313,7 @@ pub fn task(
         | TaskPhase::WaitingForCache
         | TaskPhase::Unknown(_) => TaskEventPhase::Undefined,
     };
-    let occurred_at = proto_time(info.info.occurred_at.unwrap_or(now));
+    let occurred_at = to_wire(info.info.occurred_at.unwrap_or(now));
     let failed = matches!(
         info.phase,
         TaskPhase::RetryableFailure | TaskPhase::PermanentFailure
@@ -344,7 +332,7 @@ pub fn task(
     let reasons = main
         .map(|reason| (reason, occurred_at))
         .into_iter()
-        .chain(additional.map(|said| (&said.reason, proto_time(said.occurred_at))))
+        .chain(additional.map(|said| (&said.reason, to_wire(said.occurred_at))))
         .map(|(reason, occurred_at)| EventReason {
             reason: reason.clone(),
             occurred_at: Some(occurred_at),
@@ -359,7 +347,7 @@ pub fn task(
         phase_version: info.version,
         producer_id: identity.node.producer.to_owned(),
         occurred_at: Some(occurred_at),
-        reported_at: Some(proto_time(now)),
+        reported_at: Some(to_wire(now)),
         task_type: identity.task_type.to_owned(),
         reason: if identity.send_object_events {
             String::new()

@@ -514,7 +514,7 @@ fn error(kind: ErrorKind, code: &str, message: impl Into<String>) -> ExecutionEr
 
 fn short(message: &str) -> String {
     message
-        .get(..events::floor(message, MAX_STATUS_MESSAGE))
+        .get(..message.floor_char_boundary(MAX_STATUS_MESSAGE))
         .unwrap_or_default()
         .to_owned()
 }

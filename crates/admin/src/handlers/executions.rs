@@ -147,10 +147,7 @@ fn listed(execution: Execution) -> Reply<admin::Execution> {
 
 /// Cuts an error's message to what lists show.
 pub(crate) fn trim_error(error: &mut flyte_idl::core::ExecutionError) {
-    let mut end = error.message.len().min(LISTED_ERROR_BYTES);
-    while !error.message.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = error.message.floor_char_boundary(LISTED_ERROR_BYTES);
     error.message.truncate(end);
 }
 

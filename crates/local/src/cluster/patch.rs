@@ -72,27 +72,6 @@ pub(crate) fn effective_key(key: &'static str, members: &[Value]) -> &'static st
     }
 }
 
-/// JSON merge patch, in place. `null` removes.
-pub(crate) fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Some(members) = target.as_object_mut() else {
-        return;
-    };
-    for (name, change) in patch {
-        if change.is_null() {
-            members.shift_remove(&name);
-        } else {
-            merge(members.entry(name).or_insert(Value::Null), change);
-        }
-    }
-}
-
 /// JSON patch. A `test` that does not hold, or a path that is not there, is the client's mistake (422, as in Kubernetes).
 pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), ApiStatus> {
     let patch: json_patch::Patch = serde_json::from_value(patch)
@@ -280,19 +259,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_merge_patch_replaces_lists_and_removes_nulls() {
-        let mut target = json!({"a": {"b": 1, "c": 2}, "l": [1, 2], "x": 1});
-        merge(
-            &mut target,
-            json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [3], "x": {"y": 1}}),
-        );
-        assert_eq!(
-            target,
-            json!({"a": {"c": 2, "d": {"f": 1}}, "l": [3], "x": {"y": 1}})
-        );
-    }
 
     #[test]
     fn a_strategic_patch_merges_lists_by_key() {

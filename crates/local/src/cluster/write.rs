@@ -16,10 +16,11 @@ use crate::cluster::apply::{Apply, conflict};
 use crate::cluster::events;
 use crate::cluster::model::Model;
 use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
-use crate::cluster::patch::{PatchKind, json_patch, merge, strategic};
+use crate::cluster::patch::{PatchKind, json_patch, strategic};
 use crate::cluster::protobuf::{self, ProtobufError};
 use crate::cluster::request::{Form, Target};
 use crate::cluster::resource::{DEFINITIONS, NAMESPACES, Resource};
+use flyte_platform::json::merge;
 
 /// How a write of a version that may be outdated ended.
 pub(crate) enum Try<T> {
@@ -334,7 +335,7 @@ impl Cluster {
                 let patch = decode()?;
                 self.rewrite(target, call, |current| {
                     let mut next = current.clone();
-                    merge(&mut next, patch.clone());
+                    merge(&mut next, &patch);
                     Ok(next)
                 })
                 .await

@@ -28,7 +28,8 @@ use super::{
     nodes::{GraphIndex, Nodes},
 };
 use crate::events;
-use merge_patch::{encoded_length, growth, members, merge};
+use flyte_platform::json::merge;
+use merge_patch::{encoded_length, growth, members};
 
 /// Phase of the start node of a workflow whose node statuses are in a blob. Go knows no such phase and fails the
 /// workflow; were there no entry, it would run all nodes again (docs/adr/008).
@@ -458,7 +459,7 @@ pub(super) fn bound(status: &mut NodeStatus) {
     if let Some(error) = inner.and_then(|inner| inner.execution_error.as_mut()) {
         error.0 = events::cut(std::mem::take(&mut error.0));
     }
-    let length = events::floor(&status.message, MAX_MESSAGE_BYTES);
+    let length = status.message.floor_char_boundary(MAX_MESSAGE_BYTES);
     status.message.truncate(length);
 }
 

@@ -200,7 +200,7 @@ fn observed(attempt: &Attempt<'_>, mut info: PhaseInfo, now: Timestamp) -> Step 
     let view = &attempt.view;
     // It is kept in the status, and clusters say what they like.
     info.reason
-        .truncate(events::floor(&info.reason, MAX_REASON_BYTES));
+        .truncate(info.reason.floor_char_boundary(MAX_REASON_BYTES));
     match info.phase {
         TaskPhase::RetryableFailure | TaskPhase::PermanentFailure => {
             return attempt_failed(attempt, info, now);

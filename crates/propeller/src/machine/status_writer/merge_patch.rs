@@ -44,27 +44,6 @@ pub(crate) fn members(
     patch
 }
 
-/// Applies a merge patch.
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        target.clone_from(patch);
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Some(members) = target.as_object_mut() else {
-        return;
-    };
-    for (key, change) in patch {
-        if change.is_null() {
-            members.remove(key);
-        } else {
-            merge(members.entry(key.as_str()).or_insert(Value::Null), change);
-        }
-    }
-}
-
 /// By how many bytes the encoded target grows with a patch. Costs what the patch does, not what the target does.
 pub(crate) fn growth(target: &Value, patch: &Value) -> i64 {
     let (Value::Object(target), Value::Object(patch)) = (target, patch) else {
@@ -143,6 +122,7 @@ impl std::io::Write for Counted {
 
 #[cfg(test)]
 mod tests {
+    use flyte_platform::json::merge;
     use serde_json::json;
 
     use super::*;
