@@ -31,6 +31,7 @@ mod object;
 mod parts;
 mod service;
 mod store;
+mod whole;
 mod wire;
 
 pub use listing::{ListRequest, Page};
