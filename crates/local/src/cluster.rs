@@ -40,6 +40,7 @@ mod store;
 mod table;
 mod watching;
 mod write;
+mod yaml;
 
 pub use api::ApiService;
 pub(crate) use api::error_response;
