@@ -75,7 +75,7 @@ impl Whole {
         })
     }
 
-    /// What is wrong with the body that passed. Nothing of one that was not read to its end is known to be wrong but that.
+    /// What is wrong with a body that the library refused to read, if that is the client's fault.
     pub(crate) fn fault(self) -> Option<Fault> {
         let seen = std::mem::take(&mut *self.seen.lock());
         if seen.broken {
