@@ -9,9 +9,10 @@
 //! Nothing is visible before it is durable: a change is made in the model, written by a group commit, and only then
 //! acknowledged and shown to reads and watches. A cluster has no globals; several live in one process.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use flyte_platform::sync::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -39,6 +40,7 @@ mod store;
 mod table;
 mod watching;
 mod write;
+mod yaml;
 
 pub use api::ApiService;
 pub(crate) use api::error_response;
@@ -223,10 +225,7 @@ impl Cluster {
     }
 
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
-        self.inner
-            .model
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.model.lock()
     }
 
     /// The revisions that are durable, now and as they come.

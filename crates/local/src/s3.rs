@@ -16,8 +16,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
+use flyte_platform::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 mod checks;
@@ -30,6 +31,7 @@ mod object;
 mod parts;
 mod service;
 mod store;
+mod whole;
 mod wire;
 
 pub use listing::{ListRequest, Page};
@@ -204,7 +206,7 @@ impl BlobFolder {
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock()
     }
 
     /// Makes a bucket; says whether it is new.

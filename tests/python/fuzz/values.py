@@ -104,12 +104,12 @@ def _places(value, found):
     return found
 
 
-def mutate_json(rng, tree, keys=(), deepest=30_000):
+def mutate_json(rng, tree, keys=()):
     """Changes one place of a tree of lists and dicts, in place; answers the new tree. `keys` are names of fields that the
-    reader knows; nothing is nested deeper than `deepest`."""
+    reader knows."""
     places = _places(tree, [])
     if not places or rng.random() < 0.02:
-        return rng.choice((scalar(rng), [], {}, [tree], Nested(min(deepest, rng.choice((50, 999, 1000, 20_000))))))
+        return rng.choice((scalar(rng), [], {}, [tree], Nested(rng.choice((50, 999, 1000, 20_000)))))
     container, key = rng.choice(places)
     old = container[key]
     kind = rng.randrange(12)
@@ -122,7 +122,7 @@ def mutate_json(rng, tree, keys=(), deepest=30_000):
     elif kind == 3:
         container[key] = rng.choice(({}, [], [old], {"a": old}, [[]], [None], {"": None}))
     elif kind == 4:
-        container[key] = Nested(min(deepest, rng.choice((20, 130, 999, 1001, 30_000))), rng.choice((None, str(key), "a")))
+        container[key] = Nested(rng.choice((20, 130, 999, 1001, 30_000)), rng.choice((None, str(key), "a")))
     elif kind == 5 and isinstance(container, dict):
         container[rng.choice(keys) if keys and rng.random() < 0.7 else text(rng)] = rng.choice((scalar(rng), old))
     elif kind == 6 and isinstance(container, dict):

@@ -92,25 +92,37 @@ pub(crate) fn admit_new(
     validate(resource, value, None)
 }
 
-/// Prunes and defaults a custom resource by its schema.
+/// Removes the fields that a kind does not have, by the schema of a custom resource or the type of a kind of Kubernetes;
+/// returns their paths.
+pub(crate) fn prune(resource: &Resource, value: &mut Value) -> Vec<String> {
+    match &resource.schema {
+        Some(schema) => schema.prune(value),
+        None if resource.custom => Vec::new(),
+        None => typed::prune(&resource.id, value),
+    }
+}
+
+/// Prunes an object, and fills in the defaults that the schema of a custom resource has.
 fn apply_schema(resource: &Resource, value: &mut Value) {
+    prune(resource, value);
     if let Some(schema) = &resource.schema {
-        schema.prune(value);
         schema.fill_defaults(value);
     }
 }
 
-/// Refuses fields that the schema of a custom resource does not have, if the client asks for that
-/// (`fieldValidation=Strict`); else they are pruned.
+/// Refuses fields that a kind does not have, if the client asks for that (`fieldValidation=Strict`); else they are pruned.
 pub(crate) fn check_unknown_fields(
     resource: &Resource,
     value: &Value,
     validation: &str,
 ) -> Result<(), ApiStatus> {
-    let Some(schema) = resource.schema.as_ref().filter(|_| validation == "Strict") else {
+    // Events are kept as those of the core group, which have other fields.
+    if validation != "Strict" || resource.is_modern_event() {
         return Ok(());
-    };
-    let unknown = schema.prune(&mut value.clone());
+    }
+    let mut value = value.clone();
+    typed::write_quantities(resource, &mut value);
+    let unknown = prune(resource, &mut value);
     if unknown.is_empty() {
         return Ok(());
     }

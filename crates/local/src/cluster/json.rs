@@ -4,29 +4,23 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::cluster::api_status::ApiStatus;
 
 impl Cluster {
     /// Parses a client's JSON. The error is for the client.
     pub(crate) fn parse_json(&self, body: &[u8]) -> Result<Value, String> {
-        let limit = self.options().json_depth;
-        let depth = depth(body);
-        if depth > limit {
-            return Err(format!(
-                "the document is nested {depth} levels deep, the limit is {limit}"
-            ));
-        }
+        check_depth(depth(body), self.options().json_depth)?;
         parse(body).map_err(|error| error.to_string())
     }
+}
 
-    /// Parses a client's YAML, of which JSON is a part.
-    pub(crate) fn parse_yaml(&self, body: &[u8]) -> Result<Value, ApiStatus> {
-        if let Ok(value) = self.parse_json(body) {
-            return Ok(value);
-        }
-        serde_norway::from_slice(body)
-            .map_err(|error| ApiStatus::bad_request(format!("error decoding YAML: {error}")))
+/// Refuses a document that is nested deeper than `limit`.
+pub(crate) fn check_depth(depth: usize, limit: usize) -> Result<(), String> {
+    if depth > limit {
+        return Err(format!(
+            "the document is nested {depth} levels deep, the limit is {limit}"
+        ));
     }
+    Ok(())
 }
 
 /// Parses JSON whose nesting is known to be bounded.

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::admission::typed::WrongType;
-use crate::cluster::admission::{Part, admit_change, admit_new, check_unknown_fields, warnings};
+use crate::cluster::admission::{
+    Part, admit_change, admit_new, check_unknown_fields, prune, warnings,
+};
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::apply::{Apply, conflict};
@@ -363,12 +365,18 @@ impl Cluster {
                 "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
             ));
         }
-        let applied = Self::check_body(target, self.parse_yaml(&call.body)?)?;
+        let mut applied = Self::check_body(target, self.parse_yaml(&call.body)?)?;
         if applied
             .pointer("/metadata/managedFields")
             .is_some_and(|fields| !fields.is_null())
         {
             return Err(ApiStatus::bad_request("metadata.managedFields must be nil"));
+        }
+        let validation = call.query.text("fieldValidation");
+        check_unknown_fields(&target.resource, &applied, validation)?;
+        if !target.resource.is_modern_event() {
+            // Nobody manages a field that there is not.
+            prune(&target.resource, &mut applied);
         }
         let (key, now) = (target.key()?, self.now());
         let apply = Apply {

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
 
+use flyte_platform::sync::Mutex;
 use rustix::fs::inotify::WatchFlags;
 use tokio::sync::Notify;
 
@@ -56,7 +57,7 @@ impl LogWatches {
 
     fn try_watch(&self, log: &Path) -> io::Result<Watch> {
         let instance = {
-            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.0.lock();
             match known.upgrade() {
                 Some(instance) => instance,
                 None => {
@@ -85,7 +86,7 @@ impl LogWatches {
 
 impl Instance {
     fn waiting(&self) -> MutexGuard<'_, HashMap<i32, Vec<Arc<Notify>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     /// Waits for changes of any log and wakes those who follow it.
@@ -200,6 +201,6 @@ mod tests {
         drop((other, followers));
         assert!(first.waiting().is_empty());
         drop(first);
-        assert!(watches.0.lock().unwrap().upgrade().is_none());
+        assert!(watches.0.lock().upgrade().is_none());
     }
 }

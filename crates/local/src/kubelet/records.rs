@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use flyte_platform::sync::Mutex;
 use tokio::sync::watch;
 
 use crate::kubelet::record::{PodPaths, Record};
@@ -18,7 +19,7 @@ type Latest = watch::Sender<Option<Arc<Record>>>;
 impl Records {
     /// The records of a pod, now and as they come.
     pub(crate) fn of(&self, paths: &PodPaths, uid: &str) -> watch::Receiver<Option<Arc<Record>>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let sender = known
             .entry(uid.to_owned())
             .or_insert_with(|| watch::Sender::new(None));
@@ -31,7 +32,7 @@ impl Records {
 
     /// Reads the record again and wakes those who wait for it.
     pub(crate) fn refresh(&self, paths: &PodPaths, uid: &str) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         if let Some(sender) = known.get(uid) {
             let record = read(paths);
             sender.send_if_modified(|current| {
@@ -43,13 +44,7 @@ impl Records {
     }
 
     pub(crate) fn refresh_all(&self, root: &Path) {
-        let uids: Vec<String> = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .cloned()
-            .collect();
+        let uids: Vec<String> = self.0.lock().keys().cloned().collect();
         for uid in uids {
             self.refresh(&PodPaths::new(root, &uid), &uid);
         }
@@ -57,7 +52,7 @@ impl Records {
 
     /// Forgets the record of a pod that is over, unless somebody waits for it; it is read again when it is asked for.
     pub(crate) fn release(&self, uid: &str) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known
             .get(uid)
             .is_some_and(|sender| sender.receiver_count() == 0)
@@ -67,10 +62,7 @@ impl Records {
     }
 
     pub(crate) fn forget(&self, uid: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+        self.0.lock().remove(uid);
     }
 }
 

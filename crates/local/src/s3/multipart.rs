@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
@@ -244,10 +243,7 @@ impl BlobFolder {
         const OLD: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
         const INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
         {
-            let mut expired_at = self
-                .expired_at
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut expired_at = self.expired_at.lock();
             if expired_at.is_some_and(|at| now.duration_since(at) < INTERVAL) {
                 return;
             }

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
+use flyte_platform::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::files::read_json;
@@ -56,7 +57,7 @@ struct Held {
 
 impl Readers {
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn hold(&self, folder: PathBuf) -> Lease {

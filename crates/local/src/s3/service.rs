@@ -6,12 +6,14 @@ use axum::body::Body;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use crate::s3::BlobFolder;
 use crate::s3::endpoint::Endpoint;
+use crate::s3::whole::{Fault, WHOLE_BYTES, Whole};
 
 /// The one key that may use an endpoint.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,6 +77,9 @@ impl S3Endpoint {
         let mut builder = S3ServiceBuilder::new(Endpoint { folder });
         builder.set_auth(OneKey(credentials.clone()));
         builder.set_host(Hosts);
+        let mut config = S3Config::default();
+        config.xml_max_body_size = WHOLE_BYTES;
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         Self {
             service: builder.build(),
         }
@@ -120,10 +125,18 @@ where
             if let Some(name) = unsigned_header(request.uri().query(), request.headers()) {
                 return Ok(unsigned(&name));
             }
-            let answer = service
-                .call(request.map(s3s::Body::http_body_unsync))
-                .await?;
+            let whole = Whole::of(request.method(), request.uri(), request.headers());
+            let request = request.map(|body| match &whole {
+                Some(whole) => s3s::Body::http_body_unsync(whole.seen(body)),
+                None => s3s::Body::http_body_unsync(body),
+            });
+            let answer = service.call(request).await?;
             let mut answer = answer.map(Body::new);
+            if answer.status() == StatusCode::INTERNAL_SERVER_ERROR
+                && let Some(fault) = whole.and_then(Whole::fault)
+            {
+                return Ok(refused(fault));
+            }
             // The library says so for GET alone.
             if answer.status() == StatusCode::OK
                 && answer.headers().contains_key(header::CONTENT_RANGE)
@@ -195,6 +208,22 @@ fn unsupported(query: Option<&str>, headers: &HeaderMap) -> Option<Response<Body
         let message = "Invalid version id specified";
         error(StatusCode::BAD_REQUEST, "InvalidArgument", message)
     })
+}
+
+/// The answer to a body that is not what its request says.
+fn refused(fault: Fault) -> Response<Body> {
+    let (code, message) = match fault {
+        Fault::Incomplete => (
+            "IncompleteBody",
+            "You did not provide the number of bytes specified by the Content-Length HTTP header.",
+        ),
+        Fault::TooLong => ("MaxMessageLengthExceeded", "Your request was too large."),
+        Fault::Digest => (
+            "BadDigest",
+            "The provided x-amz-content-sha256 header does not match what was computed.",
+        ),
+    };
+    error(StatusCode::BAD_REQUEST, code, message)
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {

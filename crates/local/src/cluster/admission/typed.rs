@@ -11,6 +11,7 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -51,17 +52,24 @@ fn is<T: DeserializeOwned>(value: &Value) -> Result<(), WrongType> {
     read::<T>(value).map(drop)
 }
 
+/// What is left of `value` when it is read as a `T` and written again.
+fn known<T: DeserializeOwned + Serialize>(value: &Value) -> Option<Value> {
+    serde_json::to_value(T::deserialize(value).ok()?).ok()
+}
+
 /// The Rust type of a kind of Kubernetes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     check: fn(&Value) -> Result<(), WrongType>,
+    known: fn(&Value) -> Option<Value>,
     describe: fn(&mut Definitions) -> String,
 }
 
 impl Kind {
-    fn of<T: DeserializeOwned>() -> Self {
+    fn of<T: DeserializeOwned + Serialize>() -> Self {
         Self {
             check: is::<T>,
+            known: known::<T>,
             describe: Definitions::add::<T>,
         }
     }
@@ -131,6 +139,43 @@ pub(crate) fn check(id: &str, value: &Value) -> Result<(), WrongType> {
         quantities(value, &mut String::new())?;
     }
     Ok(())
+}
+
+/// Removes the fields that the kind of Kubernetes with this storage name does not have; returns their paths. An object that is
+/// of another type than its kind stays as it is: it is refused by [`check`].
+pub(crate) fn prune(id: &str, value: &mut Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    if let Some(known) = kind(id).and_then(|kind| (kind.known)(value)) {
+        remove_unknown(value, &known, "", &mut unknown);
+    }
+    unknown
+}
+
+/// A member without a value says nothing: it stays, whether it is known or not.
+fn remove_unknown(value: &mut Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
+    match (value, known) {
+        (Value::Object(members), Value::Object(known)) => members.retain(|name, member| {
+            let here = match path {
+                "" => name.clone(),
+                path => format!("{path}.{name}"),
+            };
+            match known.get(name) {
+                Some(known) => remove_unknown(member, known, &here, unknown),
+                None if member.is_null() => {}
+                None => {
+                    unknown.push(here);
+                    return false;
+                }
+            }
+            true
+        }),
+        (Value::Array(items), Value::Array(known)) => {
+            for (index, (item, known)) in items.iter_mut().zip(known).enumerate() {
+                remove_unknown(item, known, &format!("{path}[{index}]"), unknown);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Checks the metadata of an object of any kind.

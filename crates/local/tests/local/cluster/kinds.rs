@@ -1,5 +1,6 @@
 //! Rules and defaults of Kubernetes' kinds other than pods and their data.
 
+use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use serde_json::{Value, json};
 
 use crate::cluster::cluster;
@@ -186,4 +187,95 @@ async fn other_kinds_have_their_rules_too() {
         .unwrap_err()
         .to_string();
     assert!(refused.contains("cannot change roleRef"), "{refused}");
+}
+
+#[tokio::test]
+async fn fields_that_a_kind_does_not_have_are_dropped_or_refused() {
+    const JSON: &str = "application/json";
+    const APPLY: &str = "application/apply-patch+yaml";
+    const MERGE: &str = "application/merge-patch+json";
+    let options = ClusterOptions {
+        json_depth: 400,
+        ..ClusterOptions::default()
+    };
+    let client = Cluster::new(NoStore, options).await.unwrap().client();
+    let send = async |method: &str, path: &str, form: &str, object: &Value| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/api/v1/namespaces/default/{path}"))
+            .header("content-type", form)
+            .body(serde_json::to_vec(object).unwrap())
+            .unwrap();
+        client.request::<Value>(request).await
+    };
+    let mut deep = json!(1);
+    for _ in 0..300 {
+        deep = json!({ "a": deep });
+    }
+    let map =
+        json!({"metadata": {"name": "m", "typo": 1}, "data": {"any": "key"}, "unknown": deep});
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"typo": {}, "containers": [
+        {"name": "c", "image": "i", "imagee": "j", "resources": {"limits": {"cpu": 2}}},
+    ]}});
+    for (method, path, form, object, words) in [
+        (
+            "POST",
+            "configmaps?fieldValidation=Strict",
+            JSON,
+            &map,
+            "unknown field \"metadata.typo\", unknown field \"unknown\"",
+        ),
+        (
+            "PATCH",
+            "configmaps/m?fieldManager=me&fieldValidation=Strict",
+            APPLY,
+            &map,
+            "unknown field \"unknown\"",
+        ),
+        (
+            "POST",
+            "pods?fieldValidation=Strict",
+            JSON,
+            &pod,
+            "unknown field \"spec.typo\", unknown field \"spec.containers[0].imagee\"",
+        ),
+    ] {
+        match send(method, path, form, object).await {
+            Err(kube::Error::Api(status)) => {
+                assert_eq!(status.code, 400, "{path}: {}", status.message);
+                assert!(status.message.contains(words), "{path}: {}", status.message);
+            }
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    let expected = json!({"any": "key"});
+    for (method, path, form) in [
+        ("PATCH", "configmaps/m?fieldManager=me", APPLY),
+        ("PATCH", "configmaps/m?fieldManager=me", APPLY),
+        ("PATCH", "configmaps/m", MERGE),
+        ("PUT", "configmaps/m", JSON),
+    ] {
+        let kept = send(method, path, form, &map).await.unwrap();
+        assert_eq!(kept["data"], expected, "{method}");
+        for unknown in ["typo", "unknown"] {
+            assert!(
+                !kept.to_string().contains(unknown),
+                "{method} {form}: {kept}"
+            );
+        }
+    }
+    let kept = send("POST", "pods", JSON, &pod).await.unwrap();
+    assert_eq!(
+        kept["spec"]["containers"][0]["resources"]["limits"],
+        json!({"cpu": "2"})
+    );
+    assert!(kept["spec"].get("typo").is_none(), "{kept}");
+    assert!(
+        kept["spec"]["containers"][0].get("imagee").is_none(),
+        "{kept}"
+    );
+    let known = json!({"metadata": {"name": "k"}, "data": {"typo": "kept"}, "immutable": null});
+    send("POST", "configmaps?fieldValidation=Strict", JSON, &known)
+        .await
+        .unwrap();
 }

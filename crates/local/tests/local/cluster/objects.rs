@@ -444,3 +444,65 @@ async fn nesting_is_refused_beyond_its_limit_and_kept_below_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn yaml_is_bounded_before_it_is_read() {
+    let client = cluster().await;
+    let deep = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    let mut indented = String::new();
+    for level in 0..500 {
+        indented.push_str(&format!("{}a:\n", " ".repeat(level)));
+    }
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..10 {
+        let before = vec![format!("*a{}", level - 1); 9].join(", ");
+        laughs.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    let wide = format!(
+        "a: &a [{}]\nb: [{}]\n",
+        "x, ".repeat(2_000),
+        "*a, ".repeat(2_000)
+    );
+    let uri = "/api/v1/namespaces/default/configmaps";
+    let applied = format!("{uri}/a?fieldManager=test");
+    for (document, words) in [
+        (
+            &deep,
+            "the document is nested 100000 levels deep, the limit is 128",
+        ),
+        (
+            &indented,
+            "the document is nested 500 levels deep, the limit is 128",
+        ),
+        (&wide, "the document stands for more than 1572864 bytes"),
+        (&laughs, "limit exceeded"),
+    ] {
+        for (method, uri, form) in [
+            ("POST", uri, "application/yaml"),
+            ("PATCH", &*applied, "application/apply-patch+yaml"),
+        ] {
+            let request = http::Request::builder()
+                .method(method)
+                .uri(uri)
+                .header("content-type", form)
+                .body(document.clone().into_bytes())
+                .unwrap();
+            let started = std::time::Instant::now();
+            let (status, message) = code::<()>(client.request_text(request).await.map(drop));
+            assert_eq!(status, 400, "{method}: {message}");
+            assert!(message.contains(words), "{method}: {message}");
+            assert!(started.elapsed().as_secs() < 5, "{method} {words}");
+        }
+    }
+    // Brackets in texts nest nothing.
+    let text = format!(
+        "metadata: {{name: a}}\ndata:\n  a: |\n    {}\n",
+        "[{".repeat(500)
+    );
+    let request = http::Request::post(uri)
+        .header("content-type", "application/yaml")
+        .body(text.into_bytes())
+        .unwrap();
+    let kept = client.request_text(request).await.unwrap();
+    assert!(kept.contains(&"[{".repeat(500)), "{kept}");
+}

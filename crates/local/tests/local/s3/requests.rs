@@ -3,6 +3,9 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use md5::{Digest, Md5};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::s3::{BUCKET, Store, put};
 use crate::signing::{KEY, Key, authorize, path, presign};
@@ -223,4 +226,75 @@ async fn buckets_and_lists_answer_as_s3() {
     let (_, text) = get("/", "").await;
     assert!(text.contains("<Name>my-s3-bucket</Name>"), "{text}");
     assert_eq!(get("/no-such-bucket", "list-type=2").await.0, 404);
+}
+
+/// Sends a signed request as it is, its length and the hash of its body as given; the code of the answer, and all of it.
+async fn sent(
+    store: &Store,
+    (method, path, query): (&str, &str, &str),
+    (body, length, hash): (&str, usize, &str),
+) -> (u16, String) {
+    let mut request = format!(
+        "{method} {path}?{query} HTTP/1.1\r\nhost: {}\r\n",
+        store.host
+    );
+    for (name, value) in authorize((method, &store.host, path), (query, hash), &[]) {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!(
+        "connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    ));
+    let mut connection = TcpStream::connect(&store.host).await.unwrap();
+    connection.write_all(request.as_bytes()).await.unwrap();
+    if length > body.len() {
+        connection.shutdown().await.unwrap();
+    }
+    let mut answer = Vec::new();
+    // The server may close what it has not read to its end; what came before that is its answer.
+    drop(connection.read_to_end(&mut answer).await);
+    let answer = String::from_utf8(answer).unwrap();
+    let code = answer.split(' ').nth(1).unwrap_or_default();
+    (code.parse().unwrap_or_default(), answer)
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_as_announced_is_the_clients_fault() {
+    let store = Store::start().await;
+    let (bucket, key) = (format!("/{BUCKET}"), path(BUCKET, "k"));
+    let delete = "<Delete><Object><Key>a</Key></Object></Delete>";
+    let complete = "<CompleteMultipartUpload><Part><ETag>\"e\"</ETag><PartNumber>1</PartNumber></Part></CompleteMultipartUpload>";
+    let create = "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+    let zeros = "0".repeat(64);
+    for (request, body, as_announced) in [
+        (("POST", &*bucket, "delete="), delete, 200),
+        (("POST", &*key, "uploadId=none"), complete, 404),
+        (("PUT", "/another-bucket", ""), create, 200),
+        (
+            ("PUT", &*key, "tagging="),
+            "<Tagging><TagSet/></Tagging>",
+            501,
+        ),
+        (("PUT", &*key, ""), "content", 200),
+    ] {
+        let (hash, length) = (hex::encode(Sha256::digest(body)), body.len());
+        for (case, length, hash, code, name) in [
+            ("another hash", length, &zeros, 400, "BadDigest"),
+            ("too short", length + 10, &hash, 400, "IncompleteBody"),
+            ("too long", length - 3, &hash, 400, "BadDigest"),
+            ("as announced", length, &hash, as_announced, ""),
+        ] {
+            let (found, answer) = sent(&store, request, (body, length, hash)).await;
+            assert_eq!(found, code, "{request:?} {case}: {answer}");
+            assert!(answer.contains(name), "{request:?} {case}: {answer}");
+        }
+    }
+    let long = " ".repeat((20 << 20) + 1);
+    let sent = sent(
+        &store,
+        ("POST", &bucket, "delete="),
+        (&long, long.len(), "UNSIGNED-PAYLOAD"),
+    )
+    .await;
+    assert_eq!(sent.0, 400, "{}", sent.1);
+    assert!(sent.1.contains("MaxMessageLengthExceeded"), "{}", sent.1);
 }
