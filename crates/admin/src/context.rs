@@ -12,6 +12,7 @@ use crate::{
     closure_cache::ClosureCache,
     config::{AdminConfig, LiveConfig, ServerConfig},
     detached::DetachedTasks,
+    domain::objects,
     error::{Error, Result},
     metrics::{AdminMetrics, Managers},
     targets::ExecutionTargets,
@@ -103,6 +104,7 @@ impl AdminContext {
 
     /// Writes an encoded message to the blob store.
     pub(crate) async fn write_bytes(&self, uri: &str, bytes: Vec<u8>, what: &str) -> Result<()> {
+        objects::require_key(uri)?;
         self.blobs
             .put(uri, bytes.into())
             .await

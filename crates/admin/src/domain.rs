@@ -10,6 +10,7 @@ pub(crate) mod expiry;
 pub(crate) mod flyte_url;
 pub(crate) mod ids;
 pub(crate) mod launch_plans;
+pub(crate) mod objects;
 pub(crate) mod projects;
 pub(crate) mod signals;
 pub(crate) mod tasks;

@@ -13,7 +13,7 @@ use flyte_core::{
 use flyte_crd::transform::BuildError;
 use flyte_idl::{
     admin::{self, event_failure_reason::Reason},
-    core, rpc,
+    core,
 };
 use flyte_platform::{
     Chain,
@@ -22,9 +22,7 @@ use flyte_platform::{
 use prost::{Message, Name};
 use tonic::{Code, Status};
 
-/// The longest message and details that are sent, in bytes of their encoding: flytekit accepts 32 KiB of
-/// metadata altogether (spec 01 §4.2).
-const MAX_STATUS: usize = 30 * 1024;
+use crate::status;
 
 /// An error of an admin RPC.
 #[derive(Debug, thiserror::Error)]
@@ -291,15 +289,23 @@ impl Error {
         }
     }
 
+    /// What clients read besides the text. Clients chose most of its texts: each is cut.
     fn detail(&self) -> Option<prost_types::Any> {
         match self {
             Self::InactiveProject(id) => Some(any(&admin::InactiveProject {
-                id: id.clone(),
+                id: status::of_detail(id),
                 ..Default::default()
             })),
             Self::WorkflowExists { id, structure, .. } => {
                 use admin::create_workflow_failure_reason::Reason;
-                let id = Some(id.as_ref().clone());
+                let id = Some(core::Identifier {
+                    resource_type: id.resource_type,
+                    project: status::of_detail(&id.project),
+                    domain: status::of_detail(&id.domain),
+                    name: status::of_detail(&id.name),
+                    version: status::of_detail(&id.version),
+                    org: status::of_detail(&id.org),
+                });
                 let reason = match structure {
                     Structure::Identical => Reason::ExistsIdenticalStructure(
                         admin::WorkflowErrorExistsIdenticalStructure { id },
@@ -313,7 +319,7 @@ impl Error {
                 }))
             }
             Self::Terminal { phase, .. } => {
-                let current_phase = phase.clone();
+                let current_phase = status::of_detail(phase);
                 let reason =
                     Reason::AlreadyInTerminalState(admin::EventErrorAlreadyInTerminalState {
                         current_phase,
@@ -321,7 +327,7 @@ impl Error {
                 Some(event_failure(reason))
             }
             Self::ForeignCluster { producer, .. } => {
-                let cluster = producer.clone();
+                let cluster = status::of_detail(producer);
                 let reason =
                     Reason::IncompatibleCluster(admin::EventErrorIncompatibleCluster { cluster });
                 Some(event_failure(reason))
@@ -348,17 +354,8 @@ impl From<Error> for Status {
         }
         let message = error.public_text();
         match error.detail() {
-            None => Status::new(code, shortened(message, MAX_STATUS)),
-            Some(detail) => {
-                let detail_size = detail.encoded_len() * 4 / 3;
-                let message = shortened(message, MAX_STATUS.saturating_sub(detail_size) / 2);
-                let status = rpc::Status {
-                    code: code as i32,
-                    message: message.clone(),
-                    details: vec![detail],
-                };
-                Status::with_details(code, message, status.encode_to_vec().into())
-            }
+            None => status::of_message(code, message),
+            Some(detail) => status::with_detail(code, message, detail),
         }
     }
 }
@@ -376,31 +373,47 @@ fn any<M: Message + Name>(message: &M) -> prost_types::Any {
     }
 }
 
-/// Cuts `message` so that its percent-encoding, which triples what is not printable ASCII, has at most
-/// `limit` bytes.
-fn shortened(message: String, limit: usize) -> String {
-    let mut size = 0;
-    for (index, character) in message.char_indices() {
-        size += match character {
-            '%' => 3,
-            ' '..='~' => 1,
-            other => other.len_utf8() * 3,
-        };
-        if size > limit {
-            return message.get(..index).unwrap_or_default().to_owned();
-        }
-    }
-    message
-}
-
 #[cfg(test)]
 mod tests {
+    use flyte_idl::rpc;
+
     use super::*;
 
     #[test]
-    fn a_long_message_is_cut_to_what_clients_accept() {
-        let status = Status::from(Error::invalid("é".repeat(40_000)));
-        assert_eq!(status.message().chars().count(), MAX_STATUS / 6);
+    fn what_a_client_chose_does_not_make_an_error_too_large() {
+        let long = |character: char| character.to_string().repeat(1_100_000);
+        let errors = |character: char| {
+            let id = core::Identifier {
+                project: long(character),
+                domain: long(character),
+                name: long(character),
+                version: long(character),
+                org: long(character),
+                ..Default::default()
+            };
+            [
+                Error::invalid(long(character)),
+                Error::InactiveProject(long(character)),
+                Error::WorkflowExists {
+                    message: long(character),
+                    id: Box::new(id),
+                    structure: Structure::Different,
+                },
+                Error::Terminal {
+                    message: long(character),
+                    phase: long(character),
+                },
+                Error::ForeignCluster {
+                    producer: long(character),
+                    stored: "here".to_owned(),
+                },
+            ]
+        };
+        for error in ['x', '{', 'é'].into_iter().flat_map(errors) {
+            let headers = Status::from(error).into_http::<()>().into_parts().0.headers;
+            let size: usize = headers.values().map(http::HeaderValue::len).sum();
+            assert!((29_000..31_000).contains(&size), "{size}");
+        }
     }
 
     #[test]

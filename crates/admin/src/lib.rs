@@ -32,6 +32,7 @@ mod limits;
 mod metrics;
 mod random;
 mod reconciler;
+mod status;
 mod unknown_fields;
 mod wire;
 

@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 
 use crate::{
     body_budget::{BodyBudget, HeldBytes},
+    status,
     unknown_fields::{Replacement, RequestWithUnknown},
 };
 
@@ -49,7 +50,10 @@ pub(crate) async fn enforce(
         return next.run(request).await;
     }
     let response = match checked(&limits, &path, request).await {
-        Err(status) => return status.into_http(),
+        // It may name the path, which the client chose.
+        Err(refused) => {
+            return status::of_message(refused.code(), refused.message().to_owned()).into_http();
+        }
         Ok((request, _held)) => match deadline(&request) {
             None => next.run(request).await,
             Some(deadline) => {

@@ -135,13 +135,15 @@ class Rest(Generator):
             self.calls.maker.mutate(message)
         self.calls.restrain(method, message)
         self.last = (method, message) if mutations == 0 else None
-        try:
-            tree = json_format.MessageToDict(
-                message, preserving_proto_field_name=True, always_print_fields_with_no_presence=rng.random() < 0.2
-            )
-        except (json_format.SerializeToJsonError, TypeError, ValueError, RecursionError):
-            # JSON has no such times, structs and types.
-            tree = json_format.MessageToDict(self.calls.maker.make(method.input_type), preserving_proto_field_name=True)
+        shown, everything, tree = message, rng.random() < 0.2, None
+        while tree is None:
+            try:
+                tree = json_format.MessageToDict(
+                    shown, preserving_proto_field_name=True, always_print_fields_with_no_presence=everything
+                )
+            except (json_format.SerializeToJsonError, TypeError, ValueError, RecursionError):
+                # JSON has no such times, structs and types: another message is shown, which may have some as well.
+                shown, everything = self.calls.maker.make(method.input_type), False
         names = PARAMETER.findall(template)
         segments = [
             at(tree, part[1:-1].split("=")[0]) if part.startswith("{") else part for part in self.parts(template)

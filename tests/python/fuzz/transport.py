@@ -193,10 +193,8 @@ class Ports:
         # Whose certificate it is does not matter here.
         self.tls = ssl._create_unverified_context()
         self.kept = {}
-        # flytekit takes 32 KiB of metadata. The server cuts a long error to 30, but counts blanks, quotes and braces as one
-        # byte where a header has three, and almost every call echoes texts: until that is mended three times as much is
-        # taken here. Texts that are not cut are found still.
-        options = {"grpc.max_send_message_length": -1, "grpc.max_receive_message_length": -1, "grpc.max_metadata_size": 96 * 1024}
+        # flytekit takes 32 KiB of metadata: an error that is not cut is found as one that does not arrive.
+        options = {"grpc.max_send_message_length": -1, "grpc.max_receive_message_length": -1, "grpc.max_metadata_size": 32 * 1024}
         self.channel = grpc.insecure_channel(backend.api, options=list(options.items()))
 
     def connect(self, port):

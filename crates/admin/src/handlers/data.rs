@@ -12,7 +12,7 @@ use flyte_idl::{
 };
 use flyte_platform::{
     Chain,
-    blob::{SignRequest, Verb},
+    blob::{BlobError, SignRequest, Verb},
 };
 use futures::future::{try_join, try_join3};
 use prost::Message as _;
@@ -21,7 +21,10 @@ use super::{executions, node_executions, task_executions};
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
-    domain::ids::{execution_scope, node_scope, with_task_type},
+    domain::{
+        ids::{execution_scope, node_scope, with_task_type},
+        objects,
+    },
     error::{Error, Result},
     records::{NodeExecution, TaskExecution},
     unknown_fields::{Reply, UnknownFields, fields},
@@ -70,18 +73,32 @@ pub(crate) async fn fetch(context: &AdminContext, uri: &str) -> Result<Fetched> 
     Ok(fetched)
 }
 
+/// Whether the reference itself is why an object cannot be reached, so that trying again is in vain.
+pub(super) fn is_elsewhere(error: &BlobError) -> bool {
+    matches!(
+        error,
+        BlobError::Reference { .. }
+            | BlobError::ForeignContainer { .. }
+            | BlobError::Configuration(_)
+            | BlobError::NameTooLong(_)
+    )
+}
+
+/// The URL of the data at `uri`; none where there is nothing or where storage cannot have anything, which events may
+/// name all the same.
 async fn signed(context: &AdminContext, uri: &str) -> Result<admin::UrlBlob> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Blob {
         context: format!("failed to get signed url for {uri}"),
         source,
     };
-    let head = context
-        .blobs
-        .head(uri)
-        .await
-        .map_err(|error| failed(error.into()))?;
-    let Some(head) = head else {
+    if objects::why_impossible(&context.blobs.base(), uri).is_some() {
         return Ok(admin::UrlBlob::default());
+    }
+    let head = match context.blobs.head(uri).await {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok(admin::UrlBlob::default()),
+        Err(error) if is_elsewhere(&error) => return Ok(admin::UrlBlob::default()),
+        Err(error) => return Err(failed(error.into())),
     };
     let minutes = u64::from(
         context

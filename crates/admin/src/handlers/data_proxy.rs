@@ -27,6 +27,7 @@ use crate::{
         expiry::{self, Expiry},
         flyte_url::{Artifact, parse},
         ids::node_scope,
+        objects,
     },
     error::{Error, NotFoundKind, Result},
     repository::task_executions,
@@ -138,15 +139,28 @@ fn deprecated_link(urls: PreSignedUrLs) -> CreateDownloadLinkResponse {
     }
 }
 
+/// The signed URL of a deck. Whoever reports events chooses where the deck is said to be: not every place is ours.
 async fn presign(context: &AdminContext, uri: &str, expiry: &Expiry) -> Result<PreSignedUrLs> {
-    let there = context
-        .blobs
-        .exists(uri)
-        .await
-        .map_err(|error| Error::Blob {
-            context: format!("failed to look for {uri}"),
-            source: error.into(),
-        })?;
+    let elsewhere = |why: &str| {
+        Error::Precondition(format!(
+            "the deck of the node is said to be at {uri:?}, which is in no store of this installation: {why}"
+        ))
+    };
+    if let Some(why) = objects::why_impossible(&context.blobs.base(), uri) {
+        return Err(elsewhere(&why));
+    }
+    let there = match context.blobs.exists(uri).await {
+        Ok(there) => there,
+        Err(error) if data::is_elsewhere(&error) => {
+            return Err(elsewhere(&Chain(&error).to_string()));
+        }
+        Err(error) => {
+            return Err(Error::Blob {
+                context: format!("failed to look for {uri}"),
+                source: error.into(),
+            });
+        }
+    };
     if !there {
         return Err(Error::not_found(NotFoundKind::Object, uri));
     }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
-    domain::{diff, workflows as rules},
+    domain::{diff, objects, workflows as rules},
     error::{Error, Result, Structure},
     filters::WORKFLOWS,
     records::{Description, LaunchPlan, Task, Workflow, WorkflowRow},
@@ -306,6 +306,7 @@ async fn write_closure(
     let other = layout::other_workflow_closure(&base, prefix, &id, &workflow.digest);
     for uri in [layout::workflow_closure(&base, prefix, &id), other] {
         let uri = uri?;
+        objects::require_key(&uri)?;
         let bytes = closure.bytes().to_vec();
         match context.blobs.put_if_absent(&uri, bytes.into()).await {
             Ok(()) => return Ok(uri),

@@ -1,5 +1,8 @@
 //! Requests, most of them bad, with what clients see.
 
+use serde_json::json;
+use tonic::{Code, Status};
+
 use crate::{
     harness::{Store, World, code_name, recorded, text},
     on_both_databases, seed,
@@ -9,7 +12,8 @@ on_both_databases!(
     bad_requests_are_answered_as_by_the_reference,
     an_rpc_of_a_later_version_is_unimplemented,
     a_message_over_the_limit_is_refused_in_the_words_that_propeller_knows,
-    a_deeply_nested_message_is_refused_without_recursion
+    a_deeply_nested_message_is_refused_without_recursion,
+    an_error_is_no_larger_than_what_clients_accept
 );
 
 /// Requests whose recorded answer is a defect or a risk, by rpc and note, with what is answered instead
@@ -138,8 +142,8 @@ async fn an_rpc_of_a_later_version_is_unimplemented(store: Store) {
     let methods = NOT_BUILT.map(|(method, _)| format!("flyteidl.service.AdminService/{method}"));
     let services = ["flyteidl.service.IdentityService/UserInfo".to_owned()];
     for rpc in methods.iter().chain(&services) {
-        let status = world.call(rpc, &serde_json::json!({})).await.unwrap_err();
-        assert_eq!(status.code(), tonic::Code::Unimplemented, "{rpc}");
+        let status = world.call(rpc, &json!({})).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{rpc}");
         if !services.contains(rpc) {
             assert_eq!(status.message(), format!("{rpc} is not built yet"));
         }
@@ -155,11 +159,64 @@ async fn a_message_over_the_limit_is_refused_in_the_words_that_propeller_knows(s
         .call_frame("flyteidl.service.AdminService/CreateTask", frame)
         .await
         .unwrap_err();
-    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(
         status.message(),
         "grpc: received message larger than max (5000000 vs. 4194304)"
     );
+}
+
+/// flytekit accepts 32 KiB of metadata, and counts 32 bytes more for each header.
+async fn an_error_is_no_larger_than_what_clients_accept(store: Store) {
+    let world = crate::events::started(store).await;
+    let execution =
+        |name: &str| json!({"project": "flytesnacks", "domain": "development", "name": name});
+    let foreign = |producer: String| {
+        let event = json!({"execution_id": execution("ev"), "phase": "RUNNING",
+            "occurred_at": "2026-01-01T00:00:01Z", "producer_id": producer});
+        json!({"event": event})
+    };
+    for letter in ["x", " ", "{", "é"] {
+        let long = letter.repeat(1_100_000);
+        for (method, request) in [
+            ("AdminService/CreateWorkflowEvent", foreign(long.clone())),
+            ("AdminService/GetExecution", json!({"id": execution(&long)})),
+            (
+                "DataProxyService/GetData",
+                json!({"flyte_url": format!("flyte://{long}")}),
+            ),
+        ] {
+            let status = world
+                .call(&format!("flyteidl.service.{method}"), &request)
+                .await
+                .unwrap_err();
+            assert_ne!(status.code(), Code::Internal, "{method} {letter}");
+            let size = sent(status);
+            assert!(
+                (20_000..32_000).contains(&size),
+                "{method} {letter}: {size}"
+            );
+        }
+    }
+    let long = "{".repeat(15_000);
+    for path in [
+        format!("{long}/GetTask"),
+        format!("flyteidl.service.AdminService/{long}"),
+    ] {
+        let status = world.call_frame(&path, vec![0; 5]).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented);
+        let size = sent(status);
+        assert!((20_000..32_000).contains(&size), "{size}");
+    }
+}
+
+/// What the headers of a status take.
+fn sent(status: Status) -> usize {
+    let response = status.into_http::<()>();
+    let headers = response.headers().iter();
+    headers
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
 }
 
 async fn a_deeply_nested_message_is_refused_without_recursion(store: Store) {
@@ -188,7 +245,7 @@ async fn a_deeply_nested_message_is_refused_without_recursion(store: Store) {
         .call_frame("flyteidl.service.AdminService/CreateExecution", frame)
         .await
         .unwrap_err();
-    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert_eq!(status.code(), Code::InvalidArgument);
     assert!(
         status.message().contains("1000 levels"),
         "{}",

@@ -1,10 +1,11 @@
 //! Events, from the first to the refused ones.
 
+use flyte_admin::config::AdminConfig;
 use flyte_idl::admin;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Store, World, code_name},
+    harness::{Store, World, code_name, config},
     on_both_databases, seed,
 };
 
@@ -28,7 +29,11 @@ fn task_id() -> Value {
 }
 
 pub(crate) async fn started(store: Store) -> World {
-    let world = World::start(store).await;
+    started_with(store, config()).await
+}
+
+pub(crate) async fn started_with(store: Store, config: AdminConfig) -> World {
+    let world = World::start_with(store, config).await;
     seed::entities(&world).await;
     let request = json!({
         "project": "flytesnacks", "domain": "development", "name": "ev",

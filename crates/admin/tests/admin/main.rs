@@ -5,6 +5,8 @@ mod bounds;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod data_proxy;
+#[cfg(test)]
 mod database;
 #[cfg(test)]
 mod errors;

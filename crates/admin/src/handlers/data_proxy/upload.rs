@@ -11,7 +11,10 @@ use super::{sign_failure, sign_request};
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
-    domain::expiry,
+    domain::{
+        expiry,
+        objects::{self, MAX_KEY},
+    },
     error::{Error, Result},
     random::random_text,
     time,
@@ -79,31 +82,40 @@ fn location(
         request.filename_root.clone()
     };
     let prefix = &context.server.data_proxy.upload.storage_prefix;
-    for (field, value) in [
-        ("org", &request.org),
-        ("project", &request.project),
-        ("domain", &request.domain),
-        ("filename_root", &root),
-        ("filename", &filename.to_owned()),
-    ] {
+    let root_field = if request.filename_root.is_empty() {
+        "content_md5"
+    } else {
+        "filename_root"
+    };
+    let fields = [
+        ("org", request.org.as_str()),
+        ("project", request.project.as_str()),
+        ("domain", request.domain.as_str()),
+        (root_field, root.as_str()),
+        ("filename", filename),
+    ];
+    for (field, value) in fields {
         if !value.is_empty() && !reference::is_safe_part(value) {
             return Err(Error::Invalid(format!(
                 "{field} {value:?}: '?', '#' and the path segments '.' and '..' are not allowed"
             )));
         }
     }
-    let parts: Vec<&str> = [
-        prefix.as_str(),
-        &request.org,
-        &request.project,
-        &request.domain,
-        &root,
-        filename,
-    ]
-    .into_iter()
-    .filter(|part| !part.is_empty())
-    .collect();
-    Ok(reference::construct(&context.blobs.base(), &parts)?)
+    let parts: Vec<&str> = std::iter::once(prefix.as_str())
+        .chain(fields.map(|(_, value)| value))
+        .filter(|part| !part.is_empty())
+        .collect();
+    let location = reference::construct(&context.blobs.base(), &parts)?;
+    let length = objects::key_length(&location)?;
+    if length > MAX_KEY
+        && let Some((field, value)) = fields.into_iter().max_by_key(|(_, value)| value.len())
+    {
+        return Err(Error::Invalid(format!(
+            "{field} of {} bytes makes a key of {length} bytes, and storage takes {MAX_KEY} at most",
+            value.len()
+        )));
+    }
+    Ok(location)
 }
 
 async fn refuse_overwriting(context: &AdminContext, location: &str, md5: &[u8]) -> Result<()> {

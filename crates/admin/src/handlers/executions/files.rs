@@ -10,7 +10,7 @@ use flyte_platform::{Chain, blob::BlobError};
 
 use crate::{
     context::AdminContext,
-    domain::executions::record::InputUris,
+    domain::{executions::record::InputUris, objects},
     error::{Error, Result},
     random::random_text,
     records::Execution,
@@ -78,6 +78,7 @@ async fn write(
 
 /// Whether it was written; else something is there.
 async fn put(context: &AdminContext, uri: &str, bytes: &[u8]) -> Result<bool> {
+    objects::require_key(uri)?;
     match context
         .blobs
         .put_if_absent(uri, bytes.to_vec().into())
