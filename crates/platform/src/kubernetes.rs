@@ -9,7 +9,10 @@ use kube::{
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tokio::time::Instant;
 use tower::{Layer as _, timeout::TimeoutLayer};
+
+use crate::{Backoff, Chain};
 
 /// How long an answer may take to begin. That of a watch begins at once.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -17,6 +20,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// ended by the API server after 290 s. Without it, a connection that a router has forgotten would be waited on for
 /// ever.
 const SILENCE: Duration = Duration::from_secs(300);
+
+/// How long the creation of a definition is tried.
+const DEFINE_WITHIN: Duration = Duration::from_secs(120);
+/// Waits between those tries.
+const DEFINE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// No client can be made.
 #[derive(Debug, thiserror::Error)]
@@ -84,16 +92,38 @@ pub fn with_timeout(client: Client) -> Client {
 }
 
 /// Has the API server know a custom resource. A definition that is there already stays as it is: an operator may have
-/// changed it.
+/// changed it. An API server that does not answer, or says that it cannot now, is asked again for two minutes.
+///
+/// # Errors
+/// It refuses, or does not answer for that long.
 pub async fn define(
     client: Client,
     definition: &CustomResourceDefinition,
 ) -> Result<(), kube::Error> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client);
-    match definitions.create(&PostParams::default(), definition).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(error) => Err(error),
+    let deadline = Instant::now() + DEFINE_WITHIN;
+    for tries in 1.. {
+        let error = match definitions.create(&PostParams::default(), definition).await {
+            Ok(_) => break,
+            Err(kube::Error::Api(status)) if status.is_already_exists() => break,
+            Err(error) => error,
+        };
+        let wait = DEFINE_BACKOFF.wait(tries, rand::random());
+        if !may_pass(&error) || Instant::now() + wait > deadline {
+            return Err(error);
+        }
+        tracing::warn!(error = %Chain(&error), ?wait, "a definition cannot be created, trying again");
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
+}
+
+/// Whether another try may end otherwise.
+fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        kube::Error::Service(_) | kube::Error::HyperError(_) => true,
+        _ => false,
     }
 }
 
@@ -123,7 +153,55 @@ fn expand(text: &str, variables: impl Fn(&str) -> Option<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
     use super::*;
+
+    /// Tries to define something at an API server that answers like this, a connection that breaks being none.
+    async fn defined(answers: &'static [Option<u16>]) -> (Result<(), kube::Error>, usize) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let count = counted.fetch_add(1, Ordering::Relaxed);
+            let answer = answers.get(count).or(answers.last()).copied().flatten();
+            async move {
+                let Some(code) = answer else {
+                    return Err("the connection broke");
+                };
+                let reason = match code {
+                    409 => "AlreadyExists",
+                    _ => "Whatever",
+                };
+                let body = serde_json::json!({
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "", "reason": reason,
+                    "code": code,
+                });
+                let body = Body::from(body.to_string().into_bytes());
+                Ok(Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        let client = Client::new(service, "default");
+        let ended = define(client, &CustomResourceDefinition::default()).await;
+        (ended, asked.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_definition_is_asked_for_until_there_is_an_answer() {
+        let (ended, asked) = defined(&[None, Some(500), Some(429), Some(409)]).await;
+        assert!(ended.is_ok() && asked == 4, "{ended:?} after {asked}");
+        let (ended, asked) = defined(&[Some(403)]).await;
+        assert!(ended.is_err() && asked == 1, "{ended:?} after {asked}");
+        let began = Instant::now();
+        let (ended, asked) = defined(&[None]).await;
+        assert!(ended.is_err() && asked > 10, "{ended:?} after {asked}");
+        assert!(began.elapsed() <= DEFINE_WITHIN);
+    }
 
     #[test]
     fn variables_in_paths_are_expanded() {

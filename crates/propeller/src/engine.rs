@@ -191,12 +191,13 @@ impl Engine {
     /// When a watch ends for good.
     pub async fn run(self, stop: CancellationToken) -> Result<(), EngineError> {
         if self.settings.propeller.create_flyteworkflow_crd {
-            kubernetes::define(
-                self.effects.kube.clone(),
-                &flyte_crd::custom_resource_definition(),
-            )
-            .await
-            .map_err(|error| EngineError::Definition(Box::new(error)))?;
+            let definition = flyte_crd::custom_resource_definition();
+            tokio::select! {
+                defined = kubernetes::define(self.effects.kube.clone(), &definition) => {
+                    defined.map_err(|error| EngineError::Definition(Box::new(error)))?;
+                }
+                () = stop.cancelled() => return Ok(()),
+            }
         }
         let mut controller = Controller::new(&self, stop.child_token());
         let namespace = self.settings.propeller.limit_namespace.clone();
