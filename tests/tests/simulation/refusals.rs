@@ -60,39 +60,33 @@ fn a_workflow_whose_pods_are_never_taken_can_be_terminated() {
     assert_eq!(run.records.open(), [""; 0]);
 }
 
+/// The workflow whose every pod is answered like this fails, with the words of the API server.
+fn fails_in_its_words(code: u16, reason: &'static str) {
+    let refusal = Refusal {
+        code,
+        reason,
+        message: "a rule of this cluster",
+    };
+    let run = Simulation::new(graphs::chain())
+        .ruled(rule("POST", "/pods", FOR_EVER, Answer::Refuse(refusal)))
+        .attempt()
+        .unwrap_or_else(|why| panic!("{code}: {why}"));
+    assert_eq!(run.phase, WorkflowPhase::Failed, "{code}");
+    let message = run.status["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains(refusal.message), "{code}: {message:?}");
+}
+
 #[test]
 fn a_pod_that_is_refused_for_good_fails_its_workflow() {
     for (code, reason) in [(400, "BadRequest"), (403, "Forbidden"), (422, "Invalid")] {
-        let refusal = Refusal {
-            code,
-            reason,
-            message: "a rule of this cluster",
-        };
-        let run = Simulation::new(graphs::chain())
-            .ruled(rule("POST", "/pods", FOR_EVER, Answer::Refuse(refusal)))
-            .attempt()
-            .unwrap_or_else(|why| panic!("{code}: {why}"));
-        assert_eq!(run.phase, WorkflowPhase::Failed, "{code}");
-        let message = run.status["error"]["message"].as_str().unwrap_or_default();
-        assert!(message.contains(refusal.message), "{code}: {message:?}");
+        fails_in_its_words(code, reason);
     }
 }
 
 #[test]
 fn a_pod_for_which_there_is_no_place_fails_its_workflow_when_tries_are_used_up() {
     for (code, reason) in [(404, "NotFound"), (500, "InternalError")] {
-        let refusal = Refusal {
-            code,
-            reason,
-            message: "nothing takes this pod",
-        };
-        let run = Simulation::new(graphs::chain())
-            .ruled(rule("POST", "/pods", FOR_EVER, Answer::Refuse(refusal)))
-            .attempt()
-            .unwrap_or_else(|why| panic!("{code}: {why}"));
-        assert_eq!(run.phase, WorkflowPhase::Failed, "{code}");
-        let message = run.status["error"]["message"].as_str().unwrap_or_default();
-        assert!(message.contains(refusal.message), "{code}: {message:?}");
+        fails_in_its_words(code, reason);
     }
 }
 
