@@ -131,7 +131,16 @@ pub async fn serve(
     grace: Duration,
 ) {
     let limits = ConnectionLimits::default();
-    serve_within(limits, listener, tls, router, (stop, grace)).await;
+    serve_within(limits, listener, tls, router, Stopping { stop, grace }).await;
+}
+
+/// When a server ends.
+#[derive(Clone, Debug)]
+pub struct Stopping {
+    /// It is to end.
+    pub stop: CancellationToken,
+    /// What open calls have from then on.
+    pub grace: Duration,
 }
 
 /// As [`serve`], where connections have other limits than the default ones.
@@ -140,7 +149,7 @@ pub async fn serve_within(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
-    (stop, grace): (CancellationToken, Duration),
+    Stopping { stop, grace }: Stopping,
 ) {
     let builder = Arc::new(limits.builder());
     let graceful = GracefulShutdown::new();
