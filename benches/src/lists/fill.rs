@@ -107,11 +107,7 @@ impl Words {
     }
 
     fn bytes(&self, message: &impl Message) -> String {
-        let hex: String = message
-            .encode_to_vec()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = hex::encode(message.encode_to_vec());
         match self.dialect {
             Dialect::Sqlite => format!("x'{hex}'"),
             Dialect::Postgres => format!("'\\x{hex}'::bytea"),

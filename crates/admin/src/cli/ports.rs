@@ -17,7 +17,7 @@ use crate::config::ServerConfig;
 /// What section `server` says of ports; `flyteadmin serve` and `flyte start --config` both listen by it.
 pub struct Ports {
     /// Ports and the keys that set them; all serve gRPC and REST.
-    ports: Vec<(u16, &'static str)>,
+    numbers: Vec<(u16, &'static str)>,
     tls: Option<TlsAcceptor>,
     /// What connections may take.
     pub limits: ConnectionLimits,
@@ -38,7 +38,7 @@ impl Ports {
         }
         tls::install_crypto_provider();
         Ok(Self {
-            ports: ports(config),
+            numbers: ports(config),
             tls: acceptor(config)?,
             limits: config.connection_limits(),
             grace: Duration::from_secs(u64::from(config.graceful_shutdown_timeout_seconds)),
@@ -50,7 +50,7 @@ impl Ports {
     /// # Errors
     /// A port that is taken.
     pub async fn serve(self, tasks: &mut Tasks, router: &Router) -> Outcome {
-        for (port, key) in self.ports {
+        for (port, key) in self.numbers {
             let address = SocketAddr::from(([0, 0, 0, 0], port));
             let listener = server::bind(address, key, &format!("--{key}")).await?;
             let stopping = Stopping {

@@ -121,7 +121,7 @@ impl Client {
             // Reads, answers pings, and hands nothing to anybody.
             drop(connection.await);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
