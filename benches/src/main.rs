@@ -11,6 +11,7 @@
 mod alone;
 mod backend;
 mod floor;
+mod lists;
 mod measure;
 mod node;
 mod observe;
@@ -42,7 +43,7 @@ use shapes::{ONE, SHAPES, Shape};
 /// `flyte start` runs them, with a node that ends every pod at once (Pending, Running and Succeeded
 /// in status writes of their own).
 ///
-/// All of these are measured unless --part chooses:
+/// All of these but the lists are measured unless --part chooses:
 ///
 ///   shapes  executions one at a time: the wall time from the CreateExecution call until admin has
 ///           recorded SUCCEEDED, beside the floor: the same pods created and run on the same
@@ -51,6 +52,8 @@ use shapes::{ONE, SHAPES, Shape};
 ///   create  CreateExecution by many clients at once while no engine runs, on SQLite and, where it
 ///           is installed, on PostgreSQL
 ///   alone   the engine with everything else in memory
+///   lists   pages of 100 from tables of a million rows, as the console and flytectl ask for them, on
+///           SQLite and, where it is installed, on PostgreSQL; filling them takes some minutes and 10 GB
 ///
 /// Numbers count only from a release build on a quiet machine: `make bench`.
 #[derive(Parser)]
@@ -71,6 +74,23 @@ struct Arguments {
     /// How many clients there are under load, each with a connection of its own
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     clients: usize,
+    /// How many rows each table has that is listed; some thousand at least
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(20_000..=100_000_000))]
+    rows: u32,
+    /// Measures only lists whose title contains this. Alone it means --part lists
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    list: String,
+    /// Measures lists on this database only
+    #[arg(long, value_name = "DATABASE")]
+    database: Option<Store>,
+    /// Keeps the databases of lists here for the next run, which need not fill them again
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
     /// Where databases and blobs are kept while it runs; the disk under it counts [default: a folder below TMPDIR]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -90,14 +110,27 @@ enum Part {
     Load,
     /// The engine with everything else in memory
     Alone,
+    /// Pages of lists over a million rows
+    Lists,
+}
+
+/// The databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Store {
+    /// A file
+    Sqlite,
+    /// A server of its own, with Debian's package
+    Postgres,
 }
 
 impl Arguments {
     fn wants(&self, part: Part) -> bool {
-        match (self.part.is_empty(), self.shape.is_empty()) {
-            (true, true) => true,
-            (true, false) => part == Part::Shapes,
-            (false, _) => self.part.contains(&part),
+        if !self.part.is_empty() {
+            return self.part.contains(&part);
+        }
+        match (self.shape.is_empty(), self.list.is_empty()) {
+            (true, true) => part != Part::Lists,
+            (shapes, lists) => (!shapes && part == Part::Shapes) || (!lists && part == Part::Lists),
         }
     }
 
@@ -163,11 +196,17 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.wants(Part::Alone) {
         bench.alone(&mut report).await;
     }
+    if arguments.wants(Part::Lists) {
+        bench.lists(&mut report).await?;
+    }
     if arguments.json {
         report::show(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     }
     Ok(())
 }
+
+const NO_POSTGRES: &str =
+    "PostgreSQL is not installed here and is left out (Debian: apt-get install postgresql)\n";
 
 /// One run of this program.
 struct Bench<'a> {
@@ -242,9 +281,7 @@ impl Bench<'_> {
             .transpose()?;
         match &postgres {
             Some(postgres) => databases.push(("PostgreSQL", postgres.database("bench"))),
-            None => self.show(
-                "PostgreSQL is not installed here and is left out (Debian: apt-get install postgresql)\n",
-            ),
+            None => self.show(NO_POSTGRES),
         }
         for (name, database) in databases {
             let place = self.folder.join(format!("create-{name}"));
@@ -267,5 +304,46 @@ impl Bench<'_> {
             self.show(&report::alone(&row));
             report.engine_alone.push(row);
         }
+    }
+
+    /// Pages of lists over many rows, on each database.
+    async fn lists(&self, report: &mut Report) -> anyhow::Result<()> {
+        self.show(&report::lists_header(self.arguments.rows));
+        let folder = self.arguments.keep.as_deref().unwrap_or(self.folder);
+        let wanted = |store| self.arguments.database.is_none_or(|only| only == store);
+        let postgres = (wanted(Store::Postgres) && Postgres::is_installed())
+            .then(|| Postgres::start(&folder.join("lists-postgres"), Durability::None))
+            .transpose()?;
+        let mut databases = Vec::new();
+        if wanted(Store::Sqlite) {
+            std::fs::create_dir_all(folder)?;
+            let file = folder.join("lists.db");
+            databases.push(("SQLite", DatabaseConfig::sqlite(file)));
+        }
+        match &postgres {
+            Some(postgres) => databases.push(("PostgreSQL", postgres.database("lists"))),
+            None if wanted(Store::Postgres) => self.show(NO_POSTGRES),
+            None => {}
+        }
+        for (name, database) in databases {
+            let place = self.folder.join(format!("lists-{name}"));
+            std::fs::create_dir_all(&place)?;
+            let lists = lists::Lists {
+                name,
+                database,
+                folder: &place,
+                rows: self.arguments.rows,
+                repetitions: self.arguments.repetitions,
+            };
+            if let Some((filled, indexed)) = lists::prepare(&lists).await? {
+                self.show(&report::filled(name, filled, indexed));
+            }
+            lists::measure(lists, &self.arguments.list, |row| {
+                self.show(&report::list(&row));
+                report.lists.push(row);
+            })
+            .await?;
+        }
+        Ok(())
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    fn of(mut times: Vec<Duration>) -> Self {
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let at = |share: usize| {
             let index = (times.len() * share).div_ceil(100).saturating_sub(1);

@@ -1,10 +1,13 @@
 //! Tables for people, JSON for programs.
 
+use std::time::Duration;
+
 use flyte_platform::cli;
 use serde::Serialize;
 
 use crate::{
     alone::AloneResult,
+    lists::ListResult,
     measure::{LoadResult, MemoryResult, ShapeResult},
 };
 
@@ -23,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) memory: Option<MemoryResult>,
     /// The engine alone.
     pub(crate) engine_alone: Vec<AloneResult>,
+    /// Pages of lists.
+    pub(crate) lists: Vec<ListResult>,
 }
 
 /// Columns of the rows of [`shape`].
@@ -58,6 +63,14 @@ pub(crate) fn alone_header() -> String {
     format!(
         "\nThe engine alone: cluster, blobs and admin in memory\n{:<15} {:>9} {:>9} {:>6} {:>7}\n",
         "shape", "median", "floor", "ratio", "updates"
+    )
+}
+
+/// Columns of the rows of [`list`].
+pub(crate) fn lists_header(rows: u32) -> String {
+    format!(
+        "\nPages of 100 from tables of {rows} rows, from call to answer over TCP\n{:<11} {:<50} {:>8} {:>10} {:>10}\n",
+        "database", "list", "elements", "p50", "p99"
     )
 }
 
@@ -132,4 +145,17 @@ pub(crate) fn alone(row: &AloneResult) -> String {
         row.wall_ms / row.floor_ms,
         row.status_writes
     )
+}
+
+/// A row of the table of lists.
+pub(crate) fn list(row: &ListResult) -> String {
+    format!(
+        "{:<11} {:<50} {:>8} {:>7.1} ms {:>7.1} ms\n",
+        row.database, row.list, row.elements, row.times.p50, row.times.p99
+    )
+}
+
+/// How long a database took to be filled, and to make the indexes.
+pub(crate) fn filled(database: &str, filled: Duration, indexed: Duration) -> String {
+    format!("{database:<11} rows in {filled:.0?}, indexes of ours in {indexed:.0?}\n")
 }

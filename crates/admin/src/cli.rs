@@ -1,5 +1,6 @@
 //! The command line of flyteadmin (spec 01 §22, spec 07 §5.1).
 
+mod ports;
 mod serve;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -7,12 +8,12 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use flyte_platform::{
     Chain, Clock,
-    blob::{BlobStore, StorageConfig},
+    blob::{self, BlobStore, StorageConfig},
     cli::{self, Program, Sections},
     config::{Config, KeyedList, Reload},
     metrics::Scope,
     server::ProfConfig,
-    sql::{Database, DatabaseConfig},
+    sql::{self, Database, DatabaseConfig},
     telemetry::{LoggerConfig, OtelConfig},
 };
 use serde_json::Value;
@@ -22,12 +23,14 @@ use crate::{
     config::{
         AdminConfig, ClusterPoolsConfig, ClusterResourcesConfig, DomainsConfig, FlyteAdminConfig,
         NamespaceMappingConfig, RegistrationConfig, RemoteDataConfig, ServerConfig,
-        TaskResourcesConfig, WhitelistScopes,
+        TaskResourcesConfig, UNHEARD, WhitelistScopes,
     },
     repository::migrations,
     targets::ExecutionTargets,
     wire,
 };
+
+pub use ports::Ports;
 
 /// Runs the command line `arguments`, program name included; `flyte admin` calls this too.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -55,6 +58,9 @@ pub fn sections() -> Sections {
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
         .with::<ProfConfig>("prof")
+        .unheard(UNHEARD)
+        .unheard(blob::UNHEARD)
+        .unheard(sql::UNHEARD)
 }
 
 /// Its command line.
@@ -143,13 +149,16 @@ fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap_or_default();
 }
 
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+/// What a command comes to.
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Everything that the configuration says.
 pub(crate) struct Loaded {
     pub(crate) admin: AdminConfig,
     pub(crate) logger: LoggerConfig,
     pub(crate) otel: OtelConfig,
+    /// The user's folder.
+    pub(crate) home: Option<String>,
     /// What `/config` shows, if it is there.
     pub(crate) shown: Option<Value>,
     /// Follows the files it was read from.
@@ -163,6 +172,7 @@ fn load(matches: &ArgMatches) -> Outcome<Loaded> {
         admin: AdminConfig::read(&mut config),
         logger: config.section("logger"),
         otel: config.section("otel"),
+        home: config.variable("HOME").map(str::to_owned),
         shown: sections.effective(matches, config.section("prof"))?,
         reload: sections.reload(matches)?,
     };
@@ -214,7 +224,7 @@ async fn run(matches: &ArgMatches) -> Outcome {
         }
         ["clusterresource", "sync"] => {
             let loaded = load(innermost)?;
-            let admin = serve::connect(loaded.admin, Scope::new("")).await?;
+            let admin = serve::connect(loaded.admin, loaded.home, Scope::new("")).await?;
             admin.sync_cluster_resources().await.map_err(|error| {
                 format!("Failed to sync cluster resources : {}", Chain(&error)).into()
             })

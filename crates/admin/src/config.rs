@@ -2,7 +2,7 @@
 
 mod live;
 mod server;
-mod unused_keys;
+mod unheard;
 
 use flyte_core::compiler::Rules;
 use flyte_platform::{
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use live::LiveConfig;
 pub use server::{
-    DataProxyConfig, DownloadConfig, GrpcConfig, KubeClientConfig, SecurityConfig, ServerConfig,
-    SslConfig, UploadConfig,
+    DataProxyConfig, DownloadConfig, GrpcConfig, SecurityConfig, ServerConfig, SslConfig,
+    UploadConfig,
 };
-pub use unused_keys::UnusedKey;
+pub use unheard::UNHEARD;
 
 /// Everything that flyteadmin is configured by.
 #[derive(Clone, Debug, Default)]

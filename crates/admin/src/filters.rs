@@ -59,6 +59,8 @@ pub struct Predicate {
     pub column: &'static Column,
     /// What is asked of it.
     pub test: Test,
+    /// Rows that something else has found are checked for it; no index is to be taken for its sake.
+    pub checked: bool,
 }
 
 /// The order of a list.
@@ -298,6 +300,7 @@ fn parse_filter(filter: &str, primary: &'static Entity, now: Timestamp) -> Resul
         entity,
         column,
         test,
+        checked: false,
     })
 }
 

@@ -22,3 +22,4 @@ pub mod workflows;
 mod columns;
 pub(crate) mod operations;
 mod query;
+mod resolve;

@@ -6,6 +6,7 @@ use clap::Command;
 use flyte_platform::{
     blob::StorageConfig,
     cli::{Program, Sections},
+    config::Unheard,
     sql::DatabaseConfig,
     telemetry::{LoggerConfig, OtelConfig},
 };
@@ -25,6 +26,10 @@ pub fn sections() -> Sections {
         .with::<StorageConfig>("storage")
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
+        .unheard(&["application", "datacatalog"].map(|key| Unheard {
+            key,
+            instead: MISSING,
+        }))
 }
 
 /// Its command line.

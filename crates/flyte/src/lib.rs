@@ -7,3 +7,6 @@ mod lock;
 mod pages;
 mod python;
 mod standalone;
+
+#[cfg(test)]
+mod keys;

@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
 use clap::ArgMatches;
 use flyte_admin::{
+    cli::Ports,
     config::{AdminConfig, LiveConfig},
     targets::ExecutionTargets,
 };
@@ -139,24 +139,28 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
     let expand = |name: &str| home.clone().filter(|_| name == "HOME");
-    let kube_config = if admin_config.server.kube_config.is_empty() {
-        &engine_config.propeller.kube_config
-    } else {
-        &admin_config.server.kube_config
+    // There is one cluster: what one section says of it holds for the other; each has its own pace.
+    let (of_admin, of_engine) = (
+        admin_config.server.api_server(),
+        engine_config.propeller.api_server(),
+    );
+    let kube_config = given(of_admin.kube_config, of_engine.kube_config);
+    let master = given(of_admin.master, of_engine.master);
+    let kube = async |pace| {
+        let server = kubernetes::Server {
+            kube_config,
+            master,
+            pace,
+        };
+        kubernetes::client(server, expand).await
     };
-    let kube = kubernetes::client(kube_config, expand).await?;
     let blobs = BlobStore::open(&engine_config.storage)?;
     let clock = Clock::system();
     let mut served = None;
     let channel = if flyte.admin.disabled {
         client::channel(&engine_config.admin.endpoint, engine_config.admin.insecure)?
     } else {
-        let grpc_port = u16::try_from(admin_config.server.grpc.port)
-            .context("server.grpc.port is not a port, 0 to 65535")?;
-        let listeners = [
-            (admin_config.server.http_port, "HTTP", "--server.httpPort"),
-            (grpc_port, "gRPC", "--server.grpc.port"),
-        ];
+        let ports = Ports::of(&admin_config.server).map_err(anyhow::Error::from_boxed)?;
         let database = Database::open(&admin_config.database).await?;
         let seeds: Vec<_> = flyte
             .admin
@@ -168,7 +172,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
             flyte_admin::Dependencies {
                 database,
                 blobs: blobs.clone(),
-                targets: ExecutionTargets::single(kube.clone()),
+                targets: ExecutionTargets::single(kube(of_admin.pace).await?),
                 clock,
                 metrics: metrics.clone(),
             },
@@ -182,14 +186,8 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
         }
         served = Some(admin.health().clone());
         let router = server::combine(admin.grpc(), admin.http());
-        for (port, purpose, flag) in listeners {
-            let listener =
-                server::bind(SocketAddr::from(([0, 0, 0, 0], port)), purpose, flag).await?;
-            tasks.spawn_infallible(
-                purpose,
-                server::serve(listener, None, router.clone(), stop.child_token(), GRACE),
-            );
-        }
+        let served = ports.serve(&mut tasks, &router).await;
+        served.map_err(anyhow::Error::from_boxed)?;
         let (channel, in_process) = server::in_process(router, stop.child_token());
         tasks.spawn_infallible("in-process API", in_process);
         channel
@@ -202,6 +200,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
             "--propeller.prof-port",
         )
         .await?;
+        let kube = kube(of_engine.pace).await?;
         let retry = RetryPolicy::from(&engine_config.admin);
         let engine = flyte_propeller::wire(
             flyte_propeller::Dependencies {
@@ -227,4 +226,9 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     }
     cli::stop_on_signals(&mut tasks);
     Ok(tasks.run_until_stopped(GRACE).await?)
+}
+
+/// The first text that says something.
+fn given<'a>(first: &'a str, second: &'a str) -> &'a str {
+    if first.is_empty() { second } else { first }
 }

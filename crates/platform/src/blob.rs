@@ -17,7 +17,7 @@ use object_store::{
     memory::InMemory, path::Path, signer::Signer,
 };
 
-pub use config::{LimitsConfig, SignedUrlConfig, StorageConfig, StowConfig};
+pub use config::{LimitsConfig, SignedUrlConfig, StorageConfig, StowConfig, UNHEARD};
 use metrics::Meter;
 pub use metrics::{BlobMetrics, Cached};
 pub use reference::{Reference, ReferenceError};

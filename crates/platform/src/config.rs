@@ -17,6 +17,7 @@ mod merge;
 mod reload;
 mod secret;
 mod shape;
+mod unheard;
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +35,7 @@ pub use reload::{Decode, Reload, decoded};
 pub use secret::Secret;
 pub use shape::Shape;
 pub(crate) use shape::environment_names;
+pub use unheard::Unheard;
 
 /// Environment variables and flags, as values, so that tests need neither.
 #[derive(Clone, Debug, Default)]
@@ -87,9 +89,19 @@ pub struct Config {
     warnings: Vec<Problem>,
     problems: Vec<Problem>,
     known: Vec<String>,
+    unheard: Vec<Unheard>,
+    /// Those of them that were given.
+    given_in_vain: Vec<Problem>,
 }
 
 impl Config {
+    /// Warns of these keys when they are given, in sections that are decoded from now on.
+    #[must_use]
+    pub fn with_unheard(mut self, unheard: impl IntoIterator<Item = Unheard>) -> Self {
+        self.unheard.extend(unheard);
+        self
+    }
+
     /// Finds, reads and merges the files that `sources.pattern` names.
     ///
     /// # Errors
@@ -127,6 +139,8 @@ impl Config {
             warnings,
             problems: Vec::new(),
             known: Vec::new(),
+            unheard: Vec::new(),
+            given_in_vain: Vec::new(),
         })
     }
 
@@ -156,6 +170,15 @@ impl Config {
                 decoder.set(&shape, &mut value, &leaf, text);
             }
         }
+        let in_vain: Vec<_> = unheard::given(&self.unheard, name, &shape, &value)
+            .into_iter()
+            .map(|it| self.placed(it))
+            .collect();
+        for problem in in_vain {
+            if !self.given_in_vain.contains(&problem) {
+                self.given_in_vain.push(problem);
+            }
+        }
         let (warnings, problems) = decoder.finish();
         let warnings: Vec<_> = warnings.into_iter().map(|it| self.placed(it)).collect();
         let problems: Vec<_> = problems.into_iter().map(|it| self.placed(it)).collect();
@@ -181,7 +204,7 @@ impl Config {
     /// Ends the decoding of sections.
     ///
     /// Keys that no section of this process reads are fine (files are shared between services); keys that
-    /// a known section does not have are returned as warnings.
+    /// a known section does not have are returned as warnings, as are those that change nothing.
     ///
     /// # Errors
     /// All problems of all sections.
@@ -195,6 +218,7 @@ impl Config {
         });
         let misspelt: Vec<_> = misspelt.collect();
         self.warnings.extend(misspelt);
+        self.warnings.append(&mut self.given_in_vain);
         if self.problems.is_empty() {
             Ok(self.warnings)
         } else {

@@ -1,5 +1,7 @@
 //! Clients of Kubernetes API servers.
 
+mod rate;
+
 use std::{path::Path, time::Duration};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -9,12 +11,14 @@ use kube::{
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tower::{Layer as _, timeout::TimeoutLayer};
+use tower::{Layer as _, ServiceBuilder, timeout::TimeoutLayer};
 
-use crate::{Backoff, Chain};
+use crate::{Backoff, Chain, config};
+use rate::RateLayer;
 
-/// How long an answer may take to begin. That of a watch begins at once.
+/// How long an answer may take to begin, unless it is configured. That of a watch begins at once.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long a connection may be silent in the middle of an answer: longer than a watch lasts, which clients ask to be
 /// ended by the API server after 290 s. Without it, a connection that a router has forgotten would be waited on for
@@ -43,26 +47,88 @@ pub enum KubernetesError {
          propeller.kube-config, or in the variable KUBECONFIG, or run inside a cluster"
     )]
     NotFound,
+    /// The address that overrides the kubeconfig's is none.
+    #[error(
+        "the address {url:?} of the Kubernetes API (server.master, propeller.master, --master) is no URL"
+    )]
+    Master {
+        /// What was given.
+        url: String,
+        /// Why not.
+        source: http::uri::InvalidUri,
+    },
     /// The client cannot be built.
     #[error("the client of the Kubernetes API cannot be built")]
     Client(#[source] Box<kube::Error>),
 }
 
-/// A client for a kubeconfig file (`$VAR` and `${VAR}` in the path are expanded from `variables`); an empty path
-/// takes the service account of the pod, then `KUBECONFIG` and `~/.kube/config`.
+/// How requests to a Kubernetes API server are paced (client-go's `rest.Config`; spec 03 §3.1).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct KubeClientConfig {
+    /// Requests a second, once the burst is used up; more wait. 0 is 5, as in client-go; a negative number is no limit.
+    pub qps: f64,
+    /// Requests at once that need not wait. 0 is 10, as in client-go.
+    pub burst: u32,
+    /// How long the answer to a request may take to begin, after what it waited for its turn; 0 is a minute.
+    pub timeout: config::Duration,
+}
+
+impl Default for KubeClientConfig {
+    fn default() -> Self {
+        Self {
+            qps: 100.0,
+            burst: 25,
+            timeout: config::Duration::seconds(30),
+        }
+    }
+}
+
+impl KubeClientConfig {
+    fn rate(&self) -> Option<RateLayer> {
+        let qps = if self.qps == 0.0 { 5.0 } else { self.qps };
+        let burst = if self.burst == 0 { 10 } else { self.burst };
+        (qps > 0.0).then(|| RateLayer::new(qps, burst))
+    }
+
+    fn answer(&self) -> Duration {
+        if self.timeout.is_zero() {
+            ANSWER
+        } else {
+            self.timeout.to_std()
+        }
+    }
+}
+
+/// Which API server, and how it is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// A kubeconfig file (`$VAR` and `${VAR}` are expanded); empty takes the service account of the pod, then
+    /// `KUBECONFIG` and `~/.kube/config`.
+    pub kube_config: &'a str,
+    /// URL of the API server instead of the one that is named there; empty keeps that.
+    pub master: &'a str,
+    /// How fast.
+    pub pace: &'a KubeClientConfig,
+}
+
+/// A client of `server`; `variables` has those in its path.
+///
+/// # Errors
+/// The kubeconfig cannot be used, or there is none.
 pub async fn client(
-    kube_config: &str,
+    server: Server<'_>,
     variables: impl Fn(&str) -> Option<String>,
 ) -> Result<Client, KubernetesError> {
     crate::tls::install_crypto_provider();
-    let mut config = if kube_config.is_empty() {
+    let mut config = if server.kube_config.is_empty() {
         Config::infer().await.map_err(|error| {
             // It says twice for each place that there is nothing.
             tracing::debug!(%error, "no cluster");
             KubernetesError::NotFound
         })?
     } else {
-        let path = expand(kube_config, variables);
+        let path = expand(server.kube_config, variables);
         let wrong = |error| KubernetesError::Kubeconfig {
             path: path.clone(),
             source: Box::new(error),
@@ -72,13 +138,35 @@ pub async fn client(
             .await
             .map_err(wrong)?
     };
+    if !server.master.is_empty() {
+        config.cluster_url = server
+            .master
+            .parse()
+            .map_err(|source| KubernetesError::Master {
+                url: server.master.to_owned(),
+                source,
+            })?;
+    }
     config.read_timeout = Some(SILENCE);
     config.write_timeout = Some(ANSWER);
     // The time that a pooled connection was idle does not count.
     config.reset_reader_on_write = true;
     let builder = ClientBuilder::try_from(config)
         .map_err(|error| KubernetesError::Client(Box::new(error)))?;
-    Ok(with_timeout(builder.build()))
+    Ok(paced(builder.build(), server.pace))
+}
+
+/// The same client at the pace that is configured.
+pub fn paced(client: Client, pace: &KubeClientConfig) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = ServiceBuilder::new()
+        .option_layer(pace.rate())
+        .layer(TimeoutLayer::new(pace.answer()))
+        .service(tower::service_fn(move |request| {
+            let client = client.clone();
+            async move { client.send(request).await }
+        }));
+    Client::new(service, namespace)
 }
 
 /// The same client, for which an answer that does not begin within a minute is an error. kube's own waits for ever.
@@ -201,6 +289,48 @@ mod tests {
         let (ended, asked) = defined(&[None]).await;
         assert!(ended.is_err() && asked > 10, "{ended:?} after {asked}");
         assert!(began.elapsed() <= DEFINE_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_keep_the_pace_that_is_configured() {
+        for (case, qps, burst, expected) in [
+            ("no burst but one", 10.0, 1, 1_900),
+            ("half of them are a burst", 10.0, 10, 1_000),
+            ("client-go's default", 0.0, 0, 2_000),
+            ("no limit", -1.0, 1, 0),
+        ] {
+            let answers = tower::service_fn(async |_: Request<Body>| {
+                Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+            });
+            let pace = KubeClientConfig {
+                qps,
+                burst,
+                ..KubeClientConfig::default()
+            };
+            let client = paced(Client::new(answers, "default"), &pace);
+            let began = Instant::now();
+            let calls = (0..20).map(|_| client.send(Request::new(Body::empty())));
+            futures::future::try_join_all(calls).await.unwrap();
+            let took = began.elapsed().as_millis();
+            assert!(took.abs_diff(expected) < 10, "{case}: {took} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_begin_is_given_up_when_it_is_configured() {
+        for (configured, expected) in [(0, 60), (7, 7)] {
+            let silent = tower::service_fn(|_: Request<Body>| {
+                std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
+            });
+            let pace = KubeClientConfig {
+                timeout: config::Duration::seconds(configured),
+                ..KubeClientConfig::default()
+            };
+            let client = paced(Client::new(silent, "default"), &pace);
+            let began = Instant::now();
+            client.send(Request::new(Body::empty())).await.unwrap_err();
+            assert_eq!(began.elapsed().as_secs(), expected);
+        }
     }
 
     #[test]

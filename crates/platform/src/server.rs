@@ -11,24 +11,30 @@ mod guard;
 mod health;
 mod in_process;
 mod operations;
+mod progress;
 mod request_id;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request};
+use axum::{Router, body::Body, extract::Request, response::Response};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt};
 
 pub use calls::{CallMetrics, CountedBody, Latency, methods_of};
 pub use connections::ConnectionLimits;
@@ -37,6 +43,7 @@ pub use guard::{AllowedHosts, Foreign, Guard, Guarded, PagesRead};
 pub use health::Health;
 pub use in_process::in_process;
 pub use operations::{BuildInformation, ProfConfig, exposition, operations};
+pub use progress::{Progress, WatchedBody, Writing};
 pub use request_id::RequestId;
 
 use crate::Chain;
@@ -124,7 +131,16 @@ pub async fn serve(
     grace: Duration,
 ) {
     let limits = ConnectionLimits::default();
-    serve_within(limits, listener, tls, router, (stop, grace)).await;
+    serve_within(limits, listener, tls, router, Stopping { stop, grace }).await;
+}
+
+/// When a server ends.
+#[derive(Clone, Debug)]
+pub struct Stopping {
+    /// It is to end.
+    pub stop: CancellationToken,
+    /// What open calls have from then on.
+    pub grace: Duration,
 }
 
 /// As [`serve`], where connections have other limits than the default ones.
@@ -133,7 +149,7 @@ pub async fn serve_within(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
-    (stop, grace): (CancellationToken, Duration),
+    Stopping { stop, grace }: Stopping,
 ) {
     let builder = Arc::new(limits.builder());
     let graceful = GracefulShutdown::new();
@@ -169,34 +185,12 @@ pub async fn serve_within(
         );
         connections.spawn(async move {
             let _place = place;
-            let spoken = Spoken::default();
-            let silence = limits.header_read_timeout;
-            let served = async {
-                match tls {
-                    None => {
-                        let stream = Listened::new(stream, spoken.clone());
-                        drive(&builder, TokioIo::new(stream), router, watcher).await;
-                    }
-                    Some(acceptor) => {
-                        if let Some(stream) = handshake(acceptor, stream).await {
-                            let stream = Listened::new(stream, spoken.clone());
-                            drive(&builder, TokioIo::new(stream), router, watcher).await;
-                        } else {
-                            tracing::debug!("TLS handshake failed or timed out");
-                        }
-                    }
-                }
-            };
-            let mut served = std::pin::pin!(served);
-            tokio::select! {
-                biased;
-                () = &mut served => return,
-                () = tokio::time::sleep(silence) => {}
-            }
-            if spoken.yet() {
-                served.await;
-            } else {
-                tracing::debug!("a client connected and said nothing");
+            match tls {
+                None => connection(limits, &builder, stream, router, watcher).await,
+                Some(acceptor) => match handshake(acceptor, stream).await {
+                    Some(stream) => connection(limits, &builder, stream, router, watcher).await,
+                    None => tracing::debug!("TLS handshake failed or timed out"),
+                },
             }
         });
     }
@@ -217,16 +211,49 @@ async fn handshake(
         .ok()
 }
 
-async fn drive<I>(
+/// Serves one connection until it ends, its client says nothing, or takes nothing.
+async fn connection<S>(
+    limits: ConnectionLimits,
     builder: &auto::Builder<TokioExecutor>,
-    io: I,
+    stream: S,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    watcher: Watcher,
 ) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (spoken, progress) = (Spoken::default(), Progress::default());
+    let stream = Progress::writing(stream, limits.write_timeout);
+    let io = TokioIo::new(Listened::new(stream, spoken.clone()));
+    let answers = progress.clone();
+    let service = ServiceExt::<Request>::map_response(router, move |response: Response| {
+        response.map(|body| answers.body(body))
+    });
+    let served = drive(builder, io, service, watcher);
+    let silent = async {
+        tokio::time::sleep(limits.header_read_timeout).await;
+        if spoken.yet() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = served => {}
+        () = silent => tracing::debug!("a client connected and said nothing"),
+        () = progress.stalled(limits.write_timeout) => {
+            tracing::debug!("a client does not take its answer");
+        }
+    }
+}
+
+async fn drive<I, S, B>(builder: &auto::Builder<TokioExecutor>, io: I, service: S, watcher: Watcher)
+where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: Service<Request, Response = http::Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<axum::BoxError>> + Send + 'static,
 {
     let service = TowerToHyperService::new(
-        router.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new)),
+        service.map_request(|request: http::Request<Incoming>| request.map(Body::new)),
     );
     let connection = builder
         .serve_connection_with_upgrades(io, service)

@@ -45,7 +45,7 @@ mod tx;
 mod values;
 mod writer;
 
-pub use config::{DatabaseConfig, PostgresConfig, SqliteConfig};
+pub use config::{DatabaseConfig, PostgresConfig, SqliteConfig, UNHEARD};
 pub use database::{Database, Dialect, Retryable};
 pub use error::DbError;
 pub use indexes::Index;

@@ -5,10 +5,10 @@ use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 use clap::ArgMatches;
 use flyte_platform::{
     Clock, Tasks,
-    blob::{BlobStore, StorageConfig},
+    blob::{self, BlobStore, StorageConfig},
     cli::{self, Program, Sections},
     client::{self, AdminClientConfig, RetryPolicy},
-    config::Config,
+    config::{Config, Unheard},
     kubernetes,
     metrics::{LabelKeys, Scope},
     server::{self, BuildInformation, ProfConfig},
@@ -82,6 +82,11 @@ pub fn sections() -> Sections {
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
         .with::<ProfConfig>("prof")
+        .unheard(blob::UNHEARD)
+        .unheard(&[Unheard {
+            key: "admin.maxMessageSizeBytes",
+            instead: "answers of flyteadmin may have 64 MiB",
+        }])
         .and(flyte_webhook::cli::sections())
 }
 
@@ -126,7 +131,7 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
     let mut reload = sections.reload(&matches)?;
     telemetry.follow(&mut reload);
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
-    let kube = kubernetes::client(&config.propeller.kube_config, |name| {
+    let kube = kubernetes::client(config.propeller.api_server(), |name| {
         home.clone().filter(|_| name == "HOME")
     })
     .await?;

@@ -1,6 +1,9 @@
 //! Section `propeller` (spec 04 §14.1).
 
-use flyte_platform::config::Duration;
+use flyte_platform::{
+    config::Duration,
+    kubernetes::{self, KubeClientConfig},
+};
 use serde::{Deserialize, Serialize};
 
 /// Section `propeller`.
@@ -9,6 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct PropellerConfig {
     /// Kubeconfig file; empty is in-cluster, then the usual places.
     pub kube_config: String,
+    /// Address of the Kubernetes API; overrides the kubeconfig's.
+    pub master: String,
+    /// The pace of requests to Kubernetes.
+    pub kube_client_config: KubeClientConfig,
     /// Namespace to watch; `all` for every one.
     pub limit_namespace: String,
     /// Port of metrics and health.
@@ -54,10 +61,23 @@ pub struct PropellerConfig {
     pub exclude_domain_label: Vec<String>,
 }
 
+impl PropellerConfig {
+    /// The API server that the engine talks to.
+    pub fn api_server(&self) -> kubernetes::Server<'_> {
+        kubernetes::Server {
+            kube_config: &self.kube_config,
+            master: &self.master,
+            pace: &self.kube_client_config,
+        }
+    }
+}
+
 impl Default for PropellerConfig {
     fn default() -> Self {
         Self {
             kube_config: String::new(),
+            master: String::new(),
+            kube_client_config: KubeClientConfig::default(),
             limit_namespace: "all".into(),
             prof_port: 10254,
             metadata_prefix: "metadata/propeller".into(),

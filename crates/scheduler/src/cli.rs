@@ -6,6 +6,7 @@ use clap::Command;
 use flyte_platform::{
     cli::{Program, Sections},
     client::AdminClientConfig,
+    config::Unheard,
     sql::DatabaseConfig,
     telemetry::{LoggerConfig, OtelConfig},
 };
@@ -24,6 +25,10 @@ pub fn sections() -> Sections {
         .with::<DatabaseConfig>("database")
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
+        .unheard(&[Unheard {
+            key: "scheduler",
+            instead: MISSING,
+        }])
 }
 
 /// Its command line.

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
-use flyte_platform::cli::{Sections, complain};
+use flyte_platform::{
+    cli::{Sections, complain},
+    config::Unheard,
+};
 
 use crate::config::WebhookConfig;
 
@@ -13,7 +16,13 @@ const MISSING: &str =
 
 /// The section that the webhook adds to those of flytepropeller.
 pub fn sections() -> Sections {
-    Sections::new().with::<WebhookConfig>("webhook")
+    let unbuilt = Unheard {
+        key: "webhook",
+        instead: MISSING,
+    };
+    Sections::new()
+        .with::<WebhookConfig>("webhook")
+        .unheard(&[unbuilt])
 }
 
 /// The subcommand with its help.

@@ -41,7 +41,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one in `folder`, which is made.
+    /// Starts one in `folder`, which is made; one that is there already is started with what it has.
     ///
     /// # Errors
     /// PostgreSQL is not installed, or does not start within half a minute.
@@ -51,11 +51,13 @@ impl Postgres {
             succeed(Command::new("chown").arg("postgres:postgres").arg(folder))?;
         }
         let path = folder.display().to_string();
-        succeed(
-            program("initdb")?
-                .args(["-D", &path, "-U", "postgres", "--auth=trust"])
-                .args(["-E", "UTF8", "--locale=C"]),
-        )?;
+        if !folder.join("PG_VERSION").exists() {
+            succeed(
+                program("initdb")?
+                    .args(["-D", &path, "-U", "postgres", "--auth=trust"])
+                    .args(["-E", "UTF8", "--locale=C"]),
+            )?;
+        }
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();

@@ -1,6 +1,10 @@
 //! Section `server`: listeners, TLS, the data proxy and the Kubernetes client.
 
-use flyte_platform::{config::Duration, server::ConnectionLimits};
+use flyte_platform::{
+    config::Duration,
+    kubernetes::{self, KubeClientConfig},
+    server::ConnectionLimits,
+};
 use serde::{Deserialize, Serialize};
 
 /// Section `server`: listeners and the data proxy.
@@ -26,7 +30,7 @@ pub struct ServerConfig {
     pub data_proxy: DataProxyConfig,
     /// Seconds within which a client must have sent its request headers.
     pub read_header_timeout_seconds: u32,
-    /// Limits of the Kubernetes client.
+    /// The pace of requests to Kubernetes.
     pub kube_client_config: KubeClientConfig,
     /// Seconds that open calls have to finish at shutdown.
     pub graceful_shutdown_timeout_seconds: u32,
@@ -51,6 +55,15 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
+    /// The API server of the one cluster: a kubeconfig, else the pod's service account (spec 03 §3.1).
+    pub fn api_server(&self) -> kubernetes::Server<'_> {
+        kubernetes::Server {
+            kube_config: &self.kube_config,
+            master: &self.master,
+            pace: &self.kube_client_config,
+        }
+    }
+
     /// What connections to the ports may take.
     pub fn connection_limits(&self) -> ConnectionLimits {
         let default = ConnectionLimits::default();
@@ -189,28 +202,6 @@ impl Default for DownloadConfig {
     fn default() -> Self {
         Self {
             max_expires_in: Duration::hours(1),
-        }
-    }
-}
-
-/// `server.kubeClientConfig`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct KubeClientConfig {
-    /// Accepted and ignored, with a warning: requests are not slowed down.
-    pub qps: u32,
-    /// Accepted and ignored, with a warning: requests are not slowed down.
-    pub burst: u32,
-    /// How long one request may take.
-    pub timeout: Duration,
-}
-
-impl Default for KubeClientConfig {
-    fn default() -> Self {
-        Self {
-            qps: 100,
-            burst: 25,
-            timeout: Duration::seconds(30),
         }
     }
 }

@@ -75,5 +75,6 @@ pub(crate) fn not_archived() -> Option<Predicate> {
         entity: &PROJECTS,
         column: PROJECTS.column("state")?,
         test: Test::Compare(Comparison::NotEqual, ProjectState::Archived.number().into()),
+        checked: false,
     })
 }

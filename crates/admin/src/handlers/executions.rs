@@ -128,6 +128,7 @@ fn active() -> Option<Predicate> {
         entity: &EXECUTIONS,
         column: EXECUTIONS.column("state")?,
         test: Test::Compare(Comparison::Equal, ExecutionState::Active.number().into()),
+        checked: false,
     })
 }
 

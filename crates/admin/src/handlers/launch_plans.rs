@@ -242,6 +242,7 @@ pub(crate) async fn list_active(
             entity: &LAUNCH_PLANS,
             column,
             test: Test::Compare(Comparison::Equal, LaunchPlanState::Active.number().into()),
+            checked: false,
         }));
     let mut tx = context.database.read().await?;
     let names = (request.project.as_str(), request.domain.as_str(), "");

@@ -226,6 +226,7 @@ fn not_generated() -> Option<Predicate> {
         entity: &NAMED_ENTITIES,
         column: NAMED_ENTITIES.column("name")?,
         test: Test::NotLike(".flytegen%".into()),
+        checked: false,
     })
 }
 

@@ -14,7 +14,7 @@ use super::{
     columns::{
         EXECUTION_KEY, NewRow, execution_id, of_execution, optional_name, row_number, stored,
     },
-    operations, query,
+    operations, query, resolve,
 };
 use crate::{
     filters::{EXECUTIONS, ListQuery},
@@ -279,14 +279,15 @@ pub async fn list(
     list: &ListQuery,
 ) -> Result<Vec<Execution>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
-    select
-        .and_where(Expr::col((TABLE, "execution_project")).eq(project))
-        .and_where(Expr::col((TABLE, "execution_domain")).eq(domain));
-    if !name.is_empty() {
-        select.and_where(Expr::col((TABLE, "execution_name")).eq(name));
-    }
-    let list = query::resolved(tx, &EXECUTIONS, list).await?;
-    query::apply(&mut select, &EXECUTIONS, &list, tx.dialect());
+    let scope = resolve::Scope {
+        table: TABLE,
+        columns: EXECUTION_KEY
+            .into_iter()
+            .zip([project, domain, name].map(str::to_owned))
+            .filter(|(_, value)| !value.is_empty())
+            .collect(),
+    };
+    resolve::apply(tx, &mut select, &EXECUTIONS, &scope, list).await?;
     tx.of(operations::EXECUTIONS.list())
         .fetch_all(&select)
         .await?

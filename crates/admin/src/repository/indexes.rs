@@ -2,16 +2,29 @@
 
 use flyte_platform::sql::Index;
 
-/// What the lists of the console and of flytectl go by: newest first within a project and domain, by phase, and the
-/// versions of a name.
+/// What the lists of the console and of flytectl go by: newest first within a project and domain, by state (every list of
+/// executions has one, by default those that are not archived), by phase and user, and the versions of a name.
 pub const INDEXES: &[Index] = &[
     Index {
-        name: "flyte_rs_executions_created",
-        on: "executions (execution_project, execution_domain, created_at DESC, id)",
+        name: "flyte_rs_executions_state",
+        on: "executions (execution_project, execution_domain, state, created_at DESC, id)",
+    },
+    // NULL first, in words by which SQLite too sorts.
+    Index {
+        name: "flyte_rs_executions_started",
+        on: "executions (execution_project, execution_domain, (started_at IS NULL) DESC, started_at DESC, id)",
     },
     Index {
         name: "flyte_rs_executions_phase",
         on: "executions (execution_project, execution_domain, phase, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_executions_user",
+        on: "executions (execution_project, execution_domain, \"user\", created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_executions_duration",
+        on: "executions (execution_project, execution_domain, duration, id)",
     },
     // Those of one version of something, newest first: SQLite knows of no value how common it is.
     Index {
@@ -42,6 +55,10 @@ pub const INDEXES: &[Index] = &[
     Index {
         name: "flyte_rs_tasks_created",
         on: "tasks (project, domain, created_at DESC, id)",
+    },
+    Index {
+        name: "flyte_rs_tasks_name_created",
+        on: "tasks (project, domain, name, created_at DESC, id)",
     },
     Index {
         name: "flyte_rs_workflows_created",

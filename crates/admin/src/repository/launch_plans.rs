@@ -3,16 +3,14 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use sea_query::{
-    Cond, Condition, Expr, ExprTrait as _, JoinType, LockType, Query, SelectStatement,
-};
+use sea_query::{Cond, Condition, Expr, ExprTrait as _, JoinType, LockType, Query};
 
 use super::{
     columns::{
-        ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, optional_name, row_number,
-        stored,
+        ENTITIES_AT_ONCE, ENTITY_KEY, NewRow, entity_id, is_entity, is_one_of, optional_name,
+        row_number, stored,
     },
-    operations, query,
+    operations, query, resolve,
 };
 use crate::{
     filters::{LAUNCH_PLANS, ListQuery, WORKFLOWS},
@@ -114,13 +112,14 @@ pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<LaunchPla
     Ok(found)
 }
 
-fn named(select: &mut SelectStatement, (project, domain, name): (&str, &str, &str)) {
-    select
-        .and_where(Expr::col((TABLE, "project")).eq(project))
-        .and_where(Expr::col((TABLE, "domain")).eq(domain));
-    if !name.is_empty() {
-        select.and_where(Expr::col((TABLE, "name")).eq(name));
+fn named((project, domain, name): (&str, &str, &str)) -> Condition {
+    let scope = Condition::all()
+        .add(Expr::col((TABLE, "project")).eq(project))
+        .add(Expr::col((TABLE, "domain")).eq(domain));
+    if name.is_empty() {
+        return scope;
     }
+    scope.add(Expr::col((TABLE, "name")).eq(name))
 }
 
 /// Launch plans of a project and domain, of one name if `name` is not empty. Plans whose workflow is gone
@@ -131,7 +130,15 @@ pub async fn list(
     list: &ListQuery,
 ) -> Result<Vec<LaunchPlan>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
-    named(&mut select, names);
+    let (project, domain, name) = names;
+    let scope = resolve::Scope {
+        table: TABLE,
+        columns: ENTITY_KEY
+            .into_iter()
+            .zip([project, domain, name].map(str::to_owned))
+            .filter(|(_, value)| !value.is_empty())
+            .collect(),
+    };
     // A filter on the workflow brings the same join.
     let joined = list
         .predicates
@@ -144,7 +151,7 @@ pub async fn list(
             Expr::col((TABLE, "workflow_id")).equals(("workflows", "id")),
         );
     }
-    query::apply(&mut select, &LAUNCH_PLANS, list, tx.dialect());
+    resolve::apply(tx, &mut select, &LAUNCH_PLANS, &scope, list).await?;
     tx.of(operations::LAUNCH_PLANS.list())
         .fetch_all(&select)
         .await?
@@ -159,8 +166,8 @@ pub async fn active(
     names: (&str, &str, &str),
 ) -> Result<Option<LaunchPlan>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
-    named(&mut select, names);
     select
+        .cond_where(named(names))
         .and_where(Expr::col((TABLE, "state")).eq(LaunchPlanState::Active.number()))
         .order_by((TABLE, "id"), sea_query::Order::Asc)
         .limit(1);
@@ -188,8 +195,8 @@ pub async fn lock_active(
 ) -> Result<Vec<LaunchPlan>, DbError> {
     lock_name(tx, (project, domain, name)).await?;
     let mut select = query::select(TABLE, &COLUMNS);
-    named(&mut select, (project, domain, name));
     select
+        .cond_where(named((project, domain, name)))
         .and_where(Expr::col((TABLE, "state")).eq(LaunchPlanState::Active.number()))
         .lock(LockType::Update);
     tx.of(operations::LAUNCH_PLANS.list())

@@ -149,7 +149,7 @@ pub async fn list(
     let mut select = entities(resource, project, domain);
     query::restrict(&mut select, &NAMED_ENTITIES, &list.predicates, tx.dialect());
     if let Some(sort) = list.sort {
-        query::order_by(&mut select, "entities", sort, tx.dialect());
+        query::order_by(&mut select, "entities", sort);
     }
     select.order_by(("entities", "name"), Order::Asc);
     query::page(&mut select, list);
@@ -180,7 +180,7 @@ pub async fn names(
         }
     }
     if let Some(sort) = list.sort {
-        query::order_by(&mut select, resource.table(), sort, tx.dialect());
+        query::order_by(&mut select, resource.table(), sort);
     }
     for column in ["project", "domain", "name"] {
         if list.sort.is_none_or(|sort| sort.column.name != column) {

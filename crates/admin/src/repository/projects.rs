@@ -101,7 +101,7 @@ pub async fn list(tx: &mut ReadTx, list: &ListQuery) -> Result<Vec<Project>, DbE
     let mut select = query::select("projects", &COLUMNS);
     query::restrict(&mut select, &PROJECTS, &list.predicates, tx.dialect());
     if let Some(sort) = list.sort {
-        query::order_by(&mut select, "projects", sort, tx.dialect());
+        query::order_by(&mut select, "projects", sort);
     }
     select.order_by(("projects", "identifier"), Order::Asc);
     query::page(&mut select, list);

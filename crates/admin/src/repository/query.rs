@@ -1,14 +1,14 @@
 //! Lists as SQL: predicates, joins, order and page (spec 01 §5.3, §5.4).
 
-use flyte_platform::sql::{DbError, Dialect, ReadTx};
+use flyte_platform::sql::Dialect;
 use sea_query::{
-    Cond, Condition, Expr, ExprTrait as _, Func, IntoColumnRef, JoinType, LikeExpr, NullOrdering,
-    Order, Query, SelectStatement, Value,
+    Cond, Condition, Expr, ExprTrait as _, Func, IntoColumnRef, JoinType, LikeExpr, Order, Query,
+    SelectStatement, Value,
 };
 
 use crate::filters::{
-    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, LAUNCH_PLANS, ListQuery,
-    MAX_ROWS, NAMED_ENTITIES, Predicate, Sort, TASKS, Test, WORKFLOWS,
+    ADMIN_TAGS, Comparison, Direction, EXECUTION_TAGS, Entity, Kind, ListQuery, MAX_ROWS,
+    NAMED_ENTITIES, Predicate, Sort, Test,
 };
 
 /// A select of `columns` of `table`, each qualified.
@@ -30,66 +30,23 @@ pub(crate) fn apply(
     query: &ListQuery,
     dialect: Dialect,
 ) {
-    restrict(select, primary, &query.predicates, dialect);
+    let mut predicates = query.predicates.clone();
+    if predicates.iter().any(|predicate| leads(primary, predicate)) {
+        // What leads to fewer rows comes first; SQLite has no better reason to take the index by state.
+        for predicate in &mut predicates {
+            predicate.checked = predicate.column.name == "state";
+        }
+    }
+    restrict(select, primary, &predicates, dialect);
     let mut by_id = false;
     if let Some(sort) = query.sort {
         by_id = sort.column.name == "id";
-        order_by(select, primary.table, sort, dialect);
+        order_by(select, primary.table, sort);
     }
     if !by_id {
         select.order_by((primary.table, "id"), Order::Asc);
     }
     page(select, query);
-}
-
-/// Rows of a joined table that stand for filters on it; of more, the join is as good.
-const RESOLVED: usize = 1_000;
-
-/// The list without filters on tables that it is joined with by their row number: those become the row numbers that fit.
-///
-/// A planner does not know how many executions a workflow of some name has, and takes any for common: it would go through
-/// all executions, newest first, for one that has none. Of row numbers it knows.
-pub(crate) async fn resolved(
-    tx: &mut ReadTx,
-    primary: &'static Entity,
-    list: &ListQuery,
-) -> Result<ListQuery, DbError> {
-    let mut resolved = list.clone();
-    for (joined, column) in [
-        (&LAUNCH_PLANS, "launch_plan_id"),
-        (&WORKFLOWS, "workflow_id"),
-        (&TASKS, "task_id"),
-    ] {
-        let Some(column) = primary.column(column).filter(|_| primary != joined) else {
-            continue;
-        };
-        let (of_joined, others): (Vec<_>, Vec<_>) = resolved
-            .predicates
-            .iter()
-            .cloned()
-            .partition(|predicate| predicate.entity == joined);
-        if of_joined.is_empty() {
-            continue;
-        }
-        let mut ids = select(joined.table, &["id"]);
-        restrict(&mut ids, joined, &of_joined, tx.dialect());
-        ids.limit(RESOLVED as u64 + 1);
-        let rows = tx.fetch_all(&ids).await?;
-        if rows.len() > RESOLVED {
-            continue;
-        }
-        let ids = rows
-            .iter()
-            .map(|row| row.integer("id").map(Value::from))
-            .collect::<Result<Vec<_>, _>>()?;
-        resolved.predicates = others;
-        resolved.predicates.push(Predicate {
-            entity: primary,
-            column,
-            test: Test::In(ids),
-        });
-    }
-    Ok(resolved)
 }
 
 /// LIMIT and OFFSET.
@@ -111,7 +68,7 @@ pub(crate) fn restrict(
     let mut tags: Vec<Expr> = Vec::new();
     for predicate in predicates {
         let entity = predicate.entity;
-        if entity == &ADMIN_TAGS || entity == &EXECUTION_TAGS {
+        if is_tag(predicate) {
             tags.push(condition(predicate, dialect));
             continue;
         }
@@ -126,29 +83,56 @@ pub(crate) fn restrict(
     }
 }
 
-/// Columns that every row has. Where NULLs go matters to none of them, and SQLite then sorts by an index.
-const ALWAYS_THERE: [&str; 3] = ["id", "created_at", "updated_at"];
+/// An expression that SQLite does not look for in an index.
+pub(super) fn checked(expression: Expr, dialect: Dialect) -> Expr {
+    match dialect {
+        Dialect::Sqlite => Expr::cust_with_exprs("+?", [expression]),
+        Dialect::Postgres => expression,
+    }
+}
 
-/// Sorts by a column; NULL is the largest value on both databases, as is PostgreSQL's default.
-pub(crate) fn order_by(
-    select: &mut SelectStatement,
-    table: &'static str,
-    sort: Sort,
-    dialect: Dialect,
-) {
-    let (order, nulls) = match sort.direction {
-        Direction::Descending => (Order::Desc, NullOrdering::First),
-        Direction::Ascending => (Order::Asc, NullOrdering::Last),
+/// Whether an index of ours leads from the predicate to its rows, in the order of their creation.
+fn leads(primary: &'static Entity, predicate: &Predicate) -> bool {
+    if predicate.entity != primary {
+        return false;
+    }
+    match &predicate.test {
+        Test::Compare(Comparison::Equal, _) => matches!(
+            predicate.column.name,
+            "id" | "phase" | "user" | "workflow_id" | "launch_plan_id" | "task_id"
+        ),
+        Test::In(_) => predicate.column.name == "id",
+        _ => false,
+    }
+}
+
+/// Whether it is about the tags of executions.
+pub(super) fn is_tag(predicate: &Predicate) -> bool {
+    predicate.entity == &ADMIN_TAGS || predicate.entity == &EXECUTION_TAGS
+}
+
+/// Whether every row has the column: where NULLs go matters not.
+fn always_there(table: &str, column: &str) -> bool {
+    match column {
+        "name" => table != "projects",
+        "id" | "created_at" | "updated_at" | "project" | "domain" | "version"
+        | "execution_project" | "execution_domain" | "execution_name" => true,
+        _ => false,
+    }
+}
+
+/// Sorts by a column; NULL is the largest value on both databases, as is PostgreSQL's default. SQLite takes no index for
+/// `NULLS FIRST`, but one of the words that say the same (`flyte_rs_executions_started`).
+pub(crate) fn order_by(select: &mut SelectStatement, table: &'static str, sort: Sort) {
+    let order = match sort.direction {
+        Direction::Descending => Order::Desc,
+        Direction::Ascending => Order::Asc,
     };
     let column = (table, sort.column.name);
-    match dialect {
-        Dialect::Sqlite if ALWAYS_THERE.contains(&sort.column.name) => {
-            select.order_by(column, order);
-        }
-        Dialect::Sqlite | Dialect::Postgres => {
-            select.order_by_with_nulls(column, order, nulls);
-        }
+    if !always_there(table, sort.column.name) {
+        select.order_by_expr(Expr::col(column).is_null(), order.clone());
     }
+    select.order_by(column, order);
 }
 
 /// One tag row of the execution for which all conditions hold. The reference joins by name alone and
@@ -222,8 +206,11 @@ fn subject(predicate: &Predicate) -> Expr {
     Expr::col((predicate.entity.table, name).into_column_ref())
 }
 
-fn condition(predicate: &Predicate, dialect: Dialect) -> Expr {
-    let subject = subject(predicate);
+pub(super) fn condition(predicate: &Predicate, dialect: Dialect) -> Expr {
+    let mut subject = subject(predicate);
+    if predicate.checked {
+        subject = checked(subject, dialect);
+    }
     match &predicate.test {
         Test::Compare(comparison, value) => {
             let value = Expr::val(value.clone());

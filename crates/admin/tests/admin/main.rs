@@ -29,8 +29,6 @@ mod metrics;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
-mod million;
-#[cfg(test)]
 mod paths;
 #[cfg(test)]
 mod proxy;

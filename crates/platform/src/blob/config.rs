@@ -6,7 +6,13 @@ use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory, signer
 use serde::{Deserialize, Serialize};
 
 use super::{BlobError, BlobStore, Inner};
-use crate::config::{Secret, StringMap};
+use crate::config::{Secret, StringMap, Unheard};
+
+/// Keys of section `storage` that change nothing.
+pub const UNHEARD: &[Unheard] = &[Unheard {
+    key: "storage.cache",
+    instead: "objects are not cached",
+}];
 
 /// Section `storage`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

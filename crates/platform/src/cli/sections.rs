@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::print;
 use crate::{
-    config::{self, Config, ConfigError, Decode, Reload, Shape, Sources},
+    config::{self, Config, ConfigError, Decode, Reload, Shape, Sources, Unheard},
     server::ProfConfig,
 };
 
@@ -16,6 +16,7 @@ use crate::{
 #[derive(Default)]
 pub struct Sections {
     known: Vec<Section>,
+    unheard: Vec<Unheard>,
 }
 
 struct Section {
@@ -57,12 +58,34 @@ impl Sections {
         self
     }
 
+    /// Adds keys that change nothing here; whoever gives one is warned.
+    #[must_use]
+    pub fn unheard(mut self, unheard: &[Unheard]) -> Self {
+        self.unheard.extend(unheard);
+        self
+    }
+
+    /// Every key with its path, and for those that change nothing, what is the case instead.
+    pub fn keys(&self) -> Vec<(String, Option<&'static str>)> {
+        let keys = self.known.iter().flat_map(Section::keys);
+        keys.map(|(key, _)| {
+            let unheard = self.unheard.iter().find(|unheard| unheard.covers(&key));
+            (key, unheard.map(|unheard| unheard.instead))
+        })
+        .collect()
+    }
+
     /// All sections of both.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         for section in other.known {
             if !self.known.iter().any(|known| known.name == section.name) {
                 self.known.push(section);
+            }
+        }
+        for unheard in other.unheard {
+            if !self.unheard.contains(&unheard) {
+                self.unheard.push(unheard);
             }
         }
         self
@@ -92,7 +115,19 @@ impl Sections {
     /// # Errors
     /// Files that cannot be read or are not YAML.
     pub fn load(&self, matches: &ArgMatches) -> Result<Config, ConfigError> {
-        Config::load(self.sources(matches))
+        let config = Config::load(self.sources(matches))?;
+        let mut config = config.with_unheard(self.unheard.iter().copied());
+        // Nobody decodes a section of which nothing is heard.
+        for section in &self.known {
+            if self
+                .unheard
+                .iter()
+                .any(|unheard| unheard.key == section.name)
+            {
+                (section.decode)(&mut config, &section.name);
+            }
+        }
+        Ok(config)
     }
 
     /// Follows the files that `matches` name; nothing happens before [`Reload::run`].

@@ -85,7 +85,7 @@ impl Shape {
         Some(at)
     }
 
-    fn to_value(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         match self {
             Self::Struct(fields) => Value::Object(
                 fields

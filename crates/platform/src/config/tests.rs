@@ -66,6 +66,50 @@ fn load(
 }
 
 #[test]
+fn a_key_that_nothing_hears_is_named_when_it_is_given() {
+    #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+    #[serde(default)]
+    struct Old {
+        kept: u32,
+        gone: u32,
+    }
+    let unheard = Unheard {
+        key: "old.gone",
+        instead: "it is gone",
+    };
+    let warnings = |flags: &[(&str, &str)]| {
+        let flags = flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let config = Config::load(Sources {
+            flags: flags.collect(),
+            ..Sources::default()
+        });
+        let mut config = config.unwrap().with_unheard([unheard]);
+        let _section: Old = config.section("old");
+        let strict = config.clone().finish_strict();
+        assert!(strict.is_ok(), "no mistake: {strict:?}");
+        config.finish().unwrap()
+    };
+    for (case, flags, expected) in [
+        ("nothing is given", &[][..], &[][..]),
+        ("the default", &[("old.gone", "0")], &[]),
+        ("what is heard", &[("old.kept", "1")], &[]),
+        (
+            "another value",
+            &[("old.gone", "1")],
+            &["old.gone: this key changes nothing: it is gone (--old.gone)"],
+        ),
+    ] {
+        let shown: Vec<_> = warnings(flags)
+            .into_iter()
+            .map(|warning| format!("{}: {}", warning.key, warning.message))
+            .collect();
+        assert_eq!(shown, expected, "{case}");
+    }
+}
+
+#[test]
 fn flags_win_over_environment_over_files_over_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = load(

@@ -23,6 +23,9 @@ const STREAMS: u32 = 1024;
 /// How long the head of a request may take, unless configured; Go's default.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(32);
 
+/// How long an answer may wait for its client: as long as a request's body may take to arrive.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// What an HTTP/2 client begins with. Whoever has sent it, or something else, speaks some HTTP, and hyper's own timeouts
 /// count; hyper waits for it without one.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -33,6 +36,9 @@ pub struct ConnectionLimits {
     /// How long a client has for the head of a request: from the connection on for the first, from its first byte for
     /// later ones.
     pub header_read_timeout: Duration,
+    /// How long an answer may wait for its client, on the connection or for the window of its stream; then the connection
+    /// ends. Each piece of 64 KiB that is taken begins it anew.
+    pub write_timeout: Duration,
     /// Calls at once on one connection.
     pub max_concurrent_streams: u32,
     /// Connections at once; more wait in the system's queue. By default three quarters of the files that this process may
@@ -44,6 +50,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             header_read_timeout: HEADER_READ_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             max_concurrent_streams: STREAMS,
             max_connections: three_quarters_of_files(),
         }

@@ -182,8 +182,11 @@ async fn a_client_that_says_nothing_is_sent_away_and_others_are_not() {
         ..ConnectionLimits::default()
     };
     let router = router(&scope).await;
-    let grace = Duration::from_secs(5);
-    let server = serve_within(limits, listener, None, router, (stop.clone(), grace));
+    let stopping = Stopping {
+        stop: stop.clone(),
+        grace: Duration::from_secs(5),
+    };
+    let server = serve_within(limits, listener, None, router, stopping);
     let client = async {
         let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
         let mut half = tokio::net::TcpStream::connect(address).await.unwrap();

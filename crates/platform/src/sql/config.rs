@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Duration, Secret};
+use crate::config::{Duration, Secret, Unheard};
 
 /// Section `database`: where a service keeps its tables (spec 01 §21.2).
 ///
@@ -40,6 +40,22 @@ pub struct DatabaseConfig {
     /// Deprecated alias of `postgres.options`.
     pub options: String,
 }
+
+/// Keys of section `database` that change nothing.
+pub const UNHEARD: &[Unheard] = &[
+    Unheard {
+        key: "database.maxIdleConnections",
+        instead: "idle connections are closed after ten minutes, whatever their number",
+    },
+    Unheard {
+        key: "database.enableForeignKeyConstraintWhenMigrating",
+        instead: "no foreign keys are created",
+    },
+    Unheard {
+        key: "database.postgres.debug",
+        instead: "statements are logged at debug level whatever it says",
+    },
+];
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
