@@ -66,7 +66,8 @@ pub enum KubernetesError {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct KubeClientConfig {
-    /// Requests a second, once the burst is used up; more wait. 0 is 5, as in client-go; a negative number is no limit.
+    /// Requests a second, once the burst is used up; more wait. 0 is 5, as in client-go; a negative number is no limit,
+    /// which is the default: API servers have fairness of their own.
     pub qps: f64,
     /// Requests at once that need not wait. 0 is 10, as in client-go.
     pub burst: u32,
@@ -77,7 +78,7 @@ pub struct KubeClientConfig {
 impl Default for KubeClientConfig {
     fn default() -> Self {
         Self {
-            qps: 100.0,
+            qps: -1.0,
             burst: 25,
             timeout: config::Duration::seconds(30),
         }

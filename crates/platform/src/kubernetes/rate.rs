@@ -64,8 +64,7 @@ impl Bucket {
     }
 }
 
-/// A service whose requests wait for their token. How long depends on those before: whoever asks has the deadline. One
-/// that is dropped while it waits does not give its token back.
+/// A service whose requests wait for their token. How long depends on those before: whoever asks has the deadline.
 #[derive(Clone, Debug)]
 pub(super) struct Rated<S> {
     inner: S,
@@ -89,19 +88,64 @@ where
         let clone = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, clone);
         let wait = self.bucket.lock().take(Instant::now());
+        let turn = Turn {
+            bucket: self.bucket.clone(),
+            is_used: wait.is_zero(),
+        };
         Box::pin(async move {
             if !wait.is_zero() {
                 tracing::debug!(?wait, "client-side limit of requests to Kubernetes");
                 tokio::time::sleep(wait).await;
             }
+            turn.uses();
             ready.call(request).await
         })
+    }
+}
+
+/// The token of a request. A request that gives up before its turn gives it back: otherwise those that nobody waits for
+/// any more would keep the later ones waiting, until they give up as well.
+struct Turn {
+    bucket: Arc<Mutex<Bucket>>,
+    is_used: bool,
+}
+
+impl Turn {
+    fn uses(mut self) {
+        self.is_used = true;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.bucket.lock().tokens += 1.0;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_before_its_turn_keeps_nobody_waiting() {
+        let layer = RateLayer::new(10.0, 1);
+        let service = layer.layer(tower::service_fn(async |(): ()| Ok::<_, ()>(())));
+        let within =
+            |time| tokio::time::timeout(Duration::from_secs(time), service.clone().call(()));
+        // A thousand requests are a hundred seconds of tokens; nine hundred give up after ten.
+        let answered = futures::future::join_all((0..1_000).map(|_| within(10))).await;
+        let answered = answered.iter().filter(|result| result.is_ok()).count();
+        assert!((100..=101).contains(&answered), "{answered}");
+        let began = Instant::now();
+        within(10).await.unwrap().unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            began.elapsed()
+        );
+    }
 
     #[test]
     fn a_burst_is_free_and_the_rest_comes_at_the_rate() {
