@@ -255,7 +255,7 @@ async fn a_hook_that_outlives_its_container_leaves_the_next_run_alone() {
             "exec": {"command": ["/bin/sh", "-c", "test -e probed || { touch probed; exit 1; }"]},
             "periodSeconds": 1, "failureThreshold": 1, "terminationGracePeriodSeconds": 14,
         },
-        "lifecycle": {"preStop": {"sleep": {"seconds": 60}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", "exec sleep 60"]}}},
     });
     let script = "test -e again && exec sleep 300; touch again; sleep 2";
     let mut spec = one(container(script, &members));
