@@ -25,6 +25,11 @@ fuzz: ## random requests to every port, an hour each; FLYTE_FUZZ_SECONDS=600 for
 	FLYTE_FUZZ_SEED=$${FLYTE_FUZZ_SEED:-random} FLYTE_FUZZ_SECONDS=$${FLYTE_FUZZ_SECONDS:-3600} \
 		.venv/bin/python -m pytest tests/python -k test_fuzz -s
 
+.PHONY: record-kubernetes
+record-kubernetes: ## ask a real kube-apiserver (built here, needs Go and etcd) about the objects of tests/kubernetes again
+	tests/kubernetes/build.sh target/kubernetes
+	.venv/bin/python tests/kubernetes/record.py --apiserver target/kubernetes/kube-apiserver
+
 .PHONY: lint
 lint: ## what CI checks before the tests: fmt, clippy, links of docs, deny, orphans, citations, reference
 	@scripts/prepare deny

@@ -29,6 +29,7 @@ mod logs;
 mod model;
 mod object;
 mod openapi;
+mod options;
 mod patch;
 mod protobuf;
 mod read;

@@ -10,18 +10,13 @@ use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
 mod data;
 mod definitions;
 mod kinds;
+mod metadata;
 mod names;
 mod pods;
+mod selectors;
 pub(crate) mod typed;
 
 pub(crate) use definitions::warnings;
-
-use typed::WrongType;
-
-use names::{
-    DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, LABEL_VALUE_RULE, QUALIFIED_NAME_RULE, is_dns_label,
-    is_dns_subdomain, is_label_value, is_qualified_name,
-};
 
 /// Whether versions of the object are counted in `metadata.generation`.
 fn counts_generations(resource: &Resource) -> bool {
@@ -45,7 +40,10 @@ pub(crate) fn admit_new(
         metadata.shift_remove(member);
     }
     drop_empty(metadata);
+    typed::write_zeros(resource, value);
     typed::write_quantities(resource, value);
+    // Also of what is replaced below: its status, and when it was made.
+    typed::check(&resource.id, value).map_err(|wrong| wrong.refuse(resource))?;
     let metadata = metadata_mut(value)
         .ok_or_else(|| ApiStatus::bad_request("the object is not a JSON object"))?;
     let uid = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
@@ -89,14 +87,18 @@ pub(crate) fn admit_new(
             labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
         }
     }
-    validate(resource, value, None)
+    refuse(resource, value, &broken_rules(resource, value)?)
 }
 
 /// Removes the fields that a kind does not have, by the schema of a custom resource or the type of a kind of Kubernetes;
 /// returns their paths.
 pub(crate) fn prune(resource: &Resource, value: &mut Value) -> Vec<String> {
     match &resource.schema {
-        Some(schema) => schema.prune(value),
+        Some(schema) => {
+            let mut unknown = schema.prune(value);
+            unknown.extend(typed::prune_metadata(value));
+            unknown
+        }
         None if resource.custom => Vec::new(),
         None => typed::prune(&resource.id, value),
     }
@@ -228,13 +230,13 @@ pub(crate) fn admit_change(
             default_secret(object);
         }
     }
+    typed::write_zeros(resource, &mut next);
     typed::write_quantities(resource, &mut next);
     apply_schema(resource, &mut next);
     if next == *current {
         return Ok(None);
     }
-    guard(resource, current, &next)?;
-    validate(resource, &next, Some(current))?;
+    validate_change(resource, &next, current)?;
     if counts_generations(resource) && content_changed(resource, current, &next) {
         let generation = current
             .pointer("/metadata/generation")
@@ -269,10 +271,13 @@ fn content_changed(resource: &Resource, current: &Value, next: &Value) -> bool {
     content(current) != content(next)
 }
 
-/// Refuses changes of what must stay.
-fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), ApiStatus> {
-    let name = text_at(current, "/metadata/name");
-    let mut causes = Vec::new();
+/// Adds a cause for each change of what must stay.
+fn guard(
+    resource: &Resource,
+    current: &Value,
+    next: &Value,
+    causes: &mut Vec<StatusCause>,
+) -> Result<(), ApiStatus> {
     let (before, after) = (read_metadata(current)?, read_metadata(next)?);
     if before.deletion_timestamp.is_some() {
         let new: Vec<&String> = after
@@ -292,175 +297,59 @@ fn guard(resource: &Resource, current: &Value, next: &Value) -> Result<(), ApiSt
         }
     }
     if resource.is_pod() {
-        pods::guard_spec(current, next, &mut causes);
+        pods::guard_spec(current, next, causes);
     }
-    kinds::guard(&resource.id, current, next, &mut causes);
-    if matches!(&*resource.id, "configmaps" | "secrets")
-        && current.get("immutable").and_then(Value::as_bool) == Some(true)
-        && (current.get("data") != next.get("data")
-            || next.get("immutable").and_then(Value::as_bool) != Some(true))
-    {
-        causes.push(StatusCause::forbidden(
-            "data",
-            "field is immutable when `immutable` is set",
-        ));
+    kinds::guard(resource, current, next, causes);
+    if matches!(&*resource.id, "configmaps" | "secrets") {
+        data::guard(current, next, causes);
     }
-    if causes.is_empty() {
-        Ok(())
-    } else {
-        Err(ApiStatus::invalid(
-            &resource.group,
-            &resource.kind,
-            name,
-            &causes,
-        ))
+    if &*resource.id == DEFINITIONS {
+        definitions::guard(current, next, causes);
     }
+    Ok(())
 }
 
-/// Refuses an object that is of another type than its kind, or breaks a rule. A rule that the version before broke already
-/// may stay broken: else nothing could be changed any more about an object that an earlier program took, not even a
-/// finalizer.
-fn validate(resource: &Resource, value: &Value, before: Option<&Value>) -> Result<(), ApiStatus> {
-    let wrong = |wrong: WrongType| wrong.refuse(resource);
-    typed::check(&resource.id, value).map_err(wrong)?;
-    let mut causes = broken_rules(resource, value)?;
-    if let (false, Some(before)) = (causes.is_empty(), before) {
-        let known = broken_rules(resource, before).unwrap_or_default();
+/// Refuses a new version that is of another type than its kind, changes what must stay, or breaks a rule. A rule that the
+/// version before broke already may stay broken: else nothing could be changed any more about an object that an earlier
+/// program took, not even a finalizer.
+fn validate_change(resource: &Resource, next: &Value, current: &Value) -> Result<(), ApiStatus> {
+    typed::check(&resource.id, next).map_err(|wrong| wrong.refuse(resource))?;
+    let mut causes = broken_rules(resource, next)?;
+    if !causes.is_empty() {
+        let known = broken_rules(resource, current).unwrap_or_default();
         causes.retain(|cause| !known.contains(cause));
     }
+    guard(resource, current, next, &mut causes)?;
+    refuse(resource, next, &causes)
+}
+
+/// Refuses an object for its causes, if there are any.
+fn refuse(resource: &Resource, value: &Value, causes: &[StatusCause]) -> Result<(), ApiStatus> {
     if causes.is_empty() {
-        Ok(())
-    } else {
-        Err(ApiStatus::invalid(
-            &resource.group,
-            &resource.kind,
-            text_at(value, "/metadata/name"),
-            &causes,
-        ))
+        return Ok(());
     }
+    let name = text_at(value, "/metadata/name");
+    Err(ApiStatus::invalid(
+        &resource.group,
+        &resource.kind,
+        name,
+        causes,
+    ))
 }
 
 /// The rules that an object of the right type breaks.
 fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, ApiStatus> {
     let meta = read_metadata(value)?;
     let mut causes = Vec::new();
-    if meta.name.is_empty() {
-        causes.push(StatusCause {
-            reason: "FieldValueRequired",
-            field: "metadata.name".to_owned(),
-            message: "Required value: name or generateName is required".to_owned(),
-        });
-    } else if resource.group == "rbac.authorization.k8s.io" {
-        if meta.name.contains(['/', '%']) || matches!(meta.name.as_str(), "." | "..") {
-            causes.push(StatusCause::value(
-                "metadata.name",
-                &meta.name,
-                "may not contain '/' or '%'",
-            ));
-        }
-    } else if &*resource.id == NAMESPACES {
-        if !is_dns_label(&meta.name) {
-            causes.push(StatusCause::value(
-                "metadata.name",
-                &meta.name,
-                DNS_LABEL_RULE,
-            ));
-        }
-    } else if !is_dns_subdomain(&meta.name) {
-        causes.push(StatusCause::value(
-            "metadata.name",
-            &meta.name,
-            DNS_SUBDOMAIN_RULE,
-        ));
-    }
-    for (key, text) in &meta.labels {
-        if !is_qualified_name(key) {
-            causes.push(StatusCause::value(
-                "metadata.labels",
-                key,
-                QUALIFIED_NAME_RULE,
-            ));
-        }
-        if !is_label_value(text) {
-            causes.push(StatusCause::value(
-                "metadata.labels",
-                text,
-                LABEL_VALUE_RULE,
-            ));
-        }
-    }
-    for finalizer in &meta.finalizers {
-        if !is_qualified_name(finalizer) {
-            causes.push(StatusCause::value(
-                "metadata.finalizers",
-                finalizer,
-                QUALIFIED_NAME_RULE,
-            ));
-        }
-    }
-    let owners = value
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array);
-    let is_controller = |owner: &&Value| owner.get("controller") == Some(&Value::Bool(true));
-    if owners.into_iter().flatten().filter(is_controller).count() > 1 {
-        let rule = "Only one reference can have Controller set to true";
-        causes.push(StatusCause::value("metadata.ownerReferences", "", rule));
-    }
-    for (index, owner) in meta.owner_references.iter().enumerate() {
-        for (member, text) in [
-            ("apiVersion", &owner.api_version),
-            ("kind", &owner.kind),
-            ("uid", &owner.uid),
-        ] {
-            if text.is_empty() {
-                causes.push(StatusCause {
-                    reason: "FieldValueInvalid",
-                    field: format!("metadata.ownerReferences[{index}].{member}"),
-                    message: "Invalid value: \"\": must not be empty".to_owned(),
-                });
-            }
-        }
-    }
-    if let Some(annotations) = value
-        .pointer("/metadata/annotations")
-        .and_then(Value::as_object)
-    {
-        const ANNOTATION_BYTES: usize = 256 << 10;
-        for key in annotations.keys() {
-            if !is_qualified_name(&key.to_lowercase()) {
-                causes.push(StatusCause::value(
-                    "metadata.annotations",
-                    key,
-                    QUALIFIED_NAME_RULE,
-                ));
-            }
-        }
-        let size: usize = annotations
-            .iter()
-            .map(|(key, text)| key.len() + text.as_str().map_or(0, str::len))
-            .sum();
-        if size > ANNOTATION_BYTES {
-            let message = format!("Too long: may not be more than {ANNOTATION_BYTES} bytes");
-            let field = "metadata.annotations".to_owned();
-            causes.push(StatusCause {
-                reason: "FieldValueTooLong",
-                field,
-                message,
-            });
-        }
-    }
+    metadata::validate(resource, value, &meta, &mut causes);
     match &*resource.id {
         PODS => pods::validate(value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
         "configmaps" | "secrets" => data::validate(value, &mut causes),
         DEFINITIONS => definitions::validate(value, &mut causes),
-        EVENTS => {
-            let about = text_at(value, "/involvedObject/namespace");
-            if !about.is_empty() && about != meta.namespace {
-                let rule = "does not match event.namespace";
-                causes.push(StatusCause::value("involvedObject.namespace", about, rule));
-            }
+        _ => {
+            kinds::validate(resource, value, &mut causes)
+                .map_err(|wrong| wrong.refuse(resource))?;
         }
-        id => kinds::validate(id, value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
     }
     if let Some(schema) = &resource.schema {
         schema.validate(value, &mut causes);

@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::cluster::api_status::ApiStatus;
+use crate::cluster::options;
+use crate::cluster::patch::APPLY_MEDIA_TYPE;
 use crate::cluster::protobuf::{self, ProtobufError};
 use crate::cluster::request::{Form, Path, Query, Target, Verb, negotiate, parse_path};
 
@@ -147,6 +149,8 @@ async fn answer(cluster: &Cluster, path: &str, call: Call) -> Result<Response<Bo
         Path::Other(segments) => return cluster.other(&segments, &call),
     };
     let verb = Verb::of(&call.method, &target)?;
+    let is_apply = call.content_type() == APPLY_MEDIA_TYPE;
+    options::check(&call.query, verb, is_apply)?;
     match target.subresource.as_deref() {
         None => cluster.object(verb, target, call).await,
         Some("status") if target.resource.status => match verb {

@@ -117,6 +117,17 @@ impl ApiStatus {
         Self::new(403, "Forbidden", message).about(group, resource, name)
     }
 
+    /// Parameters of a request that break a rule; `kind` is that of the options, as `CreateOptions`.
+    pub(crate) fn wrong_options(kind: &str, causes: &[StatusCause]) -> Self {
+        Self::invalid("meta.k8s.io", kind, "", causes)
+    }
+
+    /// A patch that makes of an object what is none of its kind.
+    pub(crate) fn wrong_patch(why: &str) -> Self {
+        let causes = [StatusCause::value("patch", "", why)];
+        Self::invalid("", "", "", &causes)
+    }
+
     /// A request that a page from elsewhere may have sent.
     pub(crate) fn foreign(why: &str) -> Self {
         Self::new(403, "Forbidden", why)
@@ -255,6 +266,14 @@ impl StatusCause {
             reason: "FieldValueRequired",
             field: field.into(),
             message: "Required value".to_owned(),
+        }
+    }
+
+    /// As [`Self::required`], with the reason.
+    pub(crate) fn missing(field: impl Into<String>, rule: &str) -> Self {
+        Self {
+            message: format!("Required value: {rule}"),
+            ..Self::required(field)
         }
     }
 

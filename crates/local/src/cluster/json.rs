@@ -1,6 +1,10 @@
 //! Reading JSON of any client: nesting is bounded before anything recurses.
 
+use std::collections::HashSet;
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -10,6 +14,97 @@ impl Cluster {
     pub(crate) fn parse_json(&self, body: &[u8]) -> Result<Value, String> {
         check_depth(depth(body), self.options().json_depth)?;
         parse(body).map_err(|error| error.to_string())
+    }
+}
+
+/// The first member of a document that an object in it has twice. The nesting of the document is known to be bounded.
+pub(crate) fn doubled(json: &[u8]) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    reader.disable_recursion_limit();
+    let mut found = None;
+    let walk = Members {
+        path: String::new(),
+        found: &mut found,
+    };
+    // A document that is none is refused by whoever reads it.
+    walk.deserialize(&mut reader).ok()?;
+    found
+}
+
+/// Reads a value at `path` and keeps nothing of it but a doubled member.
+struct Members<'a> {
+    path: String,
+    found: &'a mut Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let item = Members {
+                path: format!("{}[{index}]", self.path),
+                found: &mut *self.found,
+            };
+            if items.next_element_seed(item)?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let path = match self.path.as_str() {
+                "" => name.clone(),
+                path => format!("{path}.{name}"),
+            };
+            if !names.insert(name) && self.found.is_none() {
+                *self.found = Some(path.clone());
+            }
+            members.next_value_seed(Members {
+                path,
+                found: &mut *self.found,
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::cluster::api_status::ApiStatus;
 
+/// Server-side apply.
+pub(crate) const APPLY_MEDIA_TYPE: &str = "application/apply-patch+yaml";
+
 /// A patch, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PatchKind {
@@ -20,7 +23,7 @@ impl PatchKind {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
-            "application/apply-patch+yaml" => Ok(Self::Apply),
+            APPLY_MEDIA_TYPE => Ok(Self::Apply),
             other => Err(ApiStatus::unsupported_media(other)),
         }
     }
@@ -74,15 +77,18 @@ pub(crate) fn effective_key(key: &'static str, members: &[Value]) -> &'static st
 
 /// JSON patch. A `test` that does not hold, or a path that is not there, is the client's mistake (422, as in Kubernetes).
 pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), ApiStatus> {
-    let patch: json_patch::Patch = serde_json::from_value(patch)
-        .map_err(|error| ApiStatus::bad_request(format!("error decoding patch: {error}")))?;
-    json_patch::patch(target, &patch).map_err(|error| {
-        ApiStatus::new(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {error}"),
-        )
-    })
+    if !patch.is_array() {
+        let message = "error decoding patch: a JSON patch is a list of operations";
+        return Err(ApiStatus::bad_request(message));
+    }
+    let rejected = |error: &dyn std::fmt::Display| {
+        let message =
+            format!("the server rejected our request due to an error in our request: {error}");
+        ApiStatus::new(422, "Invalid", message)
+    };
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch).map_err(|error| rejected(&error))?;
+    json_patch::patch(target, &patch).map_err(|error| rejected(&error))
 }
 
 /// Strategic merge patch with its directives `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…` and

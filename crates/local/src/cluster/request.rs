@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use crate::cluster::api_status::ApiStatus;
+use crate::cluster::api_status::{ApiStatus, StatusCause};
 use crate::cluster::resource::{Registry, Resource};
 
 /// What a path names.
@@ -139,9 +139,10 @@ impl Query {
         match self.text("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(ApiStatus::bad_request(format!(
-                "invalid value {other:?} for query parameter dryRun: must be All"
-            ))),
+            other => Err(ApiStatus::wrong_options(
+                "DeleteOptions",
+                &[StatusCause::unsupported("dryRun", other, &["All"])],
+            )),
         }
     }
 }

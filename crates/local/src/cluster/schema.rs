@@ -190,7 +190,15 @@ fn fill_defaults(node: &Value, value: &mut Value) {
     }
 }
 
+/// Fills in the defaults of members that are missing. A null that the schema does not allow counts as missing.
 fn fill_members(node: &Value, members: &mut Map<String, Value>) {
+    members.retain(|name, member| {
+        let property = node
+            .get("properties")
+            .and_then(|properties| properties.get(name));
+        let schema = property.filter(|_| member.is_null());
+        schema.is_none_or(|schema| flag(schema, "nullable") || schema.get("default").is_some())
+    });
     for (name, schema) in node
         .get("properties")
         .and_then(Value::as_object)
@@ -200,7 +208,6 @@ fn fill_members(node: &Value, members: &mut Map<String, Value>) {
         let Some(default) = schema.get("default") else {
             continue;
         };
-        // A null that the schema does not allow counts as missing.
         let missing = match members.get(name) {
             None => true,
             Some(member) => member.is_null() && !flag(schema, "nullable"),

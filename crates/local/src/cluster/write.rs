@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -16,9 +16,10 @@ use crate::cluster::api::{Call, json_answer};
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::apply::{Apply, conflict};
 use crate::cluster::events;
+use crate::cluster::json;
 use crate::cluster::model::Model;
 use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
-use crate::cluster::patch::{PatchKind, json_patch, strategic};
+use crate::cluster::patch::{APPLY_MEDIA_TYPE, PatchKind, json_patch, strategic};
 use crate::cluster::protobuf::{self, ProtobufError};
 use crate::cluster::request::{Form, Target};
 use crate::cluster::resource::{DEFINITIONS, NAMESPACES, Resource};
@@ -65,12 +66,16 @@ impl Cluster {
     ) -> Result<Response<Body>, ApiStatus> {
         let form = call.form()?;
         let resource = &target.resource;
+        if resource.namespaced() && target.namespace.is_empty() {
+            return Err(ApiStatus::method_not_allowed());
+        }
         // Said before the body is read, which may be in a form that is taken of few kinds.
         if resource.needs_controller() {
             return Err(ApiStatus::no_controller(&resource.kind));
         }
         let mut value = self.body(target, call)?;
-        if !matches!(text_at(&value, "/metadata/resourceVersion"), "" | "0") {
+        let has_version = !matches!(text_at(&value, "/metadata/resourceVersion"), "" | "0");
+        if has_version && !call.query.dry_run()? {
             return Err(ApiStatus::bad_request(
                 "resourceVersion should not be set on objects to be created",
             ));
@@ -223,7 +228,7 @@ impl Cluster {
                     target.resource.kind
                 ))
             })?,
-            "application/yaml" | "application/apply-patch+yaml" => self.parse_yaml(&call.body)?,
+            "application/yaml" | APPLY_MEDIA_TYPE => self.parse_yaml(&call.body)?,
             protobuf::MEDIA_TYPE => {
                 protobuf::read(&call.body, &target.resource).map_err(|error| match error {
                     ProtobufError::Kind => ApiStatus::unsupported_media(protobuf::MEDIA_TYPE),
@@ -232,11 +237,25 @@ impl Cluster {
             }
             other => return Err(ApiStatus::unsupported_media(other)),
         };
+        if call.query.text("fieldValidation") == "Strict"
+            && matches!(call.content_type(), "" | "application/json")
+            && let Some(field) = json::doubled(&call.body)
+        {
+            let (kind, version) = (&target.resource.kind, target.resource.api_version());
+            return Err(ApiStatus::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: duplicate field \
+                 {field:?}"
+            )));
+        }
         Self::check_body(target, value)
     }
 
     fn check_body(target: &Target, mut value: Value) -> Result<Value, ApiStatus> {
         let resource = &target.resource;
+        if value.is_null() {
+            // Read as an object without members, as Go does.
+            value = json!({});
+        }
         if !value.is_object() {
             return Err(ApiStatus::bad_request(
                 "the object provided is not a JSON object",
@@ -335,6 +354,10 @@ impl Cluster {
             }
             PatchKind::Merge => {
                 let patch = decode()?;
+                if !patch.is_object() {
+                    let message = "error decoding patch: a merge patch of an object is an object";
+                    return Err(ApiStatus::bad_request(message));
+                }
                 self.rewrite(target, call, |current| {
                     let mut next = current.clone();
                     merge(&mut next, &patch);
@@ -360,12 +383,12 @@ impl Cluster {
 
     async fn apply(&self, target: &Target, call: &Call) -> Result<Response<Body>, ApiStatus> {
         let manager = call.query.text("fieldManager");
-        if manager.is_empty() {
-            return Err(ApiStatus::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            ));
+        let applied = self.parse_yaml(&call.body)?;
+        if text_at(&applied, "/kind").is_empty() || text_at(&applied, "/apiVersion").is_empty() {
+            let message = "invalid object type: an applied object says its apiVersion and kind";
+            return Err(ApiStatus::bad_request(message));
         }
-        let mut applied = Self::check_body(target, self.parse_yaml(&call.body)?)?;
+        let mut applied = Self::check_body(target, applied)?;
         if applied
             .pointer("/metadata/managedFields")
             .is_some_and(|fields| !fields.is_null())
@@ -440,7 +463,7 @@ impl Cluster {
             _ => Part::Main,
         };
         let dry_run = call.query.dry_run()?;
-        let is_apply = call.content_type() == "application/apply-patch+yaml";
+        let is_apply = call.content_type() == APPLY_MEDIA_TYPE;
         let manager = call.manager();
         let stored = loop {
             let found = self.model().get(&resource.id, &key).cloned();
@@ -453,8 +476,15 @@ impl Cluster {
                 decide(&before)?
             };
             check_identity(&decided, &key, resource)?;
-            check_unknown_fields(resource, &decided, call.query.text("fieldValidation"))?;
-            let Some(mut next) = admit_change(resource, part, &before, decided)? else {
+            let validation = call.query.text("fieldValidation");
+            let admitted = check_unknown_fields(resource, &decided, validation)
+                .and_then(|()| admit_change(resource, part, &before, decided));
+            let is_patch = call.method == Method::PATCH && !is_apply && !resource.custom;
+            let Some(mut next) = admitted.map_err(|refusal| match refusal.reason {
+                "BadRequest" if is_patch => ApiStatus::wrong_patch(&refusal.message),
+                _ => refusal,
+            })?
+            else {
                 self.until_durable(current.revision).await?;
                 break current;
             };

@@ -1,6 +1,6 @@
 //! Kubernetes quantities: `500m`, `1.5`, `128Mi`, `1e3`.
 
-/// A quantity in thousandths of its unit, rounded up; none if it is not a quantity.
+/// A quantity in thousandths of its unit, rounded up; none if it is not a quantity. One beyond 2^63 units is that.
 pub(crate) fn millis(text: &str) -> Option<i128> {
     const SUFFIXES: [(&str, i128, i128); 15] = [
         ("Ki", 1 << 10, 1),
@@ -44,21 +44,33 @@ pub(crate) fn millis(text: &str) -> Option<i128> {
         return None;
     }
     let scale = 10_i128.pow(DIGITS);
-    let whole: i128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    let mut value = whole
-        .checked_mul(scale)?
-        .checked_add(fraction.parse().ok()?)?;
-    match exponent {
-        0.. => value = value.checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)?,
-        _ => value /= 10_i128.checked_pow(exponent.unsigned_abs())?,
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(&fraction) {
+        return None;
     }
-    let scaled = value.checked_mul(times)?.checked_mul(1_000)?;
-    let divisor = scale.checked_mul(by)?;
-    let rounded = scaled.checked_add(divisor - 1)? / divisor;
+    // What does not fit into the arithmetic is larger than the largest.
+    let rounded = || -> Option<i128> {
+        let whole: i128 = match whole {
+            "" => 0,
+            digits => digits.parse().ok()?,
+        };
+        let mut value = whole
+            .checked_mul(scale)?
+            .checked_add(fraction.parse().ok()?)?;
+        match exponent {
+            0.. => value = value.checked_mul(10_i128.checked_pow(exponent.unsigned_abs())?)?,
+            _ => {
+                value /= 10_i128
+                    .checked_pow(exponent.unsigned_abs())
+                    .unwrap_or(i128::MAX);
+            }
+        }
+        let scaled = value.checked_mul(times)?.checked_mul(1_000)?;
+        let divisor = scale.checked_mul(by)?;
+        Some(scaled.checked_add(divisor - 1)? / divisor)
+    };
+    const LARGEST: i128 = (i64::MAX as i128) * 1_000;
+    let rounded = rounded().map_or(LARGEST, |rounded| rounded.min(LARGEST));
     Some(if negative { -rounded } else { rounded })
 }
 
@@ -109,7 +121,10 @@ mod tests {
             ("0", Some(0)),
             ("", None),
             ("lots", None),
-            ("99999999999999999999999999999999999999E", None),
+            (
+                "99999999999999999999999999999999999999E",
+                Some(i128::from(i64::MAX) * 1_000),
+            ),
         ] {
             assert_eq!(millis(text), expected, "{text:?}");
         }

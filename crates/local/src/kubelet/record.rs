@@ -152,6 +152,15 @@ pub(crate) struct ContainerLaunch {
     pub(crate) hooks: Hooks,
 }
 
+/// How a request is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Scheme {
+    #[default]
+    Http,
+    /// Over TLS. The certificate is not verified, as a kubelet does not.
+    Https,
+}
+
 /// What a probe or hook does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Handler {
@@ -159,11 +168,15 @@ pub(crate) enum Handler {
     Exec(Vec<String>),
     /// Makes a GET request; a status from 200 to 399 is good. An empty host is this machine.
     Http {
+        #[serde(default)]
+        scheme: Scheme,
         host: String,
         port: u16,
         path: String,
         headers: Vec<(String, String)>,
     },
+    /// Asks a gRPC server of this machine for the health of a service (`grpc.health.v1`).
+    Grpc { port: u16, service: String },
     /// Connects. An empty host is this machine.
     Tcp { host: String, port: u16 },
     /// Waits so many seconds.

@@ -1,4 +1,4 @@
-//! Runs the handler of a probe or hook once: a command, a request over HTTP, a connection, a pause.
+//! Runs the handler of a probe or hook once: a command, a request over HTTP or gRPC, a connection, a pause.
 
 use std::io;
 use std::process::Stdio;
@@ -10,14 +10,18 @@ use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::kubelet::processes::{POD_VARIABLE, ProcessIdentity};
-use crate::kubelet::record::{ContainerLaunch, Handler};
+use crate::kubelet::record::{ContainerLaunch, Handler, Scheme};
 use crate::supervisor::container::command_line;
+
+mod grpc;
+mod tls;
 
 /// What is kept of the output of a command, in bytes, as a kubelet keeps it.
 const OUTPUT: usize = 10 << 10;
@@ -33,11 +37,13 @@ pub(super) async fn run(
         match handler {
             Handler::Exec(command) => exec(command, launch, uid).await,
             Handler::Http {
+                scheme,
                 host,
                 port,
                 path,
                 headers,
-            } => get((host, *port), path, headers).await,
+            } => get(*scheme, (host, *port), path, headers).await,
+            Handler::Grpc { port, service } => grpc::check(*port, service).await,
             Handler::Tcp { host, port } => connect(host, *port).await.map(drop),
             Handler::Sleep(seconds) => {
                 tokio::time::sleep(Duration::from_secs(*seconds)).await;
@@ -141,13 +147,23 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
         .map_err(|error| format!("dial tcp {host}:{port}: {error}"))
 }
 
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// A request that succeeds with a status from 200 to 399.
 async fn get(
+    scheme: Scheme,
     (host, port): (&str, u16),
     path: &str,
     headers: &[(String, String)],
 ) -> Result<(), String> {
     let stream = connect(host, port).await?;
+    let stream: Box<dyn Stream> = match scheme {
+        Scheme::Http => Box::new(stream),
+        Scheme::Https => Box::new(tls::connect(host, stream).await?),
+    };
     let failed = |error: &dyn std::fmt::Display| format!("Get \"{path}\" of port {port}: {error}");
     let mut request = Request::get(path).header("user-agent", "kube-probe/1.34");
     let has_host = headers

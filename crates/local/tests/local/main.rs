@@ -3,6 +3,7 @@
 
 mod cluster;
 mod collection;
+mod conformance;
 mod doors;
 mod events;
 mod kubelet;

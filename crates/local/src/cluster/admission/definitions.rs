@@ -1,7 +1,10 @@
 //! CustomResourceDefinitions on their way in: their defaults, and what they must be.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
+use super::names::{DNS_1035_LABEL_RULE, DNS_SUBDOMAIN_RULE, is_dns_1035_label, is_dns_subdomain};
 use crate::cluster::api_status::StatusCause;
 use crate::cluster::object::text_at;
 use crate::cluster::resource::{DEFINITIONS, Resource};
@@ -36,12 +39,14 @@ pub(super) fn fill_defaults(object: &mut Map<String, Value>, now: &str) {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        names
-            .entry("singular")
-            .or_insert_with(|| kind.to_lowercase().into());
-        names
-            .entry("listKind")
-            .or_insert_with(|| format!("{kind}List").into());
+        if !kind.is_empty() {
+            names
+                .entry("singular")
+                .or_insert_with(|| kind.to_lowercase().into());
+            names
+                .entry("listKind")
+                .or_insert_with(|| format!("{kind}List").into());
+        }
     }
     if let Some(spec) = spec.as_object_mut() {
         spec.entry("conversion")
@@ -71,43 +76,126 @@ pub(super) fn fill_defaults(object: &mut Map<String, Value>, now: &str) {
 
 /// Adds a cause for each rule that a definition breaks.
 pub(super) fn validate(value: &Value, causes: &mut Vec<StatusCause>) {
-    for (pointer, field) in [
-        ("/spec/group", "spec.group"),
-        ("/spec/names/plural", "spec.names.plural"),
-        ("/spec/names/kind", "spec.names.kind"),
-        ("/spec/scope", "spec.scope"),
-    ] {
-        if text_at(value, pointer).is_empty() {
-            causes.push(StatusCause::required(field));
-        }
-    }
-    let expected = format!(
-        "{}.{}",
+    let (group, plural) = (
+        text_at(value, "/spec/group"),
         text_at(value, "/spec/names/plural"),
-        text_at(value, "/spec/group")
     );
     let name = text_at(value, "/metadata/name");
-    if name != expected {
-        causes.push(StatusCause::value(
-            "metadata.name",
-            name,
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
+    if name != format!("{plural}.{group}") {
+        let rule = "must be spec.names.plural+\".\"+spec.group";
+        causes.push(StatusCause::value("metadata.name", name, rule));
+    }
+    if group.is_empty() {
+        causes.push(StatusCause::required("spec.group"));
+    } else if !is_dns_subdomain(group) {
+        causes.push(StatusCause::value("spec.group", group, DNS_SUBDOMAIN_RULE));
+    } else if !group.contains('.') {
+        let rule = "should be a domain with at least one dot";
+        causes.push(StatusCause::value("spec.group", group, rule));
+    }
+    match text_at(value, "/spec/scope") {
+        "" => causes.push(StatusCause::required("spec.scope")),
+        "Cluster" | "Namespaced" => {}
+        other => {
+            let known = &["Cluster", "Namespaced"];
+            causes.push(StatusCause::unsupported("spec.scope", other, known));
+        }
+    }
+    for member in ["plural", "singular", "kind", "listKind"] {
+        let field = format!("spec.names.{member}");
+        let given = text_at(value, &format!("/spec/names/{member}"));
+        if given.is_empty() {
+            causes.push(StatusCause::required(field));
+        } else if !is_dns_1035_label(&given.to_lowercase()) {
+            causes.push(StatusCause::value(field, given, DNS_1035_LABEL_RULE));
+        }
+    }
+    if value.pointer("/spec/preserveUnknownFields") == Some(&Value::Bool(true)) {
+        let rule = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        let field = "spec.preserveUnknownFields";
+        causes.push(StatusCause::value(field, "true", rule));
     }
     let versions = value.pointer("/spec/versions").and_then(Value::as_array);
-    for (index, version) in versions.into_iter().flatten().enumerate() {
-        schema::check(version, &format!("spec.versions[{index}]"), causes);
+    validate_versions(versions.map_or(&[], Vec::as_slice), causes);
+}
+
+fn validate_versions(versions: &[Value], causes: &mut Vec<StatusCause>) {
+    let mut names = BTreeSet::new();
+    for (index, version) in versions.iter().enumerate() {
+        let name = text_at(version, "/name");
+        let field = format!("spec.versions[{index}]");
+        if !is_dns_1035_label(name) {
+            let field = format!("{field}.name");
+            causes.push(StatusCause::value(field, name, DNS_1035_LABEL_RULE));
+        }
+        if !names.insert(name) {
+            let rule = "must contain unique version names";
+            causes.push(StatusCause::value("spec.versions", name, rule));
+        }
+        let mut inner = Vec::new();
+        schema::check(version, &field, &mut inner);
+        validate_columns(version, &field, &mut inner);
+        // The schema of the only version is that of all, and Kubernetes names it so.
+        if versions.len() == 1 {
+            for cause in &mut inner {
+                for (of_one, of_all) in [
+                    (".schema.openAPIV3Schema", "spec.validation.openAPIV3Schema"),
+                    (".additionalPrinterColumns", "spec.additionalPrinterColumns"),
+                ] {
+                    let rest = cause.field.strip_prefix(&format!("{field}{of_one}"));
+                    if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+                        cause.field = format!("{of_all}{rest}");
+                    }
+                }
+            }
+        }
+        causes.append(&mut inner);
     }
-    let storage = versions
-        .into_iter()
-        .flatten()
-        .filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true))
-        .count();
+    let stored = |version: &&Value| version.get("storage").and_then(Value::as_bool) == Some(true);
+    let storage = versions.iter().filter(stored).count();
     if storage != 1 {
-        causes.push(StatusCause::value(
-            "spec.versions",
-            &storage.to_string(),
-            "must have exactly one version marked as storage version",
-        ));
+        let rule = "must have exactly one version marked as storage version";
+        let count = storage.to_string();
+        causes.push(StatusCause::value("spec.versions", &count, rule));
+        let rule = "must have the storage version";
+        causes.push(StatusCause::value("status.storedVersions", &count, rule));
+    }
+}
+
+fn validate_columns(version: &Value, field: &str, causes: &mut Vec<StatusCause>) {
+    const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+    let columns = version
+        .get("additionalPrinterColumns")
+        .and_then(Value::as_array);
+    for (index, column) in columns.into_iter().flatten().enumerate() {
+        let at = |member: &str| format!("{field}.additionalPrinterColumns[{index}].{member}");
+        let kind = text_at(column, "/type");
+        if text_at(column, "/name").is_empty() {
+            causes.push(StatusCause::required(at("name")));
+        }
+        if kind.is_empty() {
+            causes.push(StatusCause::required(at("type")));
+        } else if !TYPES.contains(&kind) {
+            let rule = format!("must be one of {}", TYPES.join(","));
+            causes.push(StatusCause::value(at("type"), kind, &rule));
+        }
+        if text_at(column, "/jsonPath").is_empty() {
+            causes.push(StatusCause::required(at("JSONPath")));
+        }
+    }
+}
+
+/// What the paths and types of a definition's objects are made of stays.
+pub(super) fn guard(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+    for (pointer, field) in [
+        ("/spec/group", "spec.group"),
+        ("/spec/scope", "spec.scope"),
+        ("/spec/names/kind", "spec.names.kind"),
+        ("/spec/names/plural", "spec.names.plural"),
+    ] {
+        let given = text_at(next, pointer);
+        if text_at(current, pointer) != given {
+            causes.push(StatusCause::value(field, given, "field is immutable"));
+        }
     }
 }

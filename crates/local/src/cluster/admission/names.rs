@@ -20,6 +20,47 @@ pub(super) const DATA_KEY_RULE: &str = "a valid config key must consist of alpha
      'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 pub(super) const ENVIRONMENT_NAME_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
+pub(super) const IP_RULE: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+pub(super) const CIDR_RULE: &str =
+    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// What a name of a port breaks (RFC 6335), if anything.
+pub(super) fn wrong_port_name(text: &str) -> Option<&'static str> {
+    const LONGEST: usize = 15;
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if text.len() > LONGEST {
+        Some("must be no more than 15 characters")
+    } else if !text.bytes().all(inner) {
+        Some("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    } else if !text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        Some("must contain at least one letter (a-z)")
+    } else if text.contains("--") {
+        Some("must not contain consecutive hyphens")
+    } else if text.starts_with('-') || text.ends_with('-') {
+        Some("must not begin or end with a hyphen")
+    } else {
+        None
+    }
+}
+
+pub(super) fn is_ip(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// The address and the length of a prefix.
+pub(super) fn cidr(text: &str) -> Option<(std::net::IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let address: std::net::IpAddr = address.parse().ok()?;
+    let length: u8 = length.parse().ok()?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    (length <= longest).then_some((address, length))
+}
+
+/// Finalizers that Kubernetes itself has; all others are qualified.
+pub(super) fn is_finalizer(text: &str) -> bool {
+    text.contains('/') || matches!(text, "orphan" | "foregroundDeletion" | "kubernetes")
+}
+
 /// A key of a ConfigMap or Secret: it becomes the name of a file.
 pub(super) fn is_data_key(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

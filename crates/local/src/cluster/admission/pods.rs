@@ -1,14 +1,20 @@
 //! Pods on their way in: the defaults of kube-apiserver, and what of a pod may change.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 use serde_json::{Map, Value, json};
 
 use crate::cluster::admission::typed::{self, WrongType};
 use crate::cluster::api_status::StatusCause;
 
+mod affinity;
 mod containers;
-mod probes;
+mod network;
+pub(super) mod ports;
+pub(super) mod probes;
+mod resources;
+mod security;
 mod spec;
+mod updates;
 mod volumes;
 
 /// Fills in what recorded/resources/pods.jsonl shows that a real server fills in.
@@ -17,21 +23,10 @@ pub(crate) fn default_pod(object: &mut Map<String, Value>) {
     let Some(spec) = spec.as_object_mut() else {
         return;
     };
-    for (name, default) in [
-        ("restartPolicy", json!("Always")),
-        ("terminationGracePeriodSeconds", json!(30)),
-        ("dnsPolicy", json!("ClusterFirst")),
-        ("schedulerName", json!("default-scheduler")),
-        ("securityContext", json!({})),
-        ("enableServiceLinks", json!(true)),
-        ("preemptionPolicy", json!("PreemptLowerPriority")),
-        ("priority", json!(0)),
-    ] {
-        spec.entry(name).or_insert(default);
-    }
-    if let Some(account) = spec.get("serviceAccountName").cloned() {
-        spec.entry("serviceAccount").or_insert(account);
-    }
+    default_spec(spec);
+    spec.entry("priority").or_insert_with(|| json!(0));
+    spec.entry("preemptionPolicy")
+        .or_insert_with(|| json!("PreemptLowerPriority"));
     let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
     if let Some(tolerations) = tolerations.as_array_mut() {
         for key in [
@@ -48,6 +43,31 @@ pub(crate) fn default_pod(object: &mut Map<String, Value>) {
             }
         }
     }
+    let class = quality(spec);
+    object.insert(
+        "status".to_owned(),
+        json!({ "phase": "Pending", "qosClass": class }),
+    );
+}
+
+/// The defaults that the spec of a pod has in a template, too.
+pub(super) fn default_spec(spec: &mut Map<String, Value>) {
+    for (name, default) in [
+        ("restartPolicy", json!("Always")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("schedulerName", json!("default-scheduler")),
+        ("securityContext", json!({})),
+        ("enableServiceLinks", json!(true)),
+    ] {
+        let given = spec.entry(name).or_insert(Value::Null);
+        if given.is_null() || given.as_str() == Some("") {
+            *given = default;
+        }
+    }
+    if let Some(account) = spec.get("serviceAccountName").cloned() {
+        spec.entry("serviceAccount").or_insert(account);
+    }
     for list in ["containers", "initContainers"] {
         for container in spec
             .get_mut(list)
@@ -56,6 +76,12 @@ pub(crate) fn default_pod(object: &mut Map<String, Value>) {
             .flatten()
         {
             if let Some(container) = container.as_object_mut() {
+                // Kubernetes has restart policies of containers behind a feature that is off.
+                let stays =
+                    container.get("restartPolicy").and_then(Value::as_str) == Some("Always");
+                if list == "containers" || !stays {
+                    container.shift_remove("restartPolicy");
+                }
                 default_container(container);
             }
         }
@@ -68,11 +94,6 @@ pub(crate) fn default_pod(object: &mut Map<String, Value>) {
     {
         volumes::default_volume(volume);
     }
-    let class = quality(spec);
-    object.insert(
-        "status".to_owned(),
-        json!({ "phase": "Pending", "qosClass": class }),
-    );
 }
 
 fn default_container(container: &mut Map<String, Value>) {
@@ -143,45 +164,39 @@ fn quality(spec: &Map<String, Value>) -> &'static str {
     }
 }
 
-/// What of a pod's spec may change: images, the deadline, added tolerations, and the node once, by a binding.
-pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
-    let fixed = |value: &Value| {
-        let mut spec = value.get("spec").cloned().unwrap_or_default();
-        if let Some(members) = spec.as_object_mut() {
-            for member in [
-                "activeDeadlineSeconds",
-                "tolerations",
-                "terminationGracePeriodSeconds",
-            ] {
-                members.shift_remove(member);
-            }
-            for list in ["containers", "initContainers"] {
-                for container in members
-                    .get_mut(list)
-                    .and_then(Value::as_array_mut)
-                    .into_iter()
-                    .flatten()
-                {
-                    if let Some(container) = container.as_object_mut() {
-                        container.shift_remove("image");
-                    }
-                }
-            }
-        }
-        spec
-    };
-    if fixed(current) != fixed(next) {
-        let rule = "pod updates may not change fields other than `spec.containers[*].image`,\
-                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
-                    existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-                    previously negative)";
-        causes.push(StatusCause::forbidden("spec", rule));
-    }
-}
+pub(crate) use updates::guard_spec;
 
 /// Adds a cause for each rule of Kubernetes that the pod breaks.
 pub(crate) fn validate(pod: &Value, causes: &mut Vec<StatusCause>) -> Result<(), WrongType> {
     let pod: Pod = typed::read(pod)?;
-    spec::validate(&pod.spec.unwrap_or_default(), causes);
+    let spec = pod.spec.unwrap_or_default();
+    spec::validate(&spec, causes);
+    if has_ephemeral(&spec) {
+        causes.push(StatusCause::forbidden(
+            "spec.ephemeralContainers",
+            "cannot be set on create",
+        ));
+    }
     Ok(())
+}
+
+fn has_ephemeral(spec: &PodSpec) -> bool {
+    spec.ephemeral_containers
+        .as_ref()
+        .is_some_and(|containers| !containers.is_empty())
+}
+
+/// Adds a cause for each rule that the pod in a template breaks.
+pub(super) fn validate_template(template: &PodTemplateSpec, causes: &mut Vec<StatusCause>) {
+    let mut inner = Vec::new();
+    let spec = template.spec.clone().unwrap_or_default();
+    spec::validate(&spec, &mut inner);
+    if has_ephemeral(&spec) {
+        let rule = "ephemeral containers not allowed in pod template";
+        inner.push(StatusCause::forbidden("spec.ephemeralContainers", rule));
+    }
+    causes.extend(inner.into_iter().map(|cause| StatusCause {
+        field: format!("template.{}", cause.field),
+        ..cause
+    }));
 }

@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiext
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::openapi::fields::Definitions;
@@ -224,6 +224,69 @@ fn has_quantities(id: &str) -> bool {
             | "jobs.batch"
             | "cronjobs.batch"
     )
+}
+
+/// Removes the members that metadata of no object have; returns their paths.
+pub(crate) fn prune_metadata(object: &mut Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    if let Some(metadata) = object.get_mut("metadata")
+        && let Some(known) = known::<ObjectMeta>(metadata)
+    {
+        remove_unknown(metadata, &known, "metadata", &mut unknown);
+    }
+    unknown
+}
+
+/// Members that hold a map of texts. A null in them is an empty text, as Go reads it.
+const TEXTS: [&str; 7] = [
+    "labels",
+    "annotations",
+    "matchLabels",
+    "nodeSelector",
+    "selector",
+    "data",
+    "stringData",
+];
+
+/// Writes nulls in maps of texts and of quantities as the values that they are read as.
+pub(crate) fn write_zeros(resource: &Resource, value: &mut Value) {
+    let has_quantities = !resource.custom && has_quantities(&resource.id);
+    for (name, member) in value.as_object_mut().into_iter().flatten() {
+        if name == "metadata" || !resource.custom {
+            zeros(name, member, has_quantities);
+        }
+    }
+}
+
+fn zeros(name: &str, value: &mut Value, has_quantities: bool) {
+    let zero = match name {
+        name if TEXTS.contains(&name) => "",
+        name if has_quantities && QUANTITIES.contains(&name) => "0",
+        _ => {
+            match value {
+                Value::Object(members) => {
+                    for (name, member) in members {
+                        zeros(name, member, has_quantities);
+                    }
+                }
+                Value::Array(items) => {
+                    for item in items {
+                        zeros("", item, has_quantities);
+                    }
+                }
+                _ => {}
+            }
+            return;
+        }
+    };
+    for member in value.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        if member.is_null() {
+            *member = zero.into();
+        } else {
+            // `selector` and `data` are of other types in some kinds.
+            zeros("", member, has_quantities);
+        }
+    }
 }
 
 /// Writes numbers that stand for quantities, as in `cpu: 2`, as the texts that they are read as: the one type that

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Pro
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::LaunchError;
-use crate::kubelet::record::{Handler, Hooks, Probe, Probes};
+use crate::kubelet::record::{Handler, Hooks, Probe, Probes, Scheme};
 
 /// The probes of a container.
 pub(super) fn probes(container: &Container) -> Result<Probes, LaunchError> {
@@ -84,8 +84,13 @@ fn probe(
             host: tcp.host.clone().unwrap_or_default(),
             port: port(container, &tcp.port).map_err(|why| cannot(&why))?,
         }
+    } else if let Some(grpc) = &given.grpc {
+        Handler::Grpc {
+            port: port(container, &IntOrString::Int(grpc.port)).map_err(|why| cannot(&why))?,
+            service: grpc.service.clone().unwrap_or_default(),
+        }
     } else {
-        return Err(cannot("supported are exec, httpGet and tcpSocket"));
+        return Err(cannot("supported are exec, grpc, httpGet and tcpSocket"));
     };
     let number = |given: Option<i32>, default: u32| {
         given
@@ -106,13 +111,18 @@ fn probe(
 }
 
 fn http(container: &Container, get: &HTTPGetAction) -> Result<Handler, String> {
-    if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
-        return Err(
-            "httpGet is made without TLS here: use scheme HTTP, or exec with a client".to_owned(),
-        );
-    }
+    let scheme = match get.scheme.as_deref() {
+        None | Some("" | "HTTP") => Scheme::Http,
+        Some("HTTPS") => Scheme::Https,
+        Some(other) => {
+            return Err(format!(
+                "httpGet is made by HTTP and HTTPS, not by {other:?}"
+            ));
+        }
+    };
     let path = get.path.clone().unwrap_or_default();
     Ok(Handler::Http {
+        scheme,
         host: get.host.clone().unwrap_or_default(),
         port: port(container, &get.port)?,
         path: if path.starts_with('/') {
@@ -169,6 +179,7 @@ mod tests {
         let given = container(json!({"livenessProbe": {"httpGet": {"port": "web"}}}));
         let liveness = probes(&given).unwrap().liveness.unwrap();
         let handler = Handler::Http {
+            scheme: Scheme::Http,
             host: String::new(),
             port: 8080,
             path: "/".to_owned(),
@@ -183,18 +194,25 @@ mod tests {
             liveness.failure_threshold,
         );
         assert_eq!(numbers, (0, 10, 1, 1, 3));
+        let given = container(json!({"readinessProbe": {"grpc": {"port": 9000}}}));
+        let handler = Handler::Grpc {
+            port: 9000,
+            service: String::new(),
+        };
+        let readiness = probes(&given).unwrap().readiness.unwrap();
+        assert_eq!(readiness.handler, handler);
     }
 
     #[test]
     fn what_cannot_be_run_is_refused_with_a_sentence() {
         for (members, part) in [
             (
-                json!({"livenessProbe": {"grpc": {"port": 1}}}),
+                json!({"livenessProbe": {}}),
                 "livenessProbe: supported are exec",
             ),
             (
-                json!({"readinessProbe": {"httpGet": {"port": 1, "scheme": "HTTPS"}}}),
-                "readinessProbe: httpGet is made without TLS",
+                json!({"readinessProbe": {"httpGet": {"port": 1, "scheme": "FTP"}}}),
+                "readinessProbe: httpGet is made by HTTP and HTTPS",
             ),
             (
                 json!({"startupProbe": {"tcpSocket": {"port": "none"}}}),

@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams};
 use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::kubelet::{Machine, PATIENCE, ended, shell};
 
@@ -255,7 +256,7 @@ async fn a_hook_that_outlives_its_container_leaves_the_next_run_alone() {
             "exec": {"command": ["/bin/sh", "-c", "test -e probed || { touch probed; exit 1; }"]},
             "periodSeconds": 1, "failureThreshold": 1, "terminationGracePeriodSeconds": 14,
         },
-        "lifecycle": {"preStop": {"sleep": {"seconds": 60}}},
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", "exec sleep 60"]}}},
     });
     let script = "test -e again && exec sleep 300; touch again; sleep 2";
     let mut spec = one(container(script, &members));
@@ -278,16 +279,99 @@ async fn a_hook_that_outlives_its_container_leaves_the_next_run_alone() {
 }
 
 #[tokio::test]
-async fn handlers_that_this_node_does_not_have_are_refused_with_a_sentence() {
+async fn a_grpc_probe_asks_for_the_health_of_its_service() {
     let machine = Machine::start().await;
-    let probe = json!({"livenessProbe": {"grpc": {"port": 8080}}});
-    machine.create("p", one(container("true", &probe))).await;
-    let failed = event(&machine, "p", "Failed").await;
-    let message = failed.message.unwrap();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let status = tonic_health::ServingStatus::NotServing;
+    reporter.set_service_status("flyte", status).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut server = JoinSet::new();
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let serve = tonic::transport::Server::builder()
+        .add_service(health)
+        .serve_with_incoming(incoming);
+    server.spawn(async move { serve.await.unwrap() });
+    let probe = json!({"readinessProbe": {
+        "grpc": {"port": port, "service": "flyte"}, "periodSeconds": 1, "failureThreshold": 1,
+    }});
+    machine
+        .create("p", one(container("sleep 300", &probe)))
+        .await;
+    let unhealthy = event(&machine, "p", "Unhealthy").await;
+    let message = unhealthy.message.unwrap();
     assert!(
-        message.contains("livenessProbe: supported are exec, httpGet and tcpSocket"),
+        message.contains("responded with \"NOT_SERVING\""),
         "{message}"
     );
+    let status = tonic_health::ServingStatus::Serving;
+    reporter.set_service_status("flyte", status).await;
+    machine.until("p", "ready", is_ready).await;
+
+    let probe =
+        json!({"readinessProbe": {"grpc": {"port": port, "service": "none"}, "periodSeconds": 1}});
+    machine
+        .create("q", one(container("sleep 300", &probe)))
+        .await;
+    let unhealthy = event(&machine, "q", "Unhealthy").await;
+    let message = unhealthy.message.unwrap();
+    assert!(message.contains("status 5"), "{message}");
+}
+
+#[tokio::test]
+async fn a_probe_by_https_does_not_ask_who_answers() {
+    let machine = Machine::start().await;
+    let own = rcgen::generate_simple_self_signed(["elsewhere.example.org".to_owned()]).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let key = rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = hyper_util::rt::TokioIo::new(acceptor.accept(stream).await.unwrap());
+            let answer = hyper::service::service_fn(
+                async |request: http::Request<hyper::body::Incoming>| {
+                    let code = if request.uri().path() == "/well" {
+                        200
+                    } else {
+                        503
+                    };
+                    let mut answer = http::Response::new(String::new());
+                    *answer.status_mut() = http::StatusCode::from_u16(code).unwrap();
+                    Ok::<_, std::convert::Infallible>(answer)
+                },
+            );
+            // A client may go before it has read everything.
+            drop(
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(stream, answer)
+                    .await,
+            );
+        }
+    });
+    let by = |path: &str| {
+        let get = json!({"port": port, "scheme": "HTTPS", "path": path});
+        json!({"readinessProbe": {"httpGet": get, "periodSeconds": 1, "failureThreshold": 1}})
+    };
+    machine
+        .create("p", one(container("sleep 300", &by("/well"))))
+        .await;
+    machine.until("p", "ready", is_ready).await;
+    machine
+        .create("q", one(container("sleep 300", &by("/ill"))))
+        .await;
+    let unhealthy = event(&machine, "q", "Unhealthy").await;
+    let message = unhealthy.message.unwrap();
+    assert!(message.contains("statuscode: 503"), "{message}");
 }
 
 #[tokio::test]

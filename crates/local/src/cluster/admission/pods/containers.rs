@@ -1,24 +1,32 @@
-//! What a container must be: name, image, environment, resources, mounts.
+//! What a container must be: name, image, environment, mounts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, VolumeMount};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, PodSpec, Volume, VolumeMount};
 
-use super::probes;
+use super::{ports, probes, resources, security};
 use crate::cluster::admission::names::{
-    DATA_KEY_RULE, DNS_LABEL_RULE, ENVIRONMENT_NAME_RULE, QUALIFIED_NAME_RULE, is_data_key,
-    is_dns_label, is_environment_name, is_qualified_name,
+    DATA_KEY_RULE, DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, ENVIRONMENT_NAME_RULE, QUALIFIED_NAME_RULE,
+    is_data_key, is_dns_label, is_dns_subdomain, is_environment_name, is_qualified_name,
 };
 use crate::cluster::api_status::StatusCause;
-use crate::kubelet::quantity::millis;
 
-/// Adds a cause for each rule that the container at `field` breaks. `names` are those of the containers before, `volumes`
-/// those that the pod declares.
+/// What of its pod a container is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) spec: &'a PodSpec,
+    /// The volumes that the pod declares rightly.
+    pub(super) volumes: &'a BTreeMap<String, Volume>,
+    /// Whether it runs beside the others, and not before them.
+    pub(super) stays: bool,
+}
+
+/// Adds a cause for each rule that the container at `field` breaks. `names` are those of the containers before.
 pub(super) fn validate(
     container: &Container,
     field: &str,
-    (names, volumes): (&mut BTreeSet<String>, &BTreeSet<String>),
+    names: &mut BTreeSet<String>,
+    context: Context<'_>,
     causes: &mut Vec<StatusCause>,
 ) {
     let name = &container.name;
@@ -53,22 +61,49 @@ pub(super) fn validate(
             causes.push(StatusCause::unsupported(at(member), given, known));
         }
     }
-    for (index, port) in container.ports.iter().flatten().enumerate() {
-        if !(1..=65535).contains(&port.container_port) {
-            causes.push(StatusCause::number(
-                format!("{field}.ports[{index}].containerPort"),
-                port.container_port.into(),
-                "must be between 1 and 65535, inclusive",
+    ports::validate(container, context.spec, field, causes);
+    security::validate(container, field, causes);
+    for policy in container.resize_policy.iter().flatten() {
+        const POLICIES: &[&str] = &["NotRequired", "RestartContainer"];
+        let given = policy.restart_policy.as_str();
+        if !POLICIES.contains(&given) {
+            causes.push(StatusCause::unsupported(
+                at("resizePolicy"),
+                given,
+                POLICIES,
             ));
         }
     }
-    probes::validate(container, field, causes);
+    probes::validate(container, context, field, causes);
     validate_environment(container, field, causes);
-    validate_resources(container, field, causes);
+    resources::validate(container, context.spec, field, causes);
+    validate_mounts(container, field, context.volumes, causes);
+}
+
+fn validate_mounts(
+    container: &Container,
+    field: &str,
+    volumes: &BTreeMap<String, Volume>,
+    causes: &mut Vec<StatusCause>,
+) {
     let mut paths = BTreeSet::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let field = format!("{field}.volumeMounts[{index}]");
         validate_mount(mount, &field, (&mut paths, volumes), causes);
+        mounted_how(container, mount, &field, causes);
+    }
+    for (index, device) in container.volume_devices.iter().flatten().enumerate() {
+        let field = format!("{field}.volumeDevices[{index}].name");
+        match volumes.get(&device.name) {
+            None => causes.push(StatusCause::not_found(field, &device.name)),
+            Some(volume)
+                if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() =>
+            {
+                let rule = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                causes.push(StatusCause::value(field, &device.name, rule));
+            }
+            Some(_) => {}
+        }
     }
 }
 
@@ -88,6 +123,7 @@ fn validate_environment(container: &Container, field: &str, causes: &mut Vec<Sta
             validate_source(variable, from, &format!("{field}.valueFrom"), causes);
         }
     }
+    let list = format!("{field}.envFrom");
     for (index, source) in container.env_from.iter().flatten().enumerate() {
         let field = format!("{field}.envFrom[{index}]");
         if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty())
@@ -109,22 +145,28 @@ fn validate_environment(container: &Container, field: &str, causes: &mut Vec<Sta
                 source.secret_ref.as_ref().map(|secret| &secret.name),
             ),
         ];
+        // Without the index, as Kubernetes says it.
         match named.iter().filter(|(_, name)| name.is_some()).count() {
             0 => causes.push(StatusCause::value(
-                &field,
+                &list,
                 "",
                 "must specify one of: `configMapRef` or `secretRef`",
             )),
             1 => {}
             _ => causes.push(StatusCause::value(
-                &field,
+                &list,
                 "",
                 "may not have more than one field specified at a time",
             )),
         }
         for (member, name) in named {
-            if name.is_some_and(String::is_empty) {
-                causes.push(StatusCause::required(format!("{field}.{member}.name")));
+            let field = format!("{field}.{member}.name");
+            match name {
+                Some(name) if name.is_empty() => causes.push(StatusCause::required(field)),
+                Some(name) if !is_dns_subdomain(name) => {
+                    causes.push(StatusCause::value(field, name, DNS_SUBDOMAIN_RULE));
+                }
+                Some(_) | None => {}
             }
         }
     }
@@ -165,14 +207,19 @@ fn validate_source(
         )),
     }
     if let Some(reference) = &from.field_ref {
-        validate_field_path(&reference.field_path, &format!("{field}.fieldRef"), causes);
+        let field = format!("{field}.fieldRef");
+        match reference.api_version.as_deref() {
+            None | Some("" | "v1") => validate_field_path(&reference.field_path, &field, causes),
+            Some(version) => {
+                let rule =
+                    format!("error converting fieldPath: unsupported pod version: {version}");
+                let field = format!("{field}.fieldPath");
+                causes.push(StatusCause::value(field, &reference.field_path, &rule));
+            }
+        }
     }
     if let Some(reference) = &from.resource_field_ref {
-        validate_resource_field(
-            &reference.resource,
-            &format!("{field}.resourceFieldRef"),
-            causes,
-        );
+        resources::validate_field(reference, &format!("{field}.resourceFieldRef"), causes);
     }
     let keys = [
         (
@@ -221,6 +268,7 @@ fn validate_field_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
         "status.podIP",
         "status.podIPs",
     ];
+    let reference = field;
     let field = format!("{field}.fieldPath");
     let keyed = ["metadata.labels['", "metadata.annotations['"]
         .iter()
@@ -229,7 +277,7 @@ fn validate_field_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
         causes.push(StatusCause::required(field));
     } else if let Some(key) = keyed {
         if !is_qualified_name(&key.to_lowercase()) {
-            causes.push(StatusCause::value(field, path, QUALIFIED_NAME_RULE));
+            causes.push(StatusCause::value(reference, path, QUALIFIED_NAME_RULE));
         }
     } else if !KNOWN.contains(&path) {
         let rule = format!("error converting fieldPath: field label not supported: {path}");
@@ -237,105 +285,16 @@ fn validate_field_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
     }
 }
 
-/// `limits.cpu` and the like.
-pub(super) fn validate_resource_field(resource: &str, field: &str, causes: &mut Vec<StatusCause>) {
-    let field = format!("{field}.resource");
-    let known = ["limits.", "requests."].iter().any(|kind| {
-        resource.strip_prefix(kind).is_some_and(|name| {
-            matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-")
-        })
-    });
-    if resource.is_empty() {
-        causes.push(StatusCause::required(field));
-    } else if !known {
-        causes.push(StatusCause::unsupported(
-            field,
-            resource,
-            &[
-                "limits.cpu",
-                "limits.ephemeral-storage",
-                "limits.memory",
-                "requests.cpu",
-                "requests.ephemeral-storage",
-                "requests.memory",
-            ],
-        ));
-    }
-}
-
-fn validate_resources(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
-    let Some(resources) = &container.resources else {
-        return;
-    };
-    let none = BTreeMap::new();
-    let limits = resources.limits.as_ref().unwrap_or(&none);
-    let requests = resources.requests.as_ref().unwrap_or(&none);
-    for (kind, amounts) in [("limits", limits), ("requests", requests)] {
-        for (name, quantity) in amounts {
-            let field = format!("{field}.resources.{kind}");
-            validate_resource_name(name, &field, causes);
-            if millis(&quantity.0).is_some_and(|amount| amount < 0) {
-                causes.push(StatusCause::value(
-                    format!("{field}[{name}]"),
-                    &quantity.0,
-                    "must be greater than or equal to 0",
-                ));
-            }
-        }
-    }
-    let amount = |quantity: &Quantity| millis(&quantity.0).unwrap_or(0);
-    for (name, request) in requests {
-        let field = format!("{field}.resources.requests");
-        match limits.get(name) {
-            Some(limit) if may_be_overcommitted(name) => {
-                if amount(request) > amount(limit) {
-                    let rule = format!("must be less than or equal to {name} limit of {}", limit.0);
-                    causes.push(StatusCause::value(field, &request.0, &rule));
-                }
-            }
-            Some(limit) if amount(request) != amount(limit) => {
-                let rule = format!("must be equal to {name} limit of {}", limit.0);
-                causes.push(StatusCause::value(field, &request.0, &rule));
-            }
-            None if !may_be_overcommitted(name) => causes.push(StatusCause {
-                message: "Required value: Limit must be set for non overcommitable resources"
-                    .to_owned(),
-                ..StatusCause::required(field.replace(".requests", ".limits"))
-            }),
-            Some(_) | None => {}
-        }
-    }
-}
-
-fn may_be_overcommitted(name: &str) -> bool {
-    matches!(name, "cpu" | "memory" | "ephemeral-storage" | "storage")
-}
-
-fn validate_resource_name(name: &str, field: &str, causes: &mut Vec<StatusCause>) {
-    if !is_qualified_name(name) {
-        causes.push(StatusCause::value(field, name, QUALIFIED_NAME_RULE));
-    } else if !name.contains('/')
-        && !matches!(name, "cpu" | "memory" | "ephemeral-storage")
-        && !name.starts_with("hugepages-")
-    {
-        causes.push(StatusCause::value(
-            field,
-            name,
-            "must be a standard resource type or fully qualified",
-        ));
-    }
-}
-
 fn validate_mount(
     mount: &VolumeMount,
     field: &str,
-    (paths, volumes): (&mut BTreeSet<String>, &BTreeSet<String>),
+    (paths, volumes): (&mut BTreeSet<String>, &BTreeMap<String, Volume>),
     causes: &mut Vec<StatusCause>,
 ) {
     let at = |member: &str| format!("{field}.{member}");
     if mount.name.is_empty() {
         causes.push(StatusCause::required(at("name")));
-    } else if !volumes.contains(&mount.name) {
+    } else if !volumes.contains_key(&mount.name) {
         causes.push(StatusCause::not_found(at("name"), &mount.name));
     }
     if mount.mount_path.is_empty() {
@@ -358,8 +317,51 @@ fn validate_mount(
     }
     for (member, path) in [("subPath", path), ("subPathExpr", expression)] {
         if let Some(path) = path {
-            validate_relative(&path, &at(member), causes);
+            validate_relative(&path, &format!("{}.{member}", of_list(field)), causes);
         }
+    }
+}
+
+/// The field of the list that an item is in: Kubernetes names some members of mounts so.
+fn of_list(field: &str) -> &str {
+    field.rsplit_once('[').map_or(field, |(list, _)| list)
+}
+
+/// Checks how a volume is mounted.
+fn mounted_how(
+    container: &Container,
+    mount: &VolumeMount,
+    field: &str,
+    causes: &mut Vec<StatusCause>,
+) {
+    const PROPAGATIONS: &[&str] = &["Bidirectional", "HostToContainer", "None"];
+    const RECURSIVE: &[&str] = &["Disabled", "Enabled", "IfPossible"];
+    let at = |member: &str| format!("{}.{member}", of_list(field));
+    let is_privileged = container
+        .security_context
+        .as_ref()
+        .is_some_and(|context| context.privileged == Some(true));
+    match mount.mount_propagation.as_deref() {
+        Some("Bidirectional") if !is_privileged => causes.push(StatusCause::forbidden(
+            at("mountPropagation"),
+            "Bidirectional mount propagation is available only to privileged containers",
+        )),
+        Some(given) if !PROPAGATIONS.contains(&given) => {
+            let cause = StatusCause::unsupported(at("mountPropagation"), given, PROPAGATIONS);
+            causes.push(cause);
+        }
+        Some(_) | None => {}
+    }
+    match mount.recursive_read_only.as_deref() {
+        Some("Enabled" | "IfPossible") if mount.read_only != Some(true) => {
+            let rule = "may only be specified when readOnly is true";
+            causes.push(StatusCause::forbidden(at("recursiveReadOnly"), rule));
+        }
+        Some(given) if !RECURSIVE.contains(&given) => {
+            let cause = StatusCause::unsupported(at("recursiveReadOnly"), given, RECURSIVE);
+            causes.push(cause);
+        }
+        Some(_) | None => {}
     }
 }
 

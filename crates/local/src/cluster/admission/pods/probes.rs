@@ -6,7 +6,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value};
 
+use super::containers::Context;
+use super::ports::{PORT_RULE, is_port};
+use crate::cluster::admission::names::wrong_port_name;
 use crate::cluster::api_status::StatusCause;
+
+/// `terminationGracePeriodSeconds` of a pod that does not say.
+const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 /// The probes of a container, by their members.
 const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
@@ -51,7 +57,15 @@ fn fill_http(handler: &mut Map<String, Value>) {
 }
 
 /// Adds a cause for each rule that the probes and hooks of the container at `field` break.
-pub(super) fn validate(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(
+    container: &Container,
+    context: Context<'_>,
+    field: &str,
+    causes: &mut Vec<StatusCause>,
+) {
+    if !context.stays {
+        return forbid(container, field, causes);
+    }
     let probes = [
         &container.startup_probe,
         &container.readiness_probe,
@@ -68,8 +82,25 @@ pub(super) fn validate(container: &Container, field: &str, causes: &mut Vec<Stat
             ("preStop", &lifecycle.pre_stop),
         ] {
             if let Some(hook) = hook {
-                validate_hook(hook, &format!("{field}.lifecycle.{member}"), causes);
+                let field = format!("{field}.lifecycle.{member}");
+                let grace = context.spec.termination_grace_period_seconds;
+                validate_hook(hook, grace.unwrap_or(DEFAULT_GRACE_SECONDS), &field, causes);
             }
+        }
+    }
+}
+
+/// Containers that end before the others begin have no probes and no hooks.
+fn forbid(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
+    for (member, is_given) in [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ] {
+        if is_given {
+            let rule = "may not be set for init containers without restartPolicy=Always";
+            causes.push(StatusCause::forbidden(format!("{field}.{member}"), rule));
         }
     }
 }
@@ -77,10 +108,14 @@ pub(super) fn validate(container: &Container, field: &str, causes: &mut Vec<Stat
 fn validate_probe(probe: &Probe, member: &str, field: &str, causes: &mut Vec<StatusCause>) {
     validate_handler(
         (&probe.exec, &probe.http_get, &probe.tcp_socket),
-        probe.grpc.is_some().into(),
+        probe.grpc.as_ref().map(|_| "grpc"),
         field,
         causes,
     );
+    if let Some(grpc) = probe.grpc.as_ref().filter(|grpc| !is_port(grpc.port)) {
+        let field = format!("{field}.grpc.port");
+        causes.push(StatusCause::number(field, grpc.port.into(), PORT_RULE));
+    }
     for (name, number) in [
         ("initialDelaySeconds", probe.initial_delay_seconds),
         ("timeoutSeconds", probe.timeout_seconds),
@@ -119,45 +154,53 @@ fn validate_probe(probe: &Probe, member: &str, field: &str, causes: &mut Vec<Sta
     }
 }
 
-fn validate_hook(hook: &LifecycleHandler, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_hook(
+    hook: &LifecycleHandler,
+    grace_seconds: i64,
+    field: &str,
+    causes: &mut Vec<StatusCause>,
+) {
     validate_handler(
         (&hook.exec, &hook.http_get, &hook.tcp_socket),
-        hook.sleep.is_some().into(),
+        hook.sleep.as_ref().map(|_| "sleep"),
         field,
         causes,
     );
-    if let Some(sleep) = hook.sleep.as_ref().filter(|sleep| sleep.seconds < 0) {
-        let rule = "must be greater than or equal to 0";
-        causes.push(StatusCause::number(
-            format!("{field}.sleep"),
-            sleep.seconds,
-            rule,
-        ));
+    let fits = |seconds: i64| (0..=grace_seconds).contains(&seconds);
+    if let Some(sleep) = hook.sleep.as_ref().filter(|sleep| !fits(sleep.seconds)) {
+        let rule = format!(
+            "must be non-negative and less than terminationGracePeriodSeconds ({grace_seconds})"
+        );
+        let field = format!("{field}.sleep");
+        causes.push(StatusCause::number(field, sleep.seconds, &rule));
     }
 }
 
-/// Checks a handler that has one of these members, or one of `others`.
+/// Checks a handler that has one of these members, or the one named `other`.
 fn validate_handler(
     (exec, get, tcp): (
         &Option<ExecAction>,
         &Option<HTTPGetAction>,
         &Option<TCPSocketAction>,
     ),
-    others: usize,
+    other: Option<&str>,
     field: &str,
     causes: &mut Vec<StatusCause>,
 ) {
-    let given = [exec.is_some(), get.is_some(), tcp.is_some()];
-    match others + given.iter().filter(|given| **given).count() {
-        0 => causes.push(StatusCause {
-            message: "Required value: must specify a handler type".to_owned(),
-            ..StatusCause::required(field)
-        }),
-        1 => {}
-        _ => causes.push(StatusCause::forbidden(
-            field,
-            "may not specify more than 1 handler type",
-        )),
+    let given = [
+        exec.as_ref().map(|_| "exec"),
+        get.as_ref().map(|_| "httpGet"),
+        tcp.as_ref().map(|_| "tcpSocket"),
+        other,
+    ];
+    let mut given = given.into_iter().flatten();
+    if given.next().is_none() {
+        let rule = "must specify a handler type";
+        causes.push(StatusCause::missing(field, rule));
+    }
+    for more in given {
+        let rule = "may not specify more than 1 handler type";
+        causes.push(StatusCause::forbidden(format!("{field}.{more}"), rule));
     }
     if let Some(exec) = exec
         && exec.command.as_ref().is_none_or(Vec::is_empty)
@@ -168,6 +211,15 @@ fn validate_handler(
         validate_port(&get.port, &format!("{field}.httpGet.port"), causes);
         if get.path.as_ref().is_none_or(String::is_empty) {
             causes.push(StatusCause::required(format!("{field}.httpGet.path")));
+        }
+        for header in get.http_headers.iter().flatten() {
+            let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            if header.name.is_empty() || !header.name.bytes().all(is_inner) {
+                let rule = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. \
+                            'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+                let field = format!("{field}.httpGet.httpHeaders");
+                causes.push(StatusCause::value(field, &header.name, rule));
+            }
         }
         if let Some(scheme) = get.scheme.as_deref()
             && !matches!(scheme, "HTTP" | "HTTPS")
@@ -181,13 +233,21 @@ fn validate_handler(
     }
 }
 
-fn validate_port(port: &IntOrString, field: &str, causes: &mut Vec<StatusCause>) {
+/// A number, or the name of a port.
+pub(in crate::cluster::admission) fn validate_port(
+    port: &IntOrString,
+    field: &str,
+    causes: &mut Vec<StatusCause>,
+) {
     match port {
-        IntOrString::Int(number) if !(1..=65535).contains(number) => {
-            let rule = "must be between 1 and 65535, inclusive";
-            causes.push(StatusCause::number(field, (*number).into(), rule));
+        IntOrString::Int(number) if !is_port(*number) => {
+            causes.push(StatusCause::number(field, (*number).into(), PORT_RULE));
         }
-        IntOrString::String(name) if name.is_empty() => causes.push(StatusCause::required(field)),
-        IntOrString::Int(_) | IntOrString::String(_) => {}
+        IntOrString::String(name) => {
+            if let Some(rule) = wrong_port_name(name) {
+                causes.push(StatusCause::value(field, name, rule));
+            }
+        }
+        IntOrString::Int(_) => {}
     }
 }

@@ -1,11 +1,12 @@
 //! What a pod's spec must be, by the rules and in the words of Kubernetes' own validation
 //! (`pkg/apis/core/validation`): each broken rule is a cause of the refusal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Affinity, NodeSelectorTerm, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{PodSpec, Toleration, Volume};
 
-use super::{containers, volumes};
+use super::containers::{self, Context};
+use super::{affinity, network, security, volumes};
 use crate::cluster::admission::names::{
     DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, LABEL_VALUE_RULE, QUALIFIED_NAME_RULE, is_dns_label,
     is_dns_subdomain, is_label_value, is_qualified_name,
@@ -50,47 +51,68 @@ pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
         validate_toleration(toleration, &format!("spec.tolerations[{index}]"), causes);
     }
     if let Some(affinity) = &spec.affinity {
-        validate_affinity(affinity, causes);
+        affinity::validate(affinity, causes);
+    }
+    affinity::validate_spread(spec.topology_spread_constraints.as_deref(), causes);
+    network::validate(spec, causes);
+    security::validate_pod(spec, causes);
+    validate_gates(spec, causes);
+}
+
+fn validate_gates(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
+    for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {
+        if !is_qualified_name(&gate.condition_type) {
+            let field = format!("spec.readinessGates[{index}].conditionType");
+            causes.push(StatusCause::value(
+                field,
+                &gate.condition_type,
+                QUALIFIED_NAME_RULE,
+            ));
+        }
+    }
+    let mut names = BTreeSet::new();
+    for (index, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
+        let field = format!("spec.schedulingGates[{index}]");
+        if !is_qualified_name(&gate.name) {
+            causes.push(StatusCause::value(&field, &gate.name, QUALIFIED_NAME_RULE));
+        }
+        if !names.insert(&gate.name) {
+            causes.push(StatusCause::duplicate(&field, &gate.name));
+        }
+    }
+    if !names.is_empty() && spec.node_name.as_ref().is_some_and(|name| !name.is_empty()) {
+        let rule = "cannot be set until all schedulingGates have been cleared";
+        causes.push(StatusCause::forbidden("spec.nodeName", rule));
     }
 }
 
-fn validate_containers(spec: &PodSpec, declared: &BTreeSet<String>, causes: &mut Vec<StatusCause>) {
+fn validate_containers(
+    spec: &PodSpec,
+    volumes: &BTreeMap<String, Volume>,
+    causes: &mut Vec<StatusCause>,
+) {
     if spec.containers.is_empty() {
         causes.push(StatusCause::required("spec.containers"));
     }
     let mut names = BTreeSet::new();
-    let inits = spec.init_containers.iter().flatten();
-    for (index, container) in inits.enumerate() {
-        let field = format!("spec.initContainers[{index}]");
-        containers::validate(container, &field, (&mut names, declared), causes);
-        match container.restart_policy.as_deref() {
-            None | Some("Always") => {}
-            Some(other) => causes.push(StatusCause::unsupported(
-                format!("{field}.restartPolicy"),
-                other,
-                &["Always"],
-            )),
+    let beside = spec.containers.iter().map(|container| (container, true));
+    let before = spec.init_containers.iter().flatten().map(|container| {
+        let is_sidecar = container.restart_policy.as_deref() == Some("Always");
+        (container, is_sidecar)
+    });
+    for (list, containers) in [
+        ("containers", beside.collect::<Vec<_>>()),
+        ("initContainers", before.collect()),
+    ] {
+        for (index, (container, stays)) in containers.into_iter().enumerate() {
+            let field = format!("spec.{list}[{index}]");
+            let context = Context {
+                spec,
+                volumes,
+                stays,
+            };
+            containers::validate(container, &field, &mut names, context, causes);
         }
-    }
-    for (index, container) in spec.containers.iter().enumerate() {
-        let field = format!("spec.containers[{index}]");
-        containers::validate(container, &field, (&mut names, declared), causes);
-        if container.restart_policy.is_some() {
-            causes.push(StatusCause::forbidden(
-                format!("{field}.restartPolicy"),
-                "may not be set for non-init containers",
-            ));
-        }
-    }
-    if spec
-        .ephemeral_containers
-        .as_ref()
-        .is_some_and(|containers| !containers.is_empty())
-    {
-        causes.push(StatusCause::forbidden(
-            "spec.ephemeralContainers",
-            "cannot be set on create",
-        ));
     }
 }
 
@@ -116,6 +138,8 @@ fn validate_choices(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
         &spec.preemption_policy,
         &["Never", "PreemptLowerPriority"],
     ));
+    let system = spec.os.as_ref().map(|os| os.name.clone());
+    causes.extend(choice("spec.os", &system, &["linux", "windows"]));
     let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if let Some(account) = named(&spec.service_account_name)
         && !is_dns_subdomain(&account)
@@ -123,6 +147,15 @@ fn validate_choices(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
         causes.push(StatusCause::value(
             "spec.serviceAccountName",
             &account,
+            DNS_SUBDOMAIN_RULE,
+        ));
+    }
+    if let Some(node) = named(&spec.node_name)
+        && !is_dns_subdomain(&node)
+    {
+        causes.push(StatusCause::value(
+            "spec.nodeName",
+            &node,
             DNS_SUBDOMAIN_RULE,
         ));
     }
@@ -196,81 +229,5 @@ fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<St
             &effect,
             &["NoExecute", "NoSchedule", "PreferNoSchedule"],
         ));
-    }
-}
-
-fn validate_affinity(affinity: &Affinity, causes: &mut Vec<StatusCause>) {
-    let Some(node) = &affinity.node_affinity else {
-        return;
-    };
-    let field = "spec.affinity.nodeAffinity";
-    if let Some(required) = &node.required_during_scheduling_ignored_during_execution {
-        let field =
-            format!("{field}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
-        if required.node_selector_terms.is_empty() {
-            causes.push(StatusCause {
-                message: "Required value: must have at least one node selector term".to_owned(),
-                ..StatusCause::required(&field)
-            });
-        }
-        for (index, term) in required.node_selector_terms.iter().enumerate() {
-            validate_term(term, &format!("{field}[{index}]"), causes);
-        }
-    }
-    let preferred = node
-        .preferred_during_scheduling_ignored_during_execution
-        .iter()
-        .flatten();
-    for (index, preference) in preferred.enumerate() {
-        let field = format!("{field}.preferredDuringSchedulingIgnoredDuringExecution[{index}]");
-        if !(1..=100).contains(&preference.weight) {
-            causes.push(StatusCause::number(
-                format!("{field}.weight"),
-                preference.weight.into(),
-                "must be in the range 1-100",
-            ));
-        }
-        validate_term(
-            &preference.preference,
-            &format!("{field}.preference"),
-            causes,
-        );
-    }
-}
-
-fn validate_term(term: &NodeSelectorTerm, field: &str, causes: &mut Vec<StatusCause>) {
-    for (index, rule) in term.match_expressions.iter().flatten().enumerate() {
-        let field = format!("{field}.matchExpressions[{index}]");
-        let values = rule.values.as_ref().map_or(0, Vec::len);
-        match rule.operator.as_str() {
-            "In" | "NotIn" if values == 0 => causes.push(StatusCause {
-                message: "Required value: must be specified when `operator` is 'In' or 'NotIn'"
-                    .to_owned(),
-                ..StatusCause::required(format!("{field}.values"))
-            }),
-            "Exists" | "DoesNotExist" if values > 0 => causes.push(StatusCause::forbidden(
-                format!("{field}.values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "Gt" | "Lt" if values != 1 => causes.push(StatusCause {
-                message:
-                    "Required value: must be specified single value when `operator` is 'Lt' or 'Gt'"
-                        .to_owned(),
-                ..StatusCause::required(format!("{field}.values"))
-            }),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => causes.push(StatusCause::value(
-                format!("{field}.operator"),
-                other,
-                "not a valid selector operator",
-            )),
-        }
-        if !is_qualified_name(&rule.key) {
-            causes.push(StatusCause::value(
-                format!("{field}.key"),
-                &rule.key,
-                QUALIFIED_NAME_RULE,
-            ));
-        }
     }
 }

@@ -1,35 +1,39 @@
 //! What the volumes of a pod must be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, PodSpec, Volume};
 use serde_json::Value;
 
-use super::containers::{validate_key, validate_relative, validate_resource_field};
-use crate::cluster::admission::names::{DNS_LABEL_RULE, is_dns_label};
+use super::containers::{validate_key, validate_relative};
+use super::resources;
+use crate::cluster::admission::names::{
+    DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, is_dns_label, is_dns_subdomain,
+};
 use crate::cluster::api_status::StatusCause;
+use crate::kubelet::quantity::millis;
 
-/// Adds a cause for each rule that a volume breaks; the names of those that are declared.
-pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// Adds a cause for each rule that a volume breaks; those that are declared rightly, by their names.
+pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) -> BTreeMap<String, Volume> {
+    let mut declared = BTreeMap::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let field = format!("spec.volumes[{index}]");
-        let name = &volume.name;
+        let (name, before) = (&volume.name, causes.len());
+        validate_sources(volume, &field, causes);
+        validate_projected(volume, &field, causes);
         if name.is_empty() {
             causes.push(StatusCause::required(format!("{field}.name")));
         } else if !is_dns_label(name) {
-            causes.push(StatusCause::value(
-                format!("{field}.name"),
-                name,
-                DNS_LABEL_RULE,
-            ));
+            let cause = StatusCause::value(format!("{field}.name"), name, DNS_LABEL_RULE);
+            causes.push(cause);
         }
-        if !names.insert(name.clone()) {
+        if declared.contains_key(name) {
             causes.push(StatusCause::duplicate(format!("{field}.name"), name));
+        } else if causes.len() == before {
+            declared.insert(name.clone(), volume.clone());
         }
-        validate_sources(volume, &field, causes);
     }
-    names
+    declared
 }
 
 fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) {
@@ -70,7 +74,8 @@ fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>)
         validate_items(secret.items.as_deref(), secret.default_mode, &field, causes);
     }
     if let Some(host) = &volume.host_path {
-        let field = format!("{field}.hostPath.path");
+        let place = format!("{field}.hostPath");
+        let field = format!("{place}.path");
         if host.path.is_empty() {
             causes.push(StatusCause::required(field));
         } else if host.path.split('/').any(|part| part == "..") {
@@ -79,6 +84,20 @@ fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>)
                 &host.path,
                 "must not contain '..'",
             ));
+        }
+        const TYPES: &[&str] = &[
+            "",
+            "BlockDevice",
+            "CharDevice",
+            "Directory",
+            "DirectoryOrCreate",
+            "File",
+            "FileOrCreate",
+            "Socket",
+        ];
+        if let Some(given) = host.type_.as_deref().filter(|given| !TYPES.contains(given)) {
+            let field = format!("{place}.type");
+            causes.push(StatusCause::unsupported(field, given, TYPES));
         }
     }
     if let Some(downward) = &volume.downward_api {
@@ -90,39 +109,131 @@ fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>)
         );
         validate_files(downward.items.as_deref(), &field, causes);
     }
-    if let Some(projected) = &volume.projected {
-        let field = format!("{field}.projected");
-        validate_mode(
-            projected.default_mode,
-            &format!("{field}.defaultMode"),
-            causes,
-        );
-        for (index, source) in projected.sources.iter().flatten().enumerate() {
-            let field = format!("{field}.sources[{index}]");
-            if let Some(map) = &source.config_map {
-                let field = format!("{field}.configMap");
-                if map.name.is_empty() {
-                    causes.push(StatusCause::required(format!("{field}.name")));
-                }
-                validate_items(map.items.as_deref(), None, &field, causes);
+    validate_places(volume, field, causes);
+}
+
+/// Sources that are places elsewhere.
+fn validate_places(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) {
+    if let Some(folder) = &volume.empty_dir
+        && let Some(size) = &folder.size_limit
+        && millis(&size.0).is_some_and(|size| size < 0)
+    {
+        let rule = "SizeLimit field must be a valid resource quantity";
+        let field = format!("{field}.emptyDir.sizeLimit");
+        causes.push(StatusCause::forbidden(field, rule));
+    }
+    if let Some(claim) = volume.persistent_volume_claim.as_ref()
+        && claim.claim_name.is_empty()
+    {
+        let field = format!("{field}.persistentVolumeClaim.claimName");
+        causes.push(StatusCause::required(field));
+    }
+    if let Some(nfs) = &volume.nfs {
+        if nfs.server.is_empty() {
+            causes.push(StatusCause::required(format!("{field}.nfs.server")));
+        }
+        if nfs.path.is_empty() {
+            causes.push(StatusCause::required(format!("{field}.nfs.path")));
+        } else if !nfs.path.starts_with('/') {
+            let rule = "must be an absolute path";
+            causes.push(StatusCause::value(
+                format!("{field}.nfs.path"),
+                &nfs.path,
+                rule,
+            ));
+        }
+    }
+    if let Some(csi) = &volume.csi {
+        let field = format!("{field}.csi.driver");
+        if csi.driver.is_empty() {
+            causes.push(StatusCause::required(field));
+        } else if !is_dns_subdomain(&csi.driver.to_lowercase()) {
+            causes.push(StatusCause::value(field, &csi.driver, DNS_SUBDOMAIN_RULE));
+        }
+    }
+}
+
+fn validate_projected(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) {
+    let Some(projected) = &volume.projected else {
+        return;
+    };
+    let field = format!("{field}.projected");
+    validate_mode(
+        projected.default_mode,
+        &format!("{field}.defaultMode"),
+        causes,
+    );
+    let mut paths = BTreeSet::new();
+    let mut claim = |path: &str, causes: &mut Vec<StatusCause>| {
+        if !path.is_empty() && !paths.insert(path.to_owned()) {
+            causes.push(StatusCause::value(
+                &field,
+                path,
+                "conflicting duplicate paths",
+            ));
+        }
+    };
+    for (index, source) in projected.sources.iter().flatten().enumerate() {
+        let at = format!("{field}.sources[{index}]");
+        let given = [
+            source.secret.is_some(),
+            source.config_map.is_some(),
+            source.downward_api.is_some(),
+            source.service_account_token.is_some(),
+            source.cluster_trust_bundle.is_some(),
+        ];
+        if given.iter().filter(|given| **given).count() > 1 {
+            let rule = "may not specify more than 1 volume type per source";
+            causes.push(StatusCause::forbidden(&at, rule));
+        }
+        if let Some(map) = &source.config_map {
+            let at = format!("{at}.configMap");
+            if map.name.is_empty() {
+                causes.push(StatusCause::required(format!("{at}.name")));
             }
-            if let Some(secret) = &source.secret {
-                let field = format!("{field}.secret");
-                if secret.name.is_empty() {
-                    causes.push(StatusCause::required(format!("{field}.name")));
-                }
-                validate_items(secret.items.as_deref(), None, &field, causes);
+            validate_items(map.items.as_deref(), None, &at, causes);
+        }
+        if let Some(secret) = &source.secret {
+            let at = format!("{at}.secret");
+            if secret.name.is_empty() {
+                causes.push(StatusCause::required(format!("{at}.name")));
             }
-            if let Some(downward) = &source.downward_api {
-                let field = format!("{field}.downwardAPI");
-                validate_files(downward.items.as_deref(), &field, causes);
+            validate_items(secret.items.as_deref(), None, &at, causes);
+        }
+        let maps = source.config_map.iter().flat_map(|map| &map.items);
+        let secrets = source.secret.iter().flat_map(|secret| &secret.items);
+        for item in maps.chain(secrets).flatten() {
+            claim(&item.path, causes);
+        }
+        if let Some(downward) = &source.downward_api {
+            validate_files(
+                downward.items.as_deref(),
+                &format!("{at}.downwardAPI"),
+                causes,
+            );
+            for item in downward.items.iter().flatten() {
+                claim(&item.path, causes);
             }
-            if let Some(token) = &source.service_account_token {
-                validate_path(
-                    &token.path,
-                    &format!("{field}.serviceAccountToken.path"),
-                    causes,
-                );
+        }
+        if let Some(token) = &source.service_account_token {
+            let at = format!("{at}.serviceAccountToken");
+            const LEAST_SECONDS: i64 = 600;
+            if let Some(seconds) = token
+                .expiration_seconds
+                .filter(|given| *given < LEAST_SECONDS)
+            {
+                let rule = "may not specify a duration less than 10 minutes";
+                causes.push(StatusCause::number(
+                    format!("{at}.expirationSeconds"),
+                    seconds,
+                    rule,
+                ));
+            }
+            if token.path.is_empty() {
+                causes.push(StatusCause::required(format!("{field}.path")));
+            } else {
+                validate_relative(&token.path, &format!("{field}.path"), causes);
+                claim(&token.path, causes);
             }
         }
     }
@@ -148,18 +259,17 @@ fn validate_files(
     field: &str,
     causes: &mut Vec<StatusCause>,
 ) {
-    for (index, file) in files.into_iter().flatten().enumerate() {
-        let field = format!("{field}.items[{index}]");
+    // Without the index, as Kubernetes says it.
+    for file in files.into_iter().flatten() {
         validate_path(&file.path, &format!("{field}.path"), causes);
         validate_mode(file.mode, &format!("{field}.mode"), causes);
         match (&file.field_ref, &file.resource_field_ref) {
-            (None, None) => causes.push(StatusCause {
-                message: "Required value: one of fieldRef and resourceFieldRef is required"
-                    .to_owned(),
-                ..StatusCause::required(&field)
-            }),
+            (None, None) => causes.push(StatusCause::missing(
+                field,
+                "one of fieldRef and resourceFieldRef is required",
+            )),
             (Some(_), Some(_)) => causes.push(StatusCause::value(
-                &field,
+                field,
                 "resource",
                 "fieldRef and resourceFieldRef can not be specified simultaneously",
             )),
@@ -172,9 +282,26 @@ fn validate_files(
                 {
                     causes.push(StatusCause::required(format!("{field}.containerName")));
                 }
-                validate_resource_field(&resource.resource, &field, causes);
+                resources::validate_field(resource, &field, causes);
             }
-            (Some(_), None) => {}
+            (Some(reference), None) => {
+                const KNOWN: &[&str] = &[
+                    "metadata.annotations",
+                    "metadata.labels",
+                    "metadata.name",
+                    "metadata.namespace",
+                    "metadata.uid",
+                ];
+                let path = reference.field_path.as_str();
+                let is_keyed = path.starts_with("metadata.labels['")
+                    || path.starts_with("metadata.annotations['");
+                let field = format!("{field}.fieldRef.fieldPath");
+                if path.is_empty() {
+                    causes.push(StatusCause::required(field));
+                } else if !is_keyed && !KNOWN.contains(&path) {
+                    causes.push(StatusCause::unsupported(field, path, KNOWN));
+                }
+            }
         }
     }
 }
@@ -184,6 +311,9 @@ fn validate_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
         causes.push(StatusCause::required(field));
     } else {
         validate_relative(path, field, causes);
+        if path.starts_with("..") && !path.starts_with("../") && path != ".." {
+            causes.push(StatusCause::value(field, path, "must not start with '..'"));
+        }
     }
 }
 

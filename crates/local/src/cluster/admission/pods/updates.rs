@@ -1,0 +1,126 @@
+//! What of a pod may change once it is there: images, the deadline, tolerations that are added, gates that are taken away.
+
+use serde_json::{Map, Value};
+
+use crate::cluster::api_status::StatusCause;
+
+const RULE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
+                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
+                    existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
+                    previously negative)";
+
+/// Adds a cause for each change that may not be.
+pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+    let none = Value::Null;
+    let before = current.get("spec").unwrap_or(&none);
+    let after = next.get("spec").unwrap_or(&none);
+    let count =
+        |spec: &Value, list: &str| spec.get(list).and_then(Value::as_array).map_or(0, Vec::len);
+    for list in ["containers", "initContainers"] {
+        if count(before, list) != count(after, list) {
+            let rule = "pod updates may not add or remove containers";
+            causes.push(StatusCause::forbidden(format!("spec.{list}"), rule));
+            return;
+        }
+    }
+    guard_deadline(before, after, causes);
+    guard_tolerations(before, after, causes);
+    guard_gates(before, after, causes);
+    if fixed(before) != fixed(after) && !is_gated_selection(before, after) {
+        causes.push(StatusCause::forbidden("spec", RULE));
+    }
+}
+
+/// What stays, or is guarded by a rule of its own.
+fn fixed(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let Some(members) = spec.as_object_mut() else {
+        return spec;
+    };
+    for member in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        members.shift_remove(member);
+    }
+    const GRACE: &str = "terminationGracePeriodSeconds";
+    let grace = members.get(GRACE).and_then(Value::as_i64);
+    if grace.is_some_and(|seconds| seconds < 0) {
+        members.insert(GRACE.to_owned(), 1.into());
+    }
+    for list in ["containers", "initContainers"] {
+        let containers = members.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            if let Some(container) = container.as_object_mut() {
+                container.shift_remove("image");
+            }
+        }
+    }
+    spec
+}
+
+/// Whether all that changes is that a pod which may not be scheduled yet is bound to fewer nodes.
+fn is_gated_selection(before: &Value, after: &Value) -> bool {
+    let gates = before.get("schedulingGates").and_then(Value::as_array);
+    let selector = |spec: &Value| -> Map<String, Value> {
+        let selector = spec.get("nodeSelector").and_then(Value::as_object);
+        selector.cloned().unwrap_or_default()
+    };
+    let (old, new) = (selector(before), selector(after));
+    let without = |spec: &Value| {
+        let mut spec = fixed(spec);
+        if let Some(members) = spec.as_object_mut() {
+            members.shift_remove("nodeSelector");
+        }
+        spec
+    };
+    gates.is_some_and(|gates| !gates.is_empty())
+        && old.iter().all(|(key, value)| new.get(key) == Some(value))
+        && without(before) == without(after)
+}
+
+fn guard_deadline(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
+    const FIELD: &str = "spec.activeDeadlineSeconds";
+    let seconds = |spec: &Value| spec.get("activeDeadlineSeconds").and_then(Value::as_i64);
+    match (seconds(before), seconds(after)) {
+        (Some(_), None) => causes.push(StatusCause::value(
+            FIELD,
+            "",
+            "must not update from a positive integer to nil value",
+        )),
+        (Some(old), Some(new)) if new > old => causes.push(StatusCause::number(
+            FIELD,
+            new,
+            "must be less than or equal to previous value",
+        )),
+        _ => {}
+    }
+}
+
+fn guard_tolerations(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
+    let tolerations = |spec: &Value| -> Vec<Value> {
+        let list = spec.get("tolerations").and_then(Value::as_array);
+        let mut list = list.cloned().unwrap_or_default();
+        for toleration in list.iter_mut().filter_map(Value::as_object_mut) {
+            toleration.shift_remove("tolerationSeconds");
+        }
+        list
+    };
+    let new = tolerations(after);
+    if tolerations(before).iter().any(|old| !new.contains(old)) {
+        let rule = "existing toleration can not be modified except its tolerationSeconds";
+        causes.push(StatusCause::forbidden("spec.tolerations", rule));
+    }
+}
+
+fn guard_gates(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
+    let gates = |spec: &Value| -> Vec<Value> {
+        let list = spec.get("schedulingGates").and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let old = gates(before);
+    for (index, gate) in gates(after).iter().enumerate() {
+        if !old.contains(gate) {
+            let rule = "only deletion is allowed, but found a new scheduling gate";
+            let field = format!("spec.schedulingGates[{index}].name");
+            causes.push(StatusCause::forbidden(field, rule));
+        }
+    }
+}
