@@ -11,7 +11,7 @@ test ! -x kube-apiserver || exit 0
 go mod download "k8s.io/kubernetes@v$version"
 {
     printf 'module tools\n\ngo 1.24.0\n\nrequire k8s.io/kubernetes v%s\n\nreplace (\n' "$version"
-    sed -n 's/^[[:space:]]*\(k8s\.io\/[a-z-]*\) v0\.0\.0.*/\1/p' "$(go env GOMODCACHE)/k8s.io/kubernetes@v$version/go.mod" |
+    sed -n 's/^[[:space:]]*\(k8s\.io\/[a-z-]*\) v0\.0\.0\( .*\)\{0,1\}$/\1/p' "$(go env GOMODCACHE)/k8s.io/kubernetes@v$version/go.mod" |
         sort -u | sed "s/.*/\t& => & v0.${version#1.}/"
     printf ')\n'
 } >go.mod
