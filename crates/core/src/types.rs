@@ -10,6 +10,8 @@ use flyte_idl::{
     text::prototext,
 };
 
+use crate::excerpt::excerpt_with;
+
 pub use castable::castable;
 pub use infer::{UnknownLiteral, of_literal, of_scalar};
 pub use strip::strip;
@@ -56,11 +58,16 @@ pub(crate) fn simple_or_none(literal_type: &LiteralType) -> i32 {
 }
 
 /// A type as error messages about mismatches show it: `None` when absent, its prototext, and for a STRUCT at
-/// the top a form of its own whose entries lack their closing braces, in order of keys (spec 08 A11).
+/// the top a form of its own whose entries lack their closing braces, in order of keys (spec 08 A11). Only the beginning of
+/// a large one.
 pub fn text(literal_type: Option<&LiteralType>) -> String {
-    let Some(literal_type) = literal_type else {
-        return "None".to_owned();
-    };
+    literal_type.map_or_else(
+        || "None".to_owned(),
+        |literal_type| excerpt_with(literal_type, whole_text),
+    )
+}
+
+fn whole_text(literal_type: &LiteralType) -> String {
     if !is_simple(literal_type, SimpleType::Struct) {
         return prototext(literal_type);
     }
@@ -68,7 +75,7 @@ pub fn text(literal_type: Option<&LiteralType>) -> String {
         .structure
         .iter()
         .flat_map(|structure| &structure.dataclass_type)
-        .map(|(key, value)| format!("dataclass_type:{{key:{key} value:{{{}}}", text(Some(value))))
+        .map(|(key, value)| format!("dataclass_type:{{key:{key} value:{{{}}}", whole_text(value)))
         .collect();
     format!("simple: STRUCT structure{{{}}}", entries.join(", "))
 }
