@@ -9,6 +9,7 @@
 
 mod metrics;
 mod object_events;
+mod outside;
 mod panics;
 mod permissions;
 mod pods;
