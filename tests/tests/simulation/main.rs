@@ -7,6 +7,7 @@
     reason = "a test that fails says where"
 )]
 
+mod beyond;
 mod metrics;
 mod object_events;
 mod outside;
