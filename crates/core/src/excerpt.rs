@@ -100,6 +100,7 @@ impl Left {
 /// What errors may show.
 pub trait Excerpt: Sized {
     /// A copy of the value without the parts that there is no room for.
+    #[must_use]
     fn part(&self, left: &mut Left) -> Self;
 }
 

@@ -1,12 +1,6 @@
 //! What a compilation takes of memory is in proportion to the message that it compiles. The allocator counts for the whole
 //! process, so this is a binary of its own with one test.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that fails says where, and its figures are for whoever reads its output"
-)]
-
 use flyte_core::compiler::{Rules, compile_workflow};
 use flyte_idl::core::{
     BranchNode, CompiledTask, Container, Identifier, IfBlock, IfElseBlock, Node, TaskNode,

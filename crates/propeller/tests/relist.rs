@@ -3,10 +3,8 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
     clippy::indexing_slicing,
-    reason = "a test that fails says where, and its figures are for whoever reads its output"
+    reason = "a test that fails says where"
 )]
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
