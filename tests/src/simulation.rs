@@ -14,6 +14,7 @@ mod blobs;
 mod faults;
 pub mod graphs;
 mod node;
+mod outside;
 mod trial;
 mod world;
 
@@ -43,10 +44,7 @@ use flyte_propeller::{
     config::{EventConfig, PropellerConfig},
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-};
+use kube::Api;
 use object_store::memory::InMemory;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 pub use admin::{Records, in_memory};
 pub use faults::{Answer, Delays, Fault, Plan, Refusal, Reloads, Rule};
 pub use node::NOTES;
+pub use outside::Outside;
 pub use world::floor;
 use world::{adopt, create, describe, encoded_bytes, end_of, prepare, read, unfinished};
 
@@ -75,9 +74,8 @@ const SETTLING: Duration = Duration::from_secs(120);
 pub struct Simulation {
     workflow: FlyteWorkflow,
     plan: Plan,
-    delete_after: Option<u64>,
-    lose_pods_after: Option<u64>,
-    strip_pods_after: Option<u64>,
+    /// What others do when so many effects have happened.
+    outside: Vec<(u64, Outside)>,
     object_bytes: Option<usize>,
     max_resource_bytes: usize,
     event_config: EventConfig,
@@ -175,14 +173,13 @@ impl Simulation {
         Self {
             workflow,
             plan: Plan::default(),
-            delete_after: None,
-            lose_pods_after: None,
-            strip_pods_after: None,
+            outside: Vec::new(),
             object_bytes: None,
             max_resource_bytes: PropellerConfig::default().max_resource_bytes,
             event_config: EventConfig::default(),
             limits: faults::Limits {
                 event_bytes: usize::MAX,
+                away: None,
                 pods: None,
                 refusals: Vec::new(),
                 panics: None,
@@ -298,49 +295,15 @@ impl Simulation {
             node::Manner::Silent
         };
         tasks.spawn(node::run(outside.clone(), objects.clone(), manner));
-        if let Some(after) = self.delete_after {
-            let (faults, outside) = (faults.clone(), outside.clone());
-            let name = self.workflow.metadata.name.clone().unwrap_or_default();
+        for (after, what) in self.outside {
+            let (faults, outside, workflow) =
+                (faults.clone(), outside.clone(), self.workflow.clone());
             tasks.spawn(async move {
                 faults.reached(after).await;
-                let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
-                // It may have ended before: then there is nothing to terminate.
-                drop(api.delete(&name, &DeleteParams::background()).await);
+                what.happen(outside, &workflow).await;
             });
         }
         let pods: Api<Pod> = Api::namespaced(outside.clone(), NAMESPACE);
-        if let Some(after) = self.lose_pods_after {
-            let (faults, pods) = (faults.clone(), pods.clone());
-            tasks.spawn(async move {
-                faults.reached(after).await;
-                let at_once = DeleteParams::default().grace_period(0);
-                let all = ListParams::default();
-                pods.delete_collection(&at_once, &all)
-                    .await
-                    .expect("the cluster outside of the faults deletes pods");
-            });
-        }
-        if let Some(after) = self.strip_pods_after {
-            let (faults, pods) = (faults.clone(), pods.clone());
-            tasks.spawn(async move {
-                faults.reached(after).await;
-                let bare =
-                    serde_json::json!({ "metadata": { "labels": null, "ownerReferences": null } });
-                for pod in pods
-                    .list(&ListParams::default())
-                    .await
-                    .expect("pods are listed")
-                {
-                    pods.patch(
-                        &pod.name_any(),
-                        &PatchParams::default(),
-                        &Patch::Merge(&bare),
-                    )
-                    .await
-                    .expect("the cluster outside of the faults changes pods");
-                }
-            });
-        }
         let api: Api<FlyteWorkflow> = Api::namespaced(outside, NAMESPACE);
         let began = tokio::time::Instant::now();
         let name = self.workflow.metadata.name.clone().unwrap_or_default();

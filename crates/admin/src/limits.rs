@@ -93,9 +93,9 @@ async fn checked(
     let (frame, held) = read(&limits.bodies, body, limits.message_bytes).await?;
     let message = uncompressed(&frame, limits.message_bytes)?;
     let scan = nesting::scan(&input, &message).map_err(|error| match error {
-        nesting::NestingError::TooDeep | nesting::NestingError::TooMuch { .. } => {
-            Status::invalid_argument(error.to_string())
-        }
+        nesting::NestingError::TooDeep
+        | nesting::NestingError::TooMuch { .. }
+        | nesting::NestingError::TooManyParts { .. } => Status::invalid_argument(error.to_string()),
         nesting::NestingError::Malformed => {
             Status::internal(format!("grpc: error unmarshalling request: {error}"))
         }

@@ -20,6 +20,7 @@ mod dynamic;
 mod edges;
 mod errors;
 mod graph;
+mod infer;
 mod interface;
 mod requirements;
 mod task;

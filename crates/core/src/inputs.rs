@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use flyte_idl::{
-    core::{
-        Literal, LiteralMap, LiteralType, Parameter, ParameterMap, SimpleType, literal, parameter,
-        primitive, scalar,
-    },
-    text::{prototext, prototext_or_nil},
+use flyte_idl::core::{
+    Literal, LiteralMap, LiteralType, Parameter, ParameterMap, SimpleType, literal, parameter,
+    primitive, scalar,
 };
 use prost_types::Timestamp;
 
-use crate::types::{self, UnknownLiteral, castable};
+use crate::{
+    excerpt::{excerpt, excerpt_or_nil},
+    types::{self, UnknownLiteral, castable},
+};
 
 /// Why inputs are refused. The display text is the answer of the API (INVALID_ARGUMENT).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -162,8 +162,8 @@ pub fn validate_parameters(
                     return Err(InputError::DefaultType {
                         field,
                         name: name.clone(),
-                        declared: prototext(declared),
-                        actual: prototext(&actual),
+                        declared: excerpt(declared),
+                        actual: excerpt(&actual),
                     });
                 }
                 validate_datetime(default)?;
@@ -204,8 +204,8 @@ pub fn execution_inputs(
             if !castable(&actual, declared.unwrap_or(&LiteralType::default())) {
                 return Err(InputError::WrongType {
                     name: name.clone(),
-                    expected: prototext_or_nil(declared),
-                    actual: prototext(&actual),
+                    expected: excerpt_or_nil(declared),
+                    actual: excerpt(&actual),
                 });
             }
         } else {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use flyte_idl::{
     admin::{LaunchPlanMetadata, LaunchPlanSpec, Schedule, schedule::ScheduleExpression},
     core::{Literal, LiteralMap, Parameter, ParameterMap, Variable, VariableMap, parameter},
-    text::{prototext, prototext_or_nil},
 };
 
 use crate::{
+    excerpt::{excerpt, excerpt_or_nil},
     inputs::{self, InputError, inferred, is_datetime, type_of},
     types::castable,
 };
@@ -147,8 +147,8 @@ fn check_defaults(
             return Err(LaunchPlanError::WrongType {
                 kind: "default",
                 name: name.clone(),
-                expected: prototext(&given),
-                actual: prototext(&wanted),
+                expected: excerpt(&given),
+                actual: excerpt(&wanted),
             });
         }
     }
@@ -172,8 +172,8 @@ fn check_fixed(
             return Err(LaunchPlanError::WrongType {
                 kind: "fixed",
                 name: name.clone(),
-                expected: prototext(&wanted),
-                actual: prototext(&given),
+                expected: excerpt(&wanted),
+                actual: excerpt(&given),
             });
         }
     }
@@ -214,7 +214,7 @@ pub fn validate_schedule<'a>(
         if !actual.is_some_and(is_datetime) {
             return Err(LaunchPlanError::KickoffType {
                 name: kickoff.clone(),
-                actual: prototext_or_nil(actual),
+                actual: excerpt_or_nil(actual),
             });
         }
     }

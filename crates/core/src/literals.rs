@@ -9,12 +9,11 @@ use flyte_idl::{
         Void, literal, literal_type::Type, primitive, scalar,
     },
     json::{json_to_struct, parse_timestamp, value_to_string},
-    text::prototext,
 };
 use prost_types::{Duration, Timestamp};
 use serde_json::Value;
 
-use crate::duration;
+use crate::{duration, excerpt::excerpt};
 
 /// Tag of binary literals that hold MessagePack.
 pub const MESSAGE_PACK: &str = "msgpack";
@@ -149,7 +148,7 @@ pub fn of_type(literal_type: &LiteralType, value: &Value) -> Result<Literal, Lit
     match &literal_type.r#type {
         Some(Type::Simple(number)) => {
             let simple = SimpleType::try_from(*number)
-                .map_err(|_| LiteralError::Unsupported(prototext(literal_type)))?;
+                .map_err(|_| LiteralError::Unsupported(excerpt(literal_type)))?;
             of_simple(simple, value)
         }
         Some(Type::CollectionType(element)) => {
@@ -188,7 +187,7 @@ pub fn of_type(literal_type: &LiteralType, value: &Value) -> Result<Literal, Lit
                 Value::Null => choice
                     .values
                     .first()
-                    .ok_or_else(|| LiteralError::Unsupported(prototext(literal_type)))?,
+                    .ok_or_else(|| LiteralError::Unsupported(excerpt(literal_type)))?,
                 Value::String(text) => text,
                 _ => return Err(shape("text of an enum")),
             };
@@ -207,9 +206,9 @@ pub fn of_type(literal_type: &LiteralType, value: &Value) -> Result<Literal, Lit
             .find_map(|known| Some(variant(of_type(known, value).ok()?, known.clone())))
             .ok_or_else(|| LiteralError::UnionValue {
                 value: value_to_string(value),
-                supported: prototext(literal_type),
+                supported: excerpt(literal_type),
             }),
-        None => Err(LiteralError::Unsupported(prototext(literal_type))),
+        None => Err(LiteralError::Unsupported(excerpt(literal_type))),
     }
 }
 
@@ -271,7 +270,7 @@ pub fn of_nanoseconds(nanoseconds: i64) -> Duration {
 /// An example value of a type, as clients offer it to be edited: zero, empty, `now`, a second, lists and maps of
 /// one example, the first variant of a union.
 pub fn example_of(literal_type: &LiteralType, now: Timestamp) -> Result<Literal, LiteralError> {
-    let unsupported = || LiteralError::Unsupported(prototext(literal_type));
+    let unsupported = || LiteralError::Unsupported(excerpt(literal_type));
     Ok(match &literal_type.r#type {
         Some(Type::Simple(number)) => {
             match SimpleType::try_from(*number).map_err(|_| unsupported())? {

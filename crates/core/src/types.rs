@@ -5,10 +5,14 @@ mod infer;
 mod json_schema;
 mod strip;
 
+use std::collections::BTreeMap;
+
 use flyte_idl::{
     core::{LiteralType, SimpleType, literal_type::Type},
     text::prototext,
 };
+
+use crate::excerpt::{excerpt, excerpt_with};
 
 pub use castable::castable;
 pub use infer::{UnknownLiteral, of_literal, of_scalar};
@@ -56,27 +60,42 @@ pub(crate) fn simple_or_none(literal_type: &LiteralType) -> i32 {
 }
 
 /// A type as error messages about mismatches show it: `None` when absent, its prototext, and for a STRUCT at
-/// the top a form of its own whose entries lack their closing braces, in order of keys (spec 08 A11).
+/// the top a form of its own whose entries lack their closing braces, in order of keys (spec 08 A11). Only the beginning of
+/// a large one.
 pub fn text(literal_type: Option<&LiteralType>) -> String {
     let Some(literal_type) = literal_type else {
         return "None".to_owned();
     };
     if !is_simple(literal_type, SimpleType::Struct) {
-        return prototext(literal_type);
+        return excerpt(literal_type);
     }
-    let entries: Vec<String> = literal_type
-        .structure
+    match &literal_type.structure {
+        Some(structure) => excerpt_with(&structure.dataclass_type, fields_text),
+        None => fields_text(&BTreeMap::new()),
+    }
+}
+
+/// The text of a STRUCT with these fields.
+fn fields_text(fields: &BTreeMap<String, LiteralType>) -> String {
+    let text = |literal_type: &LiteralType| {
+        if !is_simple(literal_type, SimpleType::Struct) {
+            return prototext(literal_type);
+        }
+        let structure = literal_type.structure.as_ref();
+        structure.map_or_else(
+            || fields_text(&BTreeMap::new()),
+            |structure| fields_text(&structure.dataclass_type),
+        )
+    };
+    let entries: Vec<String> = fields
         .iter()
-        .flat_map(|structure| &structure.dataclass_type)
-        .map(|(key, value)| format!("dataclass_type:{{key:{key} value:{{{}}}", text(Some(value))))
+        .map(|(key, value)| format!("dataclass_type:{{key:{key} value:{{{}}}", text(value)))
         .collect();
     format!("simple: STRUCT structure{{{}}}", entries.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use flyte_idl::core::TypeStructure;
 
     use super::*;

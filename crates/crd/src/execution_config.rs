@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flyte_idl::core::WorkflowExecutionIdentifier;
 use serde::{Deserialize, Serialize};
 
-use crate::{GoStruct, resource::null_is_default};
+use crate::{GoStruct, go_json::null_is_default};
 
 /// Settings of one execution; all members are always written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 
 mod encoding;
 pub mod execution_config;
+mod go_json;
 pub mod gob;
 mod resource;
 mod spec;

@@ -11,11 +11,13 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    GoStruct, Proto, Time, WorkflowSpec, WorkflowStatus, execution_config::ExecutionConfig,
+    GoStruct, Proto, Time, WorkflowSpec, WorkflowStatus,
+    execution_config::ExecutionConfig,
+    go_json::{is_default, null_is_default},
 };
 
 /// Keeps the resource until the engine has finished with it.
@@ -131,7 +133,7 @@ pub struct FlyteWorkflow {
 #[serde(default, rename_all = "camelCase")]
 pub struct WorkflowMeta {
     /// 2: unique node ids and phase DYNAMIC_RUNNING (spec 04 §8.2).
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub event_version: i32,
 }
 
@@ -268,21 +270,4 @@ fn api_version() -> String {
 
 fn kind() -> String {
     "FlyteWorkflow".into()
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &i32) -> bool {
-    *number == 0
-}
-
-/// Go writes null where it means empty.
-pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
-use crate::{GoStruct, Proto, resource::null_is_default};
+use crate::{GoStruct, Proto, go_json::null_is_default};
 
 /// A workflow or sub-workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -14,7 +14,10 @@ pub use phases::{
     WorkflowPhase,
 };
 
-use crate::{GoStruct, NanoTime, Proto, Time, resource::null_is_default};
+use crate::{
+    GoStruct, NanoTime, Proto, Time,
+    go_json::{is_default, null_is_default},
+};
 
 /// Status of a workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,7 +59,7 @@ pub struct WorkflowStatus {
     )]
     pub node_status: BTreeMap<String, NodeStatus>,
     /// Rounds that failed.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub failed_attempts: u32,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,10 +98,10 @@ pub struct NodeStatus {
     )]
     pub message: String,
     /// Attempts that ended; also the number of the attempt under way.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub attempts: u32,
     /// Failures that were not the user's.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub system_failures: u32,
     /// Set by old versions.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -172,7 +175,7 @@ pub struct TaskNodeStatus {
     #[serde(skip_serializing_if = "is_default")]
     pub phase: TaskPhase,
     /// Changes within that phase.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub phase_version: u32,
     /// The plugin's own state, base64 (see [`crate::gob`]).
     #[serde(
@@ -182,10 +185,10 @@ pub struct TaskNodeStatus {
     )]
     pub plugin_state: String,
     /// Version of that state.
-    #[serde(rename = "psv", skip_serializing_if = "is_zero")]
+    #[serde(rename = "psv", skip_serializing_if = "is_default")]
     pub plugin_state_version: u32,
     /// Never advanced.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub tick: u32,
     /// Last change of the plugin's phase.
     #[serde(rename = "updAt")]
@@ -229,16 +232,4 @@ pub struct GateNodeStatus {
     /// Executing once it was looked at.
     #[serde(skip_serializing_if = "is_default")]
     pub phase: GatePhase,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

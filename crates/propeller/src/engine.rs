@@ -102,22 +102,6 @@ pub struct Engine {
     ready: watch::Sender<bool>,
 }
 
-/// Namespace and name of a workflow resource.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
-/// Whether all containers of a pod have ended for good.
-pub(crate) fn is_finished(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 /// Puts an engine together; nothing runs yet.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ pub mod config;
 pub mod effects;
 pub mod engine;
 pub mod events;
+mod key;
 pub mod machine;
 pub mod metrics;
 pub mod node;

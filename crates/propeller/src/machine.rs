@@ -19,11 +19,13 @@
 mod changes;
 mod commit;
 mod graph_end;
+mod graph_state;
 mod job;
 mod lifecycle;
 mod nodes;
 mod ready_queue;
 mod retry;
+mod stage;
 mod status_writer;
 mod step;
 mod workflow_end;
@@ -45,9 +47,10 @@ use crate::node::{Inside, NodeFiles, NodeView, Settings, TaskView, WorkflowConte
 
 use changes::Changes;
 use job::Jobs;
-use lifecycle::{Lifecycle, Stage};
+use lifecycle::Lifecycle;
 use nodes::{AbortState, Nodes, QuotaWait};
 use ready_queue::ReadyQueue;
+use stage::Stage;
 use status_writer::StatusWriter;
 
 pub use changes::{Active, NodeChanged, TaskEnd};

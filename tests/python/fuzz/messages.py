@@ -221,8 +221,8 @@ class Maker:
     def lengthen(self, part, field):
         rng, of = self.rng, getattr(part, field.name)
         entry = field.message_type
-        # An empty message of two bytes may take 1.4 KB of memory: 2 MB of them 1.4 GB. Until that is bounded there are few.
-        count = rng.choice((1, 2, 30, 1000, 3000 if entry is not None else 20_000))
+        # An empty message of two bytes may take a thousand of memory.
+        count = rng.choice((1, 2, 30, 1000, 3000, 300_000 if rng.random() < 0.1 else 20_000))
         if entry is not None and entry.GetOptions().map_entry:
             key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
             for index in range(count):

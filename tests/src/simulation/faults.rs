@@ -128,6 +128,8 @@ pub enum Answer {
 pub(super) struct Limits {
     /// Admin takes no larger message.
     pub(super) event_bytes: usize,
+    /// After how many effects admin is away, and for how long.
+    pub(super) away: Option<(u64, Duration)>,
     /// So many pods that have not ended.
     pub(super) pods: Option<usize>,
     /// Answers to the first pods.
@@ -174,6 +176,9 @@ struct Inner {
     rules: Mutex<Vec<Rule>>,
     /// Admin takes no larger message.
     most_bytes: usize,
+    away: Option<(u64, Duration)>,
+    /// Until when admin is away; set when it goes.
+    returns: std::sync::OnceLock<tokio::time::Instant>,
     most_pods: Option<usize>,
     refusals: Mutex<VecDeque<Refusal>>,
     panics: Option<&'static str>,
@@ -215,6 +220,8 @@ impl Faults {
             },
             rules: Mutex::new(limits.rules),
             most_bytes: limits.event_bytes,
+            away: limits.away,
+            returns: std::sync::OnceLock::new(),
             most_pods: limits.pods,
             refusals: Mutex::new(limits.refusals.into()),
             panics: limits.panics,
@@ -296,6 +303,18 @@ impl Faults {
             .find(|rule| rule.count > 0 && rule.method == method && path.contains(rule.path))?;
         rule.count -= 1;
         Some(rule.answer)
+    }
+
+    /// Whether admin is away now.
+    fn admin_is_away(&self) -> bool {
+        let Some((effects, time)) = self.0.away else {
+            return false;
+        };
+        if self.effects() < effects {
+            return false;
+        }
+        let now = tokio::time::Instant::now();
+        now < *self.0.returns.get_or_init(|| now + time)
     }
 
     /// Whether the engine dies after this write of a status.
@@ -506,6 +525,9 @@ pub(super) async fn over_http(
     next: Next,
 ) -> Response {
     faults.0.calls.fetch_add(1, Ordering::Relaxed);
+    if faults.admin_is_away() {
+        return refuse(tonic::Status::unavailable("admin is away"));
+    }
     let what = request.uri().path().to_owned();
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {

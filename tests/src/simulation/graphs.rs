@@ -269,12 +269,16 @@ pub fn slow(count: usize) -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// One task that ends as `behaviour` says (see the node of the simulation).
+pub fn of(behaviour: &str) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft.task("n0", behaviour, &["start-node"]);
+    resource(draft.workflow())
+}
+
 /// One task that takes this long.
 pub fn taking(seconds: u64) -> FlyteWorkflow {
-    let mut draft = Draft::default();
-    let behaviour = format!("compute:well:{seconds}:0:o0=i");
-    draft.task("n0", &behaviour, &["start-node"]);
-    resource(draft.workflow())
+    of(&format!("compute:well:{seconds}:0:o0=i"))
 }
 
 /// A Python task that may be interrupted and is retried, and one that may not.

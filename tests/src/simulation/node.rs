@@ -1,7 +1,7 @@
 //! A node that runs pods in no time: a pod ends as the first argument of its container says.
 //!
 //! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts; `error` and `recoverable` write an
-//! error document; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
+//! error document, `error:N` one with a message of N bytes; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
 //! inputs and writes what [`Behaviour`] makes of them; `pyflyte…` was recorded elsewhere with all that it wrote.
 
 use std::sync::Arc;
@@ -158,6 +158,14 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         .and_then(|count| count.parse().ok())
         .unwrap_or(0);
     let failed = attempt < failing_attempts;
+    if let Some(bytes) = behaviour.strip_prefix("error:") {
+        let bytes = bytes.parse().expect("a number of bytes");
+        let message = format!("the beginning of {} and its end", "e".repeat(bytes));
+        let code = "USER:ValueError";
+        let kind = container_error::Kind::NonRecoverable;
+        write_error_with(objects, &outputs, (code, message), kind).await;
+        return end(api, pod, failed).await;
+    }
     if behaviour.starts_with("slow") {
         tokio::time::sleep(std::time::Duration::from_secs(120)).await;
     }
@@ -239,10 +247,20 @@ async fn compute(
 }
 
 async fn write_error(objects: &InMemory, outputs: &str, code: &str, kind: container_error::Kind) {
+    let message = "a value is wrong".to_owned();
+    write_error_with(objects, outputs, (code, message), kind).await;
+}
+
+async fn write_error_with(
+    objects: &InMemory,
+    outputs: &str,
+    (code, message): (&str, String),
+    kind: container_error::Kind,
+) {
     let document = ErrorDocument {
         error: Some(ContainerError {
             code: code.into(),
-            message: "a value is wrong".into(),
+            message,
             kind: kind.into(),
             origin: ErrorKind::User.into(),
             ..ContainerError::default()

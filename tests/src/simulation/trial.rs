@@ -6,7 +6,7 @@ use flyte_crd::FlyteWorkflow;
 use flyte_plugins::config::PluginsConfig;
 use flyte_propeller::config::EventConfig;
 
-use super::{Beginning, Delays, Plan, Refusal, Reloads, Rule, Simulation, encoded_bytes};
+use super::{Beginning, Delays, Outside, Plan, Refusal, Reloads, Rule, Simulation, encoded_bytes};
 
 impl Simulation {
     /// Beside these, in their own namespace [`super::NEIGHBOURS`]; admin takes all that is said of them, and nobody waits for
@@ -47,22 +47,14 @@ impl Simulation {
 
     /// Deletes the resource once this many effects have happened, as a user who terminates the execution does.
     #[must_use]
-    pub fn deleted_after(mut self, effects: u64) -> Self {
-        self.delete_after = Some(effects);
-        self
+    pub fn deleted_after(self, effects: u64) -> Self {
+        self.with_outside(effects, Outside::Terminate)
     }
 
-    /// Somebody deletes all pods at once when this many effects have happened.
+    /// Somebody else does this when so many effects have happened.
     #[must_use]
-    pub fn losing_pods_after(mut self, effects: u64) -> Self {
-        self.lose_pods_after = Some(effects);
-        self
-    }
-
-    /// Somebody removes all labels and owners of all pods when this many effects have happened.
-    #[must_use]
-    pub fn stripping_pods_after(mut self, effects: u64) -> Self {
-        self.strip_pods_after = Some(effects);
+    pub fn with_outside(mut self, effects: u64, what: Outside) -> Self {
+        self.outside.push((effects, what));
         self
     }
 
@@ -85,7 +77,20 @@ impl Simulation {
     #[must_use]
     pub fn with_events(mut self, config: EventConfig, most_bytes: usize) -> Self {
         self.event_config = config;
+        self.with_admin_taking(most_bytes)
+    }
+
+    /// Admin takes no messages that are larger.
+    #[must_use]
+    pub fn with_admin_taking(mut self, most_bytes: usize) -> Self {
         self.limits.event_bytes = most_bytes;
+        self
+    }
+
+    /// Admin is away for so long when this many effects have happened.
+    #[must_use]
+    pub fn with_admin_away(mut self, effects: u64, time: Duration) -> Self {
+        self.limits.away = Some((effects, time));
         self
     }
 

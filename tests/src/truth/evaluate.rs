@@ -6,17 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyte_core::unique_id::{self, Parent};
-
 use super::{
-    compute::End,
-    program::{Branch, Node, Otherwise, Policy, Program, Runs, START, Task, Workflow},
+    program::{Branch, Node, Otherwise, Policy, Program, Runs, START, Workflow},
     resolve::{self, Outputs},
     values::Value,
 };
 
+mod attempts;
 mod choose;
 mod order;
+mod place;
+
+use place::{Place, Spot};
 
 /// Seconds since the workflow began.
 pub type Seconds = u64;
@@ -26,6 +27,10 @@ pub const CLOSE: Seconds = 5;
 pub const ANY: Seconds = Seconds::MAX / 2;
 /// A binding names what its node does not have.
 const UNRESOLVED: &str = "BindingResolutionFailure";
+/// The failure of what is around a node that took too long.
+const TIMEOUT: &str = "Timeout";
+/// A node with others inside whose one attempt took too long.
+const EXPIRED: &str = "RetriesExhausted|TimeoutExpired";
 
 /// What must happen.
 #[derive(Clone, Debug)]
@@ -54,6 +59,15 @@ pub struct Record {
     pub folder: String,
     /// When a failure ends all that still runs around it.
     pub cut: Option<Seconds>,
+    /// The nodes that it is inside of, by unique id.
+    around: Vec<String>,
+}
+
+impl Record {
+    /// All that still runs at this time is ended.
+    fn cut_at(&mut self, time: Seconds) {
+        self.cut = Some(self.cut.map_or(time, |cut| cut.min(time)));
+    }
 }
 
 /// How a node ends.
@@ -63,10 +77,23 @@ pub enum How {
     Succeeded(Option<BTreeMap<String, Value>>),
     /// With an error of one of these codes.
     Failed(Codes),
+    /// It took too long, all attempts together.
+    TimedOut,
     /// It comes after something that failed or was skipped.
     Skipped,
     /// It does not: what it waits for never comes, until a failure ends the workflow.
     Unfinished,
+}
+
+impl How {
+    /// The codes of its failure, for what is around it.
+    fn failure(&self) -> Option<Codes> {
+        match self {
+            Self::Failed(codes) => Some(codes.clone()),
+            Self::TimedOut => Some([TIMEOUT.to_owned()].into()),
+            Self::Succeeded(_) | Self::Skipped | Self::Unfinished => None,
+        }
+    }
 }
 
 /// The end of a node for those that come after it; none when it never begins or never ends.
@@ -81,56 +108,6 @@ impl Ending {
         Self {
             at: None,
             how: How::Unfinished,
-        }
-    }
-}
-
-/// Where a graph's nodes have their ids and folders.
-#[derive(Clone, Debug)]
-struct Place {
-    /// The node around it.
-    parent: Option<Parent>,
-    /// The folder around it.
-    folder: String,
-}
-
-impl Place {
-    fn spot(&self, id: &str) -> Spot {
-        Spot {
-            place: self.clone(),
-            id: id.to_owned(),
-        }
-    }
-}
-
-/// A node in its graph.
-#[derive(Clone, Debug)]
-struct Spot {
-    place: Place,
-    id: String,
-}
-
-impl Spot {
-    fn unique_id(&self) -> String {
-        unique_id::node(self.place.parent.as_ref(), &self.id)
-    }
-
-    /// The folder of the outputs of an attempt.
-    fn folder(&self, attempt: u32) -> String {
-        match self.place.parent {
-            None => format!("{}/data/{attempt}", self.id),
-            Some(_) => format!("{}/{}/{attempt}", self.place.folder, self.id),
-        }
-    }
-
-    /// Where nodes inside of it are; what has nodes inside is not tried again.
-    fn inside(&self) -> Place {
-        Place {
-            parent: Some(Parent {
-                unique_id: self.unique_id(),
-                attempt: 0,
-            }),
-            folder: self.folder(0),
         }
     }
 }
@@ -175,6 +152,7 @@ fn evaluate_within(program: &Program, close: Seconds) -> Expected {
     let place = Place {
         parent: None,
         folder: String::new(),
+        around: Vec::new(),
     };
     let (_, end, nodes) = evaluator.graph(0, program.inputs.clone(), 0, place);
     Expected { close, end, nodes }
@@ -221,16 +199,13 @@ impl Evaluator<'_> {
         let failed: Vec<(Seconds, Codes)> = run
             .ends
             .values()
-            .filter_map(|end| match (&end.how, end.at) {
-                (How::Failed(codes), Some(at)) => Some((at, codes.clone())),
-                _ => None,
-            })
+            .filter_map(|end| Some((end.at?, end.how.failure()?)))
             .collect();
         let first = failed.iter().map(|(at, _)| *at).min();
         let (at, codes) = match (first, self.immediate()) {
             (Some(first), true) => {
                 for record in run.records.values_mut() {
-                    record.cut = Some(record.cut.map_or(first, |cut| cut.min(first)));
+                    record.cut_at(first);
                 }
                 let close = failed
                     .into_iter()
@@ -271,10 +246,7 @@ impl Evaluator<'_> {
         }
         let spot = run.place.spot(&handler.id);
         let end = self.run(run, handler, &spot, Start { at, inputs });
-        let codes = match end.how {
-            How::Failed(own) => own,
-            _ => codes,
-        };
+        let codes = end.how.failure().unwrap_or(codes);
         (end.at.unwrap_or(at), codes)
     }
 
@@ -351,8 +323,8 @@ impl Evaluator<'_> {
             let end = self.end_of(run, id);
             match end.how {
                 How::Succeeded(_) => {}
-                How::Failed(_) if self.immediate() => never = true,
-                How::Failed(_) | How::Skipped => skip = true,
+                How::Failed(_) | How::TimedOut if self.immediate() => never = true,
+                How::Failed(_) | How::TimedOut | How::Skipped => skip = true,
                 How::Unfinished => never = true,
             }
             at = at.max(end.at.unwrap_or_default());
@@ -374,13 +346,10 @@ impl Evaluator<'_> {
         match &node.runs {
             Runs::Task(index) => {
                 let task = &self.program.tasks[*index];
-                let (attempt, how) = outcome(task, node, &inputs);
-                let until = at + task.behaviour.seconds * (u64::from(attempt) + 1);
-                run.record(spot, attempt, (at, Some(until)), how.clone());
-                Ending {
-                    at: Some(until),
-                    how,
-                }
+                let deciding = attempts::deciding(task, node, &inputs, at);
+                let (until, how) = (Some(deciding.ended), deciding.how);
+                run.record(spot, deciding.attempt, (at, until), how.clone());
+                Ending { at: until, how }
             }
             Runs::Workflow(index) => {
                 let (until, end, records) = self.graph(*index, inputs, at, spot.inside());
@@ -390,9 +359,16 @@ impl Evaluator<'_> {
                     Ok(outputs) => How::Succeeded(Some(outputs)),
                     Err(codes) => How::Failed(codes),
                 };
-                run.end(spot, (at, until), how)
+                let end = Ending {
+                    at: Some(until),
+                    how,
+                };
+                run.within(node, spot, at, end)
             }
-            Runs::Branch(branch) => self.branch(run, branch, spot, Start { at, inputs }),
+            Runs::Branch(branch) => {
+                let end = self.branch(run, branch, spot, Start { at, inputs });
+                run.within(node, spot, at, end)
+            }
         }
     }
 
@@ -403,16 +379,19 @@ impl Evaluator<'_> {
         spot: &Spot,
         Start { at, inputs }: Start,
     ) -> Ending {
-        let failed = |code: &str| How::Failed([code.to_owned()].into());
+        let failed = |code: &str| Ending {
+            at: Some(at),
+            how: How::Failed([code.to_owned()].into()),
+        };
         let arm = match choose::choose(branch, &inputs) {
             Err(choose::Malformed) => {
-                return run.end(spot, (at, at), failed("MalformedBranchUserError"));
+                return failed("MalformedBranchUserError");
             }
             Ok(Some(case)) => &branch.cases[case].1,
             Ok(None) => match &branch.otherwise {
                 Otherwise::Run(arm) => arm,
                 Otherwise::Fail(_) => {
-                    return run.end(spot, (at, at), failed("UserProvidedError"));
+                    return failed("UserProvidedError");
                 }
             },
         };
@@ -426,9 +405,10 @@ impl Evaluator<'_> {
         let how = match end.how {
             // An arm that was skipped leaves nothing to hand on.
             How::Skipped => How::Succeeded(None),
+            // The reference tells no reason here; this engine does.
+            How::TimedOut => How::Failed([TIMEOUT.to_owned()].into()),
             other => other,
         };
-        run.record(spot, 0, (at, end.at), how.clone());
         Ending { at: end.at, how }
     }
 }
@@ -437,33 +417,6 @@ enum Wait {
     Never,
     Skip(Seconds),
     Until(Seconds),
-}
-
-/// The attempt that decides, and how.
-fn outcome(task: &Task, node: &Node, inputs: &BTreeMap<String, Value>) -> (u32, How) {
-    let attempts = 1 + if node.retries == 0 {
-        task.retries
-    } else {
-        node.retries
-    };
-    let salt = task.behaviour.salt;
-    let (failing, code) = match task.behaviour.end {
-        End::Well => (0, String::new()),
-        End::Crashes(times) => (times, "RetriesExhausted|Evicted".to_owned()),
-        End::Recoverable(times) => (times, format!("RetriesExhausted|USER:Recoverable{salt}")),
-        End::Error => {
-            let code = format!("USER:Error{salt}");
-            return (0, How::Failed([code].into()));
-        }
-    };
-    if failing < attempts {
-        (
-            failing,
-            How::Succeeded(Some(task.behaviour.outputs(inputs))),
-        )
-    } else {
-        (attempts - 1, How::Failed([code].into()))
-    }
 }
 
 impl GraphRun<'_> {
@@ -480,9 +433,30 @@ impl GraphRun<'_> {
             how,
             folder: spot.folder(attempt),
             cut: None,
+            around: spot.place.around.clone(),
         };
         let twice = self.records.insert(spot.unique_id(), record);
         assert!(twice.is_none(), "two nodes have the unique id of {spot:?}");
+    }
+
+    /// Records a node with others inside, which are ended if it takes too long.
+    fn within(&mut self, node: &Node, spot: &Spot, began: Seconds, mut end: Ending) -> Ending {
+        let most = node.timeout.map(|timeout| began + timeout);
+        if let Some(most) = most
+            && end.at.is_none_or(|at| most < at)
+        {
+            let id = spot.unique_id();
+            let records = self.records.values_mut();
+            records
+                .filter(|record| record.around.contains(&id))
+                .for_each(|record| record.cut_at(most));
+            end = Ending {
+                at: Some(most),
+                how: How::Failed([EXPIRED.to_owned()].into()),
+            };
+        }
+        self.record(spot, 0, (began, end.at), end.how.clone());
+        end
     }
 
     /// Records a node that ends in its first attempt.

@@ -12,8 +12,10 @@ use super::{
 
 mod binding;
 mod condition;
+mod timeouts;
 
 use binding::Scope;
+pub use timeouts::with_timeouts;
 
 /// Sub-workflows nest so deeply.
 const DEEPEST: usize = 3;
@@ -200,6 +202,7 @@ impl Maker {
             inputs: binds,
             after: Vec::new(),
             retries: 0,
+            timeout: None,
         }
     }
 
@@ -289,6 +292,7 @@ impl Maker {
             inputs: self.bind_all(&inputs, scope),
             after: Vec::new(),
             retries,
+            timeout: None,
         };
         (node, outputs)
     }
@@ -325,6 +329,7 @@ impl Maker {
             inputs: self.bind_all(&inputs, scope),
             after: Vec::new(),
             retries: 0,
+            timeout: None,
         };
         (node, outputs)
     }
@@ -375,6 +380,7 @@ impl Maker {
             inputs,
             after: Vec::new(),
             retries: 0,
+            timeout: None,
         };
         (node, common.unwrap_or_default())
     }

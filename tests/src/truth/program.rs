@@ -70,6 +70,8 @@ pub struct Node {
     pub after: Vec<String>,
     /// Overrides the retries of its task when it is not zero.
     pub retries: u32,
+    /// After how many seconds an attempt of it is given up; all of them together after twice as many. Without: never.
+    pub timeout: Option<u64>,
 }
 
 /// What a node runs.

@@ -118,6 +118,9 @@ fn node(node: &Node) -> Json {
         "inputs": bindings(&node.inputs),
         "upstreamNodeIds": node.after,
     });
+    if let Some(seconds) = node.timeout {
+        template["metadata"]["timeout"] = format!("{seconds}s").into();
+    }
     match &node.runs {
         Runs::Task(index) => {
             template["taskNode"] = json!({ "referenceId": id("TASK", "task", *index) });

@@ -110,6 +110,7 @@ fn allowed(record: &Record, close: u64) -> BTreeSet<&'static str> {
     let own = match record.how {
         How::Succeeded(_) => "SUCCEEDED",
         How::Failed(_) => "FAILED",
+        How::TimedOut => "TIMED_OUT",
         How::Skipped => "SKIPPED",
         How::Unfinished => "ABORTED",
     };

@@ -7,8 +7,10 @@
     reason = "a test that fails says where"
 )]
 
+mod beyond;
 mod metrics;
 mod object_events;
+mod outside;
 mod panics;
 mod permissions;
 mod pods;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyte_crd::WorkflowPhase;
 use flyte_plugins::config::PluginsConfig;
-use flyte_tests::simulation::{Fault, Plan, Refusal, Run, Simulation, graphs};
+use flyte_tests::simulation::{Fault, Outside, Plan, Refusal, Run, Simulation, graphs};
 
 /// Names that Go has and this does not, as beginnings after `flyte:propeller:all:`, and why.
 const LEFT_OUT: [(&str, &str); 22] = [
@@ -172,16 +172,18 @@ fn counted() -> Vec<String> {
     let plain = slow().run();
     // When the task is known to run, two minutes before it ends.
     let runs = number_of(&plain, "POST /api/v1/namespaces/project-development/pods") + 4;
-    let lost = slow().with_plugins(held.clone()).losing_pods_after(runs);
+    let lost = slow()
+        .with_plugins(held.clone())
+        .with_outside(runs, Outside::LosePods);
     let release = number_of(
         &lost.run(),
         "PATCH /api/v1/namespaces/project-development/pods",
     );
     [
-        slow().losing_pods_after(runs),
+        slow().with_outside(runs, Outside::LosePods),
         slow()
             .with_plugins(held)
-            .losing_pods_after(runs)
+            .with_outside(runs, Outside::LosePods)
             .with(Plan::one(release, Fault::Fail)),
         failing("CreateWorkflowEvent"),
         failing("CreateNodeEvent"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use flyte_plugins::config::PluginsConfig;
-use flyte_tests::simulation::{Run, Simulation, graphs};
+use flyte_tests::simulation::{Outside, Run, Simulation, graphs};
 
 /// Verb, API group and resource of a request, as roles name them.
 fn verb(method: &str, path: &str) -> String {
@@ -74,7 +74,7 @@ fn the_engine_needs_the_permissions_that_are_documented() {
     for run in [
         slow().with_plugins(plugins).run(),
         // Its pod is gone and is looked up.
-        slow().losing_pods_after(10).run(),
+        slow().with_outside(10, Outside::LosePods).run(),
         Simulation::new(graphs::endless()).deleted_after(12).run(),
     ] {
         asked.extend(verbs(&run));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flyte_crd::WorkflowPhase;
-use flyte_tests::simulation::{Answer, Refusal, Rule, Simulation, graphs};
+use flyte_tests::simulation::{Answer, Outside, Refusal, Rule, Simulation, graphs};
 
 const FOR_EVER: usize = usize::MAX;
 /// A webhook that is down.
@@ -120,7 +120,7 @@ fn a_pod_without_labels_and_owner_is_found_by_its_name() {
     let created =
         u64::try_from(created.expect("a pod is created")).expect("there are few effects") + 1;
     let stripped = Simulation::new(graphs::taking(10))
-        .stripping_pods_after(created)
+        .with_outside(created, Outside::StripPods)
         .run();
     assert_eq!(stripped.phase, WorkflowPhase::Success);
     assert_eq!(stripped.visible(), run.visible());

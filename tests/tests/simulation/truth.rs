@@ -10,7 +10,12 @@ use std::{
 
 use flyte_tests::{
     simulation::{Delays, Reloads, Simulation},
-    truth::{evaluate, generate::generate, program::Program, templates, verdict},
+    truth::{
+        evaluate::{self, How},
+        generate::{generate, with_timeouts},
+        program::{Program, Runs},
+        templates, verdict,
+    },
 };
 
 /// Graphs of one run of the test.
@@ -56,7 +61,11 @@ enum Trial {
 }
 
 fn examine(seed: u64, trial: Trial) -> Option<Fault> {
-    let program = generate(seed);
+    let program = match trial {
+        Trial::Plain | Trial::Reloads => with_timeouts(seed),
+        // What takes long depends on the requests.
+        Trial::Delays | Trial::DelaysAndReloads => generate(seed),
+    };
     let fault = |why: String| {
         Some(Fault {
             seed,
@@ -151,4 +160,31 @@ fn random_workflows_end_as_the_rules_say() {
 fn random_workflows_end_the_same_whichever_write_is_the_last_of_an_engine() {
     let trials = [Trial::Reloads, Trial::Delays, Trial::DelaysAndReloads];
     survey(&trials, RELOADED);
+}
+
+/// That what takes too long ends in each of the ways, so that the tests above say something about them.
+#[test]
+fn timeouts_decide_in_many_random_workflows() {
+    let (mut given_up, mut expired, mut around) = (0, 0, 0);
+    for seed in FIRST..FIRST + GRAPHS {
+        let program = with_timeouts(seed);
+        let expected = evaluate::evaluate(&program);
+        let containers = program.workflows[0]
+            .nodes
+            .iter()
+            .filter(|node| node.timeout.is_some() && !matches!(node.runs, Runs::Task(_)));
+        let containers: Vec<&str> = containers.map(|node| node.id.as_str()).collect();
+        for (id, record) in &expected.nodes {
+            match &record.how {
+                How::TimedOut => given_up += 1,
+                How::Failed(codes) if codes.contains("RetriesExhausted|TimeoutExpired") => {
+                    expired += 1;
+                    around += u32::from(containers.contains(&id.as_str()));
+                }
+                _ => {}
+            }
+        }
+    }
+    let counts = (given_up, expired, around);
+    assert!(given_up > 50 && expired > 200 && around > 20, "{counts:?}");
 }

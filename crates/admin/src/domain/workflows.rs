@@ -1,8 +1,11 @@
 //! Workflows: what they refer to, their limits, and which blob is whose closure (spec 01 §8).
 
+use std::collections::HashSet;
+
 use flyte_core::{
     digest,
     identifiers::{EntityId, ResourceType},
+    layout::{END_NODE, START_NODE},
     quantity::Quantity,
 };
 use flyte_idl::{admin, core, stored::Stored, text};
@@ -31,13 +34,42 @@ pub(crate) fn complete(ids: &[core::Identifier], expected: ResourceType) -> Resu
         .collect()
 }
 
-/// Checks size and number of nodes of a workflow that is registered under `id`.
+/// Checks the number of nodes of a workflow that is to be registered under `id`. This comes before all that costs more than
+/// reading it; the reference counts when it has compiled it, where it counts nodes with one id once.
+///
+/// # Errors
+/// INVALID_ARGUMENT with the limit that it exceeds.
+pub(crate) fn require_node_count(
+    registration: &RegistrationConfig,
+    id: &core::Identifier,
+    template: &core::WorkflowTemplate,
+) -> Result<()> {
+    let max = registration.max_workflow_nodes;
+    if max == 0 || template.nodes.len() <= max {
+        return Ok(());
+    }
+    let ids: HashSet<&str> = template
+        .nodes
+        .iter()
+        .map(|node| node.id.as_str())
+        .filter(|id| ![START_NODE, END_NODE].contains(id))
+        .collect();
+    if ids.len() > max {
+        return Err(Error::Invalid(format!(
+            "number of nodes in workflow [{}] exceeds limit ({} > {max})",
+            text::prototext(id),
+            ids.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Checks the size of a compiled workflow.
 ///
 /// # Errors
 /// INVALID_ARGUMENT with the limit that it exceeds; INTERNAL when the configured one is no quantity.
-pub(crate) fn require_limits(
+pub(crate) fn require_size(
     registration: &RegistrationConfig,
-    id: &core::Identifier,
     compiled: &core::CompiledWorkflowClosure,
 ) -> Result<()> {
     if !registration.workflow_size_limit.is_empty() {
@@ -52,19 +84,6 @@ pub(crate) fn require_limits(
                 registration.workflow_size_limit
             )));
         }
-    }
-    let nodes = compiled
-        .primary
-        .as_ref()
-        .and_then(|primary| primary.template.as_ref())
-        .map_or(0, |template| template.nodes.len())
-        .saturating_sub(2);
-    let max = registration.max_workflow_nodes;
-    if max > 0 && nodes > max {
-        return Err(Error::Invalid(format!(
-            "number of nodes in workflow [{}] exceeds limit ({nodes} > {max})",
-            text::prototext(id)
-        )));
     }
     Ok(())
 }
@@ -84,4 +103,47 @@ pub(crate) fn is_closure_of(closure: &Stored<admin::WorkflowClosure>, workflow: 
         return id == Some(&workflow.id.to_proto());
     }
     digest::of_message(compiled).is_ok_and(|digest| digest.0.as_slice() == workflow.digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_counted_once_by_id_before_anything_is_made_of_them() {
+        let registration = RegistrationConfig {
+            max_workflow_nodes: 2,
+            ..RegistrationConfig::default()
+        };
+        let unlimited = RegistrationConfig {
+            max_workflow_nodes: 0,
+            ..RegistrationConfig::default()
+        };
+        let id = core::Identifier {
+            name: "w".into(),
+            ..Default::default()
+        };
+        for (ids, expected) in [
+            (&["a", "b"][..], None),
+            (&["a", "b", "start-node", "end-node"], None),
+            (&["a", "b", "b", "a"], None),
+            (
+                &["a", "b", "c"],
+                Some("number of nodes in workflow [name:\"w\"] exceeds limit (3 > 2)"),
+            ),
+        ] {
+            let nodes = ids.iter().map(|id| core::Node {
+                id: (*id).to_owned(),
+                ..Default::default()
+            });
+            let template = core::WorkflowTemplate {
+                nodes: nodes.collect(),
+                ..Default::default()
+            };
+            let refused = require_node_count(&registration, &id, &template).err();
+            let refused = refused.map(|error| error.to_string());
+            assert_eq!(refused.as_deref(), expected, "{ids:?}");
+            assert!(require_node_count(&unlimited, &id, &template).is_ok());
+        }
+    }
 }

@@ -92,6 +92,7 @@ pub(crate) async fn compile(
     sub_workflows: Vec<core::WorkflowTemplate>,
 ) -> Result<Stored<core::CompiledWorkflowClosure>> {
     let id = id.to_proto();
+    rules::require_node_count(&context.config().registration, &id, &template)?;
     let failed = |cause: &str| Error::Invalid(compiler::workflow_failure(&id, cause));
     let failures = &context.metrics().registered.compilation_failures;
     let needed = compiler::requirements(&template, &sub_workflows)
@@ -108,7 +109,7 @@ pub(crate) async fn compile(
     let compiled = compiler::compile_workflow(template, sub_workflows, tasks, &plans, rules)
         .inspect_err(|_errors| failures.inc())
         .map_err(|errors| failed(&errors.to_string()))?;
-    rules::require_limits(&context.config().registration, &id, &compiled)?;
+    rules::require_size(&context.config().registration, &compiled)?;
     let template = unknown.part(fields::WORKFLOW_SPEC_TEMPLATE);
     let sub_workflows = unknown.parts(fields::WORKFLOW_SPEC_SUB_WORKFLOWS);
     let sub_workflows = sub_workflows

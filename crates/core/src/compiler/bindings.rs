@@ -1,11 +1,8 @@
 //! Bindings: where each input of a node comes from, and whether it may (spec 08 A8).
 
-use flyte_idl::{
-    core::{
-        Binding, BindingData, LiteralType, Node, OutputReference, Scalar, SimpleType, Variable,
-        binding_data, literal_type::Type, primitive, promise_attribute, scalar,
-    },
-    text::prototext,
+use flyte_idl::core::{
+    Binding, BindingData, LiteralType, Node, OutputReference, Scalar, SimpleType, Variable,
+    binding_data, literal_type::Type, primitive, promise_attribute, scalar,
 };
 
 use super::{
@@ -16,6 +13,7 @@ use super::{
     interface::Variables,
 };
 use crate::{
+    excerpt::excerpt,
     layout::START_NODE,
     promise::{attribute_type, parse_variable},
     types::{self, castable, simple_or_none},
@@ -175,13 +173,15 @@ impl Graph<'_, '_> {
             Expected::Type(declared) => declared.r#type.as_ref(),
             Expected::Anything => None,
         };
-        let mut mismatch = |received: &str| {
-            errors.add(CompileError::mismatching_bindings(
-                slot.id,
-                slot.parameter,
-                &expected.text(),
-                received,
-            ));
+        let mismatch = |errors: &mut Collector, received: &dyn Fn() -> String| {
+            errors.add_with(|| {
+                CompileError::mismatching_bindings(
+                    slot.id,
+                    slot.parameter,
+                    &expected.text(),
+                    &received(),
+                )
+            });
         };
         match (&mut data.value, shape) {
             (Some(binding_data::Value::Collection(list)), Some(Type::CollectionType(element))) => {
@@ -193,11 +193,11 @@ impl Graph<'_, '_> {
                 errors.clean_since(mark).then_some(bound)
             }
             (Some(binding_data::Value::Collection(list)), _) => {
-                mismatch(&prototext(list));
+                mismatch(errors, &|| excerpt(list));
                 None
             }
             (Some(binding_data::Value::Map(map)), _) => {
-                mismatch(&prototext(map));
+                mismatch(errors, &|| excerpt(map));
                 None
             }
             (Some(binding_data::Value::Scalar(scalar)), _) => {
@@ -207,11 +207,11 @@ impl Graph<'_, '_> {
                 self.bind_promise(slot, promise, expected, errors)
             }
             (Some(binding_data::Value::OffloadedMetadata(_)), _) => {
-                mismatch("*core.BindingData_OffloadedMetadata");
+                mismatch(errors, &|| "*core.BindingData_OffloadedMetadata".to_owned());
                 None
             }
             (None, _) => {
-                mismatch("");
+                mismatch(errors, &String::new);
                 None
             }
         }
@@ -259,29 +259,33 @@ impl Graph<'_, '_> {
     ) -> Option<Bound> {
         let mut taken: Option<(&LiteralType, Bound)> = None;
         for variant in variants {
-            let mut own = Collector::default();
+            let mut own = Collector::counting();
             let expected = Expected::Type(variant);
             let Some(bound) = self.bind_value(slot, data, &expected, &mut own) else {
                 continue;
             };
             if let Some((first, _)) = taken {
-                errors.add(CompileError::ambiguous_union(
-                    slot.id,
-                    slot.parameter,
-                    [&prototext(declared), &prototext(data)],
-                    [&prototext(first), &prototext(variant)],
-                ));
+                errors.add_with(|| {
+                    CompileError::ambiguous_union(
+                        slot.id,
+                        slot.parameter,
+                        [&excerpt(declared), &excerpt(data)],
+                        [&excerpt(first), &excerpt(variant)],
+                    )
+                });
                 return None;
             }
             taken = Some((variant, bound));
         }
         if taken.is_none() {
-            errors.add(CompileError::incompatible_union(
-                slot.id,
-                slot.parameter,
-                &prototext(declared),
-                &prototext(data),
-            ));
+            errors.add_with(|| {
+                CompileError::incompatible_union(
+                    slot.id,
+                    slot.parameter,
+                    &excerpt(declared),
+                    &excerpt(data),
+                )
+            });
         }
         taken.map(|(_, bound)| bound)
     }
@@ -346,7 +350,7 @@ impl Graph<'_, '_> {
         if reference.index.is_some() {
             match &source.r#type {
                 Some(Type::CollectionType(element)) => source = element,
-                _ => errors.add(mismatch(Some(source))),
+                _ => errors.add_with(|| mismatch(Some(source))),
             }
         }
         for attribute in &promise.attr_path {
@@ -355,12 +359,9 @@ impl Graph<'_, '_> {
                 _ => "",
             };
             let Some(inner) = attribute_type(source, key) else {
-                errors.add(CompileError::field_not_found(
-                    slot.id,
-                    &promise.var,
-                    &prototext(source),
-                    key,
-                ));
+                errors.add_with(|| {
+                    CompileError::field_not_found(slot.id, &promise.var, &excerpt(source), key)
+                });
                 return None;
             };
             source = inner;
@@ -368,7 +369,7 @@ impl Graph<'_, '_> {
         if let Expected::Type(declared) = expected
             && !castable(source, declared)
         {
-            errors.add(mismatch(Some(source)));
+            errors.add_with(|| mismatch(Some(source)));
             return None;
         }
         let bound = Bound {
@@ -384,8 +385,8 @@ impl Expected<'_> {
     /// The type as binding errors show it. An input of no declared type stands as NONE.
     fn text(&self) -> String {
         match self {
-            Self::Type(declared) => prototext(*declared),
-            Self::Anything => prototext(&types::simple(SimpleType::None)),
+            Self::Type(declared) => excerpt(*declared),
+            Self::Anything => excerpt(&types::simple(SimpleType::None)),
         }
     }
 
@@ -409,12 +410,14 @@ fn bind_scalar(
     match (&actual, expected) {
         (None, _) => errors.add(CompileError::unrecognized_value(slot.id, go_type(scalar))),
         (Some(actual), Expected::Type(declared)) if !castable(actual, declared) => {
-            errors.add(CompileError::mismatching_types(
-                slot.id,
-                slot.parameter,
-                &types::text(Some(actual)),
-                &types::text(Some(declared)),
-            ));
+            errors.add_with(|| {
+                CompileError::mismatching_types(
+                    slot.id,
+                    slot.parameter,
+                    &types::text(Some(actual)),
+                    &types::text(Some(declared)),
+                )
+            });
         }
         _ => {}
     }
@@ -423,12 +426,9 @@ fn bind_scalar(
     {
         let value = string_value(scalar);
         if !choice.values.iter().any(|known| known == value) {
-            errors.add(CompileError::illegal_enum_value(
-                slot.id,
-                slot.parameter,
-                value,
-                &choice.values,
-            ));
+            errors.add_with(|| {
+                CompileError::illegal_enum_value(slot.id, slot.parameter, value, &choice.values)
+            });
         }
     }
     let literal_type = actual.filter(|_| errors.clean_since(mark))?;

@@ -63,12 +63,14 @@ impl Graph<'_, '_> {
                 };
                 let (first, here) = (type_in(candidates), type_in(&interface.outputs));
                 if first != here {
-                    self.errors.add(CompileError::mismatching_types(
-                        case.vertex.id(),
-                        name,
-                        &types::text(first.as_ref()),
-                        &types::text(here.as_ref()),
-                    ));
+                    self.errors.add_with(|| {
+                        CompileError::mismatching_types(
+                            case.vertex.id(),
+                            name,
+                            &types::text(first.as_ref()),
+                            &types::text(here.as_ref()),
+                        )
+                    });
                 }
             }
         }
@@ -160,12 +162,14 @@ impl Graph<'_, '_> {
                 _ => false,
             });
         if right != left && !asks_for_none {
-            self.errors.add(CompileError::mismatching_types(
-                vertex.id(),
-                "RightValue",
-                &types::text(Some(&right)),
-                &types::text(Some(&left)),
-            ));
+            self.errors.add_with(|| {
+                CompileError::mismatching_types(
+                    vertex.id(),
+                    "RightValue",
+                    &types::text(Some(&right)),
+                    &types::text(Some(&left)),
+                )
+            });
         }
     }
 

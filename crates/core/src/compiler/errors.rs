@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-/// The codes that clients see.
+/// The codes that clients see, in the order of their texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(
     missing_docs,
@@ -25,8 +25,8 @@ pub enum Code {
     MismatchingTypes,
     NoConditionFound,
     NoEntryNodeFound,
-    NodeReferenceNotFound,
     NoNodesFound,
+    NodeReferenceNotFound,
     ParameterBoundMoreThanOnce,
     ParameterNotBound,
     SyntaxError,
@@ -67,6 +67,14 @@ impl fmt::Display for CompileError {
     }
 }
 
+impl CompileError {
+    /// The whole text behind the code and `Node Id: `.
+    fn rest(&self) -> impl Iterator<Item = u8> {
+        let node = self.node.bytes().chain(*b", Description: ");
+        node.chain(self.description.bytes())
+    }
+}
+
 impl PartialOrd for CompileError {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
@@ -76,8 +84,9 @@ impl PartialOrd for CompileError {
 impl Ord for CompileError {
     /// By the text of the code, then by the whole text, bytewise: `n10` comes before `n2`.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let code = self.code.to_string().cmp(&other.code.to_string());
-        code.then_with(|| self.to_string().cmp(&other.to_string()))
+        // The codes stand in the order of their texts. Of the whole text the node is followed by a comma.
+        let code = self.code.cmp(&other.code);
+        code.then_with(|| self.rest().cmp(other.rest()))
     }
 }
 
@@ -424,6 +433,8 @@ pub(super) struct Collector {
     errors: CompileErrors,
     collected: usize,
     text: usize,
+    /// Nothing is kept: the caller only asks whether there was an error.
+    only_counts: bool,
 }
 
 /// A point in time of a [`Collector`].
@@ -431,10 +442,24 @@ pub(super) struct Collector {
 pub(super) struct Mark(usize);
 
 impl Collector {
+    /// One whose errors nobody will read.
+    pub(super) fn counting() -> Self {
+        Self {
+            only_counts: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn add(&mut self, error: CompileError) {
+        self.add_with(|| error);
+    }
+
+    /// Adds an error that is only made if it is kept: its text may be long.
+    pub(super) fn add_with(&mut self, error: impl FnOnce() -> CompileError) {
         self.collected += 1;
-        if !self.is_full() {
-            let length = error.description.len();
+        if !self.only_counts && !self.is_full() {
+            let error = error();
+            let length = error.node.len() + error.description.len();
             if self.errors.0.insert(error) {
                 self.text += length;
             }
@@ -477,6 +502,80 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_ordered_by_their_text() {
+        use Code::{
+            AmbiguousBindingUnionValue, BranchNodeHasNoCondition, BranchNodeHasNoDefault,
+            BranchNodeIdNotFound, CycleDetected, DuplicateAlias, DuplicateId, FieldNotFound,
+            IllegalEnumValue, IncompatibleBindingUnionValue, InvalidLiteralType, InvalidValue,
+            MismatchingBindings, MismatchingTypes, NoConditionFound, NoEntryNodeFound,
+            NoNodesFound, NodeReferenceNotFound, ParameterBoundMoreThanOnce, ParameterNotBound,
+            SyntaxError, TaskReferenceNotFound, UnreachableNodes, UnrecognizedValue,
+            ValueCollision, ValueRequired, VariableNameNotFound, WorkflowBuildError,
+            WorkflowReferenceNotFound,
+        };
+        let codes = [
+            AmbiguousBindingUnionValue,
+            BranchNodeHasNoCondition,
+            BranchNodeHasNoDefault,
+            BranchNodeIdNotFound,
+            CycleDetected,
+            DuplicateAlias,
+            DuplicateId,
+            FieldNotFound,
+            IllegalEnumValue,
+            IncompatibleBindingUnionValue,
+            InvalidLiteralType,
+            InvalidValue,
+            MismatchingBindings,
+            MismatchingTypes,
+            NoConditionFound,
+            NoEntryNodeFound,
+            NoNodesFound,
+            NodeReferenceNotFound,
+            ParameterBoundMoreThanOnce,
+            ParameterNotBound,
+            SyntaxError,
+            TaskReferenceNotFound,
+            UnreachableNodes,
+            UnrecognizedValue,
+            ValueCollision,
+            ValueRequired,
+            VariableNameNotFound,
+            WorkflowBuildError,
+            WorkflowReferenceNotFound,
+        ];
+        let mut errors = Vec::new();
+        for code in codes {
+            for (node, description) in [
+                ("n", "x"),
+                ("n,", "x"),
+                ("n10", "x"),
+                ("n2", ""),
+                ("n2", "x"),
+            ] {
+                errors.push(CompileError::new(code, node, description));
+            }
+        }
+        for a in &errors {
+            for b in &errors {
+                assert_eq!(a.cmp(b), a.to_string().cmp(&b.to_string()), "{a} / {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_that_nobody_reads_are_not_made() {
+        let mut counting = Collector::counting();
+        let mark = counting.mark();
+        counting.add_with(|| unreachable!("nobody reads it"));
+        assert!(!counting.clean_since(mark));
+        let mut full = Collector::default();
+        full.add(CompileError::duplicate_id(&"n".repeat(MAX_TEXT + 1)));
+        full.add_with(|| unreachable!("there is no room for it"));
+        assert_eq!(full.into_errors().iter().count(), 1);
+    }
 
     #[test]
     fn errors_print_once_in_order_of_code_and_text() {

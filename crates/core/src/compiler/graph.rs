@@ -167,6 +167,10 @@ impl Graph<'_, '_> {
         let (mut kept, mut dropped) = self.vertices(std::mem::take(&mut template.nodes));
         self.infer_all(&mut kept);
         for vertex in kept.iter_mut().chain(&mut dropped) {
+            // Nobody will read what else is wrong.
+            if self.errors.is_full() {
+                return;
+            }
             vertex.id().clone_into(&mut self.around);
             self.validate(vertex);
         }
@@ -176,6 +180,9 @@ impl Graph<'_, '_> {
             ..Default::default()
         };
         for vertex in &mut kept {
+            if self.errors.is_full() {
+                return;
+            }
             vertex.id().clone_into(&mut self.around);
             self.explicit_edges(vertex);
             self.bind(vertex, Direction::Both);
@@ -214,18 +221,20 @@ impl Graph<'_, '_> {
             .insert(id.to_owned(), Provider { name, outputs });
     }
 
-    /// The nodes of the graph, and those whose id is used already; the latter are checked and left out.
+    /// The nodes of the graph, and those whose id is used already. The reference checks the latter and leaves them out; where
+    /// they are errors, they are not looked at any further.
     fn vertices(&mut self, nodes: Vec<Node>) -> (Vec<Vertex>, Vec<Vertex>) {
         let mut seen = HashSet::from([START_NODE.to_owned(), END_NODE.to_owned()]);
-        let (mut kept, mut dropped) = (Vec::with_capacity(nodes.len()), Vec::new());
+        let distinct: HashSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+        let (mut kept, mut dropped) = (Vec::with_capacity(distinct.len()), Vec::new());
         for node in nodes {
             if seen.insert(node.id.clone()) {
                 kept.push(Vertex::new(node));
             } else {
-                if self.shared.rules == Rules::Strict {
-                    self.errors.add(CompileError::duplicate_id(&node.id));
+                match self.shared.rules {
+                    Rules::Strict => self.errors.add(CompileError::duplicate_id(&node.id)),
+                    Rules::Reference => dropped.push(Vertex::new(node)),
                 }
-                dropped.push(Vertex::new(node));
             }
         }
         (kept, dropped)
@@ -238,6 +247,9 @@ impl Graph<'_, '_> {
             let Some(vertex) = vertices.get_mut(position) else {
                 continue;
             };
+            if self.errors.is_full() {
+                return;
+            }
             vertex.id().clone_into(&mut self.around);
             let interface = self.infer(vertex);
             let outputs = match interface {

@@ -3,8 +3,11 @@
 use flyte_idl::core::ExecutionError;
 use serde::{Deserialize, Serialize};
 
-use super::{ArrayPhase, is_default, is_zero};
-use crate::{GoStruct, resource::null_is_default};
+use super::ArrayPhase;
+use crate::{
+    GoStruct,
+    go_json::{is_default, null_is_default},
+};
 
 /// State of an array node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,7 +30,7 @@ pub struct ArrayNodeStatus {
     /// Seconds from the array's start to the element's.
     pub subtimestamps: CompactArray,
     /// Version of the next task event.
-    #[serde(rename = "taskPhaseVersion", skip_serializing_if = "is_zero")]
+    #[serde(rename = "taskPhaseVersion", skip_serializing_if = "is_default")]
     pub task_phase_version: u32,
 }
 
@@ -37,12 +40,12 @@ pub struct ArrayNodeStatus {
 pub struct CompactArray {
     #[serde(rename = "BitSet")]
     words: Option<Vec<u32>>,
-    #[serde(rename = "item", skip_serializing_if = "is_zero")]
+    #[serde(rename = "item", skip_serializing_if = "is_default")]
     bits: u32,
     #[serde(
         rename = "count",
         deserialize_with = "null_is_default",
-        skip_serializing_if = "is_zero"
+        skip_serializing_if = "is_default"
     )]
     count: u32,
 }

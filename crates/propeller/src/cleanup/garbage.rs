@@ -52,8 +52,8 @@ async fn delete_old(
         .for_each_concurrent(DELETIONS_AT_ONCE, |found| {
             let client = client.clone();
             async move {
-                let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
-                if let Err(error) = resource::delete(&client, &namespace, &name).await {
+                if let Err(error) = resource::delete(&client, &found).await {
+                    let name = found.name_any();
                     tracing::debug!(%error, exec_id = name, "cannot delete a finished workflow");
                 }
             }

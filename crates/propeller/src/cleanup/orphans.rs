@@ -9,7 +9,8 @@ use kube::{Api, ResourceExt as _};
 
 use crate::{
     effects::{Effects, KUBERNETES_TIMEOUT},
-    engine::{Key, is_finished},
+    key::Key,
+    node::task::observed_pod::is_finished,
 };
 
 /// How many workflows are looked up side by side.

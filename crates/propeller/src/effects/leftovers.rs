@@ -11,8 +11,10 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use tonic::{Code, Status};
 
 use super::{Backend, TransientError, WorkflowEffects};
-use crate::cleanup::leftovers::{LeftoverQuery, Leftovers, OpenNode, PodQuery};
-use crate::engine::is_finished;
+use crate::{
+    cleanup::leftovers::{LeftoverQuery, Leftovers, OpenNode, PodQuery},
+    node::task::observed_pod::is_finished,
+};
 
 /// How many entries one list answers with.
 const PAGE: u32 = 200;

@@ -24,13 +24,13 @@ use self::{
     write::{Write, Writer},
 };
 use super::{
-    Key,
     inbox::Inbox,
     pods::PodCache,
     resource::{self, Found},
 };
 use crate::{
     effects::{EffectError, KUBERNETES_TIMEOUT, WorkflowEffects},
+    key::Key,
     machine::{EffectResult, JobId, Machine, Origin, Spill},
     metrics::{self, EngineMetrics},
     node::{Settings, system},
@@ -47,6 +47,8 @@ const REPAIR: Duration = Duration::from_secs(120);
 /// The owner of one workflow.
 pub(super) struct Actor {
     pub(super) key: Key,
+    /// Of the resource: another one of its name has an actor of its own.
+    pub(super) uid: String,
     pub(super) effects: WorkflowEffects,
     pub(super) settings: Arc<Settings>,
     pub(super) pods: Arc<PodCache>,
@@ -149,14 +151,14 @@ impl Actor {
         }
     }
 
-    /// The whole resource; none when it is gone.
+    /// The whole resource; none when it is gone, also when another one has its name now.
     async fn read(&self) -> Option<Found> {
         let mut tries = 0;
         let key = &self.key;
         loop {
             let read = resource::read(&self.effects.kube, &key.namespace, &key.name);
             let error = match tokio::time::timeout(KUBERNETES_TIMEOUT, read).await {
-                Ok(Ok(found)) => return found,
+                Ok(Ok(found)) => return found.filter(|found| found.uid() == self.uid),
                 Ok(Err(error)) => Chain(&error).to_string(),
                 Err(_) => format!("no answer within {KUBERNETES_TIMEOUT:?}"),
             };

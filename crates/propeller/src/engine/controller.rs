@@ -13,17 +13,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Engine, Key,
+    Engine,
     actor::Actor,
     inbox::Inbox,
-    is_finished,
     pods::{self, PodCache},
 };
 use crate::{
     cleanup::{garbage, orphans},
     effects::Effects,
+    key::Key,
     metrics::EngineMetrics,
-    node::Settings,
+    node::{Settings, task::observed_pod::is_finished},
 };
 
 /// A workflow resource as the watch shows it.
@@ -137,6 +137,7 @@ impl Controller {
         let actor = Actor {
             effects: self.effects.of_workflow(&key.namespace),
             key: key.clone(),
+            uid: uid.clone(),
             settings: self.settings.clone(),
             pods: self.pods.clone(),
             inbox: inbox.clone(),

@@ -6,9 +6,9 @@
 use flyte_crd::FlyteWorkflow;
 use flyte_idl::json::{self, JsonError};
 use kube::{
-    Client, Resource as _,
-    api::{DeleteParams, GetParams},
-    core::Request,
+    Client, Resource as _, ResourceExt as _,
+    api::{DeleteParams, GetParams, Preconditions},
+    core::{PartialObjectMeta, Request},
 };
 use serde_json::Value;
 
@@ -26,6 +26,16 @@ pub(crate) struct Found {
     pub(crate) value: Value,
     /// Encoded size without its status.
     pub(crate) bytes: i64,
+}
+
+impl Found {
+    /// Which resource of its name it is.
+    pub(crate) fn uid(&self) -> &str {
+        self.value
+            .pointer("/metadata/uid")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
 }
 
 fn request(namespace: &str) -> Request {
@@ -54,14 +64,18 @@ pub(crate) async fn read(
     Ok(Some(Found { value, bytes }))
 }
 
-/// Deletes the resource and then what it owns. The answer is the resource and is not read.
+/// Deletes the resource that was seen, none that has its name by now, and then what it owns. The answer is the resource
+/// and is not read.
 pub(crate) async fn delete(
     client: &Client,
-    namespace: &str,
-    name: &str,
+    seen: &PartialObjectMeta<FlyteWorkflow>,
 ) -> Result<(), kube::Error> {
-    let request = request(namespace)
-        .delete(name, &DeleteParams::background())
+    let only_this = DeleteParams::background().preconditions(Preconditions {
+        uid: seen.uid(),
+        resource_version: None,
+    });
+    let request = request(&seen.namespace().unwrap_or_default())
+        .delete(&seen.name_any(), &only_this)
         .map_err(kube::Error::BuildRequest)?;
     client.request_text(request).await.map(drop)
 }

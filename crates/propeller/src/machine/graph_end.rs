@@ -23,24 +23,10 @@ use flyte_idl::core::{ExecutionError, workflow_metadata::OnFailurePolicy};
 
 use super::{
     Machine, NodeIndex, Unreadable,
+    graph_state::GraphState,
     nodes::{AbortState, GraphIndex, Nodes, Readiness, Which},
 };
 use crate::node::subworkflow;
-
-/// Where a graph stands.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum GraphState {
-    /// Its nodes run.
-    Running,
-    /// It failed because of this; its active nodes are being aborted.
-    Aborting(ExecutionError),
-    /// It failed because of this; its failure node runs.
-    FailureNode(ExecutionError),
-    /// What is around it is aborted, and so are its active nodes.
-    Stopping,
-    /// It has ended.
-    Ended(Result<(), ExecutionError>),
-}
 
 /// Which nodes of a graph are to end.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -26,12 +26,12 @@ use super::{
     Effect, EffectResult, JobId, Machine, Receipt, Rejection,
     nodes::Nodes,
     retry::{Policy, Retry},
+    stage::{End, Stage},
     step::SEND,
-    workflow_end::End,
 };
 use crate::{
     effects::{Answered, Backend, EffectError, PermanentError, TransientError},
-    events::{self, Event, WorkflowOutput},
+    events::{self, WorkflowOutput},
     node::system,
 };
 
@@ -39,31 +39,6 @@ use crate::{
 const CREATION_RACE: SignedDuration = SignedDuration::from_secs(5);
 /// How long to wait before a workflow that could not begin is tried again.
 const BEGIN_RETRY: SignedDuration = SignedDuration::from_secs(5);
-
-/// What the workflow itself is waiting for.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Stage {
-    /// The inputs to be written.
-    Beginning,
-    /// RUNNING to be acknowledged.
-    Announcing,
-    /// Nodes.
-    Running,
-    /// FAILING to be acknowledged, because of this.
-    AnnouncingFailure(ExecutionError),
-    /// Active nodes to be aborted and the failure node to end.
-    Failing,
-    /// The resource is being deleted; active nodes are being aborted.
-    Aborting,
-    /// What would be left behind to be found, before this end.
-    FindingLeftovers(End),
-    /// Its end, told by these events, to be acknowledged, before this end.
-    ClearingLeftovers(End, Vec<Event>),
-    /// The last event to be acknowledged.
-    Ending(End),
-    /// Nothing.
-    Over,
-}
 
 /// Where the workflow stands, beside its graph.
 #[derive(Debug)]
@@ -479,7 +454,7 @@ impl Machine {
         if is_failing || self.lifecycle.is_closing() {
             return;
         }
-        self.nodes[Nodes::TOP].state = super::graph_end::GraphState::Aborting(error.clone());
+        self.nodes[Nodes::TOP].state = super::graph_state::GraphState::Aborting(error.clone());
         self.lifecycle.enter(Stage::AnnouncingFailure(error));
     }
 }

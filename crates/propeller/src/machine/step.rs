@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     Effect, EffectResult, Job, JobId, Machine, NodeIndex, Receipt,
-    graph_end::GraphState,
+    graph_state::GraphState,
     nodes::{AbortState, Pending, QuotaWait, Readiness},
     retry::{Policy, Retry},
 };

@@ -5,24 +5,16 @@ use flyte_crd::{NodeKind, NodePhase, Proto, Time, WorkflowPhase};
 use flyte_idl::core::{ExecutionError, workflow_execution::Phase as EventPhase};
 use jiff::Timestamp;
 
-use super::{Machine, lifecycle::Stage, nodes::Nodes, step::AUTO_ABORT};
+use super::{
+    Machine,
+    nodes::Nodes,
+    stage::{End, Stage},
+    step::AUTO_ABORT,
+};
 use crate::{
     cleanup::leftovers::{self, LeftoverQuery, Leftovers, PodQuery},
     events::{self, WorkflowOutput},
 };
-
-/// How a workflow ends.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum End {
-    /// With outputs.
-    Succeeded,
-    /// Because of this.
-    Failed(ExecutionError),
-    /// Its resource is being deleted.
-    Aborted,
-    /// Admin has its end from somebody else, so that there is none to send.
-    EndedElsewhere,
-}
 
 impl Machine {
     /// The top-level graph has ended.

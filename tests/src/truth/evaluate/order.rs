@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Codes, GraphRun, How};
+use super::{Codes, GraphRun};
 use crate::truth::program::{END, START, Workflow};
 
 /// Nodes that the outputs of the workflow read, the start node left out.
@@ -65,29 +65,27 @@ pub(super) fn sinks(workflow: &Workflow) -> Vec<String> {
 /// The error that a walk from the start meets last, taking what follows a node in the order of ids and not going on
 /// behind a failure.
 pub(super) fn last_failure(run: &GraphRun<'_>) -> Codes {
-    fn last<'a>(
-        run: &'a GraphRun<'_>,
+    fn last(
+        run: &GraphRun<'_>,
         after: &BTreeMap<String, BTreeSet<String>>,
         id: &str,
-        known: &mut BTreeMap<String, Option<&'a Codes>>,
-    ) -> Option<&'a Codes> {
+        known: &mut BTreeMap<String, Option<Codes>>,
+    ) -> Option<Codes> {
         if let Some(known) = known.get(id) {
-            return *known;
+            return known.clone();
         }
-        let found = match run.ends.get(id).map(|end| &end.how) {
-            Some(How::Failed(codes)) => Some(codes),
-            _ => after
+        let found = match run.ends.get(id).and_then(|end| end.how.failure()) {
+            Some(codes) => Some(codes),
+            None => after
                 .get(id)
                 .into_iter()
                 .flatten()
                 .filter_map(|next| last(run, after, next, known))
                 .last(),
         };
-        known.insert(id.to_owned(), found);
+        known.insert(id.to_owned(), found.clone());
         found
     }
     let after = downstream(run.workflow);
-    last(run, &after, START, &mut BTreeMap::new())
-        .cloned()
-        .unwrap_or_default()
+    last(run, &after, START, &mut BTreeMap::new()).unwrap_or_default()
 }

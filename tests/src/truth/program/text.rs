@@ -49,6 +49,9 @@ fn write_node(
     let margin = "    ".repeat(depth);
     let inputs = binds_text(&node.inputs);
     write!(formatter, "{margin}{}", node.id)?;
+    if let Some(seconds) = node.timeout {
+        write!(formatter, " (at most {seconds} s)")?;
+    }
     if !node.after.is_empty() {
         write!(formatter, " (after {})", node.after.join(", "))?;
     }

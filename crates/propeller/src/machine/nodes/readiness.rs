@@ -3,7 +3,7 @@
 use flyte_crd::{NodeKind, NodePhase, status::BranchPhase};
 
 use super::{Node, NodeIndex, Nodes, Readiness};
-use crate::machine::graph_end::GraphState;
+use crate::machine::graph_state::GraphState;
 
 impl Nodes {
     /// Whether a node may start (spec 04 §5.3). An upstream node that is done with stays so, and is not looked at

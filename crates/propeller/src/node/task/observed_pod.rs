@@ -5,6 +5,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
+/// Whether all containers of a pod have ended for good.
+pub(crate) fn is_finished(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// A pod as the watch shows it, and what the cluster says about it.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedPod {

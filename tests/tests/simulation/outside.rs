@@ -1,0 +1,118 @@
+//! What others do to resources and pods while a workflow runs: it ends as it should all the same.
+
+use std::time::Duration;
+
+use flyte_crd::WorkflowPhase;
+use flyte_tests::simulation::{Outside, Simulation, graphs};
+
+use super::check;
+
+/// A task that takes some time; other things happen in the middle of it, before and after.
+fn workflow() -> Simulation {
+    Simulation::new(graphs::taking(10))
+}
+
+#[test]
+fn a_workflow_without_labels_goes_on() {
+    let plain = workflow().run();
+    for effects in 1..=plain.effects {
+        let run = workflow()
+            .with_outside(effects, Outside::StripWorkflow)
+            .run();
+        let what = format!("labels removed after {effects}");
+        check(&run, &what);
+        assert_eq!(run.phase, WorkflowPhase::Success, "{what}");
+        assert_eq!(run.visible(), plain.visible(), "{what}");
+    }
+}
+
+/// The other resource has another UID. That the first is gone is not said of it: it is looked at by itself, and ended, since
+/// the execution, whose resource was removed, was ABORTED.
+#[test]
+fn another_workflow_of_the_same_name_is_brought_to_its_own_end() {
+    let plain = workflow().run();
+    let mut aborted = 0;
+    for effects in 1..plain.effects {
+        let run = workflow().with_outside(effects, Outside::Replace).run();
+        let what = format!("replaced after {effects}");
+        assert_eq!(run.left, [""; 0], "{what}: pods still run");
+        assert_eq!(run.records.open(), [""; 0], "{what}: still open");
+        let phase = run.status["phase"].as_i64().map(WorkflowPhase::from);
+        if run.records.workflow().0 == "ABORTED" {
+            let message = run.status["message"].as_str().unwrap_or_default();
+            let why = "already in terminal state";
+            assert!(message.contains(why), "{what}: {message}");
+            assert_eq!(phase, Some(WorkflowPhase::Failed), "{what}");
+            aborted += 1;
+        } else {
+            // The first had told its end: the second does over what that did.
+            assert_eq!(run.records.workflow(), plain.records.workflow(), "{what}");
+            assert!(
+                phase.is_some_and(WorkflowPhase::is_terminal),
+                "{what}: {phase:?}"
+            );
+        }
+    }
+    assert!(aborted > 8, "{aborted} were replaced before their end");
+}
+
+#[test]
+fn nothing_runs_on_when_finalizers_are_removed_during_an_abort() {
+    let endless = || Simulation::new(graphs::endless());
+    for effects in 4..=12 {
+        for later in 0..=3 {
+            let run = endless()
+                .deleted_after(effects)
+                .with_outside(effects + later, Outside::RemoveFinalizers)
+                .run();
+            let what = format!("deleted after {effects}, without finalizers {later} later");
+            assert_eq!(run.left, [""; 0], "{what}: pods still run");
+            assert_eq!(run.doubles(), [""; 0], "{what}: an attempt ran twice");
+            assert_eq!(run.phase, WorkflowPhase::Aborted, "{what}");
+        }
+    }
+}
+
+/// A task may write what it likes, and what it wrote must be seen: in the status, which the API server takes up to 1.5 MB,
+/// and in events, which admin takes up to 4 MiB.
+#[test]
+fn an_error_of_megabytes_is_cut_where_it_is_told() {
+    for spilling in [false, true] {
+        let simulation = Simulation::new(graphs::of("error:3500000")).with_admin_taking(1 << 20);
+        let run = if spilling {
+            simulation.spilling_beyond(0)
+        } else {
+            simulation
+        }
+        .run();
+        check(&run, "a long error");
+        assert_eq!(run.phase, WorkflowPhase::Failed);
+        assert_eq!(run.records.nodes()["n0"], "FAILED");
+        let message = run.status["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.len() < 110_000, "{} bytes", message.len());
+        for part in ["the beginning of ", "<Message Truncated>", " and its end"] {
+            assert!(message.contains(part), "no {part:?}");
+        }
+        let status = run.status.to_string().len();
+        assert!(status < 400_000, "the status has {status} bytes");
+    }
+}
+
+/// What waits for admin goes on soon after it is back.
+#[test]
+fn a_workflow_goes_on_soon_after_admin_is_back() {
+    let plain = workflow().settling(Duration::ZERO).run();
+    let away = Duration::from_secs(25);
+    for effects in 1..plain.effects {
+        let run = workflow()
+            .settling(Duration::ZERO)
+            .with_admin_away(effects, away)
+            .run();
+        let what = format!("admin was away after {effects}");
+        check(&run, &what);
+        assert_eq!(run.visible(), plain.visible(), "{what}");
+        // A wait between two tries is at most five seconds, a write comes within a second.
+        let most = plain.elapsed + away + Duration::from_secs(7);
+        assert!(run.elapsed <= most, "{what}: {:?}", run.elapsed);
+    }
+}
