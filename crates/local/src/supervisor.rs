@@ -28,6 +28,7 @@ use crate::kubelet::record::{
     Role, StopRequest, Terminated,
 };
 
+mod cgroup;
 mod container;
 mod handler;
 mod health;
@@ -35,7 +36,7 @@ mod log_writer;
 mod memory;
 mod probes;
 
-use container::{message_from, message_in, read_end, start};
+use container::{kills, message_from, message_in, read_end, start};
 use health::HookEnd;
 use probes::{Probing, Report};
 
@@ -231,6 +232,14 @@ impl Supervisor {
         }
         // What containers left behind, outside their groups too, ends before anybody hears that the pod is over.
         processes::end_descendants().await;
+        for (folder, _) in self
+            .launch
+            .containers
+            .iter()
+            .filter_map(|launch| launch.cgroup.as_ref())
+        {
+            cgroup::remove(folder);
+        }
         if !self.abandoned {
             self.finish();
             self.write_at_last().await;
@@ -394,6 +403,7 @@ impl Supervisor {
             *at = None;
         }
         let log = self.paths.log(&launch.name, record.restarts);
+        let kills_before = kills(launch);
         match start(launch, &log, self.paths.uid()) {
             Ok(started) => {
                 let started_at = now();
@@ -422,7 +432,10 @@ impl Supervisor {
                 }
                 self.running.spawn(async move {
                     let status = started.ended().await;
-                    (index, read_end(&launch, &log, &status, started_at))
+                    (
+                        index,
+                        read_end(&launch, &log, &status, started_at, kills_before),
+                    )
                 });
                 self.write();
             }

@@ -25,6 +25,7 @@ pub async fn cgroup_root() -> Option<PathBuf> {
     for parent in [Some(own.as_path()), beside].into_iter().flatten() {
         let root = parent.join(NAME);
         if is_usable(&root).await {
+            remove_empty(&root);
             return Some(root);
         }
         // In use by another flyte, or never made.
@@ -45,6 +46,14 @@ async fn is_usable(root: &Path) -> bool {
     };
     drop(fs::remove_dir(&probe));
     enters
+}
+
+/// Removes cgroups of containers whose supervisor was killed. One with processes cannot be removed.
+fn remove_empty(root: &Path) {
+    let folders = fs::read_dir(root).into_iter().flatten().flatten();
+    for folder in folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        drop(fs::remove_dir(folder.path()));
+    }
 }
 
 fn make(folder: &Path) -> io::Result<()> {

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::kubelet::processes::{POD_VARIABLE, ProcessIdentity};
 use crate::kubelet::record::{ContainerLaunch, Mount, Terminated};
+use crate::supervisor::cgroup;
 use crate::supervisor::log_writer::LogWriter;
 
 /// A container that runs.
@@ -146,7 +147,7 @@ pub(super) fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
     }
     let mut script = String::from("set -e\n");
     if let Some((folder, limit)) = &launch.cgroup
-        && make_cgroup(folder, *limit).is_ok()
+        && cgroup::make(folder, *limit).is_ok()
     {
         // Without the cgroup the supervisor checks the memory itself.
         script.push_str(&format!(
@@ -185,13 +186,6 @@ pub(super) fn command_line(launch: &ContainerLaunch) -> (String, Vec<String>) {
     (program, namespace.collect())
 }
 
-fn make_cgroup(folder: &Path, limit: u64) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    // All processes of the container end, as in a cluster, and not only the largest one.
-    fs::write(folder.join("memory.oom.group"), "1")?;
-    fs::write(folder.join("memory.max"), limit.to_string())
-}
-
 /// The options that make a bind mount read-only. Those of the file system stay: who is root in a user namespace alone may not
 /// take them away.
 fn read_only_options(from: &Path) -> String {
@@ -220,12 +214,13 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
 }
 
-/// How a container ended.
+/// How a container ended; `kills_before` is what [`kills`] said when it began.
 pub(crate) fn read_end(
     launch: &ContainerLaunch,
     log: &Path,
     status: &io::Result<ExitStatus>,
     started_at: String,
+    kills_before: u64,
 ) -> Terminated {
     const SIGNALLED: i32 = 128;
     let (exit_code, signal) = match status {
@@ -241,7 +236,7 @@ pub(crate) fn read_end(
     };
     let reason = match exit_code {
         0 => "Completed",
-        _ if was_out_of_memory(launch) => "OOMKilled",
+        _ if kills(launch) > kills_before => "OOMKilled",
         _ => "Error",
     };
     Terminated {
@@ -254,21 +249,10 @@ pub(crate) fn read_end(
     }
 }
 
-fn was_out_of_memory(launch: &ContainerLaunch) -> bool {
-    let Some((folder, _)) = &launch.cgroup else {
-        return false;
-    };
-    let events = fs::read_to_string(folder.join("memory.events")).unwrap_or_default();
-    // What is left of the container may still hold it; then the next run uses it again.
-    if let Err(error) = fs::remove_dir(folder) {
-        tracing::debug!(%error, folder = %folder.display(), "the cgroup of a container stays");
-    }
-    let kills = events
-        .lines()
-        .find_map(|line| line.strip_prefix("oom_kill "));
-    kills
-        .and_then(|count| count.trim().parse::<u64>().ok())
-        .is_some_and(|count| count > 0)
+/// How many processes of a container the kernel has killed for its memory limit, in all its runs.
+pub(super) fn kills(launch: &ContainerLaunch) -> u64 {
+    let folder = launch.cgroup.as_ref().map(|(folder, _)| folder);
+    folder.map_or(0, |folder| cgroup::kills(folder))
 }
 
 /// What a container wrote at its `terminationMessagePath`: at most 4096 bytes, as a kubelet takes.
