@@ -33,7 +33,7 @@ pub enum Action {
     Execute,
     /// Reports events of executions, and signals that they wait for.
     Report,
-    /// Changes projects.
+    /// Registers and changes projects.
     Administer,
 }
 

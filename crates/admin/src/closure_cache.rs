@@ -23,7 +23,7 @@ pub(crate) struct ClosureCache(Mutex<Cached>);
 struct Cached {
     entries: HashMap<Key, Entry>,
     bytes: usize,
-    /// Counts uses.
+    /// Look-ups so far; the entry whose last one is the longest ago goes first.
     clock: u64,
 }
 

@@ -26,7 +26,7 @@ const CONCURRENT: usize = 16;
 /// How soon a failed first round is repeated; nothing is ready before it succeeds.
 const FIRST_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The loop.
+/// Applies the templates to every namespace of every cluster, again after each refresh interval, until told to stop.
 pub(crate) async fn run(
     context: Arc<AdminContext>,
     ready: Arc<watch::Sender<bool>>,
@@ -65,7 +65,7 @@ pub(crate) async fn run(
     }
 }
 
-/// One round.
+/// Applies the templates to every namespace of every cluster once.
 pub(crate) async fn sync(context: &AdminContext) -> Result<()> {
     let metrics = &context.all_metrics.clusters;
     metrics.rounds.inc();

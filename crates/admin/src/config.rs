@@ -334,9 +334,9 @@ impl Default for TaskResourcesConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ResourceSetConfig {
-    /// Cores.
+    /// CPU, as a Kubernetes quantity of cores (`500m`); empty means not set.
     pub cpu: String,
-    /// Devices.
+    /// Number of GPUs, as a Kubernetes quantity; empty means not set.
     pub gpu: String,
     /// Bytes of memory.
     pub memory: String,

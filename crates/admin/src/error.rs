@@ -141,7 +141,7 @@ pub enum Error {
 pub enum NotFoundKind {
     /// A version of a task, workflow or launch plan.
     Entity(ResourceType),
-    /// An execution.
+    /// A workflow execution.
     Execution,
     /// The execution that a node event belongs to.
     ExecutionOfNode,
@@ -153,7 +153,7 @@ pub enum NotFoundKind {
     NodeOfTask,
     /// A task execution.
     TaskExecution,
-    /// A project.
+    /// A project, by its id.
     Project,
     /// An active version of a launch plan, named `<project>:<domain>:<name>`.
     ActiveLaunchPlan,
@@ -200,7 +200,7 @@ impl NotFoundKind {
 pub enum Structure {
     /// The same digest.
     Identical,
-    /// Another digest.
+    /// The id is taken by an entity of another digest.
     Different,
 }
 

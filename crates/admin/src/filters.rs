@@ -38,7 +38,7 @@ pub enum Comparison {
 /// What a filter asks of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Test {
-    /// A comparison.
+    /// The column stands in this relation to the value.
     Compare(Comparison, Value),
     /// `LIKE '%v%'`
     Contains(Value),
@@ -50,12 +50,12 @@ pub enum Test {
     NotIn(Vec<Value>),
 }
 
-/// One filter.
+/// One condition of a list; those of a request hold together (AND).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predicate {
     /// The entity that the column belongs to.
     pub entity: &'static Entity,
-    /// The column.
+    /// The column that it is about, of the listed table or of a joined one.
     pub column: &'static Column,
     /// What is asked of it.
     pub test: Test,
@@ -68,7 +68,7 @@ pub struct Predicate {
 pub struct Sort {
     /// Column of the primary entity.
     pub column: &'static Column,
-    /// Which way.
+    /// Smallest or largest value first.
     pub direction: Direction,
 }
 
@@ -129,9 +129,9 @@ impl ListQuery {
 /// The page and order parts of a list request, as they came.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
-    /// Filter text.
+    /// The request's filters, `eq(phase,RUNNING)+value_in(name,a;b)`; empty for none.
     pub filters: &'a str,
-    /// Sort order.
+    /// The request's order; without one the list has its own.
     pub sort_by: Option<&'a admin::Sort>,
     /// Decimal offset or empty.
     pub token: &'a str,

@@ -38,7 +38,7 @@ pub(crate) struct Limits {
     pub(crate) bodies: BodyBudget,
 }
 
-/// The layer.
+/// Refuses gRPC calls that are larger than the limits, and ends the others at their deadlines.
 pub(crate) async fn enforce(
     State(limits): State<Limits>,
     request: Request,

@@ -45,7 +45,7 @@ pub(crate) struct Cursor {
     aborting: Option<ExecutionRow>,
 }
 
-/// The loop.
+/// Looks for executions whose creation or end was interrupted, a page of rows at a time, until told to stop.
 pub(crate) async fn run(context: Arc<AdminContext>, stop: CancellationToken) {
     let mut cursor = Cursor::default();
     loop {

@@ -25,7 +25,7 @@ pub struct Project {
     pub identifier: String,
     /// Its name for people.
     pub name: String,
-    /// Its description.
+    /// What its users wrote about it; may be empty.
     pub description: String,
     /// The whole message of the request that set labels; only its labels are read (spec 01 §6.1).
     pub labels: Option<Stored<admin::Project>>,
@@ -38,7 +38,7 @@ pub struct Project {
 pub struct Task {
     /// Its row; none before it is inserted.
     pub row: Option<TaskRow>,
-    /// Its id.
+    /// Project, domain, name and version: the primary key.
     pub id: EntityId,
     /// The compiled task.
     pub closure: Stored<admin::TaskClosure>,
@@ -57,7 +57,7 @@ pub struct Task {
 pub struct Workflow {
     /// Its row; none before it is inserted.
     pub row: Option<WorkflowRow>,
-    /// Its id.
+    /// Project, domain, name and version: the primary key.
     pub id: EntityId,
     /// The interface as the client sent it; absent and empty differ (spec 01 §10.1).
     pub interface: Option<Stored<core::TypedInterface>>,
@@ -76,7 +76,7 @@ pub struct Workflow {
 pub struct LaunchPlan {
     /// Its row; none before it is inserted.
     pub row: Option<LaunchPlanRow>,
-    /// Its id.
+    /// Project, domain, name and version: the primary key.
     pub id: EntityId,
     /// The spec whose default inputs are the expected ones.
     pub spec: Stored<admin::LaunchPlanSpec>,
@@ -116,7 +116,7 @@ pub struct NamedEntity {
     pub project: String,
     /// Domain of the name.
     pub domain: String,
-    /// The name.
+    /// The name that all versions share.
     pub name: String,
     /// Description from the metadata row.
     pub description: String,
@@ -129,7 +129,7 @@ pub struct NamedEntity {
 pub struct Execution {
     /// Its row; none before it is inserted.
     pub row: Option<ExecutionRow>,
-    /// Its id.
+    /// Project, domain and name: the primary key.
     pub id: ExecutionId,
     /// The row of the launch plan; none for a task that was launched alone.
     pub launch_plan_row: Option<LaunchPlanRow>,
@@ -139,9 +139,9 @@ pub struct Execution {
     pub task_row: Option<TaskRow>,
     /// Where it is in its life.
     pub phase: WorkflowPhase,
-    /// The closure.
+    /// What happened so far, as the last event left it.
     pub closure: Stored<admin::ExecutionClosure>,
-    /// The spec.
+    /// What was asked for, with defaults filled in.
     pub spec: Stored<admin::ExecutionSpec>,
     /// When it first was RUNNING.
     pub started_at: Option<Timestamp>,
@@ -217,13 +217,13 @@ impl Execution {
 pub struct NodeExecution {
     /// Its row; none before it is inserted.
     pub row: Option<NodeExecutionRow>,
-    /// Its id.
+    /// The execution and the node's unique id within it: the primary key.
     pub id: NodeExecutionId,
     /// Where it is in its life.
     pub phase: NodePhase,
     /// Where its inputs are.
     pub input_uri: String,
-    /// The closure.
+    /// What happened so far, as the last event left it.
     pub closure: Stored<admin::NodeExecutionClosure>,
     /// When it first was RUNNING.
     pub started_at: Option<Timestamp>,
@@ -256,7 +256,7 @@ pub struct NodeExecution {
 pub struct TaskExecution {
     /// Its row; none before it is inserted.
     pub row: Option<TaskExecutionRow>,
-    /// Its id.
+    /// The node execution, the task and the attempt: the primary key.
     pub id: TaskExecutionId,
     /// Where it is in its life.
     pub phase: TaskPhase,
@@ -264,7 +264,7 @@ pub struct TaskExecution {
     pub phase_version: u32,
     /// Where its inputs are.
     pub input_uri: String,
-    /// The closure.
+    /// What happened so far, as the last event left it.
     pub closure: Stored<admin::TaskExecutionClosure>,
     /// When it first was RUNNING.
     pub started_at: Option<Timestamp>,
@@ -279,7 +279,7 @@ pub struct TaskExecution {
 /// A signal that a gate node waits for.
 #[derive(Clone, Debug)]
 pub struct Signal {
-    /// The execution.
+    /// The execution that waits for the signal.
     pub execution: ExecutionId,
     /// The signal's id within it.
     pub signal: String,
@@ -307,9 +307,9 @@ pub enum ScheduleExpression {
     Cron(String),
     /// Every so many units.
     Rate {
-        /// How many.
+        /// How many units lie between two runs.
         value: u32,
-        /// Of what.
+        /// Minutes, hours or days.
         unit: RateUnit,
     },
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 const METADATA_OF_ONE: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
-/// One cluster.
+/// A Kubernetes cluster that executions may be created in.
 #[derive(Clone)]
 pub struct ExecutionTarget {
     /// Its id, stored with every execution; empty when there is only this one.

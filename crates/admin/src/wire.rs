@@ -47,7 +47,7 @@ use crate::{
 
 /// What flyteadmin works with.
 pub struct Dependencies {
-    /// Its tables.
+    /// Where rows are.
     pub database: Database,
     /// Where closures and data are.
     pub blobs: BlobStore,

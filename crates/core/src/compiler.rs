@@ -55,7 +55,7 @@ pub struct LaunchPlanInterface {
     pub id: Identifier,
     /// Its inputs; those with a default need not be bound.
     pub expected_inputs: Option<ParameterMap>,
-    /// Its outputs.
+    /// The outputs of the workflow that it launches.
     pub expected_outputs: Option<VariableMap>,
 }
 

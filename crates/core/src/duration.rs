@@ -14,7 +14,7 @@ pub enum DurationError {
     /// A unit that Go does not know.
     #[error("time: unknown unit {unit} in duration {text}")]
     UnknownUnit {
-        /// The unit.
+        /// What stands where a unit of Go's durations should.
         unit: Quoted,
         /// The whole text.
         text: Quoted,

@@ -43,7 +43,7 @@ macro_rules! text_id {
                 Ok(Self(text))
             }
 
-            /// The text.
+            /// The checked text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -194,9 +194,9 @@ impl fmt::Display for ExecutionId {
 /// One node of an execution; the node id is the unique one (spec 04 §8.2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeExecutionId {
-    /// The execution.
+    /// The workflow execution that the node belongs to.
     pub execution: ExecutionId,
-    /// The node.
+    /// The node's unique id within it.
     pub node: NodeId,
 }
 
@@ -233,7 +233,7 @@ impl fmt::Display for NodeExecutionId {
 /// One attempt of a task at a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskExecutionId {
-    /// The task.
+    /// The task that the node runs.
     pub task: EntityId,
     /// The node that runs it.
     pub node: NodeExecutionId,

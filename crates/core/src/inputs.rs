@@ -27,13 +27,13 @@ pub enum InputError {
     MissingLiteral {
         /// The map, for example `fixed_inputs`.
         field: &'static str,
-        /// The entry.
+        /// The key of the entry in that map.
         name: String,
     },
     /// A literal, or a part of it, is of a kind that is not known.
     #[error("Failed to validate literal type for [{name}] with err: {cause}")]
     UnknownLiteral {
-        /// The entry.
+        /// The key of the entry in that map.
         name: String,
         /// The reason, which the text has to repeat.
         cause: UnknownLiteral,
@@ -43,7 +43,7 @@ pub enum InputError {
     Datetime {
         /// Seconds since 1970.
         seconds: i64,
-        /// Nanoseconds.
+        /// Nanoseconds of the refused timestamp, beside its seconds.
         nanos: i32,
         /// What is wrong.
         problem: &'static str,
@@ -51,9 +51,9 @@ pub enum InputError {
     /// An artifact query, which this platform does not serve.
     #[error("artifact mode not enabled but query found {field} {name}")]
     ArtifactQuery {
-        /// The map.
+        /// The field of the request whose map has the entry.
         field: &'static str,
-        /// The entry.
+        /// The key of the entry in that map.
         name: String,
     },
     /// A parameter without variable, or a variable without type.
@@ -61,9 +61,9 @@ pub enum InputError {
         "The Variable component of the Parameter {name} in {field} either is missing, or has a missing Type"
     )]
     MissingVariable {
-        /// The map.
+        /// The field of the request whose map has the entry.
         field: &'static str,
-        /// The entry.
+        /// The key of the entry in that map.
         name: String,
     },
     /// A parameter that is neither optional nor required.
@@ -71,17 +71,17 @@ pub enum InputError {
         "Invalid variable {name} in {field} - variable has neither default, nor is required. One must be specified"
     )]
     NoBehavior {
-        /// The map.
+        /// The field of the request whose map has the entry.
         field: &'static str,
-        /// The entry.
+        /// The key of the entry in that map.
         name: String,
     },
     /// A default of another type than its parameter. The two words of the text are the wrong way round.
     #[error("Type mismatch for Parameter {name} in {field} has type {declared}, expected {actual}")]
     DefaultType {
-        /// The map.
+        /// The field of the request whose map has the entry.
         field: &'static str,
-        /// The entry.
+        /// The key of the entry in that map.
         name: String,
         /// The parameter's type.
         declared: String,
@@ -97,9 +97,9 @@ pub enum InputError {
     /// A value of another type than the input.
     #[error("invalid {name} input wrong type. Expected {expected}, but got {actual}")]
     WrongType {
-        /// The input.
+        /// The key of the entry in that map.
         name: String,
-        /// Its type.
+        /// The type that the interface has for it.
         expected: String,
         /// The value's type.
         actual: String,

@@ -32,7 +32,7 @@ pub enum LaunchPlanError {
     Unexpected {
         /// `default` or `fixed`.
         kind: &'static str,
-        /// The input.
+        /// The name of the input.
         name: String,
     },
     /// An input of another type than the workflow's. For defaults the reference shows the types the wrong way
@@ -41,7 +41,7 @@ pub enum LaunchPlanError {
     WrongType {
         /// `default` or `fixed`.
         kind: &'static str,
-        /// The input.
+        /// The name of the input.
         name: String,
         /// The type that the text calls expected.
         expected: String,
@@ -61,9 +61,9 @@ pub enum LaunchPlanError {
     /// The input for the kickoff time is no datetime.
     #[error("KickoffTimeInputArg must reference a datetime input. [{name}] is a [{actual}]")]
     KickoffType {
-        /// The input.
+        /// The name of the input.
         name: String,
-        /// Its type.
+        /// The type that the workflow has for it.
         actual: String,
     },
     /// A launch condition, which this platform does not serve.

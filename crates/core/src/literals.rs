@@ -24,7 +24,7 @@ pub enum LiteralError {
     /// The text does not read as the simple type.
     #[error("failed to parse {value:?} as {simple}")]
     Parse {
-        /// The text.
+        /// The refused text.
         value: String,
         /// The simple type's name.
         simple: &'static str,
@@ -40,7 +40,7 @@ pub enum LiteralError {
     /// The text is none of the enum's values.
     #[error("incorrect enum value [{value}], supported values [{}]", supported.join(" "))]
     EnumValue {
-        /// The text.
+        /// The refused text.
         value: String,
         /// The values of the enum.
         supported: Vec<String>,
@@ -50,7 +50,7 @@ pub enum LiteralError {
     UnionValue {
         /// The value as JSON.
         value: String,
-        /// The union.
+        /// The variants of the union.
         supported: String,
     },
     /// The type has no values that could be made.

@@ -42,7 +42,7 @@ pub enum NameError {
     /// A label's key is not a Kubernetes qualified name.
     #[error("invalid label key [{key}]: [{}]", rules.join(" "))]
     LabelKey {
-        /// The key.
+        /// The key of the refused label.
         key: String,
         /// The rules that it breaks.
         rules: Vec<String>,
@@ -50,7 +50,7 @@ pub enum NameError {
     /// A label's value is not one for Kubernetes.
     #[error("invalid label value [{value}]: [{}]", rules.join(" "))]
     LabelValue {
-        /// The value.
+        /// The value of the refused label.
         value: String,
         /// The rules that it breaks.
         rules: Vec<String>,

@@ -71,7 +71,7 @@ pub fn join(max: usize, parts: &[&str], width: Width) -> Result<String, TooLong>
 pub struct Parent {
     /// Unique id of the node around.
     pub unique_id: String,
-    /// Its attempt.
+    /// The attempt of the parent, from 0.
     pub attempt: u32,
 }
 

@@ -46,7 +46,7 @@ pub struct TaskPluginOverride {
 pub struct TaskResources {
     /// For tasks that request none.
     pub requests: TaskResourceSpec,
-    /// Upper bounds.
+    /// The largest values that a task may ask for.
     pub limits: TaskResourceSpec,
 }
 
@@ -54,7 +54,7 @@ pub struct TaskResources {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskResourceSpec {
-    /// Cores.
+    /// CPU, as a Kubernetes quantity of cores; empty means not set.
     #[serde(rename = "CPU")]
     pub cpu: String,
     /// Bytes of memory.
@@ -66,7 +66,7 @@ pub struct TaskResourceSpec {
     /// Always `"0"`.
     #[serde(rename = "Storage")]
     pub storage: String,
-    /// Accelerators.
+    /// Number of GPUs, as a Kubernetes quantity; empty means not set.
     #[serde(rename = "GPU")]
     pub gpu: String,
 }

@@ -26,7 +26,7 @@ pub struct PluginState {
     pub progress: Progress,
     /// The phase last reported.
     pub phase: TaskPhase,
-    /// Its version.
+    /// Which of several events of one phase was sent last.
     pub phase_version: u32,
     /// The reason last reported; a new one makes a new version.
     pub reason: String,

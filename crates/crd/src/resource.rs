@@ -33,7 +33,7 @@ impl PodFinalizer {
 
 /// Label that a finished resource carries; the engine's watch leaves it out.
 pub const TERMINATION_LABEL: &str = "termination-status";
-/// Its value.
+/// Value of the label of a resource that has ended, by which the garbage collector finds it.
 pub const TERMINATED: &str = "terminated";
 /// Label with the hour of completion, `YYYY-MM-DD.HH` UTC.
 pub const COMPLETED_TIME_LABEL: &str = "completed-time";
@@ -60,7 +60,7 @@ pub struct FlyteWorkflow {
     /// Inputs; none when offloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Proto<LiteralMap>>,
-    /// The execution.
+    /// The execution that admin made the resource for.
     #[serde(default)]
     pub execution_id: GoStruct<WorkflowExecutionIdentifier>,
     /// Task templates by key; none when the closure is offloaded.

@@ -30,7 +30,7 @@ pub struct WorkflowSpec {
     /// The failure node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<Box<NodeSpec>>,
-    /// Interface outputs.
+    /// The outputs of the workflow's interface.
     #[serde(default)]
     pub outputs: Proto<VariableMap>,
     /// Where outputs come from.
@@ -231,7 +231,7 @@ impl BranchSpec {
 /// One condition and its node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BranchArm {
-    /// When.
+    /// The arm is taken if this holds and no arm before it did.
     pub condition: Proto<BooleanExpression>,
     /// The node's id.
     pub then: String,
@@ -258,7 +258,7 @@ pub struct GateSpec {
     /// A person's yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<Proto<ApproveCondition>>,
-    /// A value.
+    /// Waits until a value of this type is set from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<Proto<SignalCondition>>,
     /// A length of time.
@@ -270,7 +270,7 @@ pub struct GateSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ArraySpec {
-    /// The node.
+    /// The node that runs once for each element.
     pub sub_node_spec: NodeSpec,
     /// At once; none is not set, 0 no limit.
     pub parallelism: Option<u32>,

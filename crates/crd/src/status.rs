@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct WorkflowStatus {
-    /// Always written.
+    /// Where the workflow is in its life; written also when 0.
     pub phase: WorkflowPhase,
     /// First change of phase.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +187,7 @@ pub struct TaskNodeStatus {
     /// Version of that state.
     #[serde(rename = "psv", skip_serializing_if = "is_default")]
     pub plugin_state_version: u32,
-    /// Never advanced.
+    /// Always 0: the reference has the field and never changes it.
     #[serde(skip_serializing_if = "is_default")]
     pub tick: u32,
     /// Last change of the plugin's phase.
@@ -217,7 +217,7 @@ pub struct DynamicNodeStatus {
         skip_serializing_if = "String::is_empty"
     )]
     pub reason: String,
-    /// The error.
+    /// Why the workflow that the task made could not be run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Proto<ExecutionError>>,
     /// Whether it is worth another attempt: no.

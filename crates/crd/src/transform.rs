@@ -31,7 +31,7 @@ pub enum BuildError {
         "Code: TaskReferenceNotFound, Node Id: {node}, Description: Referenced Task [{task}] not found."
     )]
     TaskNotFound {
-        /// The node.
+        /// The id of the node.
         node: String,
         /// The task's key.
         task: String,
@@ -41,7 +41,7 @@ pub enum BuildError {
         "Code: ValueCollision, Node Id: {node}, Description: The node id [{node}] is defined twice."
     )]
     Collision {
-        /// The id.
+        /// The id of the node.
         node: String,
     },
     /// The closure was never compiled, or has no way in.
@@ -74,7 +74,7 @@ impl BuildError {
 /// offloaded.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// The workflow.
+    /// The nodes of the workflow and the edges between them.
     pub spec: WorkflowSpec,
     /// Sub-workflows by key.
     pub sub_workflows: BTreeMap<String, WorkflowSpec>,

@@ -1,6 +1,6 @@
 //! Names under which parts of one process answer to `grpc.health.v1.Health`; admin's own is `flyteadmin`.
 
-/// The engine.
+/// The service name under which gRPC health answers for the engine.
 pub(crate) const PROPELLER: &str = "flytepropeller";
 /// The cache index.
 pub(crate) const DATACATALOG: &str = "datacatalog";

@@ -23,7 +23,7 @@ pub(crate) enum LockError {
         folder.display()
     )]
     Taken {
-        /// The folder.
+        /// The data folder.
         folder: PathBuf,
         /// Who has it.
         pid: String,
@@ -31,9 +31,9 @@ pub(crate) enum LockError {
     /// It cannot be written.
     #[error("data folder {} cannot be written; choose another one with --data-dir", folder.display())]
     Folder {
-        /// The folder.
+        /// The data folder.
         folder: PathBuf,
-        /// Why not.
+        /// What the operating system says.
         source: std::io::Error,
     },
 }

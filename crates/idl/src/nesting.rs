@@ -60,7 +60,7 @@ pub enum NestingError {
         "message of {size} bytes nests {depth} messages, which only a smaller one may; of a kind, {MAX_LEVELS} levels are the most"
     )]
     TooMuch {
-        /// Its bytes.
+        /// Bytes of the encoded message.
         size: usize,
         /// How deep it was when that was seen.
         depth: usize,
@@ -71,7 +71,7 @@ pub enum NestingError {
          send fewer of them"
     )]
     TooManyParts {
-        /// Its bytes.
+        /// Bytes of the encoded message.
         size: usize,
         /// What it may take.
         most: usize,

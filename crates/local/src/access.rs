@@ -46,7 +46,7 @@ pub enum AccessError {
     /// A file cannot be read or written.
     #[error("the file {} cannot be used", file.display())]
     File {
-        /// The file.
+        /// The kubeconfig file.
         file: std::path::PathBuf,
         /// The operating system's error.
         #[source]
@@ -58,9 +58,9 @@ pub enum AccessError {
     /// The certificate that was made earlier is not usable.
     #[error("the certificate in {} cannot be used; remove the file and a new one is made", file.display())]
     Damaged {
-        /// The file.
+        /// The kubeconfig file.
         file: std::path::PathBuf,
-        /// Why.
+        /// Why it could not be understood.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

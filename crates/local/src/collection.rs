@@ -120,7 +120,7 @@ pub struct Pass {
     pub examined: usize,
     /// Objects that were removed.
     pub removed: usize,
-    /// Their bytes.
+    /// The bytes of the files that were removed.
     pub bytes: u64,
     /// Whether everything was examined since the beginning.
     pub complete: bool,

@@ -102,7 +102,7 @@ pub struct KubeletOptions {
     /// How often the node says that it is alive. A real cluster's node controller wants to hear it every 10 s; the embedded
     /// one has no such controller.
     pub heartbeat: Option<Duration>,
-    /// The clock.
+    /// What the kubelet takes the time from.
     pub now: Now,
 }
 
@@ -123,7 +123,7 @@ pub enum KubeletError {
     /// Its folder cannot be made or watched.
     #[error("the kubelet cannot use its folder {}", folder.display())]
     Folder {
-        /// The folder.
+        /// The folder that could not be made or read.
         folder: PathBuf,
         /// The operating system's error.
         #[source]

@@ -81,7 +81,7 @@ pub enum PlatformError {
     /// The data folder cannot be made or is not writable.
     #[error("the data folder {} cannot be used", folder.display())]
     Folder {
-        /// The folder.
+        /// The folder that could not be made or read.
         folder: PathBuf,
         /// The operating system's error.
         #[source]
@@ -96,10 +96,10 @@ pub enum PlatformError {
     /// The objects of the Kubernetes API.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The buckets.
+    /// The folder of the buckets could not be opened.
     #[error(transparent)]
     Blobs(#[from] BlobError),
-    /// The kubelet.
+    /// The kubelet could not start.
     #[error(transparent)]
     Kubelet(#[from] KubeletError),
     /// The node did not come up in time.
@@ -246,7 +246,7 @@ impl LocalPlatform {
         &self.cluster
     }
 
-    /// The buckets.
+    /// The folder that the S3 port serves, a sub-folder for each bucket.
     #[must_use]
     pub fn blobs(&self) -> &Arc<BlobFolder> {
         &self.blobs

@@ -80,7 +80,7 @@ pub struct DeleteIf {
     pub present: bool,
     /// Its ETag, without quotes.
     pub etag: Option<String>,
-    /// Its bytes.
+    /// Delete only if the object has this many bytes.
     pub size: Option<u64>,
     /// When it was written, in seconds since the epoch.
     pub modified: Option<i64>,

@@ -72,9 +72,9 @@ pub enum BlobError {
     /// The store failed.
     #[error("storage failed at {reference:?}")]
     Store {
-        /// Where.
+        /// The URI of the blob.
         reference: String,
-        /// How.
+        /// What the store answered.
         source: object_store::Error,
     },
 }
@@ -112,7 +112,7 @@ fn is_name_too_long(error: &object_store::Error) -> bool {
 /// What is known of an object without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Bytes.
+    /// Length of the blob in bytes.
     pub size: u64,
     /// Entity tag without quotes and `W/`.
     pub etag: String,

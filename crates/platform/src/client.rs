@@ -90,7 +90,7 @@ pub struct RetryPolicy {
     pub retries: Option<u32>,
     /// Wait before the second try; doubled each time.
     pub base: Duration,
-    /// Longest wait.
+    /// The longest wait between two tries.
     pub max: Duration,
     /// Deadline of one try.
     pub per_try: Duration,

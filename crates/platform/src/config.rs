@@ -42,7 +42,7 @@ pub use unheard::Unheard;
 pub struct Sources {
     /// What `--config` holds: a path or a glob; empty uses the default places.
     pub pattern: String,
-    /// Environment variables.
+    /// The variables of the process, of which those that name a key are read.
     pub environment: BTreeMap<String, String>,
     /// Section flags that were given, by full name (`storage.limits.maxDownloadMBs`).
     pub flags: BTreeMap<String, String>,

@@ -38,7 +38,7 @@ pub enum KubernetesError {
     Kubeconfig {
         /// The file, variables expanded.
         path: String,
-        /// Why not.
+        /// What is wrong with it.
         source: Box<kube::config::KubeconfigError>,
     },
     /// Neither a service account nor a kubeconfig was found.

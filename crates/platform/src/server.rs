@@ -57,9 +57,9 @@ pub enum ServeError {
     /// Somebody else has the port, or the address is not ours.
     #[error("cannot listen on {address} for {purpose}; {}", remedy(source, flag))]
     Bind {
-        /// Where.
+        /// The address that could not be listened on.
         address: SocketAddr,
-        /// What for.
+        /// What the port is for, with the key that sets it.
         purpose: String,
         /// The flag or key that moves it.
         flag: String,

@@ -28,7 +28,7 @@ pub struct LoggerConfig {
     /// Adds file and line to each record.
     #[serde(rename = "show-source")]
     pub show_source: bool,
-    /// Writes nothing.
+    /// Whether nothing at all is logged.
     pub mute: bool,
     /// How a record looks.
     pub formatter: FormatterConfig,
@@ -66,7 +66,7 @@ impl Default for FormatterConfig {
 pub enum Format {
     /// `{"json":{fields},"level":"info","msg":"…","ts":"…"}`
     Json,
-    /// For people.
+    /// Lines for people to read, `key=value` after the message.
     Text,
     /// `{"data":{fields},"message":"…","severity":"INFO","timestamp":"…"}`
     Gcp,
@@ -89,7 +89,7 @@ pub struct OtelConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Exporter {
-    /// Nowhere.
+    /// Traces are sent nowhere.
     #[default]
     Noop,
     /// To an OTLP collector over gRPC.
@@ -135,7 +135,7 @@ impl Default for SamplerConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParentSampler {
-    /// Every trace.
+    /// Traces that begin here are all recorded.
     Always,
     /// A share of traces.
     TraceId,
@@ -152,7 +152,7 @@ pub enum TelemetryError {
     Exporter {
         /// The configured endpoint.
         endpoint: String,
-        /// Why not.
+        /// What is wrong with its settings.
         source: opentelemetry_otlp::ExporterBuildError,
     },
 }

@@ -198,7 +198,7 @@ impl FromLoose for Tolerations {
 pub struct LogsConfig {
     /// Links to CloudWatch.
     pub cloudwatch_enabled: bool,
-    /// Its region.
+    /// AWS region of the log group.
     pub cloudwatch_region: String,
     /// Its log group.
     pub cloudwatch_log_group: String,
@@ -212,13 +212,13 @@ pub struct LogsConfig {
     pub kubernetes_template_uri: String,
     /// Links to Stackdriver.
     pub stackdriver_enabled: bool,
-    /// Its project.
+    /// Google Cloud project that has the logs.
     pub gcp_project: String,
     /// Its resource name.
     pub stackdriver_logresourcename: String,
     /// Template instead of the usual link.
     pub stackdriver_template_uri: String,
-    /// Further links.
+    /// Links of the installation's own, beside those of the backends above.
     pub templates: Vec<LogTemplate>,
     /// Links that a task asks for by `link_type`, by that name.
     pub dynamic_log_links: KeyedList<DynamicLink>,

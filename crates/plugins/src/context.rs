@@ -14,7 +14,7 @@ use k8s_openapi::{
 pub struct TaskContext<'a> {
     /// The task, types stripped.
     pub template: &'a TaskTemplate,
-    /// The execution.
+    /// The workflow execution that the task runs for.
     pub execution: &'a ExecutionId,
     /// `project:domain:name` of the workflow.
     pub workflow: &'a str,

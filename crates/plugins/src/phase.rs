@@ -7,13 +7,13 @@ use jiff::Timestamp;
 /// Phase of an attempt and what is known with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PhaseInfo {
-    /// The phase.
+    /// The phase that the observed object means for the task.
     pub phase: TaskPhase,
     /// Version within the phase; failures are always 0.
     pub version: u32,
     /// Why, for people.
     pub reason: String,
-    /// For failures.
+    /// Code, text and kind of the failure; none in other phases.
     pub error: Option<ExecutionError>,
     /// The object goes on although the attempt has failed, and must be deleted.
     pub clean_up: bool,
@@ -37,7 +37,7 @@ pub struct TaskInfo {
 /// What the cluster said about the object of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdditionalReason {
-    /// For people.
+    /// A sentence about what happened, shown in the console.
     pub reason: String,
     /// When it was said.
     pub occurred_at: Timestamp,

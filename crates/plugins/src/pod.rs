@@ -44,7 +44,7 @@ pub enum BuildError {
         "could not build resource for task: container {container:?}: {name} {value:?} is not a quantity"
     )]
     Quantity {
-        /// The container.
+        /// The name of the container.
         container: String,
         /// cpu, memory, …
         name: String,

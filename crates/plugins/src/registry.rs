@@ -46,9 +46,9 @@ pub enum PluginsError {
         "cannot set default plugin [{plugin}] for task types {task_types:?} when it is not configured to be an enabled plugin"
     )]
     NotEnabled {
-        /// Its id.
+        /// The id of the plugin, as in `enabled-plugins`.
         plugin: String,
-        /// For what.
+        /// The task types that it was to be the default for.
         task_types: Vec<String>,
     },
 }
@@ -59,7 +59,7 @@ pub enum PluginsError {
     "no plugin defined for Handler type [{task_type}] and no defaultPlugin configured; enabled plugins: {enabled}"
 )]
 pub struct UnsupportedTaskType {
-    /// The type.
+    /// `type` of the task template.
     pub task_type: String,
     /// Ids of plugins that are enabled.
     pub enabled: String,

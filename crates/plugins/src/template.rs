@@ -19,9 +19,9 @@ pub enum TemplateError {
     /// An input of another name.
     #[error("input template [{template}]: requested input is not found [{input}]")]
     NoInput {
-        /// The argument.
+        /// The argument, as the task has it.
         template: String,
-        /// The name.
+        /// The name of the input that it refers to.
         input: String,
     },
     /// An input that has no text form.
@@ -29,9 +29,9 @@ pub enum TemplateError {
         "input template [{template}]: input [{input}] of this kind cannot be written into a command"
     )]
     NotRenderable {
-        /// The argument.
+        /// The argument, as the task has it.
         template: String,
-        /// The name.
+        /// The name of the input that it refers to.
         input: String,
     },
 }

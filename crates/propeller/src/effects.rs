@@ -72,15 +72,15 @@ const CLEANUP_WITHIN: Duration = Duration::from_secs(3_600);
 /// The clients that the effects of one engine go through.
 #[derive(Clone)]
 pub struct Effects {
-    /// Kubernetes.
+    /// The cluster that the engine's resources and pods are in.
     pub kube: kube::Client,
-    /// Blobs.
+    /// Where inputs, outputs and spilled statuses are.
     pub blobs: BlobStore,
     /// PodTemplates of the cluster.
     pub templates: PodTemplates,
-    /// Admin.
+    /// Where events go.
     pub admin: AdminServiceClient<CountedChannel>,
-    /// Time.
+    /// What deadlines and waits are measured by; virtual in tests.
     pub clock: Clock,
     /// Bounds how many requests are under way at once, over all workflows.
     pub budget: Budget,

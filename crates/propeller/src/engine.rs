@@ -58,13 +58,13 @@ const LEVELS: Duration = Duration::from_secs(10);
 
 /// What an engine is wired with.
 pub struct Dependencies {
-    /// Kubernetes.
+    /// The cluster that the engine's resources and pods are in.
     pub kube: kube::Client,
-    /// Blobs.
+    /// Where inputs, outputs and spilled statuses are.
     pub blobs: BlobStore,
     /// Admin, for events.
     pub admin: Channel,
-    /// Time.
+    /// What deadlines and waits are measured by; virtual in tests.
     pub clock: Clock,
     /// Where metrics are registered, without the engine's own scope, and the labels that they have.
     pub metrics: Scope,

@@ -129,9 +129,9 @@ pub enum WorkflowOutput {
 /// The node that events speak of.
 #[derive(Clone, Debug)]
 pub struct NodeIdentity<'a> {
-    /// The execution.
+    /// The workflow execution that the node belongs to.
     pub execution: &'a ExecutionId,
-    /// This engine.
+    /// The id of the cluster, by which admin refuses events of another one.
     pub producer: &'a str,
     /// The node's id within the execution.
     pub unique_id: &'a str,
@@ -273,11 +273,11 @@ pub fn attempt_aborted(id: TaskExecutionIdentifier, producer: &str, now: Timesta
 /// The attempt that task events speak of.
 #[derive(Clone, Debug)]
 pub struct TaskIdentity<'a> {
-    /// The node.
+    /// The node that runs the task.
     pub node: &'a NodeIdentity<'a>,
-    /// The task.
+    /// The task with its version.
     pub task: Identifier,
-    /// Its type.
+    /// `type` of the task template.
     pub task_type: &'a str,
     /// Number of the attempt.
     pub attempt: u32,

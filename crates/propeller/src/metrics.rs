@@ -51,7 +51,7 @@ pub struct EngineMetrics {
 /// `round:`
 #[derive(Debug)]
 pub struct RoundMetrics {
-    /// Deciding.
+    /// Time that a round took to decide, without its effects.
     pub(crate) raw: LabelledStopWatch,
     /// One look: deciding and, if there was something to write, writing.
     pub(crate) time: LabelledStopWatch,

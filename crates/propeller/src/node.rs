@@ -53,7 +53,7 @@ const MAX_STATUS_MESSAGE: usize = 1024;
 /// What is the same for all nodes of one workflow.
 #[derive(Debug)]
 pub struct WorkflowContext {
-    /// The execution.
+    /// The execution that the resource was made for.
     pub execution: ExecutionId,
     /// Namespace of the resource.
     pub namespace: String,
@@ -67,9 +67,9 @@ pub struct WorkflowContext {
     pub raw_output_prefix: String,
     /// The resource as owner of pods.
     pub owner: OwnerReference,
-    /// Its labels.
+    /// Labels that every pod of the execution gets.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations.
+    /// Annotations that every pod of the execution gets.
     pub annotations: BTreeMap<String, String>,
     /// Service account of its pods.
     pub service_account: String,
@@ -115,7 +115,7 @@ impl Settings {
 pub struct NodeView<'a> {
     /// What is the same for all.
     pub workflow: &'a WorkflowContext,
-    /// The node.
+    /// What the workflow's author wrote about the node.
     pub spec: &'a NodeSpec,
     /// Where it stands.
     pub status: &'a NodeStatus,
@@ -123,7 +123,7 @@ pub struct NodeView<'a> {
     pub unique_id: &'a str,
     /// The node around it.
     pub parent: Option<&'a Parent>,
-    /// Its files.
+    /// Where the node's inputs, outputs and error are.
     pub files: &'a NodeFiles,
     /// Its inputs, when this process has resolved or read them.
     pub inputs: Option<&'a Arc<LiteralMap>>,
@@ -179,7 +179,7 @@ pub enum TaskResult {
     },
     /// It failed or left nothing usable.
     Failed {
-        /// Why.
+        /// Code, text and kind, as admin and the user are told.
         error: ExecutionError,
         /// Another attempt may succeed.
         recoverable: bool,
@@ -206,7 +206,7 @@ pub enum Step {
 pub enum NodeEffect {
     /// Resolve bindings and write the result; an end node's also as its outputs.
     Prepare {
-        /// The bindings.
+        /// Where each input comes from.
         bindings: Vec<Binding>,
         /// URI of the inputs.
         to: String,
@@ -223,7 +223,7 @@ pub enum NodeEffect {
     ReadResult,
     /// Copy outputs; the inner node's, or a file.
     CopyOutputs {
-        /// Where from.
+        /// The node or the bindings that the outputs come from.
         from: Source,
         /// URI of the copy.
         to: String,
@@ -300,7 +300,7 @@ pub struct ReportedEvents {
 /// What happens together with a change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Then {
-    /// Nothing else.
+    /// The step has no other consequence.
     #[default]
     Nothing,
     /// The sub-workflow starts.

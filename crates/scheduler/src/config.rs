@@ -65,7 +65,7 @@ impl Default for EventSchedulerConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AwsSchedulesConfig {
-    /// AWS region.
+    /// Region of the schedules or queue, as AWS names it.
     pub region: String,
     /// Role that schedules assume.
     pub schedule_role: String,
@@ -110,7 +110,7 @@ impl Default for WorkflowExecutorConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AwsQueueConfig {
-    /// AWS region.
+    /// Region of the schedules or queue, as AWS names it.
     pub region: String,
     /// Queue that schedules send to.
     pub schedule_queue_name: String,

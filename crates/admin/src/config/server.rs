@@ -93,7 +93,7 @@ pub struct SecurityConfig {
     pub secure: bool,
     /// Certificate and key.
     pub ssl: SslConfig,
-    /// Authenticate callers.
+    /// Whether callers must show who they are.
     pub use_auth: bool,
     /// Omit the Secure attribute of cookies.
     pub insecure_cookie_header: bool,
@@ -162,9 +162,9 @@ impl Default for GrpcConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DataProxyConfig {
-    /// Uploads.
+    /// What CreateUploadLocation signs.
     pub upload: UploadConfig,
-    /// Downloads.
+    /// What CreateDownloadLink and GetData sign.
     pub download: DownloadConfig,
 }
 

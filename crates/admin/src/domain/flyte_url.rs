@@ -17,7 +17,7 @@ pub(crate) enum Artifact {
     Inputs(Option<String>),
     /// All outputs, or the one with this name.
     Outputs(Option<String>),
-    /// The deck.
+    /// The HTML page that a task wrote about itself (`deck.html`).
     Deck,
 }
 

@@ -9,9 +9,9 @@ pub enum Kind {
     Integer,
     /// 64-bit integer.
     BigInteger,
-    /// A moment.
+    /// A moment in UTC, RFC 3339 in a filter.
     Time,
-    /// Bytes.
+    /// Bytes, which are compared with the UTF-8 of a filter's text.
     Bytes,
     /// Nanoseconds, written as seconds or as a Go duration.
     Duration,
@@ -33,7 +33,7 @@ pub struct Entity {
     pub prefix: &'static str,
     /// The short code in error texts.
     pub code: &'static str,
-    /// The table.
+    /// Its table in the database.
     pub table: &'static str,
     /// The allow-list.
     pub columns: &'static [Column],

@@ -13,7 +13,7 @@ use super::routes::{Route, Routes};
 /// The service that the document describes.
 const SERVICE: &str = "flyteidl.service.AdminService";
 
-/// The document.
+/// The OpenAPI 2 document of all routes, as JSON (`/api/v1/openapi`).
 pub(super) fn document(routes: &Routes) -> String {
     let mut definitions = Definitions::default();
     let mut paths = Map::new();

@@ -65,7 +65,7 @@ pub(super) enum Found<'a> {
     Nothing,
 }
 
-/// All routes.
+/// What the `google.api.http` annotations of all services say, in the order of their declaration.
 pub(super) struct Routes(Vec<Route>);
 
 impl Routes {

@@ -39,7 +39,7 @@ use workflow::WorkflowEvents;
 
 /// What differs between the kinds of events.
 trait EventKind: Sized + Send + Sync + 'static {
-    /// The event.
+    /// The event's message in flyteidl, without the request around it.
     type Event: Message + Name + Default + Clone + Send + Sync + 'static;
     /// The id of what it is about.
     type Id: Clone + Send + Sync + 'static;

@@ -22,7 +22,7 @@ use crate::{records::Execution, time};
 /// them are counted everywhere else.
 const MOST_PROJECTS: usize = 1_000;
 
-/// All managers.
+/// The metrics of flyteadmin's managers, a set for each.
 pub(crate) struct Managers {
     pub(crate) executions: ExecutionMetrics,
     pub(crate) nodes: StepMetrics,
@@ -340,7 +340,7 @@ impl StepMetrics {
         self.events.inc();
     }
 
-    /// It runs.
+    /// Counts one that has begun to run.
     pub(crate) fn running(&self) {
         self.active.inc();
     }

@@ -9,7 +9,7 @@ pub trait RowNumber: Copy + Sized {
     /// The row that a column names; none for 0.
     fn new(number: i64) -> Option<Self>;
 
-    /// The number.
+    /// Column `id` of the row, at least 1.
     fn number(self) -> i64;
 }
 

@@ -99,7 +99,7 @@ numbers!(
 numbers!(
     /// `admin.Project.ProjectState`; column `state`. Only active projects take new entities and executions.
     ProjectState of admin::project::ProjectState {
-        /// In use.
+        /// Listed, and open for registrations and executions.
         Active = Active,
         /// Retired by a user.
         Archived = Archived,
@@ -168,7 +168,7 @@ words!(
 words!(
     /// The kind of schedule that a launch plan has; column `schedule_type` (spec 01 §10.1).
     ScheduleType {
-        /// None.
+        /// The launch plan has no schedule.
         None = "NONE",
         /// A cron expression.
         Cron = "CRON",

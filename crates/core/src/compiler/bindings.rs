@@ -21,11 +21,11 @@ use crate::{
 
 /// The input of a node that is bound.
 struct Slot<'a> {
-    /// The node.
+    /// The node whose input is bound.
     id: &'a str,
     /// Name in its metadata; `None` without metadata.
     name: Option<&'a str>,
-    /// The input.
+    /// The name of the input.
     parameter: &'a str,
 }
 

@@ -18,13 +18,13 @@ use crate::{
 pub struct DynamicParent<'a> {
     /// The execution that it belongs to.
     pub execution: &'a ExecutionId,
-    /// Its id.
+    /// The id of the node that runs the dynamic task.
     pub node_id: &'a str,
-    /// Its attempt.
+    /// The attempt of the task that made the workflow, from 0.
     pub attempt: u32,
     /// Version of events of the execution; 0 gives inner nodes ids that name their parent.
     pub event_version: u32,
-    /// Its task.
+    /// The dynamic task, whose interface the workflow must have.
     pub task: &'a TaskTemplate,
 }
 

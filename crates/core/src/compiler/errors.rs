@@ -53,7 +53,7 @@ pub struct CompileError {
     pub code: Code,
     /// The node, or a word that stands for one: `root`, `container`, `start-node`.
     pub node: String,
-    /// What exactly.
+    /// What is wrong with which value, as shown to the user.
     pub description: String,
 }
 

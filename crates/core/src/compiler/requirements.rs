@@ -17,9 +17,9 @@ use crate::identifiers::sort_key;
 /// domain, name and version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirements {
-    /// Tasks.
+    /// The tasks that its nodes run, each once.
     pub tasks: Vec<Identifier>,
-    /// Launch plans.
+    /// The launch plans that its nodes launch, each once.
     pub launch_plans: Vec<Identifier>,
 }
 

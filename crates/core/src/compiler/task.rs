@@ -85,7 +85,7 @@ pub enum PodSpecError {
     /// A resource, overhead or size limit is not a quantity.
     #[error("pod spec has quantity {value:?}")]
     Quantity {
-        /// The text.
+        /// The quantity as the task has it.
         value: String,
         /// What is wrong with it.
         #[source]

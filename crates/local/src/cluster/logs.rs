@@ -26,7 +26,7 @@ pub struct LogRequest {
     pub pod: String,
     /// `metadata.uid` of the pod; pods of one name follow each other.
     pub uid: String,
-    /// The container.
+    /// The name of the container whose log is read.
     pub container: String,
     /// The run before the last restart of the container.
     pub previous: bool,
@@ -48,9 +48,9 @@ pub enum LogError {
     /// The container has not started, or has no earlier run.
     #[error("container {container:?} in pod {pod:?} {why}")]
     NotThere {
-        /// The pod.
+        /// The name of the pod.
         pod: String,
-        /// The container.
+        /// The name of the container.
         container: String,
         /// What is the case instead.
         why: &'static str,
@@ -61,17 +61,17 @@ pub enum LogError {
          program; ask without --timestamps and --since"
     )]
     NoTimes {
-        /// The pod.
+        /// The name of the pod.
         pod: String,
-        /// The container.
+        /// The name of the container.
         container: String,
     },
     /// The file cannot be read.
     #[error("the log of container {container:?} in pod {pod:?} cannot be read")]
     Unreadable {
-        /// The pod.
+        /// The name of the pod.
         pod: String,
-        /// The container.
+        /// The name of the container.
         container: String,
         /// The operating system's error.
         #[source]

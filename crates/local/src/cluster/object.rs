@@ -208,7 +208,7 @@ impl Stored {
             && self.metadata.len() == other.metadata.len()
     }
 
-    /// The labels.
+    /// `metadata.labels`; empty where the object has none.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         #[derive(Default, Deserialize)]
         #[serde(default)]

@@ -433,7 +433,7 @@ impl EventWriter {
     }
 }
 
-/// One write.
+/// How one Event is written: as a new object, or as a patch that counts it in an earlier one.
 struct EventWrite {
     event: Event,
     /// The name of the earlier event of the same key, and the merge patch that counts this one in it.

@@ -14,7 +14,7 @@ use crate::kubelet::quantity::{bytes_text, cores_text, millis, units};
 pub struct Amount {
     /// Thousandths of a core.
     pub cpu_millis: i128,
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: i128,
 }
 

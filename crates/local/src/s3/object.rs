@@ -21,13 +21,13 @@ const TAIL: u64 = 4 + MARK.len() as u64;
 pub struct Info {
     /// The key; empty for a part of an upload.
     pub key: String,
-    /// Bytes.
+    /// Length of the object in bytes.
     pub size: u64,
     /// ETag without quotes: the MD5 of the bytes in hex, or that of the parts' MD5s, `-` and their number.
     pub etag: String,
     /// When the object was written.
     pub modified: jiff::Timestamp,
-    /// Its headers.
+    /// Headers that were sent with it, and are sent back: content type, user metadata and their like.
     pub attributes: Attributes,
     /// Checksums that were verified when it was written, base64 by algorithm in lower case.
     #[serde(default)]

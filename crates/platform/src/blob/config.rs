@@ -30,7 +30,7 @@ pub struct StorageConfig {
     pub connection: ConnectionConfig,
     /// Provider and its settings.
     pub stow: StowConfig,
-    /// Size limits.
+    /// How large a blob may be that is read whole.
     pub limits: LimitsConfig,
     /// A second client for signing only, when clients reach the store under another name.
     #[serde(rename = "signedUrl")]
@@ -64,9 +64,9 @@ pub struct ConnectionConfig {
     pub auth_type: String,
     /// Access key id.
     pub access_key: String,
-    /// Secret key.
+    /// Secret key, for auth-type accesskey.
     pub secret_key: Secret,
-    /// AWS region.
+    /// Region of the bucket, as AWS names it.
     pub region: String,
     /// Plain HTTP when the endpoint names no scheme.
     pub disable_ssl: bool,
@@ -125,9 +125,9 @@ pub struct SignedUrlConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CacheConfig {
-    /// Ignored.
+    /// Not used: closures are cached by the services that read them.
     pub max_size_mbs: i64,
-    /// Ignored.
+    /// Not used: there is no garbage collector to tune.
     pub target_gc_percent: i64,
 }
 

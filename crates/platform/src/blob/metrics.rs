@@ -165,7 +165,7 @@ fn never_counted(scope: &Scope) -> Result<(), MetricError> {
 /// Whether something that is kept in memory was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cached {
-    /// It was.
+    /// The blob was in the cache.
     Hit,
     /// It had to be read.
     Miss,

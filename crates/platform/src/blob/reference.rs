@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 pub struct Reference {
     /// `s3`, `gs`, `abfs`, `file`, `mem`.
     pub scheme: String,
-    /// The bucket.
+    /// Bucket (S3, GCS) or container (Azure).
     pub container: String,
     /// The object's key, percent-decoded, without leading or trailing `/`.
     pub key: String,

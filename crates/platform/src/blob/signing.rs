@@ -11,9 +11,9 @@ use object_store::{
 /// What the bearer may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Read.
+    /// The URL may be read from.
     Get,
-    /// Write.
+    /// The URL may be written to.
     Put,
 }
 

@@ -41,7 +41,7 @@ impl Section {
 }
 
 impl Sections {
-    /// None yet.
+    /// An empty set, to which a service adds its sections.
     pub fn new() -> Self {
         Self::default()
     }

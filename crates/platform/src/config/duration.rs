@@ -13,7 +13,7 @@ pub struct Duration {
 }
 
 impl Duration {
-    /// No time.
+    /// 0 s; what it means is said by each key.
     pub const ZERO: Self = Self { nanoseconds: 0 };
 
     /// Whole milliseconds.

@@ -133,7 +133,7 @@ impl LabelledCounter {
         Labelled::register(scope, name, "", help, unlabelled).map(Self)
     }
 
-    /// Counts one.
+    /// Adds 1 to the series of these labels.
     pub fn inc(&self, labels: &Labels<'_>) {
         self.add(labels, 1);
     }
@@ -162,12 +162,12 @@ impl LabelledGauge {
         Labelled::register(scope, name, "", help, unlabelled).map(Self)
     }
 
-    /// One more.
+    /// Adds 1 to the series of these labels.
     pub fn inc(&self, labels: &Labels<'_>) {
         self.add(labels, 1);
     }
 
-    /// One less.
+    /// Takes 1 from the series of these labels.
     pub fn dec(&self, labels: &Labels<'_>) {
         self.add(labels, -1);
     }

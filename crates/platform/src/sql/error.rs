@@ -36,7 +36,7 @@ pub enum DbError {
     Column {
         /// The column's name in the statement.
         column: String,
-        /// Why.
+        /// What does not fit.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },

@@ -11,7 +11,7 @@ use super::{
     database::{Pools, without_timeout},
 };
 
-/// An index.
+/// An index that is made after the start, beside the service's work, since its table may be large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Index {
     /// Its name, beginning with `flyte_rs_`.

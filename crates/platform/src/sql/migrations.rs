@@ -31,16 +31,16 @@ pub enum MigrationError {
     /// A statement of a migration failed; its transaction was rolled back.
     #[error("migration {id}")]
     Failed {
-        /// Which migration.
+        /// The id of the migration.
         id: String,
-        /// Why.
+        /// What the database answered.
         #[source]
         source: DbError,
     },
     /// The newest migration that has run cannot be undone.
     #[error("migration {id}: it is impossible to rollback this migration")]
     Irreversible {
-        /// Which migration.
+        /// The id of the migration.
         id: String,
     },
     /// No migration has run.

@@ -13,7 +13,7 @@ use crate::events::{self, Event};
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftoverQuery {
-    /// The execution.
+    /// The execution whose resource is gone or being deleted.
     pub execution: ExecutionId,
     /// Unique ids of nodes that have begun and may have nodes inside, whether they have ended or not.
     pub parents: Vec<String>,
@@ -24,7 +24,7 @@ pub struct LeftoverQuery {
 /// Where the pods of an execution are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodQuery {
-    /// Their namespace.
+    /// The namespace that the pods are looked for in.
     pub namespace: String,
     /// Their value of label `execution-id`.
     pub execution_label: String,
@@ -44,7 +44,7 @@ pub struct Leftovers {
 /// A node that admin holds for open.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenNode {
-    /// The node.
+    /// The node execution that admin does not yet have in a terminal phase.
     pub id: NodeExecutionIdentifier,
     /// Its attempts that are open too.
     pub attempts: Vec<TaskExecutionIdentifier>,

@@ -14,13 +14,13 @@ pub(crate) enum StatusesError {
     /// Another try may succeed.
     #[error(transparent)]
     Transient(#[from] TransientError),
-    /// None can.
+    /// No further try can succeed.
     #[error(transparent)]
     Permanent(#[from] BlobError),
 }
 
 impl WorkflowEffects {
-    /// Writes them.
+    /// Writes the statuses that do not fit into the resource as the blob `uri`.
     pub(crate) async fn write_statuses(
         &self,
         uri: &str,

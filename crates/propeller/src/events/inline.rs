@@ -10,18 +10,18 @@ use super::Event;
 /// Where the data are that an event speaks of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct References<'a> {
-    /// Its inputs.
+    /// URI of the node's `inputs.pb`.
     pub inputs: Option<&'a str>,
-    /// Its outputs.
+    /// URI of the node's `outputs.pb`.
     pub outputs: Option<&'a str>,
 }
 
 /// The data themselves, as far as they could be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Data {
-    /// Inputs.
+    /// The inputs themselves; none where the event carries their URI.
     pub inputs: Option<LiteralMap>,
-    /// Outputs.
+    /// The outputs themselves; none where the event carries their URI.
     pub outputs: Option<LiteralMap>,
 }
 

@@ -13,9 +13,9 @@ use crate::node::is_interruptible;
 /// A node is not what it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeChanged {
-    /// Which one.
+    /// The node that changed.
     pub index: NodeIndex,
-    /// When.
+    /// When it changed, by the engine's clock.
     pub at: Timestamp,
     /// What it was.
     pub from: NodePhase,
@@ -46,7 +46,7 @@ pub struct NodeChanged {
 /// How an attempt of a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskEnd {
-    /// With outputs.
+    /// It ended with outputs.
     Success,
     /// By its pod, or for lack of one.
     PodFailed,

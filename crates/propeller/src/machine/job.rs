@@ -51,7 +51,7 @@ pub enum Effect {
     },
     /// An effect of a node.
     Node {
-        /// What.
+        /// What is to be done for it.
         effect: NodeEffect,
         /// URI of the outputs of each node that its bindings name, by id.
         outputs: BTreeMap<String, String>,

@@ -54,7 +54,7 @@ pub struct Origin {
 /// Where the node statuses of a workflow are that does not fit into its resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spill {
-    /// The blob.
+    /// URI of the blob with the statuses.
     pub uri: String,
 }
 

@@ -17,9 +17,9 @@ pub enum ResolveError {
     /// The upstream node wrote no such output.
     #[error("OutputsNotFoundError: failed to find [{node}].[{variable}]")]
     NoOutput {
-        /// The node.
+        /// The id of the node that the promise refers to.
         node: String,
-        /// The output.
+        /// The name of its output.
         variable: String,
     },
     /// The promise names a node that is not in the graph.
@@ -28,11 +28,11 @@ pub enum ResolveError {
     /// `[index].name` of something that is not a list of that length.
     #[error("BadSpecificationError: [{node}].[{variable}] has no element {index}")]
     NoElement {
-        /// The node.
+        /// The id of the node that the promise refers to.
         node: String,
-        /// The output.
+        /// The name of its output.
         variable: String,
-        /// The index.
+        /// The position in the collection, from 0.
         index: usize,
     },
     /// A promise names an attribute that the value does not have.

@@ -5,7 +5,7 @@ use flyte_idl::text;
 
 use crate::error::{Error, NotFoundKind};
 
-/// An execution.
+/// The error of a call or event about a workflow execution that has no row.
 pub fn execution(id: &ExecutionId) -> Error {
     Error::not_found(NotFoundKind::Execution, text::prototext(&id.to_proto()))
 }

@@ -24,9 +24,9 @@ pub(super) enum RowChange {
 pub(super) enum Stage {
     /// It begins to run.
     Begins,
-    /// It ends.
+    /// The phase is terminal: what ran runs no more.
     Ends,
-    /// Neither.
+    /// The phase is neither the first that runs nor terminal.
     Between,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Writes both.
+    /// Writes the inputs and the user's inputs of an execution.
     pub(super) async fn write(
         &self,
         context: &AdminContext,

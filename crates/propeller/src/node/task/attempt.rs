@@ -14,9 +14,9 @@ use crate::{
 
 /// One attempt of a task, with everything that its plugin needs.
 pub struct Attempt<'a> {
-    /// The node.
+    /// The node that runs the task.
     pub view: NodeView<'a>,
-    /// The task.
+    /// The task as it was registered.
     pub template: &'a TaskTemplate,
     /// Which plugin runs it.
     pub plugin: Plugin,

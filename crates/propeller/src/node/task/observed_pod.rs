@@ -17,7 +17,7 @@ pub(crate) fn is_finished(pod: &Pod) -> bool {
 /// A pod as the watch shows it, and what the cluster says about it.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedPod {
-    /// The pod.
+    /// The pod as the watch delivered it last.
     pub pod: Arc<Pod>,
     /// Its events in the order in which they arrived; empty while nobody sends them.
     pub events: Arc<[ObjectEvent]>,
