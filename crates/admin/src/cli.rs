@@ -9,8 +9,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use flyte_platform::{
     Chain, Clock,
     blob::{self, BlobStore, StorageConfig},
-    cli::{self, Program, Sections},
-    config::{Config, KeyedList, Reload},
+    cli::{self, Bootstrap, Program, Sections},
+    config::{KeyedList, Reload},
     metrics::Scope,
     server::ProfConfig,
     sql::{self, Database, DatabaseConfig},
@@ -166,15 +166,18 @@ pub(crate) struct Loaded {
 }
 
 fn load(matches: &ArgMatches) -> Outcome<Loaded> {
-    let sections = sections();
-    let mut config: Config = sections.load(matches)?;
+    let Bootstrap {
+        mut config,
+        shown,
+        reload,
+    } = sections().bootstrap(matches)?;
     let mut loaded = Loaded {
         admin: AdminConfig::read(&mut config),
         logger: config.section("logger"),
         otel: config.section("otel"),
         home: config.variable("HOME").map(str::to_owned),
-        shown: sections.effective(matches, config.section("prof"))?,
-        reload: sections.reload(matches)?,
+        shown,
+        reload,
     };
     for warning in config.finish()? {
         say(&format!("Warning: {}: {}", warning.key, warning.message));

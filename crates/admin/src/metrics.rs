@@ -15,7 +15,7 @@ use flyte_platform::{
 
 use crate::{config::AdminConfig, repository};
 use clusters::ClusterMetrics;
-pub(crate) use managers::{Managers, StepMetrics, of_node};
+pub(crate) use managers::{ExecutionEnd, Managers, StepMetrics, of_node};
 
 /// Services whose methods are counted as gRPC calls.
 const SERVICES: [&str; 3] = [

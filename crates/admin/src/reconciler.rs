@@ -78,7 +78,7 @@ pub(crate) async fn pass(
         let mut of_phase = 0;
         while of_phase < MOST {
             let mut tx = context.database.read().await?;
-            let rows = executions::unfinished(&mut tx, phase, before, (*place, BATCH)).await?;
+            let rows = executions::unfinished(&mut tx, phase, before, *place, BATCH).await?;
             drop(tx);
             of_phase += rows.len();
             for execution in &rows {

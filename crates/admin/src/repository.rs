@@ -20,6 +20,9 @@ pub mod tasks;
 pub mod workflows;
 
 mod columns;
+mod names;
 pub(crate) mod operations;
 mod query;
 mod resolve;
+
+pub use names::Names;

@@ -7,12 +7,9 @@ use flyte_local::collection::{Age, Retention};
 use flyte_platform::cli;
 
 use crate::{
-    embedded::{self, Options},
+    embedded::{self, Options, SUPERVISOR},
     standalone,
 };
-
-/// The hidden subcommand that runs one pod; the kubelet starts it.
-pub(crate) const SUPERVISOR: &str = "supervise-pod";
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {

@@ -1,5 +1,6 @@
 //! `flyte start` without configuration: everything in this process.
 
+mod options;
 mod prepare;
 pub mod services;
 
@@ -23,14 +24,11 @@ use flyte_platform::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use prepare::Options;
+use options::{ACCESS_KEY, GRACE, SECRET_KEY};
+pub(crate) use options::{Options, SUPERVISOR};
 use prepare::Prepared;
 use services::{BUCKET, Backends, Services, define_workflows};
 
-const ACCESS_KEY: &str = "minio";
-const SECRET_KEY: &str = "miniostorage";
-/// How long open calls and pods have when the process is asked to end.
-const GRACE: Duration = Duration::from_secs(10);
 /// Longer than this and something is wrong that a person should hear of.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use flyte_admin::{
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
-    cli::{self, Sections},
+    cli::{self, Bootstrap, Sections},
     client::{self, RetryPolicy},
     kubernetes,
     metrics::{LabelKeys, Scope},
@@ -97,8 +97,11 @@ pub(crate) fn sections() -> Sections {
 
 /// Starts what the configuration describes, until asked to stop.
 pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<()> {
-    let sections = sections();
-    let mut loaded = sections.load(&matches)?;
+    let Bootstrap {
+        config: mut loaded,
+        shown,
+        mut reload,
+    } = sections().bootstrap(&matches)?;
     anyhow::ensure!(
         !loaded.files.is_empty(),
         "--config {files:?} names no file; name one that is there, or leave --config out to start Flyte embedded"
@@ -107,7 +110,6 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     let engine_config = EngineConfig::read(&mut loaded);
     let admin_config = AdminConfig::read(&mut loaded);
     let home = loaded.variable("HOME").map(str::to_owned);
-    let shown = sections.effective(&matches, loaded.section("prof"))?;
     let warnings = loaded.finish()?;
     let telemetry = telemetry::install(&engine_config.logger, &engine_config.otel, "flyte")?;
     for warning in warnings {
@@ -133,7 +135,6 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     }
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
-    let mut reload = sections.reload(&matches)?;
     telemetry.follow(&mut reload);
     let live_admin_config = LiveConfig::following(admin_config.clone(), &mut reload);
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));

@@ -12,7 +12,7 @@ use std::{error::Error, io::Write as _, process::ExitCode};
 use crate::Chain;
 
 pub use program::{Program, complete, completion, parse};
-pub use sections::Sections;
+pub use sections::{Bootstrap, Sections};
 pub use signals::stop_on_signals;
 
 /// Writes to standard output. A reader that has gone away is no error of ours.

@@ -10,6 +10,7 @@
 //! ```
 
 mod duration;
+mod environment;
 mod files;
 mod flags;
 mod map;
@@ -28,6 +29,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use duration::Duration;
+pub use environment::ProcessEnvironment;
 pub use files::discover;
 pub use flags::{arguments, given};
 pub use map::{FromLoose, KeyedList, StringMap};
@@ -43,7 +45,7 @@ pub struct Sources {
     /// What `--config` holds: a path or a glob; empty uses the default places.
     pub pattern: String,
     /// The variables of the process, of which those that name a key are read.
-    pub environment: BTreeMap<String, String>,
+    pub environment: ProcessEnvironment,
     /// Section flags that were given, by full name (`storage.limits.maxDownloadMBs`).
     pub flags: BTreeMap<String, String>,
 }
@@ -53,11 +55,7 @@ impl Sources {
     pub fn of_process(pattern: impl Into<String>, flags: BTreeMap<String, String>) -> Self {
         Self {
             pattern: pattern.into(),
-            environment: std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .collect(),
+            environment: ProcessEnvironment::of_process(),
             flags,
         }
     }
@@ -84,8 +82,9 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     documents: Vec<(PathBuf, Value)>,
     tree: Value,
-    environment: BTreeMap<String, String>,
-    flags: BTreeMap<String, String>,
+    sources: Sources,
+    /// What told the files apart from others when they were read.
+    stamp: files::Stamp,
     warnings: Vec<Problem>,
     problems: Vec<Problem>,
     known: Vec<String>,
@@ -107,7 +106,9 @@ impl Config {
     /// # Errors
     /// Every file that cannot be read or is not YAML.
     pub fn load(sources: Sources) -> Result<Self, ConfigError> {
-        let files = files::discover(&sources.pattern);
+        // Taken first: a file that changes while it is read is read again.
+        let stamp = files::stamp(&sources.pattern);
+        let files: Vec<PathBuf> = stamp.iter().map(|(file, _)| file.clone()).collect();
         let mut problems = Vec::new();
         let mut documents = Vec::new();
         for file in &files {
@@ -134,14 +135,26 @@ impl Config {
             files,
             documents,
             tree,
-            environment: sources.environment,
-            flags: sources.flags,
+            sources,
+            stamp,
             warnings,
             problems: Vec::new(),
             known: Vec::new(),
             unheard: Vec::new(),
             given_in_vain: Vec::new(),
         })
+    }
+
+    /// The same files, environment and flags, with no section decoded yet; what loading found is told by `self` alone.
+    #[must_use]
+    pub(crate) fn afresh(&self) -> Self {
+        Self {
+            warnings: Vec::new(),
+            problems: Vec::new(),
+            known: Vec::new(),
+            given_in_vain: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// Decodes the section with this (possibly dotted) name; problems are kept for [`Config::finish`].
@@ -157,14 +170,11 @@ impl Config {
         let mut value = decoder.decode(&shape, raw.take());
         for leaf in shape.leaves() {
             let path = format!("{name}.{leaf}");
-            let text = self.flags.get(&path).or_else(|| {
+            let text = self.sources.flags.get(&path).map(String::as_str);
+            let text = text.or_else(|| {
                 shape::environment_names(&path)
                     .into_iter()
-                    .find_map(|variable| {
-                        self.environment
-                            .get(&variable)
-                            .filter(|text| !text.is_empty())
-                    })
+                    .find_map(|variable| self.sources.environment.get(&variable))
             });
             if let Some(text) = text {
                 decoder.set(&shape, &mut value, &leaf, text);
@@ -198,7 +208,7 @@ impl Config {
 
     /// A variable of the environment, where a key says which one to read.
     pub fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.get(name).map(String::as_str)
+        self.sources.environment.get(name)
     }
 
     /// Ends the decoding of sections.
@@ -249,17 +259,15 @@ impl Config {
     fn placed(&self, mut problem: Problem) -> Problem {
         let key = &problem.key;
         let variable = || {
-            shape::environment_names(key).into_iter().find(|name| {
-                self.environment
-                    .get(name)
-                    .is_some_and(|text| !text.is_empty())
-            })
+            shape::environment_names(key)
+                .into_iter()
+                .find(|name| self.sources.environment.get(name).is_some())
         };
         let file = || {
             let holds = |(_, document): &&(PathBuf, Value)| merge::holds(document, key);
             self.documents.iter().rev().find(holds)
         };
-        let place = if self.flags.contains_key(key) {
+        let place = if self.sources.flags.contains_key(key) {
             Some(format!("--{key}"))
         } else if let Some(name) = variable() {
             Some(format!("variable {name}"))

@@ -201,9 +201,10 @@ impl Scope {
         &self,
         name: &str,
         help: &str,
-        kind: (Unit, Unlabelled),
+        unit: Unit,
+        unlabelled: Unlabelled,
     ) -> Result<LabelledStopWatch, MetricError> {
-        LabelledStopWatch::register(self, name, help, kind)
+        LabelledStopWatch::register(self, name, help, unit, unlabelled)
     }
 
     /// A histogram of seconds with the labels of the process; its unlabelled is `<name>_unlabeled`.

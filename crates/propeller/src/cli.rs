@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use flyte_platform::{
     Clock, Tasks,
     blob::{self, BlobStore, StorageConfig},
-    cli::{self, Program, Sections},
+    cli::{self, Bootstrap, Program, Sections},
     client::{self, AdminClientConfig, RetryPolicy},
     config::{Config, Unheard},
     kubernetes,
@@ -116,11 +116,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
-    let sections = sections();
-    let mut loaded = sections.load(&matches)?;
+    let Bootstrap {
+        config: mut loaded,
+        shown,
+        mut reload,
+    } = sections().bootstrap(&matches)?;
     let config = EngineConfig::read(&mut loaded);
     let home = loaded.variable("HOME").map(str::to_owned);
-    let shown = sections.effective(&matches, loaded.section("prof"))?;
     let warnings = loaded.finish()?;
     let telemetry = telemetry::install(&config.logger, &config.otel, "flytepropeller")?;
     for warning in warnings {
@@ -128,7 +130,6 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
     }
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
-    let mut reload = sections.reload(&matches)?;
     telemetry.follow(&mut reload);
     tasks.spawn_infallible("configuration", reload.run(stop.child_token()));
     let kube = kubernetes::client(config.propeller.api_server(), |name| {
@@ -150,12 +151,7 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
         config.plugins,
         RetryPolicy::from(&config.admin),
     )?;
-    let build = BuildInformation {
-        version: env!("CARGO_PKG_VERSION"),
-        build: "unknown",
-        time: "unknown",
-    };
-    let router = server::operations(metrics, build, shown);
+    let router = server::operations(metrics, BuildInformation::THIS, shown);
     tasks.spawn_infallible(
         "operations",
         server::serve(listener, None, router, stop.child_token(), GRACE),

@@ -180,7 +180,8 @@ impl EngineMetrics {
                 latency: scope.labelled_stop_watch(
                     "gc_latency",
                     "Deleting finished workflows.",
-                    (Unit::Milliseconds, Unlabelled::Omit),
+                    Unit::Milliseconds,
+                    Unlabelled::Omit,
                 )?,
                 success: scope.labelled_counter(
                     "gc_success",
@@ -204,7 +205,7 @@ impl RoundMetrics {
     fn register(engine: &Scope) -> Result<Self, MetricError> {
         let scope = engine.sub("round");
         let stop_watch = |name, help| {
-            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Emit))
+            scope.labelled_stop_watch(name, help, Unit::Milliseconds, Unlabelled::Emit)
         };
         let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Emit);
         Ok(Self {
@@ -255,7 +256,7 @@ impl StoreMetrics {
 impl WorkflowMetrics {
     fn register(scope: &Scope) -> Result<Self, MetricError> {
         let stop_watch = |name, help| {
-            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Emit))
+            scope.labelled_stop_watch(name, help, Unit::Milliseconds, Unlabelled::Emit)
         };
         Ok(Self {
             accepted: scope.labelled_counter(

@@ -2,13 +2,16 @@
 
 use flyte_core::identifiers::ResourceType;
 use flyte_idl::{admin, core, stored::Stored};
+use flyte_platform::sql::{DbError, WriteTx};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use super::pages;
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
     error::{Error, NotFoundKind, Result},
-    filters::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, Page, TASKS, WORKFLOWS},
+    filters::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, TASKS, WORKFLOWS},
     records::Description,
     repository::descriptions,
     unknown_fields::{Reply, UnknownFields, fields},
@@ -33,6 +36,40 @@ pub(crate) fn record(
             .map(|source| source.link.clone())
             .unwrap_or_default(),
     }
+}
+
+/// What may be registered with a description.
+pub(super) trait Described: Clone + Send + Sync + 'static {
+    /// Inserts it; a taken id is a unique violation.
+    fn insert<'a>(
+        &'a self,
+        tx: &'a mut WriteTx,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), DbError>>;
+}
+
+/// Inserts `entity` and its description, both or neither.
+pub(super) async fn insert<E: Described>(
+    context: &AdminContext,
+    entity: &E,
+    description: Option<Description>,
+) -> Result<()> {
+    let now = context.clock.now();
+    context
+        .database
+        .write(
+            (entity.clone(), description, now),
+            |(entity, description, now), tx| {
+                Box::pin(async move {
+                    entity.insert(tx, *now).await?;
+                    if let Some(description) = description {
+                        descriptions::insert(tx, description, *now).await?;
+                    }
+                    Ok::<_, Error>(())
+                })
+            },
+        )
+        .await
 }
 
 fn answer(description: Description) -> Reply<admin::DescriptionEntity> {
@@ -95,13 +132,7 @@ pub(crate) async fn list(
             return Err(Error::missing(field));
         }
     }
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListWorkflows",
-    };
+    let page = pages::page!(request, "ListWorkflows");
     page.require_limit()?;
     let filtered = match ResourceType::try_from(request.resource_type) {
         Ok(ResourceType::Task) => &TASKS,

@@ -3,33 +3,43 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_idl::{admin, core, text};
 
+use super::pages;
 use crate::{
+    caller::{Action, Caller},
+    context::AdminContext,
     error::{Error, NotFoundKind, Result},
-    filters::Page,
+    filters::{Entity, ListQuery},
+    repository::Names,
 };
 
 /// Project, domain and optional name of a list request.
-pub(crate) fn require_names(
-    id: Option<&admin::NamedEntityIdentifier>,
-) -> Result<(&str, &str, &str)> {
+fn require_names(id: Option<&admin::NamedEntityIdentifier>) -> Result<Names<'_>> {
     let id = id.ok_or_else(|| Error::missing("id"))?;
     for (field, value) in [("project", &id.project), ("domain", &id.domain)] {
         if value.is_empty() {
             return Err(Error::missing(field));
         }
     }
-    Ok((&id.project, &id.domain, &id.name))
+    Ok(Names {
+        project: &id.project,
+        domain: &id.domain,
+        name: &id.name,
+    })
 }
 
-/// The page part of a list request.
-pub(crate) fn page<'a>(request: &'a admin::ResourceListRequest, rpc: &'static str) -> Page<'a> {
-    Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc,
-    }
+/// What a list of `entity` begins with: whose rows are asked for, whether the caller may see them, and which of them.
+pub(crate) fn list_query<'a>(
+    context: &AdminContext,
+    caller: &Caller,
+    request: &'a admin::ResourceListRequest,
+    entity: &'static Entity,
+    rpc: &'static str,
+) -> Result<(Names<'a>, ListQuery)> {
+    let names = require_names(request.id.as_ref())?;
+    context.allow(caller, Action::Read, names.scope())?;
+    let page = pages::page!(request, rpc);
+    page.require_limit()?;
+    Ok((names, page.parse(entity, context.clock.now())?))
 }
 
 /// The complete id in a get request; an unspecified type is the one that the RPC is about.

@@ -16,9 +16,9 @@ mod workflow;
 use std::sync::Arc;
 
 use flyte_core::{identifiers::ExecutionId, reference::InvalidReference};
-use flyte_idl::{admin, core::LiteralMap, stored::Stored};
+use flyte_idl::{admin, stored::Stored};
 use flyte_platform::sql::{DbError, ReadTx, WriteTx};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use jiff::Timestamp;
 use prost::{Message, Name};
 
@@ -95,14 +95,15 @@ async fn record<K: EventKind>(
     context: &AdminContext,
     caller: &Caller,
     request_id: String,
-    (event, unknown): (Option<K::Event>, UnknownFields<K::Event>),
+    event: Option<K::Event>,
+    unknown: UnknownFields<K::Event>,
 ) -> Result<()> {
     let limit = context.config().remote_data.max_size_in_bytes;
     let (id, message) = K::validate(event, limit)?;
     context.allow(caller, Action::Report, execution_scope(K::execution(&id)))?;
     let observation = K::observe(&message);
     let event = Incoming { message, unknown };
-    let outcome = write::<K>(context, request_id, (id.clone(), event)).await;
+    let outcome = write::<K>(context, request_id, id.clone(), event).await;
     K::count(context.metrics(), &id, &observation, outcome.as_ref());
     outcome.map(drop)
 }
@@ -110,7 +111,8 @@ async fn record<K: EventKind>(
 async fn write<K: EventKind>(
     context: &AdminContext,
     request_id: String,
-    (id, mut event): (K::Id, Incoming<K::Event>),
+    id: K::Id,
+    mut event: Incoming<K::Event>,
 ) -> Result<K::Applied> {
     let offloaded = K::offload(context, &id, &mut event).await?;
     let write = Arc::new(EventWrite::<K> {
@@ -138,8 +140,8 @@ pub(crate) async fn workflow(
     request: Incoming<admin::WorkflowExecutionEventRequest>,
 ) -> Result<admin::WorkflowExecutionEventResponse> {
     let Incoming { message, unknown } = request;
-    let event = (message.event, unknown.part(fields::WORKFLOW_EVENT));
-    record::<WorkflowEvents>(context, caller, message.request_id, event).await?;
+    let unknown = unknown.part(fields::WORKFLOW_EVENT);
+    record::<WorkflowEvents>(context, caller, message.request_id, message.event, unknown).await?;
     Ok(admin::WorkflowExecutionEventResponse {})
 }
 
@@ -149,8 +151,8 @@ pub(crate) async fn node(
     request: Incoming<admin::NodeExecutionEventRequest>,
 ) -> Result<admin::NodeExecutionEventResponse> {
     let Incoming { message, unknown } = request;
-    let event = (message.event, unknown.part(fields::NODE_EVENT));
-    record::<NodeEvents>(context, caller, message.request_id, event).await?;
+    let unknown = unknown.part(fields::NODE_EVENT);
+    record::<NodeEvents>(context, caller, message.request_id, message.event, unknown).await?;
     Ok(admin::NodeExecutionEventResponse {})
 }
 
@@ -160,8 +162,8 @@ pub(crate) async fn task(
     request: Incoming<admin::TaskExecutionEventRequest>,
 ) -> Result<admin::TaskExecutionEventResponse> {
     let Incoming { message, unknown } = request;
-    let event = (message.event, unknown.part(fields::TASK_EVENT));
-    record::<TaskEvents>(context, caller, message.request_id, event).await?;
+    let unknown = unknown.part(fields::TASK_EVENT);
+    record::<TaskEvents>(context, caller, message.request_id, message.event, unknown).await?;
     Ok(admin::TaskExecutionEventResponse {})
 }
 
@@ -195,23 +197,30 @@ async fn require_cluster(
     check_cluster(&stored, producer)
 }
 
-/// Writes a message that an event carries inline.
-async fn write_message<M: Message + Name>(
-    context: &AdminContext,
-    uri: &str,
-    (message, unknown): (&M, UnknownFields<M>),
-) -> Result<()> {
-    let bytes = unknown_fields::encoded(message, &[unknown]);
-    context.write_bytes(uri, bytes, "data of an event").await
+/// A message that an event carries inline, on its way to the blob store.
+struct Payload<'a, M> {
+    /// Where it goes.
+    uri: Result<String, InvalidReference>,
+    message: &'a M,
+    unknown: UnknownFields<M>,
 }
 
-/// Writes inputs or outputs that an event carries inline, and answers where they are.
-async fn write_data(
+impl<M: Message + Name> Payload<'_, M> {
+    /// Writes it and answers where it is.
+    async fn write(self, context: &AdminContext) -> Result<String> {
+        let uri = self.uri?;
+        let bytes = unknown_fields::encoded(self.message, &[self.unknown]);
+        context.write_bytes(&uri, bytes, "data of an event").await?;
+        Ok(uri)
+    }
+}
+
+/// Writes a payload if there is one. An event's payloads are written at the same time.
+async fn offloaded<M: Message + Name>(
     context: &AdminContext,
-    uri: Result<String, InvalidReference>,
-    data: (&LiteralMap, UnknownFields<LiteralMap>),
-) -> Result<String> {
-    let uri = uri?;
-    write_message(context, &uri, data).await?;
-    Ok(uri)
+    payload: Option<Payload<'_, M>>,
+) -> Result<Option<String>> {
+    OptionFuture::from(payload.map(|payload| payload.write(context)))
+        .await
+        .transpose()
 }

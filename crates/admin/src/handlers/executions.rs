@@ -99,11 +99,8 @@ pub(crate) async fn list(
     caller: &Caller,
     request: admin::ResourceListRequest,
 ) -> Result<Reply<admin::ExecutionList>> {
-    let names = entities::require_names(request.id.as_ref())?;
-    context.allow(caller, Action::Read, (names.0, names.1))?;
-    let page = entities::page(&request, "ListExecutions");
-    page.require_limit()?;
-    let mut query = page.parse(&EXECUTIONS, context.clock.now())?;
+    let (names, mut query) =
+        entities::list_query(context, caller, &request, &EXECUTIONS, "ListExecutions")?;
     let about_state = query
         .predicates
         .iter()

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, NotFoundKind, Result},
     filters::{Comparison, LAUNCH_PLANS, ListQuery, Page, Predicate, Test},
     records::{LaunchPlan, LaunchPlanRow, LaunchPlanState},
-    repository::{self, launch_plans::Touch},
+    repository::{self, Names, launch_plans::Touch},
     time,
     unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
@@ -173,7 +173,11 @@ pub(crate) async fn get_active(
     }
     context.allow(caller, Action::Read, (&id.project, &id.domain))?;
     let mut tx = context.database.read().await?;
-    let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
+    let names = Names {
+        project: &id.project,
+        domain: &id.domain,
+        name: &id.name,
+    };
     let plan = repository::launch_plans::active(&mut tx, names).await?;
     plan.map(message).ok_or_else(|| {
         Error::not_found(
@@ -188,11 +192,8 @@ pub(crate) async fn list(
     caller: &Caller,
     request: admin::ResourceListRequest,
 ) -> Result<Reply<admin::LaunchPlanList>> {
-    let names = entities::require_names(request.id.as_ref())?;
-    context.allow(caller, Action::Read, (names.0, names.1))?;
-    let page = entities::page(&request, "ListLaunchPlans");
-    page.require_limit()?;
-    let query = page.parse(&LAUNCH_PLANS, context.clock.now())?;
+    let (names, query) =
+        entities::list_query(context, caller, &request, &LAUNCH_PLANS, "ListLaunchPlans")?;
     let mut tx = context.database.read_lagging().await?;
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
     Ok(listed(context, &query, plans))
@@ -245,7 +246,11 @@ pub(crate) async fn list_active(
             checked: false,
         }));
     let mut tx = context.database.read().await?;
-    let names = (request.project.as_str(), request.domain.as_str(), "");
+    let names = Names {
+        project: &request.project,
+        domain: &request.domain,
+        name: "",
+    };
     let plans = repository::launch_plans::list(&mut tx, names, &query).await?;
     Ok(listed(context, &query, plans))
 }
@@ -302,8 +307,7 @@ async fn set_state(
 /// Under the lock of the name as well: plan and schedule are two rows, and an activation between them would leave the
 /// schedule of an inactive plan active.
 async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Result<()> {
-    let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
-    repository::launch_plans::lock_name(tx, names).await?;
+    repository::launch_plans::lock_name(tx, Names::of(id)).await?;
     let plan = repository::launch_plans::get(tx, id)
         .await?
         .ok_or_else(|| not_found(id))?;
@@ -317,8 +321,7 @@ async fn deactivate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Res
 /// One active version per name: everything happens under a lock of the name, in one transaction
 /// (spec 01 §24 no. 14).
 async fn activate_plan(tx: &mut WriteTx, id: &EntityId, now: Timestamp) -> Result<()> {
-    let names = (id.project.as_str(), id.domain.as_str(), id.name.as_str());
-    let active = repository::launch_plans::lock_active(tx, names).await?;
+    let active = repository::launch_plans::lock_active(tx, Names::of(id)).await?;
     let plan = repository::launch_plans::get(tx, id)
         .await?
         .ok_or_else(|| not_found(id))?;

@@ -159,13 +159,7 @@ pub(crate) async fn list(
     context.allow(caller, Action::Read, (&request.project, &request.domain))?;
     require_scope(&request.project, &request.domain)?;
     require_type(request.resource_type)?;
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListNamedEntities",
-    };
+    let page = pages::page!(request, "ListNamedEntities");
     page.require_limit()?;
     let mut query = page.parse(&NAMED_ENTITIES, context.clock.now())?;
     if query.predicates.is_empty() {

@@ -99,13 +99,7 @@ pub(crate) async fn list(
 ) -> Result<Reply<admin::NodeExecutionList>> {
     let execution = require_execution(request.workflow_execution_id.as_ref())?;
     context.allow(caller, Action::Read, execution_scope(&execution))?;
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListNodeExecutions",
-    };
+    let page = pages::page!(request, "ListNodeExecutions");
     page.require_limit()?;
     let level = if request.unique_parent_id.is_empty() {
         Level::Top
@@ -158,13 +152,7 @@ pub(crate) async fn list_for_task(
 ) -> Result<Reply<admin::NodeExecutionList>> {
     let id = TaskExecutionId::from_proto(with_task_type(request.task_execution_id).as_ref())?;
     context.allow(caller, Action::Read, node_scope(&id.node))?;
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListNodeExecutions",
-    };
+    let page = pages::page!(request, "ListNodeExecutions");
     page.require_limit()?;
     let mut tx = context.database.read().await?;
     let row = task_executions::row(&mut tx, &id)

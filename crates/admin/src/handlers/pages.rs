@@ -10,6 +10,20 @@ use crate::{
     unknown_fields::{Reply, fields::Field},
 };
 
+/// The page and order parts of the list request of `rpc`: all such messages have the same fields for them.
+macro_rules! page {
+    ($request:expr, $rpc:expr) => {
+        $crate::filters::Page {
+            filters: &$request.filters,
+            sort_by: $request.sort_by.as_ref(),
+            token: &$request.token,
+            limit: $request.limit,
+            rpc: $rpc,
+        }
+    };
+}
+pub(super) use page;
+
 /// The most bytes of an element besides its message: the tag of its field, and its length.
 const ELEMENT: usize = 1 + 5;
 

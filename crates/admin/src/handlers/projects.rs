@@ -9,7 +9,7 @@ use crate::{
     context::AdminContext,
     domain::projects as rules,
     error::{Error, NotFoundKind, Result},
-    filters::{PROJECTS, Page},
+    filters::PROJECTS,
     records::Project,
     repository::projects,
     unknown_fields::{Incoming, Reply, UnknownFields, fields},
@@ -124,13 +124,7 @@ pub(crate) async fn list(
     request: admin::ProjectListRequest,
 ) -> Result<Reply<admin::Projects>> {
     context.allow(caller, Action::Read, ("", ""))?;
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListProjects",
-    };
+    let page = pages::page!(request, "ListProjects");
     let mut query = page.parse(&PROJECTS, context.clock.now())?;
     if query.predicates.is_empty() {
         query.predicates.extend(rules::not_archived());

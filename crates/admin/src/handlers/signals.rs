@@ -13,7 +13,7 @@ use crate::{
         signals::require_castable,
     },
     error::{Error, Result},
-    filters::{Page, SIGNALS},
+    filters::SIGNALS,
     records::Signal,
     repository::signals,
     unknown_fields::{Incoming, Reply, UnknownFields, fields},
@@ -95,13 +95,7 @@ pub(crate) async fn list(
 ) -> Result<Reply<admin::SignalList>> {
     let execution = require_execution(request.workflow_execution_id.as_ref())?;
     context.allow(caller, Action::Read, execution_scope(&execution))?;
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListSignals",
-    };
+    let page = pages::page!(request, "ListSignals");
     page.require_limit()?;
     let query = page.parse(&SIGNALS, context.clock.now())?;
     let mut tx = context.signal_database.read().await?;

@@ -14,7 +14,7 @@ use crate::{
         ids::{node_scope, with_task_type},
     },
     error::Result,
-    filters::{Page, TASK_EXECUTIONS},
+    filters::TASK_EXECUTIONS,
     records::{TaskExecution, TaskExecutionRow},
     repository::{node_executions, task_executions},
     unknown_fields::{Reply, UnknownFields, fields},
@@ -61,13 +61,7 @@ pub(crate) async fn list(
 ) -> Result<Reply<admin::TaskExecutionList>> {
     let node = NodeExecutionId::from_proto(request.node_execution_id.as_ref())?;
     context.allow(caller, Action::Read, node_scope(&node))?;
-    let page = Page {
-        filters: &request.filters,
-        sort_by: request.sort_by.as_ref(),
-        token: &request.token,
-        limit: request.limit,
-        rpc: "ListTaskExecutions",
-    };
+    let page = pages::page!(request, "ListTaskExecutions");
     page.require_limit()?;
     let query = page.parse(&TASK_EXECUTIONS, context.clock.now())?;
     let mut tx = context.database.read().await?;

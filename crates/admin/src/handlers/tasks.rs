@@ -5,10 +5,12 @@ use flyte_core::{
     identifiers::{EntityId, ResourceType},
 };
 use flyte_idl::admin;
-use flyte_platform::sql::DbError;
+use flyte_platform::sql::{DbError, WriteTx};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use super::{
-    descriptions,
+    descriptions::{self, Described},
     entities::{self, not_found, scope},
     pages, projects,
 };
@@ -18,7 +20,7 @@ use crate::{
     domain::{self, diff},
     error::{Error, Result},
     filters::TASKS,
-    records::{Description, Task},
+    records::Task,
     repository, time,
     unknown_fields::{Incoming, Reply, UnknownFields, fields},
 };
@@ -80,7 +82,7 @@ pub(crate) async fn create(
         return Err(exists(context, &task, stored == task.digest).await);
     }
     drop(tx);
-    let written = insert(context, &task, description).await;
+    let written = descriptions::insert(context, &task, description).await;
     match written {
         Ok(()) => {
             count(context, &task);
@@ -117,30 +119,17 @@ fn count(context: &AdminContext, task: &Task) {
     context
         .metrics()
         .registered
-        .task(&task.id, task.closure.bytes().len(), (kind, version));
+        .task(&task.id, task.closure.bytes().len(), kind, version);
 }
 
-async fn insert(
-    context: &AdminContext,
-    task: &Task,
-    description: Option<Description>,
-) -> Result<()> {
-    let now = context.clock.now();
-    context
-        .database
-        .write(
-            (task.clone(), description, now),
-            |(task, description, now), tx| {
-                Box::pin(async move {
-                    repository::tasks::insert(tx, task, *now).await?;
-                    if let Some(description) = description {
-                        repository::descriptions::insert(tx, description, *now).await?;
-                    }
-                    Ok::<_, Error>(())
-                })
-            },
-        )
-        .await
+impl Described for Task {
+    fn insert<'a>(
+        &'a self,
+        tx: &'a mut WriteTx,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), DbError>> {
+        Box::pin(repository::tasks::insert(tx, self, now))
+    }
 }
 
 /// The answer to a registration under a taken id.
@@ -200,11 +189,7 @@ pub(crate) async fn list(
     caller: &Caller,
     request: admin::ResourceListRequest,
 ) -> Result<Reply<admin::TaskList>> {
-    let names = entities::require_names(request.id.as_ref())?;
-    context.allow(caller, Action::Read, (names.0, names.1))?;
-    let page = entities::page(&request, "ListTasks");
-    page.require_limit()?;
-    let query = page.parse(&TASKS, context.clock.now())?;
+    let (names, query) = entities::list_query(context, caller, &request, &TASKS, "ListTasks")?;
     let mut tx = context.database.read_lagging().await?;
     let tasks = repository::tasks::list(&mut tx, names, &query).await?;
     let tasks = tasks.into_iter().map(message).collect();

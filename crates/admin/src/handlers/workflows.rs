@@ -16,11 +16,13 @@ use flyte_core::{
 use flyte_idl::{admin, core, stored::Stored};
 use flyte_platform::{
     blob::{BlobError, Cached},
-    sql::DbError,
+    sql::{DbError, WriteTx},
 };
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use super::{
-    descriptions,
+    descriptions::{self, Described},
     entities::{self, not_found, scope},
     pages, projects,
 };
@@ -61,7 +63,7 @@ pub(crate) async fn create(
         let of_description = unknown.part(fields::WORKFLOW_SPEC_DESCRIPTION);
         descriptions::record(&id.to_proto(), description, &of_description)
     });
-    let compiled = compile(context, (&id, &unknown), template, spec.sub_workflows).await?;
+    let compiled = compile(context, &id, &unknown, template, spec.sub_workflows).await?;
     register(
         context,
         Registration {
@@ -87,7 +89,8 @@ pub(crate) struct Registration {
 /// Collects what a workflow refers to, and compiles it. `unknown` belongs to the spec.
 pub(crate) async fn compile(
     context: &AdminContext,
-    (id, unknown): (&EntityId, &UnknownFields<admin::WorkflowSpec>),
+    id: &EntityId,
+    unknown: &UnknownFields<admin::WorkflowSpec>,
     template: core::WorkflowTemplate,
     sub_workflows: Vec<core::WorkflowTemplate>,
 ) -> Result<Stored<core::CompiledWorkflowClosure>> {
@@ -204,7 +207,7 @@ pub(crate) async fn register(
         return Err(exists(context, &stored, &workflow, &closure).await?);
     }
     workflow.closure_uri = write_closure(context, &workflow, &closure).await?;
-    match insert(context, &workflow, description).await {
+    match descriptions::insert(context, &workflow, description).await {
         Ok(()) => {
             let interface = workflow.interface.as_ref();
             let bytes = interface.map_or(0, |interface| interface.bytes().len());
@@ -232,27 +235,14 @@ async fn find(context: &AdminContext, id: &EntityId) -> Result<Option<Workflow>>
     Ok(repository::workflows::get(&mut tx, id).await?)
 }
 
-async fn insert(
-    context: &AdminContext,
-    workflow: &Workflow,
-    description: Option<Description>,
-) -> Result<()> {
-    let now = context.clock.now();
-    context
-        .database
-        .write(
-            (workflow.clone(), description, now),
-            |(workflow, description, now), tx| {
-                Box::pin(async move {
-                    repository::workflows::insert(tx, workflow, *now).await?;
-                    if let Some(description) = description {
-                        repository::descriptions::insert(tx, description, *now).await?;
-                    }
-                    Ok::<_, Error>(())
-                })
-            },
-        )
-        .await
+impl Described for Workflow {
+    fn insert<'a>(
+        &'a self,
+        tx: &'a mut WriteTx,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<(), DbError>> {
+        Box::pin(repository::workflows::insert(tx, self, now))
+    }
 }
 
 /// The answer to a registration under a taken id. An identical one repairs a missing blob.
@@ -458,11 +448,8 @@ pub(crate) async fn list(
     caller: &Caller,
     request: admin::ResourceListRequest,
 ) -> Result<Reply<admin::WorkflowList>> {
-    let names = entities::require_names(request.id.as_ref())?;
-    context.allow(caller, Action::Read, (names.0, names.1))?;
-    let page = entities::page(&request, "ListWorkflows");
-    page.require_limit()?;
-    let query = page.parse(&WORKFLOWS, context.clock.now())?;
+    let (names, query) =
+        entities::list_query(context, caller, &request, &WORKFLOWS, "ListWorkflows")?;
     let mut tx = context.database.read_lagging().await?;
     let workflows = repository::workflows::list(&mut tx, names, &query).await?;
     let workflows = workflows.into_iter().map(listed).collect();

@@ -132,6 +132,17 @@ fn of_execution(id: &ExecutionId) -> Labels<'_> {
     }
 }
 
+/// How an execution ended, as metrics count it.
+pub(crate) struct ExecutionEnd<'a> {
+    /// Name of its last phase.
+    pub(crate) phase: &'a str,
+    /// Empty unless it failed.
+    pub(crate) error_kind: &'a str,
+    /// Since when it counted as active.
+    pub(crate) created: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
+}
+
 impl ExecutionMetrics {
     fn register(admin: &Scope) -> Result<Self, MetricError> {
         let (scope, builder) = (
@@ -164,7 +175,8 @@ impl ExecutionMetrics {
             concurrency_check: scope.labelled_stop_watch(
                 "concurrency_check_duration",
                 "Milliseconds of counting a launch plan's executions.",
-                (Unit::Milliseconds, Unlabelled::Omit),
+                Unit::Milliseconds,
+                Unlabelled::Omit,
             )?,
             concurrency_hits: scope.counters(
                 "concurrency_limit_hits",
@@ -209,21 +221,15 @@ impl ExecutionMetrics {
         self.events.inc();
     }
 
-    /// An execution, created at `created`, ended at `ended` in `phase`; `error_kind` is empty unless it failed.
-    pub(crate) fn ended(
-        &self,
-        id: &ExecutionId,
-        (phase, error_kind): (&str, &str),
-        created: Option<Timestamp>,
-        ended: Option<Timestamp>,
-    ) {
+    /// An execution ended.
+    pub(crate) fn ended(&self, id: &ExecutionId, end: &ExecutionEnd<'_>) {
         self.active.dec();
         self.terminated.inc(&Labels {
-            phase,
-            others: &[("error_kind", error_kind)],
+            phase: end.phase,
+            others: &[("error_kind", end.error_kind)],
             ..of_execution(id)
         });
-        if let (Some(created), Some(ended)) = (created, ended)
+        if let (Some(created), Some(ended)) = (end.created, end.ended)
             && let Some(watch) = self.duration(id)
         {
             watch.observe(between(created, ended));
@@ -397,7 +403,7 @@ impl RegistrationMetrics {
     }
 
     /// A task was registered with a closure of so many bytes, to run with this type and version of flytekit.
-    pub(crate) fn task(&self, id: &EntityId, closure: usize, (runtime, version): (&str, &str)) {
+    pub(crate) fn task(&self, id: &EntityId, closure: usize, runtime: &str, version: &str) {
         self.task_closure.observe_size(closure);
         self.tasks.inc(&Labels {
             project: id.project.as_str(),
@@ -417,8 +423,13 @@ mod tests {
     fn ended(metrics: &ExecutionMetrics, project: &str) {
         let id = ExecutionId::new(project, "development", "x").unwrap();
         let created = Timestamp::UNIX_EPOCH;
-        let ended = created + Duration::from_secs(2);
-        metrics.ended(&id, ("SUCCEEDED", ""), Some(created), Some(ended));
+        let end = ExecutionEnd {
+            phase: "SUCCEEDED",
+            error_kind: "",
+            created: Some(created),
+            ended: Some(created + Duration::from_secs(2)),
+        };
+        metrics.ended(&id, &end);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use sea_query::{
 };
 
 use super::{
+    Names,
     columns::{
         EXECUTION_KEY, NewRow, execution_id, of_execution, optional_name, row_number, stored,
     },
@@ -275,17 +276,13 @@ pub async fn phase(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<WorkflowP
 /// Executions of a project and domain, of one name if `name` is not empty.
 pub async fn list(
     tx: &mut ReadTx,
-    (project, domain, name): (&str, &str, &str),
+    names: Names<'_>,
     list: &ListQuery,
 ) -> Result<Vec<Execution>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     let scope = resolve::Scope {
         table: TABLE,
-        columns: EXECUTION_KEY
-            .into_iter()
-            .zip([project, domain, name].map(str::to_owned))
-            .filter(|(_, value)| !value.is_empty())
-            .collect(),
+        columns: names.columns(EXECUTION_KEY),
     };
     resolve::apply(tx, &mut select, &EXECUTIONS, &scope, list).await?;
     tx.of(operations::EXECUTIONS.list())
@@ -299,10 +296,7 @@ pub async fn list(
 /// How many executions of a launch plan's name, of any version, have not ended.
 ///
 /// Reserved ones count too; the reference overlooks them (spec 01 §24 no. 13).
-pub async fn count_active(
-    tx: &mut ReadTx,
-    (project, domain, name): (&str, &str, &str),
-) -> Result<i64, DbError> {
+pub async fn count_active(tx: &mut ReadTx, names: Names<'_>) -> Result<i64, DbError> {
     let mut select = Query::select();
     select
         .expr_as(Func::count(Expr::col((TABLE, "id"))), "count")
@@ -312,9 +306,7 @@ pub async fn count_active(
             "launch_plans",
             Expr::col((TABLE, "launch_plan_id")).equals(("launch_plans", "id")),
         )
-        .and_where(Expr::col(("launch_plans", "project")).eq(project))
-        .and_where(Expr::col(("launch_plans", "domain")).eq(domain))
-        .and_where(Expr::col(("launch_plans", "name")).eq(name))
+        .cond_where(names.condition("launch_plans"))
         .and_where(
             Expr::col((TABLE, "phase")).is_in(
                 [
@@ -347,7 +339,8 @@ pub async fn unfinished(
     tx: &mut ReadTx,
     phase: Unfinished,
     before: Timestamp,
-    (after, limit): (Option<ExecutionRow>, u64),
+    after: Option<ExecutionRow>,
+    limit: u64,
 ) -> Result<Vec<Execution>, DbError> {
     let phase = match phase {
         Unfinished::Reserved => WorkflowPhase::Undefined,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sea_query::{Cond, Condition, Expr, ExprTrait as _, JoinType, LockType, Query};
 
 use super::{
+    Names,
     columns::{
         ENTITIES_AT_ONCE, ENTITY_KEY, NewRow, entity_id, is_entity, is_one_of, optional_name,
         row_number, stored,
@@ -112,32 +113,17 @@ pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<LaunchPla
     Ok(found)
 }
 
-fn named((project, domain, name): (&str, &str, &str)) -> Condition {
-    let scope = Condition::all()
-        .add(Expr::col((TABLE, "project")).eq(project))
-        .add(Expr::col((TABLE, "domain")).eq(domain));
-    if name.is_empty() {
-        return scope;
-    }
-    scope.add(Expr::col((TABLE, "name")).eq(name))
-}
-
 /// Launch plans of a project and domain, of one name if `name` is not empty. Plans whose workflow is gone
 /// are left out, as in the reference.
 pub async fn list(
     tx: &mut ReadTx,
-    names: (&str, &str, &str),
+    names: Names<'_>,
     list: &ListQuery,
 ) -> Result<Vec<LaunchPlan>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
-    let (project, domain, name) = names;
     let scope = resolve::Scope {
         table: TABLE,
-        columns: ENTITY_KEY
-            .into_iter()
-            .zip([project, domain, name].map(str::to_owned))
-            .filter(|(_, value)| !value.is_empty())
-            .collect(),
+        columns: names.columns(ENTITY_KEY),
     };
     // A filter on the workflow brings the same join.
     let joined = list
@@ -161,13 +147,10 @@ pub async fn list(
 }
 
 /// The active version of a name.
-pub async fn active(
-    tx: &mut ReadTx,
-    names: (&str, &str, &str),
-) -> Result<Option<LaunchPlan>, DbError> {
+pub async fn active(tx: &mut ReadTx, names: Names<'_>) -> Result<Option<LaunchPlan>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     select
-        .cond_where(named(names))
+        .cond_where(names.condition(TABLE))
         .and_where(Expr::col((TABLE, "state")).eq(LaunchPlanState::Active.number()))
         .order_by((TABLE, "id"), sea_query::Order::Asc)
         .limit(1);
@@ -180,23 +163,22 @@ pub async fn active(
 }
 
 /// Keeps other transactions from changing which version of a name is active, until this one ends.
-pub async fn lock_name(
-    tx: &mut WriteTx,
-    (project, domain, name): (&str, &str, &str),
-) -> Result<(), DbError> {
+pub async fn lock_name(tx: &mut WriteTx, names: Names<'_>) -> Result<(), DbError> {
+    let Names {
+        project,
+        domain,
+        name,
+    } = names;
     tx.lock(&format!("launch plan {project}:{domain}:{name}"))
         .await
 }
 
 /// All versions of a name that are active, locked until the transaction ends.
-pub async fn lock_active(
-    tx: &mut WriteTx,
-    (project, domain, name): (&str, &str, &str),
-) -> Result<Vec<LaunchPlan>, DbError> {
-    lock_name(tx, (project, domain, name)).await?;
+pub async fn lock_active(tx: &mut WriteTx, names: Names<'_>) -> Result<Vec<LaunchPlan>, DbError> {
+    lock_name(tx, names).await?;
     let mut select = query::select(TABLE, &COLUMNS);
     select
-        .cond_where(named((project, domain, name)))
+        .cond_where(names.condition(TABLE))
         .and_where(Expr::col((TABLE, "state")).eq(LaunchPlanState::Active.number()))
         .lock(LockType::Update);
     tx.of(operations::LAUNCH_PLANS.list())

@@ -3,9 +3,9 @@
 use flyte_core::identifiers::{EntityId, ResourceType};
 use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
 use jiff::Timestamp;
-use sea_query::{Expr, ExprTrait as _};
 
 use super::{
+    Names,
     columns::{ENTITIES_AT_ONCE, NewRow, entity_id, is_entity, is_one_of, row_number, stored},
     operations, query,
 };
@@ -98,16 +98,11 @@ pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<Task>, Db
 /// Tasks of a project and domain, of one name if `name` is not empty.
 pub async fn list(
     tx: &mut ReadTx,
-    (project, domain, name): (&str, &str, &str),
+    names: Names<'_>,
     list: &ListQuery,
 ) -> Result<Vec<Task>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
-    select
-        .and_where(Expr::col((TABLE, "project")).eq(project))
-        .and_where(Expr::col((TABLE, "domain")).eq(domain));
-    if !name.is_empty() {
-        select.and_where(Expr::col((TABLE, "name")).eq(name));
-    }
+    select.cond_where(names.condition(TABLE));
     query::apply(&mut select, &TASKS, list, tx.dialect());
     tx.of(operations::TASKS.list())
         .fetch_all(&select)

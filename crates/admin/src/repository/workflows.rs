@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sea_query::{Condition, Expr, ExprTrait as _, Query};
 
 use super::{
+    Names,
     columns::{NewRow, entity_id, is_entity, optional_stored, row_number},
     operations, query,
 };
@@ -100,16 +101,11 @@ pub async fn set_closure_uri(tx: &mut WriteTx, row: WorkflowRow, uri: &str) -> R
 /// Workflows of a project and domain, of one name if `name` is not empty.
 pub async fn list(
     tx: &mut ReadTx,
-    (project, domain, name): (&str, &str, &str),
+    names: Names<'_>,
     list: &ListQuery,
 ) -> Result<Vec<Workflow>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
-    select
-        .and_where(Expr::col((TABLE, "project")).eq(project))
-        .and_where(Expr::col((TABLE, "domain")).eq(domain));
-    if !name.is_empty() {
-        select.and_where(Expr::col((TABLE, "name")).eq(name));
-    }
+    select.cond_where(names.condition(TABLE));
     query::apply(&mut select, &WORKFLOWS, list, tx.dialect());
     tx.of(operations::WORKFLOWS.list())
         .fetch_all(&select)

@@ -1,18 +1,27 @@
 //! Events, from the first to the refused ones.
 
+use std::{sync::Arc, time::Duration};
+
 use flyte_admin::config::AdminConfig;
 use flyte_idl::admin;
+use flyte_platform::blob::BlobStore;
 use serde_json::{Value, json};
 
 use crate::{
     harness::{Store, World, code_name, config},
-    on_both_databases, seed,
+    on_both_databases,
+    rendezvous::Rendezvous,
+    seed,
 };
+
+/// More than any event takes.
+const WITHIN: Duration = Duration::from_secs(20);
 
 on_both_databases!(
     an_execution_runs_through_its_events,
     the_same_event_from_two_admins_is_recorded_once,
     inline_outputs_go_to_the_blob_store,
+    inline_inputs_and_outputs_are_written_at_the_same_time,
     a_phase_version_starts_again_with_a_new_phase
 );
 
@@ -255,6 +264,19 @@ async fn inline_outputs_go_to_the_blob_store(store: Store) {
             .await
             .unwrap()
     );
+}
+
+async fn inline_inputs_and_outputs_are_written_at_the_same_time(store: Store) {
+    let world = started(store).await;
+    let data = json!({"literals": {"n": {"scalar": {"primitive": {"integer": "1"}}}}});
+    let both = json!({"input_data": data, "output_data": data});
+    let blobs = Arc::new(Rendezvous::of(2));
+    let world = world.over(BlobStore::over("mem", "container", blobs, None));
+    let node = node_event(&world, "n0", "SUCCEEDED", both.clone());
+    let node = tokio::time::timeout(WITHIN, node).await;
+    assert_eq!(node.expect("one waits for the other"), "OK");
+    let task = tokio::time::timeout(WITHIN, task_event(&world, "SUCCEEDED", 0, both)).await;
+    assert_eq!(task.expect("one waits for the other"), "OK");
 }
 
 async fn a_phase_version_starts_again_with_a_new_phase(store: Store) {

@@ -128,9 +128,25 @@ impl World {
 
     /// A second admin on the same database, blobs and cluster.
     pub(crate) fn replica(&self) -> Admin {
+        self.replica_over(self.blobs.clone())
+    }
+
+    /// The same world, served by an admin with these blobs.
+    pub(crate) fn over(self, blobs: BlobStore) -> Self {
+        let admin = self.replica_over(blobs.clone());
+        Self {
+            grpc: admin.grpc().prepare().into_axum_router(),
+            http: admin.http(),
+            admin,
+            blobs,
+            ..self
+        }
+    }
+
+    fn replica_over(&self, blobs: BlobStore) -> Admin {
         let dependencies = Dependencies {
             database: self.database.clone(),
-            blobs: self.blobs.clone(),
+            blobs,
             targets: ExecutionTargets::single(self.cluster.client()),
             clock: Clock::system(),
             metrics: Scope::new(""),

@@ -55,10 +55,10 @@ async fn changed_files_are_heard_without_a_restart(store: Store) {
         pattern: file.display().to_string(),
         ..Sources::default()
     };
-    let mut config = Config::load(sources.clone()).unwrap();
+    let mut config = Config::load(sources).unwrap();
     let begin = AdminConfig::read(&mut config);
+    let mut reload = Reload::new(&config, cli::sections().decoders()).unwrap();
     config.finish().unwrap();
-    let mut reload = Reload::new(sources, cli::sections().decoders()).unwrap();
     let mut live = LiveConfig::following(begin, &mut reload);
     let world = World::start_with(store, live.clone()).await;
     let stop = CancellationToken::new();

@@ -34,6 +34,7 @@ mod paths;
 mod proxy;
 #[cfg(test)]
 mod registrations;
+mod rendezvous;
 #[cfg(test)]
 mod resources;
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What is checked before an embedded backend starts anything or writes anything.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,64 +9,16 @@ use anyhow::Context as _;
 use flyte_core::quantity::Quantity;
 use flyte_local::{
     KubeletOptions, PlatformOptions,
-    collection::Retention,
     kubelet::{Amount, SupervisorCommand, cgroup_root},
     s3::Credentials,
 };
-use flyte_platform::{Clock, tls};
+use flyte_platform::{Clock, config::ProcessEnvironment, tls};
 
 use super::{
-    ACCESS_KEY, GRACE, SECRET_KEY,
+    options::{ACCESS_KEY, GRACE, Options, SECRET_KEY, SUPERVISOR},
     services::{BUCKET, JSON_DEPTH},
 };
-use crate::{cli::SUPERVISOR, lock, python};
-
-/// What the command line says.
-#[derive(Clone, Debug)]
-pub(crate) struct Options {
-    pub(crate) data_dir: Option<PathBuf>,
-    pub(crate) host: String,
-    pub(crate) http_port: u16,
-    pub(crate) s3_port: u16,
-    pub(crate) kubernetes_port: u16,
-    pub(crate) python: String,
-    pub(crate) node_cpu: Option<String>,
-    pub(crate) node_memory: Option<String>,
-    pub(crate) retention: Retention,
-    pub(crate) verbosity: u8,
-}
-
-/// What the environment of this process says.
-struct ProcessEnvironment {
-    variables: BTreeMap<String, String>,
-}
-
-impl ProcessEnvironment {
-    fn of_process() -> Self {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self { variables }
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.variables
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
-    }
-
-    fn data_dir(&self) -> anyhow::Result<PathBuf> {
-        let base = match (self.get("XDG_DATA_HOME"), self.get("HOME")) {
-            (Some(base), _) => PathBuf::from(base),
-            (None, Some(home)) => Path::new(home).join(".local/share"),
-            (None, None) => anyhow::bail!(
-                "neither XDG_DATA_HOME nor HOME is set; name a data folder with --data-dir"
-            ),
-        };
-        Ok(base.join("flyte"))
-    }
-}
+use crate::{lock, python};
 
 /// Checked before anything is started or written.
 pub(super) struct Prepared {
@@ -88,7 +39,7 @@ impl Prepared {
         let capacity = capacity(options)?;
         let data_dir = match &options.data_dir {
             Some(folder) => std::path::absolute(folder)?,
-            None => process.data_dir()?,
+            None => default_data_dir(&process)?,
         };
         let lock = lock::take(&data_dir)?;
         let program = std::env::current_exe().context("the path of this program is unknown")?;
@@ -154,6 +105,18 @@ impl Prepared {
             capacity.memory / (1024 * 1024)
         )
     }
+}
+
+/// The user's own folder for data (XDG base directories).
+fn default_data_dir(process: &ProcessEnvironment) -> anyhow::Result<PathBuf> {
+    let base = match (process.get("XDG_DATA_HOME"), process.get("HOME")) {
+        (Some(base), _) => PathBuf::from(base),
+        (None, Some(home)) => Path::new(home).join(".local/share"),
+        (None, None) => anyhow::bail!(
+            "neither XDG_DATA_HOME nor HOME is set; name a data folder with --data-dir"
+        ),
+    };
+    Ok(base.join("flyte"))
 }
 
 fn capacity(options: &Options) -> anyhow::Result<Amount> {

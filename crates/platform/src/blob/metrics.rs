@@ -54,28 +54,34 @@ enum Absence {
     IsFailure,
 }
 
+/// Where failures are counted.
+struct Failures<'a> {
+    /// Whose labels they have.
+    scope: &'a Scope,
+    name: &'a str,
+}
+
 impl Counts {
-    /// `labelling` is the scope whose labels failures have.
     fn register(
         scope: &Scope,
         name: &str,
-        failure: (&Scope, &str),
+        failures: Failures<'_>,
         absence: Absence,
     ) -> Result<Self, MetricError> {
-        let (labelling, failure) = failure;
         Ok(Self {
             milliseconds: scope.labelled_stop_watch(
                 name,
                 "Milliseconds that the store took.",
-                (Unit::Milliseconds, Unlabelled::Emit),
+                Unit::Milliseconds,
+                Unlabelled::Emit,
             )?,
             seconds: scope.labelled_histogram(
                 name,
                 "Seconds that the store took.",
                 Unlabelled::Emit,
             )?,
-            failures: labelling.labelled_counter(
-                failure,
+            failures: failures.scope.labelled_counter(
+                failures.name,
                 "Requests that the store failed.",
                 Unlabelled::Emit,
             )?,
@@ -101,7 +107,12 @@ impl BlobMetrics {
             scope.stop_watch(name, help, Unit::Milliseconds)
         };
         never_counted(scope)?;
-        let counts = |name, failure, absence| Counts::register(scope, name, failure, absence);
+        let counts = |name, failures, absence| Counts::register(scope, name, failures, absence);
+        let untyped = |name| Failures { scope, name };
+        let of_type = |name| Failures {
+            scope: &typed,
+            name,
+        };
         Ok(Self {
             bad_key: scope.labelled_counter(
                 "bad_key",
@@ -113,21 +124,21 @@ impl BlobMetrics {
                 "References into containers that are not ours.",
                 Unlabelled::Emit,
             )?,
-            head: counts("head", (scope, "head_failure"), Absence::IsAnswer)?,
-            list: counts("list", (scope, "list_failure"), Absence::IsFailure)?,
-            read: counts("read_open", (&typed, "read_failure"), Absence::IsFailure)?.counted_as(
+            head: counts("head", untyped("head_failure"), Absence::IsAnswer)?,
+            list: counts("list", untyped("list_failure"), Absence::IsFailure)?,
+            read: counts("read_open", of_type("read_failure"), Absence::IsFailure)?.counted_as(
                 scope.counter(
                     "read_failure_unrelated_to_cache",
                     "Objects that could not be read.",
                 )?,
             ),
-            write: counts("write", (&typed, "write_failure"), Absence::IsFailure)?.counted_as(
+            write: counts("write", of_type("write_failure"), Absence::IsFailure)?.counted_as(
                 scope.counter(
                     "write_failure_unrelated_to_cache",
                     "Objects that could not be written.",
                 )?,
             ),
-            delete: counts("delete", (&typed, "delete_failure"), Absence::IsAnswer)?,
+            delete: counts("delete", of_type("delete_failure"), Absence::IsAnswer)?,
             proto_fetch: stop_watch("proto_fetch", "Milliseconds of reading a message's bytes.")?,
             remote_fetch: stop_watch("remote_fetch", "Milliseconds of reading an object.")?,
             unmarshal: stop_watch("unmarshal", "Milliseconds of decoding a message.")?,
@@ -146,7 +157,8 @@ fn never_counted(scope: &Scope) -> Result<(), MetricError> {
         copy.labelled_stop_watch(
             name,
             "Milliseconds of copies within the store.",
-            (Unit::Milliseconds, Unlabelled::Emit),
+            Unit::Milliseconds,
+            Unlabelled::Emit,
         )?;
     }
     for name in [

@@ -19,6 +19,16 @@ pub struct Sections {
     unheard: Vec<Unheard>,
 }
 
+/// What a service begins with, all of one reading of its files.
+pub struct Bootstrap {
+    /// For the service to decode its sections from.
+    pub config: Config,
+    /// What `/config` shows; none if section `prof` says that nobody is to see it.
+    pub shown: Option<Value>,
+    /// Follows the files; nothing happens before [`Reload::run`].
+    pub reload: Reload,
+}
+
 struct Section {
     name: String,
     /// The struct that it is decoded into, as the compiler names it.
@@ -110,11 +120,23 @@ impl Sections {
         command
     }
 
-    /// Loads the configuration that `matches` name.
+    /// Reads the configuration that `matches` name, once, for all that a service begins with.
     ///
     /// # Errors
-    /// Files that cannot be read or are not YAML.
-    pub fn load(&self, matches: &ArgMatches) -> Result<Config, ConfigError> {
+    /// Files that cannot be read or are not YAML, and values that do not fit, whether or not the service uses them.
+    pub fn bootstrap(&self, matches: &ArgMatches) -> Result<Bootstrap, ConfigError> {
+        let mut config = self.load(matches)?;
+        let prof: ProfConfig = config.section("prof");
+        let shown = (!prof.disable_config_endpoint).then(|| self.effective(&config));
+        let reload = Reload::new(&config, self.decoders())?;
+        Ok(Bootstrap {
+            config,
+            shown,
+            reload,
+        })
+    }
+
+    fn load(&self, matches: &ArgMatches) -> Result<Config, ConfigError> {
         let config = Config::load(self.sources(matches))?;
         let mut config = config.with_unheard(self.unheard.iter().copied());
         // Nobody decodes a section of which nothing is heard.
@@ -130,14 +152,6 @@ impl Sections {
         Ok(config)
     }
 
-    /// Follows the files that `matches` name; nothing happens before [`Reload::run`].
-    ///
-    /// # Errors
-    /// Files that cannot be read or are not YAML, and values that do not fit.
-    pub fn reload(&self, matches: &ArgMatches) -> Result<Reload, ConfigError> {
-        Reload::new(self.sources(matches), self.decoders())
-    }
-
     /// The sections by name, as [`Reload::new`] takes them.
     pub fn decoders(&self) -> Vec<(String, Decode)> {
         self.known
@@ -146,25 +160,14 @@ impl Sections {
             .collect()
     }
 
-    /// What all sections hold, defaults included and secrets left out, by the names of the sections; none if `prof` says
-    /// that nobody is to see it.
-    ///
-    /// # Errors
-    /// Files that cannot be read or are not YAML.
-    pub fn effective(
-        &self,
-        matches: &ArgMatches,
-        prof: ProfConfig,
-    ) -> Result<Option<Value>, ConfigError> {
-        if prof.disable_config_endpoint {
-            return Ok(None);
-        }
-        let mut config = self.load(matches)?;
+    /// What all sections hold, defaults included and secrets left out, by the names of the sections.
+    fn effective(&self, config: &Config) -> Value {
+        let mut config = config.afresh();
         let sections = self.known.iter().map(|section| {
             let value = (section.decode)(&mut config, &section.name);
             (section.name.clone(), value)
         });
-        Ok(Some(Value::Object(sections.collect())))
+        Value::Object(sections.collect())
     }
 
     /// The flags of sections that stand in `matches`, by key: for commands that read no configuration.
@@ -367,18 +370,23 @@ mod tests {
 
     #[test]
     fn what_is_in_effect_is_told_unless_it_is_not_to_be() {
-        let sections = Sections::new().with::<Logger>("logger");
-        let line = ["flyteadmin", "--logger.level=5"];
-        let matches = sections
-            .extend(Command::new("flyteadmin"))
-            .try_get_matches_from(line)
-            .unwrap();
-        let shown = sections.effective(&matches, ProfConfig::default());
-        assert_eq!(shown.unwrap(), Some(json!({ "logger": { "level": 5 } })));
-        let prof = ProfConfig {
-            disable_config_endpoint: true,
+        let sections = Sections::new()
+            .with::<Logger>("logger")
+            .with::<ProfConfig>("prof");
+        let shown = |line: &[&str]| {
+            let command = sections.extend(Command::new("flyteadmin"));
+            let matches = command.try_get_matches_from(line).unwrap();
+            sections.bootstrap(&matches).unwrap().shown
         };
-        assert_eq!(sections.effective(&matches, prof).unwrap(), None);
+        let level = ["flyteadmin", "--logger.level=5"];
+        let told = shown(&level).unwrap();
+        assert_eq!(told["logger"], json!({ "level": 5 }));
+        let closed = [
+            "flyteadmin",
+            "--logger.level=5",
+            "--prof.DisableConfigEndpoint=true",
+        ];
+        assert_eq!(shown(&closed), None);
     }
 
     #[test]

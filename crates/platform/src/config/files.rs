@@ -1,6 +1,10 @@
 //! Which files `--config` means (spec 07 §1.2).
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 /// Where configuration is looked for when `--config` matches nothing.
 const DEFAULT_PLACES: [&str; 2] = ["config.yaml", "/etc/flyte/config/config.yaml"];
@@ -125,6 +129,25 @@ fn class_contains(class: &[char], wanted: char) -> bool {
         }
     }
     inside != negated
+}
+
+/// What tells each file from the one that was there before.
+pub(super) type Stamp = Vec<(PathBuf, Option<(u64, u64, u64, Option<SystemTime>)>)>;
+
+/// The files that `pattern` names, each with what a change of it changes. It costs one stat call a file.
+pub(super) fn stamp(pattern: &str) -> Stamp {
+    discover(pattern)
+        .into_iter()
+        .map(|file| {
+            // The target's, where the file is a link.
+            let metadata = std::fs::metadata(&file).ok();
+            let marks = metadata.map(|found| {
+                let modified = found.modified().ok();
+                (found.dev(), found.ino(), found.len(), modified)
+            });
+            (file, marks)
+        })
+        .collect()
 }
 
 #[cfg(test)]

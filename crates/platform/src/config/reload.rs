@@ -12,11 +12,7 @@
 //! pod anyway. Reading is put off until the files have been at rest for one period, so that a half-written one is not taken
 //! for the whole.
 
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -51,7 +47,7 @@ type Stage = Box<dyn Fn(&mut Config) -> Box<dyn FnOnce()> + Send>;
 pub struct Reload {
     sources: Sources,
     sections: Vec<Section>,
-    stamp: Stamp,
+    stamp: files::Stamp,
 }
 
 struct Section {
@@ -66,17 +62,14 @@ struct Section {
     fixed: Vec<String>,
 }
 
-/// What tells a file from the one that was there before.
-type Stamp = Vec<(PathBuf, Option<(u64, u64, u64, Option<SystemTime>)>)>;
-
 impl Reload {
-    /// Remembers what the files of `sources` say now about `sections`.
+    /// Follows the files that `config` was read from, beginning with what it says about `sections`.
     ///
     /// # Errors
-    /// Those of [`Config::load`] and [`Config::finish`].
-    pub fn new(sources: Sources, sections: Vec<(String, Decode)>) -> Result<Self, ConfigError> {
-        let stamp = stamp(&sources.pattern);
-        let mut config = Config::load(sources.clone())?;
+    /// Those of [`Config::finish`].
+    pub fn new(config: &Config, sections: Vec<(String, Decode)>) -> Result<Self, ConfigError> {
+        let (sources, stamp) = (config.sources.clone(), config.stamp.clone());
+        let mut config = config.afresh();
         let sections = sections
             .into_iter()
             .map(|(name, decode)| Section {
@@ -145,7 +138,7 @@ impl Reload {
                 () = stop.cancelled() => return,
                 _ = looks.tick() => {}
             }
-            let found = stamp(&self.sources.pattern);
+            let found = files::stamp(&self.sources.pattern);
             if found == self.stamp {
                 pending = None;
             } else if pending.as_ref() == Some(&found) {
@@ -246,21 +239,6 @@ fn differ(key: &str, old: &Value, new: &Value, found: &mut Vec<(String, String, 
         _ if old != new => found.push((key.to_owned(), old.to_string(), new.to_string())),
         _ => {}
     }
-}
-
-fn stamp(pattern: &str) -> Stamp {
-    files::discover(pattern)
-        .into_iter()
-        .map(|file| {
-            // The target's, where the file is a link.
-            let metadata = std::fs::metadata(&file).ok();
-            let marks = metadata.map(|found| {
-                let modified = found.modified().ok();
-                (found.dev(), found.ino(), found.len(), modified)
-            });
-            (file, marks)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -59,7 +59,10 @@ fn load(
     };
     Config::load(Sources {
         pattern: format!("{}/*.yaml", folder.display()),
-        environment: owned(environment),
+        environment: environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
         flags: owned(flags),
     })
     .unwrap()

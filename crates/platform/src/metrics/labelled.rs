@@ -203,7 +203,8 @@ impl LabelledStopWatch {
         scope: &Scope,
         name: &str,
         help: &str,
-        (unit, unlabelled): (Unit, Unlabelled),
+        unit: Unit,
+        unlabelled: Unlabelled,
     ) -> Result<Self, MetricError> {
         let suffix = format!("_{}", unit.suffix());
         Ok(Self {
@@ -307,7 +308,8 @@ mod tests {
             .labelled_stop_watch(
                 "round_time",
                 "Rounds.",
-                (Unit::Milliseconds, Unlabelled::Emit),
+                Unit::Milliseconds,
+                Unlabelled::Emit,
             )
             .unwrap();
         round.observe(&SNACKS, Duration::from_micros(2_999));

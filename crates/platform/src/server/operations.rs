@@ -46,7 +46,7 @@ pub fn exposition(metrics: Scope) -> Router {
 }
 
 /// Router of the profiler port: `/metrics`, `/healthcheck`, `/version` and, unless `configuration` is none,
-/// `/config`, which is what [`crate::cli::Sections::effective`] tells of it.
+/// `/config`, which is [`crate::cli::Bootstrap::shown`].
 pub fn operations(metrics: Scope, build: BuildInformation, configuration: Option<Value>) -> Router {
     let version =
         json!({ "build": build.build, "version": build.version, "timestamp": build.time });

@@ -143,6 +143,9 @@ pub struct PostgresConfig {
     pub debug: bool,
     /// How long one statement may take; `0s` is no limit. Migrations and the making of indexes have none.
     pub statement_timeout: Duration,
+    /// A connection that has been idle for longer is asked, with one round trip, whether it still is one before a statement
+    /// goes over it: a restart of PostgreSQL leaves the pool full of those that are not. `0s` always asks.
+    pub trust_idle_for: Duration,
 }
 
 impl Default for PostgresConfig {
@@ -158,6 +161,7 @@ impl Default for PostgresConfig {
             options: "sslmode=disable".to_owned(),
             debug: false,
             statement_timeout: Duration::seconds(60),
+            trust_idle_for: Duration::milliseconds(100),
         }
     }
 }

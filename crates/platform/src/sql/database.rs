@@ -21,10 +21,6 @@ const RETRIES: u32 = 5;
 /// How long a caller waits for a free connection before it is told that the database is unavailable.
 pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
 
-/// A connection that has been idle for longer is asked whether it is still one: a restart of PostgreSQL leaves the pool
-/// full of those that are not. Under load the question, a round trip, is not asked.
-const UNASKED: Duration = Duration::from_millis(100);
-
 /// Readers of a SQLite file: a few, since they compete for the same cores.
 const SQLITE_READERS: u32 = 4;
 /// Pages that each connection keeps, in KiB (negative, as SQLite has it): what is not there is in the system's cache, once for
@@ -115,10 +111,14 @@ impl Database {
                 (!config.conn_max_life_time.is_zero()).then(|| config.conn_max_life_time.to_std()),
             )
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(
-                    async move { Ok(meta.idle_for < UNASKED || connection.ping().await.is_ok()) },
-                )
+            .before_acquire({
+                // Under load nobody is asked.
+                let trusted = postgres.trust_idle_for.to_std();
+                move |connection, meta| {
+                    Box::pin(async move {
+                        Ok(meta.idle_for < trusted || connection.ping().await.is_ok())
+                    })
+                }
             })
             .after_connect({
                 let limits = session_limits(&postgres);

@@ -37,7 +37,7 @@ pub struct NodeMetrics {
 
 impl NodeMetrics {
     pub(super) fn register(scope: &Scope) -> Result<Self, MetricError> {
-        let of = |name, help, unit| scope.labelled_stop_watch(name, help, (unit, Unlabelled::Emit));
+        let of = |name, help, unit| scope.labelled_stop_watch(name, help, unit, Unlabelled::Emit);
         let milliseconds = |name, help| of(name, help, Unit::Milliseconds);
         let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Omit);
         Ok(Self {

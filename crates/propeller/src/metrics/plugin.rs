@@ -57,7 +57,7 @@ struct PodMetrics {
 impl PluginMetrics {
     pub(super) fn register(scope: &Scope) -> Result<Self, MetricError> {
         let microseconds = |name, help| {
-            scope.labelled_stop_watch(name, help, (Unit::Microseconds, Unlabelled::Omit))
+            scope.labelled_stop_watch(name, help, Unit::Microseconds, Unlabelled::Omit)
         };
         let pods = |plugin: Plugin| PodMetrics::register(scope, plugin);
         let container = Plugin::Container.id();
@@ -232,7 +232,7 @@ impl PodMetrics {
         let scope = scope.sub("node").sub(plugin.id()).sub(plugin.id());
         let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Omit);
         let milliseconds = |name, help| {
-            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Omit))
+            scope.labelled_stop_watch(name, help, Unit::Milliseconds, Unlabelled::Omit)
         };
         Ok(Self {
             updates: counter("informer_update", "Changes of pods.")?,

@@ -63,7 +63,7 @@ impl RecordingMetrics {
 impl Recording {
     fn register(scope: &Scope) -> Result<Self, MetricError> {
         let stop_watch = |name, help| {
-            scope.labelled_stop_watch(name, help, (Unit::Milliseconds, Unlabelled::Omit))
+            scope.labelled_stop_watch(name, help, Unit::Milliseconds, Unlabelled::Omit)
         };
         let counter = |name, help| scope.labelled_counter(name, help, Unlabelled::Omit);
         Ok(Self {

@@ -118,7 +118,9 @@ pub(crate) fn require_pool(
 /// Writes into the spec what the row is to keep of the merged settings, and where the execution runs.
 pub(crate) fn complete_spec(
     spec: &mut ExecutionSpec,
-    (target, config, project): (&LaunchTarget, &EffectiveConfig, &Project),
+    target: &LaunchTarget,
+    config: &EffectiveConfig,
+    project: &Project,
     system: SystemMetadata,
 ) {
     spec.security_context = Some(config.security_context.clone());

@@ -4,18 +4,19 @@ use flyte_core::{
     identifiers::{ExecutionId, NodeExecutionId},
     layout,
 };
+use flyte_idl::core::CompiledWorkflowClosure;
 use flyte_idl::event::{
     NodeExecutionEvent,
     node_execution_event::{InputValue, OutputResult, TargetMetadata},
 };
 use flyte_platform::sql::{ReadTx, WriteTx};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join3};
 use prost::Message as _;
 
 use super::{
-    EventKind, EventWrite, event_row, keep_unknown,
+    EventKind, EventWrite, Payload, event_row, keep_unknown,
     observation::{Observation, RowChange, Stage},
-    require_cluster, write_data, write_message,
+    offloaded, require_cluster,
 };
 use crate::{
     context::AdminContext,
@@ -69,11 +70,26 @@ impl EventKind for NodeEvents {
         event: &mut Incoming<Self::Event>,
     ) -> Result<String> {
         let offload = !context.config().remote_data.stores_inline();
-        let Incoming { message, unknown } = event;
-        let inputs = matches!(&message.input_value, Some(InputValue::InputData(_)));
-        let outputs =
-            offload && matches!(&message.output_result, Some(OutputResult::OutputData(_)));
-        if !inputs && !outputs && !brings_workflow(message) {
+        let base = context.blobs.base();
+        let Incoming { message, unknown } = &*event;
+        let inputs = match &message.input_value {
+            Some(InputValue::InputData(data)) => Some(Payload {
+                uri: layout::node_file(&base, id, "offloaded_inputs"),
+                message: data,
+                unknown: unknown.part(fields::NODE_EVENT_INPUTS),
+            }),
+            _ => None,
+        };
+        let outputs = match &message.output_result {
+            Some(OutputResult::OutputData(data)) if offload => Some(Payload {
+                uri: layout::node_file(&base, id, "offloaded_outputs"),
+                message: data,
+                unknown: unknown.part(fields::NODE_EVENT_OUTPUTS),
+            }),
+            _ => None,
+        };
+        let workflow = dynamic_workflow(context, id, event);
+        if inputs.is_none() && outputs.is_none() && workflow.is_none() {
             return Ok(String::new());
         }
         let mut tx = context.database.read().await?;
@@ -82,20 +98,21 @@ impl EventKind for NodeEvents {
             events::node::check(&node, message)?;
         }
         drop(tx);
-        let base = context.blobs.base();
-        if let Some(InputValue::InputData(data)) = &message.input_value {
-            let uri = layout::node_file(&base, id, "offloaded_inputs");
-            let unknown = unknown.part(fields::NODE_EVENT_INPUTS);
-            let uri = write_data(context, uri, (data, unknown)).await?;
+        let (inputs, outputs, workflow) = try_join3(
+            offloaded(context, inputs),
+            offloaded(context, outputs),
+            offloaded(context, workflow),
+        )
+        .await?;
+        let message = &mut event.message;
+        if let Some(uri) = inputs {
             message.input_value = Some(InputValue::InputUri(uri));
         }
-        if outputs && let Some(OutputResult::OutputData(data)) = &message.output_result {
-            let uri = layout::node_file(&base, id, "offloaded_outputs");
-            let unknown = unknown.part(fields::NODE_EVENT_OUTPUTS);
-            let uri = write_data(context, uri, (data, unknown)).await?;
+        if let Some(uri) = outputs {
             message.output_result = Some(OutputResult::OutputUri(uri));
         }
-        offload_workflow(context, id, event).await
+        drop_workflow(message);
+        Ok(workflow.unwrap_or_default())
     }
 
     fn apply<'a>(
@@ -189,41 +206,45 @@ async fn resolve_parents(
     Ok(())
 }
 
-/// Whether the event carries the workflow that a dynamic task made.
-fn brings_workflow(event: &NodeExecutionEvent) -> bool {
-    matches!(
-        &event.target_metadata,
-        Some(TargetMetadata::TaskNodeMetadata(metadata)) if metadata.dynamic_workflow.is_some()
-    )
-}
-
-/// Writes the workflow that a dynamic task made, and answers where it is. The event's copy of it is dropped: the row keeps
-/// the reference.
-async fn offload_workflow(
+/// The workflow that a dynamic task made, if the event carries it.
+fn dynamic_workflow<'a>(
     context: &AdminContext,
     id: &NodeExecutionId,
-    event: &mut Incoming<NodeExecutionEvent>,
-) -> Result<String> {
-    let Some(TargetMetadata::TaskNodeMetadata(metadata)) = &mut event.message.target_metadata
-    else {
-        return Ok(String::new());
+    event: &'a Incoming<NodeExecutionEvent>,
+) -> Option<Payload<'a, CompiledWorkflowClosure>> {
+    let Some(TargetMetadata::TaskNodeMetadata(metadata)) = &event.message.target_metadata else {
+        return None;
     };
-    let Some(dynamic) = &mut metadata.dynamic_workflow else {
-        return Ok(String::new());
-    };
-    let config = context.config();
-    let uri = layout::reported_dynamic_closure(
-        &context.blobs.base(),
-        &config.flyteadmin.metadata_storage_prefix,
-        id,
-        &dynamic.id.clone().unwrap_or_default(),
-    )?;
-    let closure = dynamic.compiled_workflow.take().unwrap_or_default();
-    let unknown = event
-        .unknown
-        .part(fields::NODE_EVENT_TASK_METADATA)
-        .part(fields::TASK_METADATA_DYNAMIC)
-        .part(fields::DYNAMIC_COMPILED);
-    write_message(context, &uri, (&closure, unknown)).await?;
-    Ok(uri)
+    let dynamic = metadata.dynamic_workflow.as_ref()?;
+    Some(Payload {
+        uri: layout::reported_dynamic_closure(
+            &context.blobs.base(),
+            &context.config().flyteadmin.metadata_storage_prefix,
+            id,
+            &dynamic.id.clone().unwrap_or_default(),
+        ),
+        message: dynamic.compiled_workflow.as_ref().unwrap_or(&NO_WORKFLOW),
+        unknown: event
+            .unknown
+            .part(fields::NODE_EVENT_TASK_METADATA)
+            .part(fields::TASK_METADATA_DYNAMIC)
+            .part(fields::DYNAMIC_COMPILED),
+    })
+}
+
+/// What stands for a dynamic workflow that an event names and does not have.
+static NO_WORKFLOW: CompiledWorkflowClosure = CompiledWorkflowClosure {
+    primary: None,
+    sub_workflows: Vec::new(),
+    tasks: Vec::new(),
+    launch_plans: Vec::new(),
+};
+
+/// Drops the event's copy of a dynamic workflow: the row keeps a reference to the one that was written.
+fn drop_workflow(event: &mut NodeExecutionEvent) {
+    if let Some(TargetMetadata::TaskNodeMetadata(metadata)) = &mut event.target_metadata
+        && let Some(dynamic) = &mut metadata.dynamic_workflow
+    {
+        dynamic.compiled_workflow = None;
+    }
 }

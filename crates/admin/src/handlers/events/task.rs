@@ -9,13 +9,13 @@ use flyte_idl::event::{
     task_execution_event::{InputValue, OutputResult},
 };
 use flyte_platform::{metrics::Labels, sql::WriteTx};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join};
 use prost::Message as _;
 
 use super::{
-    EventKind, EventWrite, keep_unknown,
+    EventKind, EventWrite, Payload, keep_unknown,
     observation::{Observation, RowChange, Stage},
-    require_cluster, write_data,
+    offloaded, require_cluster,
 };
 use crate::{
     context::AdminContext,
@@ -73,11 +73,25 @@ impl EventKind for TaskEvents {
         event: &mut Incoming<Self::Event>,
     ) -> Result<()> {
         let offload = !context.config().remote_data.stores_inline();
+        let base = context.blobs.base();
         let Incoming { message, unknown } = event;
-        let inputs = matches!(&message.input_value, Some(InputValue::InputData(_)));
-        let outputs =
-            offload && matches!(&message.output_result, Some(OutputResult::OutputData(_)));
-        if !inputs && !outputs {
+        let inputs = match &message.input_value {
+            Some(InputValue::InputData(data)) => Some(Payload {
+                uri: layout::task_file(&base, id, "offloaded_inputs"),
+                message: data,
+                unknown: unknown.part(fields::TASK_EVENT_INPUTS),
+            }),
+            _ => None,
+        };
+        let outputs = match &message.output_result {
+            Some(OutputResult::OutputData(data)) if offload => Some(Payload {
+                uri: layout::task_file(&base, id, "offloaded_outputs"),
+                message: data,
+                unknown: unknown.part(fields::TASK_EVENT_OUTPUTS),
+            }),
+            _ => None,
+        };
+        if inputs.is_none() && outputs.is_none() {
             return Ok(());
         }
         let mut tx = context.database.read().await?;
@@ -87,17 +101,12 @@ impl EventKind for TaskEvents {
             events::task::check(&task, message)?;
         }
         drop(tx);
-        let base = context.blobs.base();
-        if let Some(InputValue::InputData(data)) = &message.input_value {
-            let uri = layout::task_file(&base, id, "offloaded_inputs");
-            let unknown = unknown.part(fields::TASK_EVENT_INPUTS);
-            let uri = write_data(context, uri, (data, unknown)).await?;
+        let (inputs, outputs) =
+            try_join(offloaded(context, inputs), offloaded(context, outputs)).await?;
+        if let Some(uri) = inputs {
             message.input_value = Some(InputValue::InputUri(uri));
         }
-        if outputs && let Some(OutputResult::OutputData(data)) = &message.output_result {
-            let uri = layout::task_file(&base, id, "offloaded_outputs");
-            let unknown = unknown.part(fields::TASK_EVENT_OUTPUTS);
-            let uri = write_data(context, uri, (data, unknown)).await?;
+        if let Some(uri) = outputs {
             message.output_result = Some(OutputResult::OutputUri(uri));
         }
         Ok(())

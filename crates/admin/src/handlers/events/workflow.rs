@@ -8,16 +8,15 @@ use jiff::Timestamp;
 use prost::Message as _;
 
 use super::{
-    EventKind, EventWrite, event_row, keep_unknown,
+    EventKind, EventWrite, Payload, event_row, keep_unknown,
     observation::{Observation, Stage},
-    write_data,
 };
 use crate::{
     context::AdminContext,
     domain::events::{self, not_found, validate},
     error::{Error, Result},
     handlers::executions::load,
-    metrics::Managers,
+    metrics::{ExecutionEnd, Managers},
     records::WorkflowPhase,
     repository::{events::insert_execution, executions},
     time,
@@ -73,9 +72,12 @@ impl EventKind for WorkflowEvents {
             return Ok(());
         };
         events::workflow::check(&load(context, id).await?, &event.message)?;
-        let uri = layout::execution_file(&context.blobs.base(), id, "offloaded_outputs");
-        let unknown = event.unknown.part(fields::WORKFLOW_EVENT_OUTPUTS);
-        let uri = write_data(context, uri, (data, unknown)).await?;
+        let outputs = Payload {
+            uri: layout::execution_file(&context.blobs.base(), id, "offloaded_outputs"),
+            message: data,
+            unknown: event.unknown.part(fields::WORKFLOW_EVENT_OUTPUTS),
+        };
+        let uri = outputs.write(context).await?;
         event.message.output_result = Some(OutputResult::OutputUri(uri));
         Ok(())
     }
@@ -115,8 +117,13 @@ impl EventKind for WorkflowEvents {
         let metrics = &metrics.executions;
         metrics.event();
         if event.stage == Stage::Ends {
-            let end = (event.phase.as_str(), event.error_kind);
-            metrics.ended(id, end, *created_at, event.occurred_at);
+            let end = ExecutionEnd {
+                phase: &event.phase,
+                error_kind: event.error_kind,
+                created: *created_at,
+                ended: event.occurred_at,
+            };
+            metrics.ended(id, &end);
             if let Some(bytes) = event.output_bytes {
                 metrics.data.outputs(bytes);
             }

@@ -150,7 +150,7 @@ async fn start(
     }
     request::require_pool(&server_config, &request, &spec)?;
     let system = system_metadata(context, &request, &spec);
-    request::complete_spec(&mut spec, (&target, &config, &project), system);
+    request::complete_spec(&mut spec, &target, &config, &project, system);
     let of_spec = unknown.part(fields::CREATE_EXECUTION_SPEC);
     let new = NewExecution {
         spec: of_spec.store(spec),
@@ -178,9 +178,9 @@ async fn start(
         user_inputs,
     };
     let bytes = given.encoded_len();
-    let execution = match interrupted(context, (&request, &new), (&given, &files)).await? {
+    let execution = match interrupted(context, &request, &new, &given, &files).await? {
         Some(execution) => execution,
-        None => reserve::reserve(context, (&request, &new), &files).await?,
+        None => reserve::reserve(context, &request, &new, &files).await?,
     };
     launch::run(context, &execution, launch_inputs).await?;
     if target.is_task() {
@@ -195,8 +195,10 @@ async fn start(
 /// requests of that name meet the row that has it, as in the reference.
 async fn interrupted(
     context: &AdminContext,
-    (request, new): (&admin::ExecutionCreateRequest, &NewExecution<'_>),
-    (given, files): (&LiteralMap, &files::Files),
+    request: &admin::ExecutionCreateRequest,
+    new: &NewExecution<'_>,
+    given: &LiteralMap,
+    files: &files::Files,
 ) -> Result<Option<Execution>> {
     if request.name.is_empty() {
         return Ok(None);

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     random::random_text,
     records::Execution,
-    repository::executions,
+    repository::{Names, executions},
 };
 
 /// Generated names collide about never; a handful of tries is plenty.
@@ -29,7 +29,8 @@ const NAME_TRIES: usize = 5;
 /// Writes the files of inputs and inserts the row and its tags. From here on the name is taken.
 pub(super) async fn reserve(
     context: &AdminContext,
-    (request, new): (&admin::ExecutionCreateRequest, &NewExecution<'_>),
+    request: &admin::ExecutionCreateRequest,
+    new: &NewExecution<'_>,
     files: &Files,
 ) -> Result<Execution> {
     let mut tries = if request.name.is_empty() {
@@ -90,17 +91,18 @@ struct Reservation {
 
 async fn insert(reservation: &Reservation, tx: &mut WriteTx) -> Result<Execution> {
     if let Some((policy, plan)) = &reservation.policy {
-        let names = (
-            plan.project.as_str(),
-            plan.domain.as_str(),
-            plan.name.as_str(),
-        );
-        tx.lock(&format!("concurrency {}:{}:{}", names.0, names.1, names.2))
+        let names = Names::of(plan);
+        let Names {
+            project,
+            domain,
+            name,
+        } = names;
+        tx.lock(&format!("concurrency {project}:{domain}:{name}"))
             .await?;
         let labels = Labels {
-            project: names.0,
-            domain: names.1,
-            launch_plan: names.2,
+            project,
+            domain,
+            launch_plan: name,
             ..Labels::default()
         };
         let count = executions::count_active(tx, names);

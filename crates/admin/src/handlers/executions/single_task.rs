@@ -60,7 +60,8 @@ async fn workflow(context: &AdminContext, task: &Task) -> Result<Workflow> {
         interface: template.interface.clone().map(Stored::new),
         compiled: workflows::compile(
             context,
-            (&id, &UnknownFields::default()),
+            &id,
+            &UnknownFields::default(),
             template,
             Vec::new(),
         )

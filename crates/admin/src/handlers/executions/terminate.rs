@@ -8,6 +8,7 @@ use crate::{
     context::AdminContext,
     domain::{events::not_found, executions::transitions, ids::execution_scope},
     error::{Error, Result},
+    metrics::ExecutionEnd,
     records::{Execution, WorkflowPhase},
     repository::executions,
     targets::Deletion,
@@ -105,8 +106,13 @@ async fn finish_aborting(context: &AdminContext, id: &ExecutionId) -> Result<()>
         .await?;
     if let Some(created) = ended {
         let metrics = &context.metrics().executions;
-        let phase = WorkflowPhase::Aborted;
-        metrics.ended(id, (phase.name(), ""), created, Some(now));
+        let end = ExecutionEnd {
+            phase: WorkflowPhase::Aborted.name(),
+            error_kind: "",
+            created,
+            ended: Some(now),
+        };
+        metrics.ended(id, &end);
     }
     Ok(())
 }

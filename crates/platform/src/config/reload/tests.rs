@@ -27,6 +27,11 @@ struct Service {
 
 impl Service {
     fn start(files: impl Fn(&Path)) -> Self {
+        Self::start_after(files, |_folder| {})
+    }
+
+    /// One whose folder changes between the reading of the files and their following.
+    fn start_after(files: impl Fn(&Path), meanwhile: impl Fn(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         files(folder.path());
         let sources = Sources {
@@ -35,8 +40,11 @@ impl Service {
         };
         let sections =
             ["logger", "other"].map(|name| (name.to_owned(), decoded::<Logger> as Decode));
-        let mut reload = Reload::new(sources, sections.into()).unwrap();
-        let level = reload.follow("logger", Logger { level: 3 });
+        let mut config = Config::load(sources).unwrap();
+        let begin = config.section("logger");
+        meanwhile(folder.path());
+        let mut reload = Reload::new(&config, sections.into()).unwrap();
+        let level = reload.follow("logger", begin);
         let stop = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(reload.run(stop.clone()));
@@ -113,17 +121,38 @@ async fn a_bad_file_changes_nothing_and_a_good_one_after_it_does() {
         "logger: {level: 6}\nother: {level: many}\n",
     ] {
         service.write("a.yaml", bad);
-        assert_eq!(service.level().await, 3, "{bad}");
+        assert_eq!(service.level().await, 2, "{bad}");
     }
     service.write("a.yaml", "logger: {level: 1}\n");
     assert_eq!(service.level().await, 1);
     service.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_edit_during_the_start_is_not_missed() {
+    let level = |level: i64| {
+        move |folder: &Path| {
+            fs::write(
+                folder.join("a.yaml"),
+                format!(
+                    "logger: {{level: {level}}} # {}\n",
+                    "edited".repeat(usize::try_from(level).unwrap())
+                ),
+            )
+            .unwrap();
+        }
+    };
+    let service = Service::start_after(level(2), level(5));
+    assert_eq!(service.level.borrow().level, 2, "what was read");
+    assert_eq!(service.level().await, 5);
+    service.end().await;
+}
+
 #[test]
 fn keys_that_are_read_at_the_start_need_a_restart() {
     let sections = ["logger", "other"].map(|name| (name.to_owned(), decoded::<Logger> as Decode));
-    let mut reload = Reload::new(Sources::default(), sections.into()).unwrap();
+    let mut reload =
+        Reload::new(&Config::load(Sources::default()).unwrap(), sections.into()).unwrap();
     reload.follow("logger", Logger { level: 3 });
     reload.fixed("logger", &["formatter", "file"]);
     for (section, key, expected) in [

@@ -1,0 +1,29 @@
+//! What may be chosen of an embedded backend, and what is the same for all.
+
+use std::{path::PathBuf, time::Duration};
+
+use flyte_local::collection::Retention;
+
+/// The hidden subcommand of this program that supervises one pod.
+pub(crate) const SUPERVISOR: &str = "supervise-pod";
+/// The S3 keys that Flyte's tutorials use; docs/embedded.md says what they open and to whom.
+pub(super) const ACCESS_KEY: &str = "minio";
+/// The secret of [`ACCESS_KEY`].
+pub(super) const SECRET_KEY: &str = "miniostorage";
+/// How long open calls and pods have when the process is asked to end.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) host: String,
+    pub(crate) http_port: u16,
+    pub(crate) s3_port: u16,
+    pub(crate) kubernetes_port: u16,
+    pub(crate) python: String,
+    pub(crate) node_cpu: Option<String>,
+    pub(crate) node_memory: Option<String>,
+    pub(crate) retention: Retention,
+    pub(crate) verbosity: u8,
+}
