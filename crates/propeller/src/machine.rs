@@ -56,6 +56,7 @@ use status_writer::StatusWriter;
 pub use changes::{Active, NodeChanged, TaskEnd};
 pub use job::{Effect, EffectResult, Job, JobId, Receipt, Rejection};
 pub use nodes::NodeIndex;
+pub use stage::EndMark;
 pub(crate) use status_writer::merge_patch;
 pub use status_writer::{Author, Origin, Patch, Spill};
 pub(crate) use step::AUTO_ABORT;
@@ -160,7 +161,7 @@ impl Machine {
                 .accepted_at
                 .map(flyte_crd::Time::timestamp)
                 .or(created.map(|time| time.0)),
-            lifecycle: Lifecycle::read(status.phase),
+            lifecycle: Lifecycle::read(status.phase, EndMark::of(resource)),
             nodes: Nodes::default(),
             queue: ReadyQueue::new(context.execution_config.max_parallelism.into()),
             jobs: Jobs::default(),

@@ -1,6 +1,6 @@
 //! What others do to the cluster while a workflow runs.
 
-use flyte_crd::FlyteWorkflow;
+use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -24,6 +24,8 @@ pub enum Outside {
     StripWorkflow,
     /// The finalizers of the resource are removed.
     RemoveFinalizers,
+    /// The phase of the workflow is changed in its status, and nothing else.
+    SetPhase(WorkflowPhase),
     /// The resource is removed with all that belongs to it, and made again as it was at first.
     Replace,
 }
@@ -68,6 +70,7 @@ impl Outside {
             }
             Self::StripWorkflow => patch(json!({ "metadata": { "labels": null } })).await,
             Self::RemoveFinalizers => patch(no_finalizers).await,
+            Self::SetPhase(phase) => patch(json!({ "status": { "phase": phase.number() } })).await,
             Self::Replace => {
                 patch(no_finalizers).await;
                 drop(resources.delete(&name, &at_once).await);

@@ -116,3 +116,31 @@ fn a_workflow_goes_on_soon_after_admin_is_back() {
         assert!(run.elapsed <= most, "{what}: {:?}", run.elapsed);
     }
 }
+
+/// A phase that somebody wrote into the status is no news for admin: it is told before the resource is let go.
+#[test]
+fn a_phase_set_by_hand_is_told() {
+    let plain = workflow().run();
+    for (phase, early, code) in [
+        (WorkflowPhase::Success, "FAILED", "IllegalStateError"),
+        (WorkflowPhase::Failed, "FAILED", "RuntimeExecutionError"),
+        (WorkflowPhase::Aborted, "ABORTED", ""),
+    ] {
+        let mut told = 0;
+        for effects in 1..=plain.effects {
+            let run = workflow()
+                .with_outside(effects, Outside::SetPhase(phase))
+                .run();
+            let what = format!("{phase:?} set after {effects}");
+            check(&run, &what);
+            let workflow = run.records.workflow();
+            if workflow == (early.to_owned(), code.to_owned()) {
+                told += 1;
+            } else {
+                // All nodes had ended.
+                assert_eq!(workflow, plain.records.workflow(), "{what}");
+            }
+        }
+        assert!(told > 8, "{phase:?}: {told} were told");
+    }
+}

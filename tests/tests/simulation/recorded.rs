@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flyte_core::unique_id::{self, Parent};
-use flyte_crd::FlyteWorkflow;
+use flyte_crd::{FlyteWorkflow, TERMINATION_LABEL, WorkflowPhase};
 use flyte_idl::core::{ContainerError, ErrorDocument, container_error};
 use flyte_tests::simulation::{Beginning, Run, Simulation};
 use k8s_openapi::api::core::v1::Pod;
@@ -192,6 +192,14 @@ fn compare(run: &Run, expected: &Value) -> Vec<String> {
             wrong.push(format!("{path} is {found:?}, not {expected:?}"));
         }
     }
+    let told = run.records.workflow().0;
+    let ended = match expected["phase"].as_i64().map(WorkflowPhase::from) {
+        Some(WorkflowPhase::Success) => "SUCCEEDED",
+        _ => "FAILED",
+    };
+    if told != ended {
+        wrong.push(format!("admin has {told}, not {ended}"));
+    }
     if phases(&run.status) != phases(expected) {
         wrong.push(format!(
             "nodes {:?}, not {:?}",
@@ -242,6 +250,22 @@ fn every_version_that_go_wrote_is_driven_to_its_end() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// The label says that admin has the end. Where it is missing, admin is told, and no node runs again.
+#[test]
+fn an_end_of_which_no_label_says_that_it_was_told_is_told() {
+    for name in SUPPORTED {
+        let recording = Recording::of(name);
+        let mut version = recording.versions.last().unwrap().clone();
+        let end = version["status"].clone();
+        let labels = version["metadata"]["labels"].as_object_mut().unwrap();
+        assert!(labels.remove(TERMINATION_LABEL).is_some(), "{name}");
+        let run = recording
+            .resume(version)
+            .unwrap_or_else(|why| panic!("{name}: {why}"));
+        assert_eq!(compare(&run, &end), [""; 0], "{name}");
+    }
 }
 
 const FAILED: u64 = 6;

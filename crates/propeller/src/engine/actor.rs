@@ -7,7 +7,7 @@ mod write;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flyte_core::identifiers::ExecutionId;
-use flyte_crd::{FINALIZER, FlyteWorkflow, NodeStatus, TERMINATION_LABEL};
+use flyte_crd::{FINALIZER, FlyteWorkflow, NodeStatus};
 use flyte_idl::{core::ExecutionError, json};
 use flyte_platform::{Backoff, Chain, until};
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     effects::{EffectError, KUBERNETES_TIMEOUT, WorkflowEffects},
     key::Key,
-    machine::{EffectResult, JobId, Machine, Origin, Spill},
+    machine::{EffectResult, EndMark, JobId, Machine, Origin, Spill},
     metrics::{self, EngineMetrics},
     node::{Settings, system},
 };
@@ -182,17 +182,13 @@ impl Actor {
             Ok(resource) => resource,
             Err(error) => return Loaded::Unreadable(execution, cannot_be_run(&error)),
         };
-        if resource.status.phase.is_terminal()
-            && resource.labels().contains_key(TERMINATION_LABEL)
-            && !resource.finalizers().iter().any(|name| name == FINALIZER)
-        {
+        let is_over =
+            resource.status.phase.is_terminal() && EndMark::of(&resource) == EndMark::Told;
+        if is_over && !resource.finalizers().iter().any(|name| name == FINALIZER) {
             return Loaded::Finished;
         }
         let spill = Spill::of(&resource);
-        if let Some(spill) = spill
-            .as_ref()
-            .filter(|_| !resource.status.phase.is_terminal())
-        {
+        if let Some(spill) = spill.as_ref().filter(|_| !is_over) {
             match self.node_statuses(spill).await {
                 Ok(Some(statuses)) => resource.status.node_status = statuses,
                 // It goes when the next one is named: look at the resource once more.

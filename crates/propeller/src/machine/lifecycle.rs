@@ -17,6 +17,8 @@
 //! | Ending(end) | admin has the last event | last phase | Over |
 //! | | admin says that it is being aborted | | Ending(Aborted) |
 //! | any | admin says that it has ended | message | FindingLeftovers(EndedElsewhere) |
+//!
+//! A status that has ended without the mark that this was told (`EndMark`) is not believed to be over: `workflow_end` tells it.
 
 use flyte_crd::{Proto, Time, WorkflowPhase};
 use flyte_idl::core::{ExecutionError, workflow_execution::Phase as EventPhase};
@@ -26,7 +28,7 @@ use super::{
     Effect, EffectResult, JobId, Machine, Receipt, Rejection,
     nodes::Nodes,
     retry::{Policy, Retry},
-    stage::{End, Stage},
+    stage::{End, EndMark, Stage},
     step::SEND,
 };
 use crate::{
@@ -58,15 +60,19 @@ pub(super) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Where a workflow goes on that was read in this phase.
-    pub(super) fn read(phase: WorkflowPhase) -> Self {
+    /// Where a workflow goes on that was read in this phase. One that has ended by its phase, which does not say that this
+    /// was told, goes on where it decides on its end.
+    pub(super) fn read(phase: WorkflowPhase, end: EndMark) -> Self {
         let stage = match phase {
             WorkflowPhase::Ready => Stage::Beginning,
             WorkflowPhase::Running | WorkflowPhase::Succeeding | WorkflowPhase::Unknown(_) => {
                 Stage::Running
             }
             WorkflowPhase::Failing | WorkflowPhase::HandlingFailureNode => Stage::Failing,
-            WorkflowPhase::Success | WorkflowPhase::Failed | WorkflowPhase::Aborted => Stage::Over,
+            WorkflowPhase::Success | WorkflowPhase::Failed | WorkflowPhase::Aborted => match end {
+                EndMark::Told => Stage::Over,
+                EndMark::Missing => Stage::Running,
+            },
         };
         Self {
             stage,
@@ -144,15 +150,9 @@ impl Machine {
     /// Goes on where the resource was read.
     pub(super) fn resume(&mut self) {
         match self.lifecycle.stage {
+            Stage::Running if self.status.phase.is_terminal() => self.tell_end(),
             Stage::Running => self.resume_graph(Nodes::TOP),
-            Stage::Failing => {
-                let error = self.status.error.as_ref().map_or_else(
-                    || system("RuntimeExecutionError", "Unknown error"),
-                    |error| error.0.clone(),
-                );
-                self.resume_graph(Nodes::TOP);
-                self.abort_graph(Nodes::TOP, error);
-            }
+            Stage::Failing => self.resume_failing(),
             _ => {}
         }
         if let WorkflowPhase::Unknown(phase) = self.status.phase {
@@ -162,6 +162,16 @@ impl Machine {
             );
             self.fail_workflow(system("IllegalStateError", message));
         }
+    }
+
+    /// Goes on with ending what is active, because of the error that the status has.
+    pub(super) fn resume_failing(&mut self) {
+        let error = self.status.error.as_ref().map_or_else(
+            || system("RuntimeExecutionError", "Unknown error"),
+            |error| error.0.clone(),
+        );
+        self.resume_graph(Nodes::TOP);
+        self.abort_graph(Nodes::TOP, error);
     }
 
     /// The resource is being deleted: ends the workflow as aborted.

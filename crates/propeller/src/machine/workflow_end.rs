@@ -14,12 +14,47 @@ use super::{
 use crate::{
     cleanup::leftovers::{self, LeftoverQuery, Leftovers, PodQuery},
     events::{self, WorkflowOutput},
+    node::system,
 };
+
+/// Why a workflow fails whose status claims that it has succeeded.
+const NOT_SUCCEEDED: &str = "the status of the workflow says that it has succeeded, but not all of its nodes have: it was \
+                             changed by hand";
+/// Why nodes end that are active in a workflow whose status says that it was aborted.
+const ABORTED_IN_STATUS: &str = "Workflow aborted: its status says so.";
 
 impl Machine {
     /// The top-level graph has ended.
     pub(super) fn finish(&mut self, result: Result<(), ExecutionError>) {
         self.lifecycle.finishing = Some(result);
+    }
+
+    /// The status has ended, and nothing says that admin knows: its end is told, again if need be, as if it had just been
+    /// reached. Admin refuses what it has already, which is an answer. A phase is not believed more than what it stands
+    /// for: what is active ends first, and a workflow has succeeded only when its nodes have, since the outputs are theirs.
+    pub(super) fn tell_end(&mut self) {
+        match self.status.phase {
+            WorkflowPhase::Success => {
+                self.resume_graph(Nodes::TOP);
+                if self.lifecycle.finishing != Some(Ok(())) {
+                    self.fail_workflow(system("IllegalStateError", NOT_SUCCEEDED));
+                }
+            }
+            WorkflowPhase::Failed => {
+                self.lifecycle.enter(Stage::Failing);
+                self.resume_failing();
+            }
+            WorkflowPhase::Aborted => {
+                self.resume_graph(Nodes::TOP);
+                self.abort(ABORTED_IN_STATUS);
+            }
+            WorkflowPhase::Ready
+            | WorkflowPhase::Running
+            | WorkflowPhase::Succeeding
+            | WorkflowPhase::Failing
+            | WorkflowPhase::HandlingFailureNode
+            | WorkflowPhase::Unknown(_) => {}
+        }
     }
 
     /// Decides on the end of the workflow, once all events of nodes are acknowledged.
