@@ -255,7 +255,12 @@ class Admin(Generator):
         for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
             self.calls.maker.mutate(message)
         self.calls.restrain(method, message)
-        return Grpc(path, self.calls.maker.encode(message), self.metadata())
+        request = Grpc(path, self.calls.maker.encode(message), self.metadata())
+        request.compressed = rng.random() < 0.08
+        if rng.random() < 0.008:
+            # A bomb, or a message as large: beyond every limit.
+            request.zeros, request.compressed = rng.choice((5, 64)) * 2**20, rng.random() < 0.8
+        return request
 
     def metadata(self):
         rng = self.rng
@@ -266,7 +271,8 @@ class Admin(Generator):
         return ((rng.choice(names), text),)
 
     def learn(self, request, answer):
-        if answer.status == "UNIMPLEMENTED" and request.method in self.paths and self.rng.random() < 0.5:
+        missing = answer.status == "UNIMPLEMENTED" and not request.compressed
+        if missing and request.method in self.paths and self.rng.random() < 0.5:
             # All do this on the way to one that is there; a few more calls are enough.
             self.paths.remove(request.method)
         if answer.status != "OK":

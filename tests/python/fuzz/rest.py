@@ -1,5 +1,7 @@
 """Requests to the API's port over HTTP: the routes of every RPC, in each codec, and everything else a port may be sent."""
 
+import functools
+import gzip
 import json
 import re
 from urllib.parse import quote
@@ -85,6 +87,12 @@ def encoded(rng, text):
     if rng.random() < 0.93:
         return quote(text, safe="")
     return re.sub(r"[\s\x00-\x1f#]", "+", text.encode("utf-8", "replace").decode("latin-1"))
+
+
+@functools.cache
+def bomb():
+    """64 MiB of zeros in 64 KiB and a little."""
+    return gzip.compress(bytes(64 * 2**20), mtime=0)
 
 
 class Rest(Generator):
@@ -194,6 +202,9 @@ class Rest(Generator):
             if mutations and rng.random() < 0.1:
                 body = values.mutate_bytes(rng, body)
         headers = self.headers(mutations)
+        if mutations and rng.random() < 0.08:
+            headers.append(("Content-Encoding", rng.choice(("gzip", "gzip", "gzip, gzip", "deflate"))))
+            body = self.packed(body)
         if codec:
             headers.append(("Content-Type", codec if rng.random() < 0.95 or not mutations else rng.choice(TYPES)))
         request = Http("api", verb, written, headers, body)
@@ -203,6 +214,11 @@ class Rest(Generator):
             request.pieces, request.chunked = rng.choice((2, 7)), rng.random() < 0.5
         return request
 
+    def packed(self, body):
+        """A body as gzip has it, mostly whole; sometimes a bomb."""
+        rng = self.rng
+        packed = bomb() if rng.random() < 0.05 else gzip.compress(body, 1, mtime=0)
+        return packed if rng.random() < 0.8 else values.mutate_bytes(rng, packed)
 
     def learn(self, request, answer):
         unimplemented = answer.status == 501 and request.method == (self.route or ("", ""))[1]

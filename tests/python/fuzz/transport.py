@@ -17,6 +17,8 @@ from . import signing
 
 # Who has not answered then never does.
 ANSWER_WITHIN = 20
+# Of so many zeros gzip makes one byte.
+GZIP_OF_ZEROS = 1000
 
 
 @dataclasses.dataclass
@@ -43,22 +45,31 @@ class Grpc:
     method: str
     message: bytes
     metadata: tuple = ()
+    # So many zeros are sent after the message; of a message that is compressed, a bomb.
+    zeros: int = 0
+    # The message goes compressed (gzip).
+    compressed: bool = False
 
     @property
     def size(self):
-        return len(self.message)
+        """Bytes that are sent: a compressed message may explain no more than what is sent of it."""
+        return len(self.message) + (self.zeros // GZIP_OF_ZEROS if self.compressed else self.zeros)
 
     @property
     def name(self):
         return self.method
 
     def saved(self):
-        return {"kind": "grpc", "method": self.method, "message": self.message.hex(), "metadata": list(self.metadata)}
+        return {"kind": "grpc", "method": self.method, "message": self.message.hex(), "metadata": list(self.metadata),
+            "zeros": self.zeros, "compressed": self.compressed}
 
     def send(self, ports):
         call = ports.channel.unary_unary(self.method, request_serializer=None, response_deserializer=None)
         try:
-            content = call(self.message, timeout=ANSWER_WITHIN, metadata=[tuple(pair) for pair in self.metadata])
+            content = call(
+                self.message + bytes(self.zeros), timeout=ANSWER_WITHIN, metadata=[tuple(pair) for pair in self.metadata],
+                compression=grpc.Compression.Gzip if self.compressed else None,
+            )
         except grpc.RpcError as error:
             return Answer(error.code().name, error.details() or "", b"")
         return Answer("OK", "", content)
@@ -223,5 +234,6 @@ def load(saved):
     """A request from what `saved` gave."""
     fields = {name: value for name, value in saved.items() if name != "kind"}
     if saved["kind"] == "grpc":
-        return Grpc(fields["method"], bytes.fromhex(fields["message"]), tuple(map(tuple, fields["metadata"])))
+        return Grpc(fields["method"], bytes.fromhex(fields["message"]), tuple(map(tuple, fields["metadata"])),
+            fields.get("zeros", 0), fields.get("compressed", False))
     return Http(**{**fields, "headers": list(map(tuple, fields["headers"])), "body": bytes.fromhex(fields["body"])})
