@@ -41,7 +41,8 @@ pub(crate) async fn shape(shape: &Shape, repetitions: usize) -> AloneResult {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
+/// The middle one in milliseconds; 0 of none.
+pub(crate) fn median(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     times
         .get(times.len() / 2)

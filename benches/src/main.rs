@@ -13,6 +13,7 @@ mod backend;
 mod floor;
 mod lists;
 mod measure;
+mod neighbours;
 mod node;
 mod observe;
 mod process;
@@ -52,6 +53,7 @@ use shapes::{ONE, SHAPES, Shape};
 ///   create  CreateExecution by many clients at once while no engine runs, on SQLite and, where it
 ///           is installed, on PostgreSQL
 ///   alone   the engine with everything else in memory
+///   neighbours  one workflow beside some thousand nodes whose pods the API server never takes, in memory
 ///   lists   pages of 100 from tables of a million rows, as the console and flytectl ask for them, on
 ///           SQLite and, where it is installed, on PostgreSQL; filling them takes some minutes and 10 GB
 ///
@@ -74,6 +76,9 @@ struct Arguments {
     /// How many clients there are under load, each with a connection of its own
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     clients: usize,
+    /// How many nodes there are whose pods are never taken
+    #[arg(long, value_name = "NUMBER", default_value_t = 5_000)]
+    hopeless: usize,
     /// How many rows each table has that is listed; some thousand at least
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(20_000..=100_000_000))]
     rows: u32,
@@ -110,6 +115,8 @@ enum Part {
     Load,
     /// The engine with everything else in memory
     Alone,
+    /// A healthy workflow beside hopeless ones
+    Neighbours,
     /// Pages of lists over a million rows
     Lists,
 }
@@ -195,6 +202,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if arguments.wants(Part::Alone) {
         bench.alone(&mut report).await;
+    }
+    if arguments.wants(Part::Neighbours) {
+        bench.neighbours(&mut report).await;
     }
     if arguments.wants(Part::Lists) {
         bench.lists(&mut report).await?;
@@ -303,6 +313,17 @@ impl Bench<'_> {
             let row = Box::pin(alone::shape(&shape, self.arguments.repetitions)).await;
             self.show(&report::alone(&row));
             report.engine_alone.push(row);
+        }
+    }
+
+    /// A healthy workflow beside hopeless ones: with a task that takes no time, and one that takes a second.
+    async fn neighbours(&self, report: &mut Report) {
+        self.show(&report::neighbours_header());
+        for seconds in [0, 1] {
+            let (nodes, repetitions) = (self.arguments.hopeless, self.arguments.repetitions);
+            let row = Box::pin(neighbours::neighbours(nodes, seconds, repetitions)).await;
+            self.show(&report::neighbours(&row));
+            report.neighbours.push(row);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     alone::AloneResult,
     lists::ListResult,
     measure::{LoadResult, MemoryResult, ShapeResult},
+    neighbours::NeighboursResult,
 };
 
 /// Everything that was measured.
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) memory: Option<MemoryResult>,
     /// The engine alone.
     pub(crate) engine_alone: Vec<AloneResult>,
+    /// One workflow beside hopeless ones.
+    pub(crate) neighbours: Vec<NeighboursResult>,
     /// Pages of lists.
     pub(crate) lists: Vec<ListResult>,
 }
@@ -144,6 +147,26 @@ pub(crate) fn alone(row: &AloneResult) -> String {
         row.floor_ms,
         row.wall_ms / row.floor_ms,
         row.status_writes
+    )
+}
+
+/// Columns of the rows of [`neighbours`].
+pub(crate) fn neighbours_header() -> String {
+    format!(
+        "\nA healthy workflow of one node beside nodes whose pods are never taken, in memory\n{:>13} {:>12} {:>12} {:>12} {:>7}\n",
+        "hopeless", "alone", "beside them", "slowest", "ratio"
+    )
+}
+
+/// A row of the table of workflows beside hopeless ones.
+pub(crate) fn neighbours(row: &NeighboursResult) -> String {
+    format!(
+        "{:>13} {:>9.1} ms {:>9.1} ms {:>9.1} ms {:>7.3}\n",
+        row.nodes,
+        row.alone_ms,
+        row.beside_ms,
+        row.slowest_ms,
+        row.beside_ms / row.alone_ms
     )
 }
 

@@ -85,6 +85,8 @@ pub struct Simulation {
     beginning: Option<Beginning>,
     settling: Duration,
     neighbours: Vec<FlyteWorkflow>,
+    /// So many of the neighbours' requests are refused before the workflow is created.
+    after_refusals: usize,
 }
 
 /// What there is besides the resource of a workflow that an engine takes over.
@@ -192,6 +194,7 @@ impl Simulation {
             beginning: None,
             settling: SETTLING,
             neighbours: Vec::new(),
+            after_refusals: 0,
         }
     }
 
@@ -315,11 +318,19 @@ impl Simulation {
         }
         let beginning = self.beginning.unwrap_or_default();
         blobs::put(&objects, beginning.objects).await;
-        let uid = create(api.clone().into_client(), &self.workflow).await;
-        for pod in beginning.pods {
-            adopt(&pods, pod, &name, &uid).await;
+        if self.after_refusals == 0 {
+            let uid = create(api.clone().into_client(), &self.workflow).await;
+            for pod in beginning.pods {
+                adopt(&pods, pod, &name, &uid).await;
+            }
         }
         let end = async {
+            let mut began = began;
+            if self.after_refusals > 0 {
+                faults.refused(self.after_refusals).await;
+                began = tokio::time::Instant::now();
+                create(api.clone().into_client(), &self.workflow).await;
+            }
             let phase = end_of(&api, &name).await;
             let elapsed = began.elapsed();
             tokio::time::sleep(settling).await;

@@ -185,6 +185,8 @@ struct Inner {
     /// Pods are counted and created one by one.
     admission: tokio::sync::Mutex<()>,
     effects: watch::Sender<u64>,
+    /// Requests that a rule has refused.
+    refused: watch::Sender<usize>,
     crash: Notify,
     pods: Mutex<BTreeMap<String, u32>>,
     trace: Mutex<Vec<String>>,
@@ -227,6 +229,7 @@ impl Faults {
             panics: limits.panics,
             admission: tokio::sync::Mutex::default(),
             effects: watch::Sender::new(0),
+            refused: watch::Sender::new(0),
             crash: Notify::new(),
             pods: Mutex::default(),
             trace: Mutex::default(),
@@ -277,6 +280,12 @@ impl Faults {
         drop(watched.wait_for(|count| *count >= effects).await);
     }
 
+    /// Waits until rules have refused so many requests.
+    pub(super) async fn refused(&self, requests: usize) {
+        let mut watched = self.0.refused.subscribe();
+        drop(watched.wait_for(|count| *count >= requests).await);
+    }
+
     /// Waits for the next crash.
     pub(super) async fn crashed(&self) {
         self.0.crash.notified().await;
@@ -302,6 +311,9 @@ impl Faults {
             .iter_mut()
             .find(|rule| rule.count > 0 && rule.method == method && path.contains(rule.path))?;
         rule.count -= 1;
+        if let Answer::Refuse(_) = rule.answer {
+            self.0.refused.send_modify(|count| *count += 1);
+        }
         Some(rule.answer)
     }
 

@@ -17,6 +17,13 @@ impl Simulation {
         self
     }
 
+    /// Created only after rules have refused so many requests of others; [`Run::elapsed`] counts from then on.
+    #[must_use]
+    pub fn after_refusals(mut self, requests: usize) -> Self {
+        self.after_refusals = requests;
+        self
+    }
+
     /// The API server treats requests like this.
     #[must_use]
     pub fn ruled(mut self, rules: Vec<Rule>) -> Self {
