@@ -17,7 +17,7 @@ impl Simulation {
         self
     }
 
-    /// Created only after rules have refused so many requests of others; [`Run::elapsed`] counts from then on.
+    /// Created only after rules have refused so many requests of others; [`super::Run::elapsed`] counts from then on.
     #[must_use]
     pub fn after_refusals(mut self, requests: usize) -> Self {
         self.after_refusals = requests;
