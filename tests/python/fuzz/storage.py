@@ -33,6 +33,10 @@ RANGES = (
 DATES = ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2099 07:28:00 GMT", "2024-01-01T00:00:00Z", "x",
     "Mon, 32 Foo 99999 99:99:99 GMT")
 NUMBERS = ("1", "2", "3", "10000", "0", "10001", "-1", "x", "", "99999999999999999999", "1.5")
+# How a body is said to come in chunks (aws-chunked).
+STREAMED = (
+    "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+)
 DAMAGE = (
     ["AWS4-HMAC-SHA256", "AWS4"], ["SignedHeaders=", "SignedHeaders=x-missing;"], ["Signature=", "Signature=0"],
     ["us-east-1", "x"], ["s3/aws4_request", ""],
@@ -77,8 +81,6 @@ class Storage(Generator):
 
     def request(self, verb, path, body=b"", headers=(), query="", clean=False, **how):
         rng, sign = self.rng, dict(how)
-        # Of XML, no client sends chunks that are signed one by one: what is wrong with such a chunk is not told from a fault.
-        whole = verb == "POST" or not path.split("/", 2)[2]
         kind = 1.0 if clean else rng.random()
         if kind < 0.02:
             sign = None
@@ -91,9 +93,12 @@ class Storage(Generator):
         elif kind < 0.13:
             sign.update(presigned=True, expires=rng.choice((60, 60, 604_800, 604_801, 0, -1, 10**20, "x")))
         elif kind < 0.2:
-            hashes = ("UNSIGNED-PAYLOAD", "0" * 64, "x", "", *(() if whole else ("STREAMING-UNSIGNED-PAYLOAD-TRAILER",)))
-            sign["payload"] = rng.choice(hashes)
-        request = Http("s3", verb, f"{path}?{query}" if query else path, list(headers), body, sign=sign)
+            sign["payload"] = rng.choice(("UNSIGNED-PAYLOAD", "0" * 64, "x", "", *STREAMED))
+        headers = list(headers)
+        if body and sign and sign.get("payload") in STREAMED and not clean:
+            body, added = self.chunks(body, sign["payload"])
+            headers += added
+        request = Http("s3", verb, f"{path}?{query}" if query else path, headers, body, sign=sign)
         if not clean and body and rng.random() < 0.03:
             request.declared = rng.choice((len(body) + 10, max(0, len(body) - 3), 10**12))
         elif not clean and body and rng.random() < 0.05:
@@ -256,11 +261,9 @@ class Storage(Generator):
             query += f"&max-parts={self.rng.choice(NUMBERS)}&part-number-marker={self.rng.choice(NUMBERS)}"
         return self.request("GET" if self.rng.random() < 0.8 else "DELETE", self.path(key), query=query)
 
-    def streamed(self):
-        """A body in chunks of their own, as SDKs sign them (aws-chunked), right or not."""
-        rng, data = self.rng, self.body()
-        payload = rng.choice(("STREAMING-UNSIGNED-PAYLOAD-TRAILER", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
-            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"))
+    def chunks(self, data, payload):
+        """The body that sends `data` in chunks, and the headers that say so."""
+        rng = self.rng
         extension = b";chunk-signature=" + b"0" * 64 if "HMAC" in payload else b""
         step, body = rng.choice((1000, 8192, 65_536)), b""
         for begin in range(0, len(data), step):
@@ -277,6 +280,12 @@ class Storage(Generator):
         headers = [("x-amz-decoded-content-length", length), ("Content-Encoding", "aws-chunked")]
         if trailer:
             headers.append(("x-amz-trailer", rng.choice(("x-amz-checksum-crc32", "x", ""))))
+        return body, headers
+
+    def streamed(self):
+        """A body in chunks of their own, as SDKs sign them (aws-chunked), right or not."""
+        rng, payload = self.rng, self.rng.choice(STREAMED)
+        body, headers = self.chunks(self.body(), payload)
         request = self.request("PUT", self.path(self.key()), body, headers, clean=True, payload=payload)
         request.pieces = rng.choice((1, 1, 5))
         return request

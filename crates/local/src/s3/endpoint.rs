@@ -21,6 +21,7 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::s3::checks::Checks;
 use crate::s3::conditions::{ReadIf, Selected, condition_of_copy, delete_if, write_if};
+use crate::s3::whole::operation_begins;
 use crate::s3::wire::{
     body_of, broken_body, check_version, etag, metadata, own_encoding, source, time,
 };
@@ -46,6 +47,7 @@ impl Endpoint {
         &self,
         work: impl FnOnce(&BlobFolder) -> Result<T, BlobError> + Send + 'static,
     ) -> S3Result<T> {
+        operation_begins();
         let folder = self.folder.clone();
         let done = tokio::task::spawn_blocking(move || work(&folder)).await;
         Ok(done.map_err(S3Error::internal_error)??)

@@ -13,7 +13,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use crate::s3::BlobFolder;
 use crate::s3::endpoint::Endpoint;
-use crate::s3::whole::{Fault, WHOLE_BYTES, Whole};
+use crate::s3::whole::{Fault, WHOLE_BYTES, Whole, noting};
 
 /// The one key that may use an endpoint.
 #[derive(Clone, PartialEq, Eq)]
@@ -130,10 +130,10 @@ where
                 Some(whole) => s3s::Body::http_body_unsync(whole.seen(body)),
                 None => s3s::Body::http_body_unsync(body),
             });
-            let answer = service.call(request).await?;
-            let mut answer = answer.map(Body::new);
+            let (answer, begun) = noting(service.call(request)).await;
+            let mut answer = answer?.map(Body::new);
             if answer.status() == StatusCode::INTERNAL_SERVER_ERROR
-                && let Some(fault) = whole.and_then(Whole::fault)
+                && let Some(fault) = whole.and_then(|whole| whole.fault(begun))
             {
                 return Ok(refused(fault));
             }
@@ -221,6 +221,10 @@ fn refused(fault: Fault) -> Response<Body> {
         Fault::Digest => (
             "BadDigest",
             "The provided x-amz-content-sha256 header does not match what was computed.",
+        ),
+        Fault::Chunks => (
+            "InvalidRequest",
+            "The body is not in the chunks that x-amz-content-sha256 announces, or a chunk's signature is not that of its bytes.",
         ),
     };
     error(StatusCode::BAD_REQUEST, code, message)

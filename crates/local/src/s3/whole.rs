@@ -2,6 +2,7 @@
 //! `CompleteMultipartUpload`, `CreateBucket` and the like. Of one that it cannot read it says `InternalError`, whoever is to
 //! blame; what passes by is noted here, so that a client's fault is answered as one.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +23,30 @@ pub(crate) enum Fault {
     TooLong,
     /// It is another than its signed hash says.
     Digest,
+    /// It is not in the chunks that are announced, or their signatures are others.
+    Chunks,
+}
+
+tokio::task_local! {
+    /// Whether the operation of the request has begun: what goes wrong then is no fault of the body.
+    static BEGUN: Cell<bool>;
+}
+
+/// An operation begins: its body was read.
+pub(crate) fn operation_begins() {
+    match BEGUN.try_with(|begun| begun.set(true)) {
+        // There is no request around what tests call.
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Serves a request, and says whether an operation began.
+pub(crate) async fn noting<T>(served: impl Future<Output = T>) -> (T, bool) {
+    let noted = async {
+        let answer = served.await;
+        (answer, BEGUN.with(Cell::get))
+    };
+    BEGUN.scope(Cell::new(false), noted).await
 }
 
 /// What has passed of a body.
@@ -75,8 +100,9 @@ impl Whole {
         })
     }
 
-    /// What is wrong with a body that the library refused to read, if that is the client's fault.
-    pub(crate) fn fault(self) -> Option<Fault> {
+    /// What is wrong with a body that the library refused to read, if that is the client's fault; `begun` is what [`noting`]
+    /// said.
+    pub(crate) fn fault(self, begun: bool) -> Option<Fault> {
         let seen = std::mem::take(&mut *self.seen.lock());
         if seen.broken {
             return Some(Fault::Incomplete);
@@ -84,7 +110,13 @@ impl Whole {
         if seen.bytes > WHOLE_BYTES {
             return Some(Fault::TooLong);
         }
-        let announced = self.announced.filter(|announced| is_hash(announced))?;
+        let announced = self.announced?;
+        if announced.starts_with("streaming-") {
+            return (!begun).then_some(Fault::Chunks);
+        }
+        if !is_hash(&announced) {
+            return None;
+        }
         (hex::encode(seen.hash.finalize()) != announced).then_some(Fault::Digest)
     }
 }

@@ -168,6 +168,53 @@ async fn chunked_bodies_carry_their_checksums_behind() {
 }
 
 #[tokio::test]
+async fn xml_in_chunks_that_are_not_as_announced_is_the_clients_fault() {
+    let store = Store::start().await;
+    put(&store.blobs, "kept", b"x");
+    let delete = "<Delete><Object><Key>kept</Key></Object></Delete>";
+    let length = delete.len().to_string();
+    let unsigned = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
+    let signed = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+    let zeros = "0".repeat(64);
+    for (case, payload, body) in [
+        ("no chunk", unsigned, delete.to_owned()),
+        (
+            "a chunk that ends early",
+            unsigned,
+            format!("{:x}\r\n{}", delete.len(), &delete[..9]),
+        ),
+        (
+            "a chunk with another signature",
+            signed,
+            format!(
+                "{:x};chunk-signature={zeros}\r\n{delete}\r\n0;chunk-signature={zeros}\r\n\r\n",
+                delete.len()
+            ),
+        ),
+    ] {
+        let bucket = format!("/{BUCKET}");
+        let headers = authorize(
+            ("POST", &store.host, &bucket),
+            ("delete=", payload),
+            &[
+                ("content-encoding", "aws-chunked"),
+                ("x-amz-decoded-content-length", &length),
+            ],
+        );
+        let url = format!("http://{}{bucket}?delete=", store.host);
+        let mut request = store.http.post(url).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.unwrap();
+        let (code, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert!((400..500).contains(&code), "{case}: {code} {text}");
+        assert!(!text.contains("InternalError"), "{case}: {text}");
+    }
+    assert_eq!(store.blobs.head(BUCKET, "kept").unwrap().size, 1);
+}
+
+#[tokio::test]
 async fn buckets_and_lists_answer_as_s3() {
     let store = Store::start().await;
     for key in ["d/1", "d/2", "e f", "g"] {
