@@ -14,7 +14,6 @@ mod inotify;
 pub mod kubelet;
 pub mod platform;
 pub mod s3;
-mod server;
 pub mod supervisor;
 
 pub use access::AccessError;

@@ -16,9 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flyte_platform::server::{AllowedHosts, Guard, PagesRead};
+use axum::Router;
+use axum::error_handling::HandleError;
+use flyte_platform::server::{AllowedHosts, Guard, PagesRead, serve};
+use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
@@ -29,7 +33,9 @@ use crate::cluster::{
 use crate::collection::{Collector, Retention};
 use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
 use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
-use crate::server::serve;
+
+/// How long requests may go on after the end was asked for; watches and followed logs would never end themselves.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// Settings of a [`LocalPlatform`].
 #[derive(Debug, Clone)]
@@ -198,15 +204,26 @@ impl LocalPlatform {
         let api = programs_only.layer(Authenticated::new(cluster.service(), &access.token));
         servers.spawn(serve(
             listeners.kubernetes,
-            Some(tls),
-            api,
+            Some(TlsAcceptor::from(tls)),
+            Router::new().fallback_service(api),
             stop_servers.clone(),
+            LAST_REQUESTS,
         ));
         let pages_too = Guard::new(hosts, PagesRead::Everything, |foreign| {
             S3Endpoint::denied(&foreign.to_string())
         });
         let endpoint = pages_too.layer(S3Endpoint::new(blobs.clone(), &options.credentials));
-        servers.spawn(serve(listeners.s3, None, endpoint, stop_servers.clone()));
+        let endpoint = HandleError::new(endpoint, async |error: s3s::HttpError| {
+            tracing::warn!(?error, "a request to S3 could not be answered");
+            StatusCode::INTERNAL_SERVER_ERROR
+        });
+        servers.spawn(serve(
+            listeners.s3,
+            None,
+            Router::new().fallback_service(endpoint),
+            stop_servers.clone(),
+            LAST_REQUESTS,
+        ));
         let collector = Collector::new(blobs.clone(), &*options.bucket, options.retention);
         servers.spawn(collector.run(cluster.clone(), now, stop_servers.clone()));
         let mut kubelets = JoinSet::new();
