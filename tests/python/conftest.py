@@ -27,7 +27,7 @@ PROJECT, DOMAIN = "flytesnacks", "development"
 NAMESPACE = f"{PROJECT}-{DOMAIN}"
 VERSION = "suite1"
 START_WITHIN = 30
-RUN_WITHIN = datetime.timedelta(seconds=360)
+RUN_WITHIN = datetime.timedelta(seconds=180)
 
 
 def binary():
