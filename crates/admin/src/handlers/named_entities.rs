@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::pages;
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     error::{Error, NotFoundKind, Result},
     filters::{
@@ -88,7 +88,7 @@ pub(crate) async fn get(
 ) -> Result<admin::NamedEntity> {
     require_type(request.resource_type)?;
     let id = require_id(request.id.as_ref())?;
-    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, Resource::of(&id.project, &id.domain))?;
     let resource = require_resource(request.resource_type)?;
     let mut tx = context.database.read().await?;
     let entity = named_entities::get(&mut tx, resource, id)
@@ -104,7 +104,11 @@ pub(crate) async fn update(
 ) -> Result<admin::NamedEntityUpdateResponse> {
     require_type(request.resource_type)?;
     let id = require_id(request.id.as_ref())?;
-    context.allow(caller, Action::Register, (&id.project, &id.domain))?;
+    context.allow(
+        caller,
+        Action::Register,
+        Resource::of(&id.project, &id.domain),
+    )?;
     let metadata = request
         .metadata
         .as_ref()
@@ -156,7 +160,11 @@ pub(crate) async fn list(
     caller: &Caller,
     request: admin::NamedEntityListRequest,
 ) -> Result<admin::NamedEntityList> {
-    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(
+        caller,
+        Action::Read,
+        Resource::of(&request.project, &request.domain),
+    )?;
     require_scope(&request.project, &request.domain)?;
     require_type(request.resource_type)?;
     let page = pages::page!(request, "ListNamedEntities");
@@ -265,7 +273,11 @@ pub(crate) async fn ids(
     which: IdList,
     request: admin::NamedEntityIdentifierListRequest,
 ) -> Result<admin::NamedEntityIdentifierList> {
-    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(
+        caller,
+        Action::Read,
+        Resource::of(&request.project, &request.domain),
+    )?;
     let page = Page {
         filters: "",
         sort_by: request.sort_by.as_ref(),
