@@ -13,7 +13,10 @@ use crate::{
         Entity, LAUNCH_PLANS, ListQuery, NAMED_ENTITIES, Page, Predicate, TASKS, Test, WORKFLOWS,
     },
     records::{NamedEntity, NamedEntityState},
-    repository::named_entities::{self, NamedResource},
+    repository::{
+        Names,
+        named_entities::{self, NamedResource},
+    },
 };
 
 /// The longest description, column `description`.
@@ -181,14 +184,23 @@ pub(crate) async fn list(
     })?;
     refuse_unknown_columns(&query)?;
     let mut tx = context.database.read_lagging().await?;
-    let scope = (request.project.as_str(), request.domain.as_str());
-    let entities = named_entities::list(&mut tx, resource, scope, &query).await?;
+    let names = names_of(&request.project, &request.domain);
+    let entities = named_entities::list(&mut tx, resource, names, &query).await?;
     let mut entities: Vec<_> = entities
         .into_iter()
         .map(|entity| message(resource, entity))
         .collect();
     let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
     Ok(admin::NamedEntityList { entities, token })
+}
+
+/// All names of a project and domain.
+fn names_of<'a>(project: &'a str, domain: &'a str) -> Names<'a> {
+    Names {
+        project,
+        domain,
+        name: "",
+    }
 }
 
 fn require_scope(project: &str, domain: &str) -> Result<()> {
@@ -312,8 +324,8 @@ pub(crate) async fn ids(
         )));
     }
     let mut tx = context.database.read_lagging().await?;
-    let scope = (request.project.as_str(), request.domain.as_str());
-    let mut entities = named_entities::names(&mut tx, which.resource(), scope, &query).await?;
+    let names = names_of(&request.project, &request.domain);
+    let mut entities = named_entities::names(&mut tx, which.resource(), names, &query).await?;
     let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
     Ok(admin::NamedEntityIdentifierList { entities, token })
 }
