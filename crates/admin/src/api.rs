@@ -12,7 +12,7 @@ use prost::{Message, Name};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    caller::{Action, unpack, unpack_stored},
+    caller::{Action, Resource, unpack, unpack_stored},
     context::AdminContext,
     error::{Error, Result},
     handlers::{
@@ -371,7 +371,7 @@ impl AdminService for Api {
         let (caller, _message) = unpack(request);
         respond(
             self.0
-                .allow(&caller, Action::Read, ("", ""))
+                .allow(&caller, Action::Read, Resource::Platform)
                 .map(|()| admin::GetVersionResponse {
                     control_plane_version: Some(self.0.version.clone()),
                 }),

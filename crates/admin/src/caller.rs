@@ -51,6 +51,17 @@ pub enum Resource<'a> {
     },
 }
 
+impl<'a> Resource<'a> {
+    /// A project and one of its domains; the platform if there is no project.
+    pub fn of(project: &'a str, domain: &'a str) -> Self {
+        if project.is_empty() {
+            Self::Platform
+        } else {
+            Self::Project { project, domain }
+        }
+    }
+}
+
 /// Decides what callers may do.
 #[derive(Clone, Debug, Default)]
 pub enum Policy {

@@ -1,5 +1,7 @@
 //! The command line of flyteadmin (spec 01 §22, spec 07 §5.1).
 
+mod loaded;
+mod outcome;
 mod ports;
 mod serve;
 
@@ -8,28 +10,20 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use flyte_platform::{
     Chain, Clock,
-    blob::{self, BlobStore, StorageConfig},
-    cli::{self, Bootstrap, Program, Sections},
-    config::{KeyedList, Reload},
+    blob::BlobStore,
+    cli::{self, Program},
     metrics::Scope,
-    server::ProfConfig,
-    sql::{self, Database, DatabaseConfig},
-    telemetry::{LoggerConfig, OtelConfig},
+    sql::Database,
 };
-use serde_json::Value;
 
 use crate::{
-    Admin, Dependencies,
-    config::{
-        AdminConfig, ClusterPoolsConfig, ClusterResourcesConfig, DomainsConfig, FlyteAdminConfig,
-        NamespaceMappingConfig, RegistrationConfig, RemoteDataConfig, ServerConfig,
-        TaskResourcesConfig, UNHEARD, WhitelistScopes,
-    },
-    repository::migrations,
-    targets::ExecutionTargets,
+    Admin, Dependencies, config::AdminConfig, repository::migrations, targets::ExecutionTargets,
     wire,
 };
+use loaded::{load, say};
 
+pub use loaded::sections;
+pub use outcome::Outcome;
 pub use ports::Ports;
 
 /// Runs the command line `arguments`, program name included; `flyte admin` calls this too.
@@ -38,29 +32,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let matches = matches.clone();
         cli::run(async move { Box::pin(run(&matches)).await })
     })
-}
-
-/// The sections that flyteadmin reads.
-pub fn sections() -> Sections {
-    Sections::new()
-        .with::<ServerConfig>("server")
-        .with::<FlyteAdminConfig>("flyteadmin")
-        .with::<DomainsConfig>("domains")
-        .with::<RegistrationConfig>("registration")
-        .with::<NamespaceMappingConfig>("namespace_mapping")
-        .with::<TaskResourcesConfig>("task_resources")
-        .with::<KeyedList<WhitelistScopes>>("task_type_whitelist")
-        .with::<RemoteDataConfig>("remoteData")
-        .with::<ClusterPoolsConfig>("clusterPools")
-        .with::<ClusterResourcesConfig>("cluster_resources")
-        .with::<DatabaseConfig>("database")
-        .with::<StorageConfig>("storage")
-        .with::<LoggerConfig>("logger")
-        .with::<OtelConfig>("otel")
-        .with::<ProfConfig>("prof")
-        .unheard(UNHEARD)
-        .unheard(blob::UNHEARD)
-        .unheard(sql::UNHEARD)
 }
 
 /// Its command line.
@@ -140,55 +111,6 @@ pub fn program() -> Program {
                     ),
             ),
     ])
-}
-
-/// A line for the operator; there may be no log yet.
-fn say(line: &str) {
-    use std::io::Write as _;
-    // There is nowhere to report that stderr is closed.
-    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
-}
-
-/// What a command comes to.
-pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// Everything that the configuration says.
-pub(crate) struct Loaded {
-    pub(crate) admin: AdminConfig,
-    pub(crate) logger: LoggerConfig,
-    pub(crate) otel: OtelConfig,
-    /// The user's folder.
-    pub(crate) home: Option<String>,
-    /// What `/config` shows, if it is there.
-    pub(crate) shown: Option<Value>,
-    /// Follows the files it was read from.
-    pub(crate) reload: Reload,
-}
-
-fn load(matches: &ArgMatches) -> Outcome<Loaded> {
-    let Bootstrap {
-        mut config,
-        shown,
-        reload,
-    } = sections().bootstrap(matches)?;
-    let mut loaded = Loaded {
-        admin: AdminConfig::read(&mut config),
-        logger: config.section("logger"),
-        otel: config.section("otel"),
-        home: config.variable("HOME").map(str::to_owned),
-        shown,
-        reload,
-    };
-    for warning in config.finish()? {
-        say(&format!("Warning: {}: {}", warning.key, warning.message));
-    }
-    if let Some(master) = matches
-        .get_one::<String>("master")
-        .filter(|text| !text.is_empty())
-    {
-        loaded.admin.server.master.clone_from(master);
-    }
-    Ok(loaded)
 }
 
 async fn run(matches: &ArgMatches) -> Outcome {

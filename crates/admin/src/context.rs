@@ -60,18 +60,16 @@ impl AdminContext {
         &self.all_metrics.managers
     }
 
-    /// Asks the policy about something in a project and domain.
+    /// Asks the policy.
+    ///
+    /// # Errors
+    /// What the policy refuses.
     pub(crate) fn allow(
         &self,
         caller: &Caller,
         action: Action,
-        (project, domain): (&str, &str),
+        resource: Resource<'_>,
     ) -> Result<()> {
-        let resource = if project.is_empty() {
-            Resource::Platform
-        } else {
-            Resource::Project { project, domain }
-        };
         self.policy.allow(caller, action, &resource)
     }
 

@@ -34,7 +34,9 @@
 //! ```
 
 mod config;
+mod counted;
 mod database;
+mod dialect;
 mod error;
 mod indexes;
 mod migrations;
@@ -46,11 +48,13 @@ mod values;
 mod writer;
 
 pub use config::{DatabaseConfig, PostgresConfig, SqliteConfig, UNHEARD};
-pub use database::{Database, Dialect, Retryable};
+pub use counted::Counted;
+pub use database::{Database, Retryable};
+pub use dialect::Dialect;
 pub use error::DbError;
 pub use indexes::Index;
 pub use migrations::{Migration, MigrationError, Migrations};
-pub use operations::{Counted, Operation, OperationMetrics};
+pub use operations::{Operation, OperationMetrics};
 pub use row::Row;
 pub use timestamps::{TimestampSyntaxError, parse_timestamp};
 pub use tx::{ReadTx, WriteTx};

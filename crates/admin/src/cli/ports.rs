@@ -11,7 +11,7 @@ use flyte_platform::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::{TlsAcceptor, rustls};
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::config::ServerConfig;
 
 /// What section `server` says of ports; `flyteadmin serve` and `flyte start --config` both listen by it.

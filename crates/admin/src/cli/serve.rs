@@ -13,7 +13,7 @@ use flyte_platform::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Loaded, Outcome, Ports};
+use super::{loaded::Loaded, outcome::Outcome, ports::Ports};
 use crate::{Admin, Dependencies, config::LiveConfig, targets::ExecutionTargets, wire};
 
 /// What the ports have to close connections after the grace.

@@ -6,7 +6,7 @@ use flyte_platform::config::Reload;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-use super::AdminConfig;
+use super::admin::AdminConfig;
 
 /// What flyteadmin is configured by now, and how it changes: sections that are read where they are used follow their
 /// files. Listeners, clients, the database, the store and the names of metrics stay as they were at the start.

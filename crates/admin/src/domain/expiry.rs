@@ -16,8 +16,14 @@ pub(crate) struct Expiry {
     pub(crate) at: Timestamp,
 }
 
-/// The longest that the configuration allows, and now.
-pub(crate) type Limits = (SignedDuration, Timestamp);
+/// What bounds an expiry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The longest that the configuration allows.
+    pub(crate) longest: SignedDuration,
+    /// When the request is answered.
+    pub(crate) now: Timestamp,
+}
 
 impl Expiry {
     fn after(length: SignedDuration, now: Timestamp) -> Self {
@@ -41,10 +47,10 @@ fn nanoseconds(length: &prost_types::Duration) -> i64 {
 /// INVALID_ARGUMENT for a negative or malformed length and for one beyond the longest.
 pub(crate) fn of_upload(
     request: &CreateUploadLocationRequest,
-    (max, now): Limits,
+    Limits { longest, now }: Limits,
 ) -> Result<Expiry> {
     let Some(asked) = &request.expires_in else {
-        return Ok(Expiry::after(max, now));
+        return Ok(Expiry::after(longest, now));
     };
     let length = nanoseconds(asked);
     if length < 0 || !(-999_999_999..=999_999_999).contains(&asked.nanos) {
@@ -53,7 +59,7 @@ pub(crate) fn of_upload(
             text::prototext(request)
         )));
     }
-    let limit = i64::try_from(max.as_nanos()).unwrap_or(i64::MAX);
+    let limit = i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX);
     if length > limit {
         return Err(Error::Invalid(format!(
             "expiresIn [{}] cannot exceed max allowed expiration [{}]",
@@ -70,14 +76,14 @@ pub(crate) fn of_upload(
 /// INVALID_ARGUMENT for a negative length and for one beyond the longest.
 pub(crate) fn of_download(
     asked: Option<&prost_types::Duration>,
-    (max, now): Limits,
+    Limits { longest, now }: Limits,
     prefix: &str,
 ) -> Result<Expiry> {
     let Some(asked) = asked else {
-        return Ok(Expiry::after(max, now));
+        return Ok(Expiry::after(longest, now));
     };
     let length = nanoseconds(asked);
-    let limit = i64::try_from(max.as_nanos()).unwrap_or(i64::MAX);
+    let limit = i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX);
     let invalid = |rule: String| {
         Error::Invalid(format!(
             "{prefix} expiresIn is invalid. Error: input duration [{}] {rule}",
@@ -102,8 +108,10 @@ mod tests {
 
     #[test]
     fn a_url_lives_as_long_as_was_asked_and_allowed() {
-        let hour = SignedDuration::from_hours(1);
-        let now = Timestamp::UNIX_EPOCH;
+        let limits = Limits {
+            longest: SignedDuration::from_hours(1),
+            now: Timestamp::UNIX_EPOCH,
+        };
         for (case, asked, seconds) in [
             ("nothing is asked", None, Some(3_600)),
             ("less", Some(60), Some(60)),
@@ -120,8 +128,8 @@ mod tests {
                 length: SignedDuration::from_secs(seconds),
                 at: Timestamp::from_second(seconds).unwrap(),
             });
-            assert_eq!(of_upload(&upload, (hour, now)).ok(), expected, "{case}");
-            let download = of_download(asked.as_ref(), (hour, now), "");
+            assert_eq!(of_upload(&upload, limits).ok(), expected, "{case}");
+            let download = of_download(asked.as_ref(), limits, "");
             assert_eq!(download.ok(), expected, "{case}");
         }
     }

@@ -3,7 +3,10 @@
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, ResourceType};
 use flyte_idl::core;
 
-use crate::error::{Error, Result};
+use crate::{
+    caller::Resource,
+    error::{Error, Result},
+};
 
 /// The id with an unspecified resource type taken for TASK.
 pub(crate) fn with_task_type(
@@ -26,11 +29,11 @@ pub(crate) fn require_execution(
 }
 
 /// Project and domain of an execution, which the policy is asked about.
-pub(crate) fn execution_scope(id: &ExecutionId) -> (&str, &str) {
-    (id.project.as_str(), id.domain.as_str())
+pub(crate) fn execution_scope(id: &ExecutionId) -> Resource<'_> {
+    Resource::of(id.project.as_str(), id.domain.as_str())
 }
 
 /// Project and domain of a node execution, which the policy is asked about.
-pub(crate) fn node_scope(id: &NodeExecutionId) -> (&str, &str) {
+pub(crate) fn node_scope(id: &NodeExecutionId) -> Resource<'_> {
     execution_scope(&id.execution)
 }

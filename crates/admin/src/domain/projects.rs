@@ -18,7 +18,8 @@ use crate::{
 /// INVALID_ARGUMENT for a project that does not exist or is archived, and for a domain that is not configured.
 pub(crate) fn require_active(
     found: Option<Project>,
-    (project, domain): (&str, &str),
+    project: &str,
+    domain: &str,
     config: &AdminConfig,
 ) -> Result<Project> {
     let Some(found) = found else {

@@ -5,7 +5,7 @@ use flyte_platform::sql::parse_timestamp;
 use jiff::Timestamp;
 use sea_query::Value;
 
-use super::Kind;
+use super::entities::Kind;
 use crate::error::{Error, Result};
 
 /// What PostgreSQL calls the type of a column.

@@ -1,5 +1,6 @@
 //! Signed URLs and `flyte://` references (spec 01 §16).
 
+mod signing;
 mod upload;
 
 use flyte_core::identifiers::NodeExecutionId;
@@ -12,19 +13,14 @@ use flyte_idl::{
     },
     text,
 };
-use flyte_platform::{
-    Chain,
-    blob::{BlobError, SignRequest, Verb},
-};
+use flyte_platform::{Chain, blob::Verb};
 
 use super::{data, node_executions};
-pub(crate) use upload::upload_location;
-
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     domain::{
-        expiry::{self, Expiry},
+        expiry::{self, Expiry, Limits},
         flyte_url::{Artifact, parse},
         ids::node_scope,
         objects,
@@ -33,27 +29,9 @@ use crate::{
     repository::task_executions,
     time,
 };
+use signing::{sign_failure, sign_request};
 
-fn sign_request(expiry: &Expiry, verb: Verb) -> SignRequest {
-    SignRequest {
-        verb,
-        expires_in: expiry.length.unsigned_abs(),
-        content_md5: None,
-        add_content_md5_metadata: false,
-    }
-}
-
-fn sign_failure(error: BlobError) -> Error {
-    match error {
-        BlobError::ForeignContainer { .. } | BlobError::Reference { .. } => Error::Invalid(
-            format!("failed to create a signed url. Error: {}", Chain(&error)),
-        ),
-        error => Error::Blob {
-            context: format!("failed to create a signed url. Error: {error}"),
-            source: error.into(),
-        },
-    }
-}
+pub(crate) use upload::upload_location;
 
 fn download_expiry(
     context: &AdminContext,
@@ -61,7 +39,10 @@ fn download_expiry(
     prefix: &str,
 ) -> Result<Expiry> {
     let config = &context.server.data_proxy.download;
-    let limits = (config.max_expires_in.to_signed(), context.clock.now());
+    let limits = Limits {
+        longest: config.max_expires_in.to_signed(),
+        now: context.clock.now(),
+    };
     expiry::of_download(asked, limits, prefix)
 }
 
@@ -70,7 +51,7 @@ pub(crate) async fn download_location(
     caller: &Caller,
     request: CreateDownloadLocationRequest,
 ) -> Result<CreateDownloadLocationResponse> {
-    context.allow(caller, Action::Read, ("", ""))?;
+    context.allow(caller, Action::Read, Resource::Platform)?;
     let expiry = download_expiry(
         context,
         request.expires_in.as_ref(),

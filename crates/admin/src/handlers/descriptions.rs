@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::pages;
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     error::{Error, NotFoundKind, Result},
     filters::{DESCRIPTION_ENTITIES, LAUNCH_PLANS, TASKS, WORKFLOWS},
@@ -92,7 +92,7 @@ pub(crate) async fn get(
     request: admin::ObjectGetRequest,
 ) -> Result<Reply<admin::DescriptionEntity>> {
     let mut id = request.id.unwrap_or_default();
-    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, Resource::of(&id.project, &id.domain))?;
     if id == core::Identifier::default() {
         return Err(Error::invalid("invalid value for resource_type"));
     }
@@ -122,7 +122,7 @@ pub(crate) async fn list(
     request: admin::DescriptionEntityListRequest,
 ) -> Result<Reply<admin::DescriptionEntityList>> {
     let id = request.id.ok_or_else(|| Error::missing("id"))?;
-    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, Resource::of(&id.project, &id.domain))?;
     for (field, value) in [
         ("project", &id.project),
         ("domain", &id.domain),

@@ -5,7 +5,7 @@ use flyte_idl::{admin, core, text};
 
 use super::pages;
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     error::{Error, NotFoundKind, Result},
     filters::{Entity, ListQuery},
@@ -36,7 +36,8 @@ pub(crate) fn list_query<'a>(
     rpc: &'static str,
 ) -> Result<(Names<'a>, ListQuery)> {
     let names = require_names(request.id.as_ref())?;
-    context.allow(caller, Action::Read, names.scope())?;
+    let scope = Resource::of(names.project, names.domain);
+    context.allow(caller, Action::Read, scope)?;
     let page = pages::page!(request, rpc);
     page.require_limit()?;
     Ok((names, page.parse(entity, context.clock.now())?))
@@ -63,7 +64,7 @@ pub(crate) fn not_found(id: &EntityId) -> Error {
     )
 }
 
-/// The parts of an id, for policy questions.
-pub(crate) fn scope(id: &EntityId) -> (&str, &str) {
-    (id.project.as_str(), id.domain.as_str())
+/// Project and domain of an entity, which the policy is asked about.
+pub(crate) fn scope(id: &EntityId) -> Resource<'_> {
+    Resource::of(id.project.as_str(), id.domain.as_str())
 }

@@ -8,87 +8,30 @@
 //! names derived from what the event is about, and the state machine runs inside a transaction that holds the row. A
 //! repeated event meets ALREADY_EXISTS, which propeller takes for success.
 
+mod kind;
 mod node;
 mod observation;
+mod payload;
+mod rows;
 mod task;
 mod workflow;
 
 use std::sync::Arc;
 
-use flyte_core::{identifiers::ExecutionId, reference::InvalidReference};
-use flyte_idl::{admin, stored::Stored};
-use flyte_platform::sql::{DbError, ReadTx, WriteTx};
-use futures::future::{BoxFuture, OptionFuture};
-use jiff::Timestamp;
-use prost::{Message, Name};
+use flyte_idl::admin;
+use flyte_platform::sql::DbError;
 
 use crate::{
     caller::{Action, Caller},
     context::AdminContext,
-    domain::{events::check_cluster, ids::execution_scope},
+    domain::ids::execution_scope,
     error::{Error, Result},
-    metrics::Managers,
-    repository::{events::EventRow, executions},
-    time,
-    unknown_fields::{self, Incoming, UnknownFields, fields},
+    unknown_fields::{Incoming, UnknownFields, fields},
 };
+use kind::{EventKind, EventWrite};
 use node::NodeEvents;
-use observation::Observation;
 use task::TaskEvents;
 use workflow::WorkflowEvents;
-
-/// What differs between the kinds of events.
-trait EventKind: Sized + Send + Sync + 'static {
-    /// The event's message in flyteidl, without the request around it.
-    type Event: Message + Name + Default + Clone + Send + Sync + 'static;
-    /// The id of what it is about.
-    type Id: Clone + Send + Sync + 'static;
-    /// What offloading leaves for the record besides the event.
-    type Offloaded: Send + Sync + 'static;
-    /// What the transaction did, as metrics count it.
-    type Applied: Send + 'static;
-
-    /// Checks what needs nothing but the event. Inline data has at most `max_data_bytes`.
-    fn validate(event: Option<Self::Event>, max_data_bytes: u64)
-    -> Result<(Self::Id, Self::Event)>;
-
-    /// The execution that the event belongs to.
-    fn execution(id: &Self::Id) -> &ExecutionId;
-
-    /// What metrics need of the event.
-    fn observe(event: &Self::Event) -> Observation;
-
-    /// Writes large payloads to the blob store, and references to them into the event.
-    fn offload(
-        context: &AdminContext,
-        id: &Self::Id,
-        event: &mut Incoming<Self::Event>,
-    ) -> impl Future<Output = Result<Self::Offloaded>> + Send;
-
-    /// Makes or changes the record, in a transaction.
-    fn apply<'a>(
-        write: &'a EventWrite<Self>,
-        tx: &'a mut WriteTx,
-    ) -> BoxFuture<'a, Result<Self::Applied>>;
-
-    /// Counts what became of the event.
-    fn count(
-        metrics: &Managers,
-        id: &Self::Id,
-        event: &Observation,
-        outcome: Result<&Self::Applied, &Error>,
-    );
-}
-
-/// An event whose payloads are offloaded, on its way into the database.
-struct EventWrite<K: EventKind> {
-    id: K::Id,
-    event: Incoming<K::Event>,
-    offloaded: K::Offloaded,
-    /// The sender's id of the request.
-    request_id: String,
-    now: Timestamp,
-}
 
 /// The path that every event takes.
 async fn record<K: EventKind>(
@@ -165,62 +108,4 @@ pub(crate) async fn task(
     let unknown = unknown.part(fields::TASK_EVENT);
     record::<TaskEvents>(context, caller, message.request_id, message.event, unknown).await?;
     Ok(admin::TaskExecutionEventResponse {})
-}
-
-/// What the event row says.
-fn event_row(request_id: &str, phase: &str, occurred: Option<&prost_types::Timestamp>) -> EventRow {
-    EventRow {
-        request_id: request_id.to_owned(),
-        phase: phase.to_owned(),
-        occurred_at: time::from_wire(occurred),
-    }
-}
-
-/// What the closure took over from the event as it was, it takes over with what this version does not know.
-fn keep_unknown<E: Name, C: Message + Name + Default>(
-    event: &UnknownFields<E>,
-    closure: &mut Stored<C>,
-) {
-    event.of_same_fields::<C>().keep_in(closure);
-}
-
-/// Checks that the execution exists and that the event comes from its cluster.
-async fn require_cluster(
-    tx: &mut ReadTx,
-    id: &ExecutionId,
-    producer: &str,
-    missing: fn(&ExecutionId) -> Error,
-) -> Result<()> {
-    let stored = executions::cluster(tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
-    check_cluster(&stored, producer)
-}
-
-/// A message that an event carries inline, on its way to the blob store.
-struct Payload<'a, M> {
-    /// Where it goes.
-    uri: Result<String, InvalidReference>,
-    message: &'a M,
-    unknown: UnknownFields<M>,
-}
-
-impl<M: Message + Name> Payload<'_, M> {
-    /// Writes it and answers where it is.
-    async fn write(self, context: &AdminContext) -> Result<String> {
-        let uri = self.uri?;
-        let bytes = unknown_fields::encoded(self.message, &[self.unknown]);
-        context.write_bytes(&uri, bytes, "data of an event").await?;
-        Ok(uri)
-    }
-}
-
-/// Writes a payload if there is one. An event's payloads are written at the same time.
-async fn offloaded<M: Message + Name>(
-    context: &AdminContext,
-    payload: Option<Payload<'_, M>>,
-) -> Result<Option<String>> {
-    OptionFuture::from(payload.map(|payload| payload.write(context)))
-        .await
-        .transpose()
 }

@@ -13,7 +13,7 @@ use super::{
     pages, projects,
 };
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     domain::{diff, launch_plans as rules},
     error::{Error, NotFoundKind, Result},
@@ -171,7 +171,7 @@ pub(crate) async fn get_active(
             return Err(Error::missing(field));
         }
     }
-    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, Resource::of(&id.project, &id.domain))?;
     let mut tx = context.database.read().await?;
     let names = Names {
         project: &id.project,
@@ -227,7 +227,11 @@ pub(crate) async fn list_active(
             return Err(Error::missing(field));
         }
     }
-    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(
+        caller,
+        Action::Read,
+        Resource::of(&request.project, &request.domain),
+    )?;
     let page = Page {
         filters: "",
         sort_by: request.sort_by.as_ref(),

@@ -6,14 +6,17 @@ use prost::Message;
 
 use super::pages;
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     error::{Error, NotFoundKind, Result},
     filters::{
         Entity, LAUNCH_PLANS, ListQuery, NAMED_ENTITIES, Page, Predicate, TASKS, Test, WORKFLOWS,
     },
     records::{NamedEntity, NamedEntityState},
-    repository::named_entities::{self, NamedResource},
+    repository::{
+        Names,
+        named_entities::{self, NamedResource},
+    },
 };
 
 /// The longest description, column `description`.
@@ -88,7 +91,7 @@ pub(crate) async fn get(
 ) -> Result<admin::NamedEntity> {
     require_type(request.resource_type)?;
     let id = require_id(request.id.as_ref())?;
-    context.allow(caller, Action::Read, (&id.project, &id.domain))?;
+    context.allow(caller, Action::Read, Resource::of(&id.project, &id.domain))?;
     let resource = require_resource(request.resource_type)?;
     let mut tx = context.database.read().await?;
     let entity = named_entities::get(&mut tx, resource, id)
@@ -104,7 +107,11 @@ pub(crate) async fn update(
 ) -> Result<admin::NamedEntityUpdateResponse> {
     require_type(request.resource_type)?;
     let id = require_id(request.id.as_ref())?;
-    context.allow(caller, Action::Register, (&id.project, &id.domain))?;
+    context.allow(
+        caller,
+        Action::Register,
+        Resource::of(&id.project, &id.domain),
+    )?;
     let metadata = request
         .metadata
         .as_ref()
@@ -156,7 +163,11 @@ pub(crate) async fn list(
     caller: &Caller,
     request: admin::NamedEntityListRequest,
 ) -> Result<admin::NamedEntityList> {
-    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(
+        caller,
+        Action::Read,
+        Resource::of(&request.project, &request.domain),
+    )?;
     require_scope(&request.project, &request.domain)?;
     require_type(request.resource_type)?;
     let page = pages::page!(request, "ListNamedEntities");
@@ -173,14 +184,23 @@ pub(crate) async fn list(
     })?;
     refuse_unknown_columns(&query)?;
     let mut tx = context.database.read_lagging().await?;
-    let scope = (request.project.as_str(), request.domain.as_str());
-    let entities = named_entities::list(&mut tx, resource, scope, &query).await?;
+    let names = names_of(&request.project, &request.domain);
+    let entities = named_entities::list(&mut tx, resource, names, &query).await?;
     let mut entities: Vec<_> = entities
         .into_iter()
         .map(|entity| message(resource, entity))
         .collect();
     let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
     Ok(admin::NamedEntityList { entities, token })
+}
+
+/// All names of a project and domain.
+fn names_of<'a>(project: &'a str, domain: &'a str) -> Names<'a> {
+    Names {
+        project,
+        domain,
+        name: "",
+    }
 }
 
 fn require_scope(project: &str, domain: &str) -> Result<()> {
@@ -265,7 +285,11 @@ pub(crate) async fn ids(
     which: IdList,
     request: admin::NamedEntityIdentifierListRequest,
 ) -> Result<admin::NamedEntityIdentifierList> {
-    context.allow(caller, Action::Read, (&request.project, &request.domain))?;
+    context.allow(
+        caller,
+        Action::Read,
+        Resource::of(&request.project, &request.domain),
+    )?;
     let page = Page {
         filters: "",
         sort_by: request.sort_by.as_ref(),
@@ -300,8 +324,8 @@ pub(crate) async fn ids(
         )));
     }
     let mut tx = context.database.read_lagging().await?;
-    let scope = (request.project.as_str(), request.domain.as_str());
-    let mut entities = named_entities::names(&mut tx, which.resource(), scope, &query).await?;
+    let names = names_of(&request.project, &request.domain);
+    let mut entities = named_entities::names(&mut tx, which.resource(), names, &query).await?;
     let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
     Ok(admin::NamedEntityIdentifierList { entities, token })
 }

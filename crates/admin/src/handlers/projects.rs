@@ -4,7 +4,7 @@ use flyte_idl::admin;
 
 use super::pages;
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     config::AdminConfig,
     context::AdminContext,
     domain::projects as rules,
@@ -26,7 +26,7 @@ pub(crate) async fn require(
     }
     let mut tx = context.database.read().await?;
     let found = projects::get(&mut tx, project).await?;
-    rules::require_active(found, (project, domain), &context.config())
+    rules::require_active(found, project, domain, &context.config())
 }
 
 pub(crate) async fn register(
@@ -38,7 +38,7 @@ pub(crate) async fn register(
     }: Incoming<admin::ProjectRegisterRequest>,
 ) -> Result<admin::ProjectRegisterResponse> {
     let project = request.project.ok_or_else(|| Error::missing("project"))?;
-    context.allow(caller, Action::Administer, (&project.id, ""))?;
+    context.allow(caller, Action::Administer, Resource::of(&project.id, ""))?;
     if project.name.is_empty() {
         return Err(Error::missing("project_name"));
     }
@@ -73,7 +73,7 @@ pub(crate) async fn update(
         unknown,
     }: Incoming<admin::Project>,
 ) -> Result<admin::ProjectUpdateResponse> {
-    context.allow(caller, Action::Administer, (&project.id, ""))?;
+    context.allow(caller, Action::Administer, Resource::of(&project.id, ""))?;
     if project.id.is_empty() {
         return Err(Error::missing("project_id"));
     }
@@ -107,7 +107,7 @@ pub(crate) async fn get(
     caller: &Caller,
     request: admin::ProjectGetRequest,
 ) -> Result<Reply<admin::Project>> {
-    context.allow(caller, Action::Read, (&request.id, ""))?;
+    context.allow(caller, Action::Read, Resource::of(&request.id, ""))?;
     if request.id.is_empty() {
         return Err(Error::missing("project_id"));
     }
@@ -123,7 +123,7 @@ pub(crate) async fn list(
     caller: &Caller,
     request: admin::ProjectListRequest,
 ) -> Result<Reply<admin::Projects>> {
-    context.allow(caller, Action::Read, ("", ""))?;
+    context.allow(caller, Action::Read, Resource::Platform)?;
     let page = pages::page!(request, "ListProjects");
     let mut query = page.parse(&PROJECTS, context.clock.now())?;
     if query.predicates.is_empty() {
@@ -149,7 +149,7 @@ pub(crate) fn domains(
     context: &AdminContext,
     caller: &Caller,
 ) -> Result<admin::GetDomainsResponse> {
-    context.allow(caller, Action::Read, ("", ""))?;
+    context.allow(caller, Action::Read, Resource::Platform)?;
     Ok(admin::GetDomainsResponse {
         domains: domain_messages(&context.config()),
     })

@@ -24,11 +24,6 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Project and domain, for policy questions.
-    pub(crate) fn scope(self) -> (&'a str, &'a str) {
-        (self.project, self.domain)
-    }
-
     /// In the order of the columns that begin a key of an entity or of an execution; what is empty is left out.
     pub(super) fn columns(
         self,

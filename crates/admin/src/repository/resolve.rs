@@ -6,7 +6,8 @@
 
 use flyte_platform::sql::{DbError, Dialect, ReadTx};
 use sea_query::{
-    Alias, Condition, Expr, ExprTrait as _, JoinType, Query, SelectStatement, Value, ValueTuple,
+    Alias, Condition, Expr, ExprTrait as _, JoinType, Order, Query, SelectStatement, Value,
+    ValueTuple,
 };
 
 use super::query::{checked, condition, is_tag, restrict, select};
@@ -224,8 +225,8 @@ fn found_by_index(
 
 /// Row numbers whose column has one of the values.
 ///
-/// PostgreSQL takes a list of values for as common as its average one, and a limit for a reason to read the whole table; so
-/// it is led from each value to its rows. SQLite goes by the index anyway.
+/// Both take a list of values for as common as the average one, and a limit for a reason to read the whole table. So
+/// PostgreSQL is led from each value to its rows, and SQLite asked for the order of the index.
 fn one_of(
     table: &'static str,
     column: &'static str,
@@ -242,6 +243,7 @@ fn one_of(
     match dialect {
         Dialect::Sqlite => of_value
             .and_where(Expr::col((table, column)).is_in(values.iter().cloned()))
+            .order_by((table, column), Order::Asc)
             .take(),
         Dialect::Postgres => {
             of_value

@@ -29,6 +29,8 @@ mod metrics;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod paths;
 #[cfg(test)]
 mod proxy;

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Duration, Secret, Unheard};
 
+/// How long a caller waits for a free connection before it is told that the database is unavailable. No key sets it.
+pub(super) const ACQUIRE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Section `database`: where a service keeps its tables (spec 01 §21.2).
 ///
 /// SQLite wins when `sqlite.file` is set; else PostgreSQL, where the deprecated top-level keys override

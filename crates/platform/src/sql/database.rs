@@ -10,7 +10,8 @@ use sqlx::{
 };
 
 use super::{
-    DatabaseConfig, DbError, OperationMetrics, PostgresConfig, ReadTx, WriteTx,
+    DatabaseConfig, DbError, Dialect, OperationMetrics, PostgresConfig, ReadTx, WriteTx,
+    config::ACQUIRE,
     tx::{Connection, PostgresConnection},
     writer::Writer,
 };
@@ -18,23 +19,11 @@ use super::{
 /// How often a write is run again after a serialization failure or deadlock.
 const RETRIES: u32 = 5;
 
-/// How long a caller waits for a free connection before it is told that the database is unavailable.
-pub(super) const ACQUIRE: Duration = Duration::from_secs(5);
-
 /// Readers of a SQLite file: a few, since they compete for the same cores.
 const SQLITE_READERS: u32 = 4;
 /// Pages that each connection keeps, in KiB (negative, as SQLite has it): what is not there is in the system's cache, once for
 /// all connections.
 const SQLITE_CACHE: &str = "-512";
-
-/// The kinds of database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// A file of this process.
-    Sqlite,
-    /// PostgreSQL 14 or newer.
-    Postgres,
-}
 
 /// An open database. Clones share its connections.
 #[derive(Clone)]

@@ -4,6 +4,8 @@ use std::error::Error;
 
 use sqlx::error::DatabaseError;
 
+use super::config::ACQUIRE;
+
 /// What a statement or connection came to grief on.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -103,7 +105,7 @@ impl From<sqlx::Error> for DbError {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no connection within {} s: either it does not answer at database.postgres.host, or all of \
-     database.maxOpenConnections are busy", super::database::ACQUIRE.as_secs()
+     database.maxOpenConnections are busy", ACQUIRE.as_secs()
 )]
 struct NoConnection;
 

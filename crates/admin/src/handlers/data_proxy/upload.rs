@@ -7,12 +7,12 @@ use flyte_core::reference;
 use flyte_idl::service::{CreateUploadLocationRequest, CreateUploadLocationResponse};
 use flyte_platform::blob::{BlobError, Head, Verb};
 
-use super::{sign_failure, sign_request};
+use super::signing::{sign_failure, sign_request};
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     domain::{
-        expiry,
+        expiry::{self, Limits},
         objects::{self, MAX_KEY},
     },
     error::{Error, Result},
@@ -31,7 +31,7 @@ pub(crate) async fn upload_location(
     context.allow(
         caller,
         Action::Register,
-        (&request.project, &request.domain),
+        Resource::of(&request.project, &request.domain),
     )?;
     if request.content_md5.is_empty() && request.filename_root.is_empty() {
         return Err(Error::invalid(
@@ -43,7 +43,10 @@ pub(crate) async fn upload_location(
         let location = location(context, &request, &request.filename)?;
         refuse_overwriting(context, &location, &request.content_md5).await?;
     }
-    let limits = (config.max_expires_in.to_signed(), context.clock.now());
+    let limits = Limits {
+        longest: config.max_expires_in.to_signed(),
+        now: context.clock.now(),
+    };
     let expiry = expiry::of_upload(&request, limits)?;
     let filename = if request.filename.is_empty() {
         random_text(config.default_file_name_length)

@@ -14,9 +14,10 @@ use futures::future::{BoxFuture, try_join3};
 use prost::Message as _;
 
 use super::{
-    EventKind, EventWrite, Payload, event_row, keep_unknown,
+    kind::{EventKind, EventWrite},
     observation::{Observation, RowChange, Stage},
-    offloaded, require_cluster,
+    payload::{Payload, offloaded},
+    rows::{event_row, keep_unknown, require_cluster},
 };
 use crate::{
     context::AdminContext,

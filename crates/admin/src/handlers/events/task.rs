@@ -13,9 +13,10 @@ use futures::future::{BoxFuture, try_join};
 use prost::Message as _;
 
 use super::{
-    EventKind, EventWrite, Payload, keep_unknown,
+    kind::{EventKind, EventWrite},
     observation::{Observation, RowChange, Stage},
-    offloaded, require_cluster,
+    payload::{Payload, offloaded},
+    rows::{keep_unknown, require_cluster},
 };
 use crate::{
     context::AdminContext,

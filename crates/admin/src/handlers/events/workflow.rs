@@ -8,8 +8,10 @@ use jiff::Timestamp;
 use prost::Message as _;
 
 use super::{
-    EventKind, EventWrite, Payload, event_row, keep_unknown,
+    kind::{EventKind, EventWrite},
     observation::{Observation, Stage},
+    payload::Payload,
+    rows::{event_row, keep_unknown},
 };
 use crate::{
     context::AdminContext,

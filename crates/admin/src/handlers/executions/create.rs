@@ -27,7 +27,7 @@ use super::{
     terminate::namespace,
 };
 use crate::{
-    caller::{Action, Caller},
+    caller::{Action, Caller, Resource},
     context::AdminContext,
     domain::{
         self,
@@ -237,7 +237,11 @@ async fn validate(
     request: &admin::ExecutionCreateRequest,
 ) -> Result<Project> {
     request::require_scope(request)?;
-    context.allow(caller, Action::Execute, (&request.project, &request.domain))?;
+    context.allow(
+        caller,
+        Action::Execute,
+        Resource::of(&request.project, &request.domain),
+    )?;
     request::validate_name(request)?;
     let project = projects::require(context, &request.project, &request.domain).await?;
     request::validate(request)?;
