@@ -149,6 +149,21 @@ pub(crate) struct QueuedPod {
     pub(crate) uid: String,
 }
 
+impl QueuedPod {
+    pub(crate) fn of(pod: &Pod, uid: &str) -> Self {
+        let meta = &pod.metadata;
+        Self {
+            created: meta
+                .creation_timestamp
+                .as_ref()
+                .map_or(jiff::Timestamp::MIN, |time| time.0),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: uid.to_owned(),
+        }
+    }
+}
+
 /// A decision about a pod that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
