@@ -55,6 +55,7 @@ pub(crate) fn list_kind(field: &str, inside_custom: bool) -> ListKind {
         | "volumes"
         | "env"
         | "imagePullSecrets"
+        | "schedulingGates"
         | "containerStatuses"
         | "initContainerStatuses"
         | "webhooks" => ListKind::Keyed("name"),

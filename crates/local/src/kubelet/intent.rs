@@ -1,7 +1,7 @@
 //! What a kubelet does about a pod, decided from what the API says of it and whether it runs here.
 //!
 //! ```text
-//!   on no node ──────────────> Queue ──its turn──> runs ──ends──> Forget
+//!   on no node ──gates gone──> Queue ──its turn──> runs ──ends──> Forget
 //!   on this node ─────────────────────> Run ──────^        └──its deletion waits for us──> RunAgain
 //! ```
 
@@ -29,7 +29,7 @@ pub(super) enum Intent {
     Run,
     /// It may be put on this node once there is room.
     Queue,
-    /// It is remembered, and whoever runs it is told.
+    /// It is remembered, and whoever runs it is told. A pod with scheduling gates waits so.
     Watch,
 }
 
@@ -49,10 +49,12 @@ pub(super) fn intent(pod: &Pod, place: &Place<'_>) -> Intent {
     if over && !held && !place.runs {
         return Intent::Forget;
     }
+    let gates = spec.and_then(|spec| spec.scheduling_gates.as_ref());
+    let gated = gates.is_some_and(|gates| !gates.is_empty());
     let deleting = pod.metadata.deletion_timestamp.is_some();
     match is_ours {
         true if !place.runs => Intent::Run,
-        false if !over && !deleting => Intent::Queue,
+        false if !over && !deleting && !gated => Intent::Queue,
         _ => Intent::Watch,
     }
 }
@@ -127,10 +129,18 @@ mod tests {
     #[test]
     fn what_is_done_about_a_pod_follows_from_where_it_is_and_how_far() {
         let on = |node: &str| json!({"spec": {"nodeName": node}});
+        let gated = json!({"spec": {"schedulingGates": [{"name": "a"}]}});
         let done = || phase("Succeeded");
         for (case, parts, runs, expected) in [
             ("on no node", vec![], false, Intent::Queue),
             ("on no node, being bound", vec![], true, Intent::Queue),
+            ("gated", vec![gated], false, Intent::Watch),
+            (
+                "without gates any more",
+                vec![json!({"spec": {"schedulingGates": []}})],
+                false,
+                Intent::Queue,
+            ),
             (
                 "on no node, deleted",
                 vec![deleted(0)],

@@ -1,7 +1,8 @@
 //! Which pods may run: they are admitted in order of creation against the cores and the memory of the machine.
 //!
 //! The order is strict: a pod that does not fit yet holds back younger ones, because else a large one would wait for ever
-//! behind small ones. A pod larger than the machine holds back nobody.
+//! behind small ones. A pod larger than the machine holds back nobody, nor does one with
+//! scheduling gates, which does not wait here.
 
 use std::collections::{BTreeMap, HashMap};
 
