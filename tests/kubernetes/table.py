@@ -59,7 +59,7 @@ def requests(case, objects):
     base = objects[case["of"]]
     collection = case.get("in", base["at"])
     made = apply(base["object"], operations(case))
-    if "then" not in case and "patch" not in case:
+    if not {"then", "patch", "post"} & case.keys():
         body = {"text": case["text"]} if "text" in case else {"body": made}
         return {"method": "POST", "path": with_query(collection, case), "type": "application/json", **body}
     where = f"{collection}/{made['metadata']['name']}"
@@ -71,6 +71,8 @@ def requests(case, objects):
         if case.get("missing"):
             judged["body"] = apply(made, judged.pop("change"))
         return judged
+    if "post" in case:
+        return judged | {"method": "POST", "type": "application/json", "body": case["post"]}
     patch = case["patch"]
     body = {"text": patch["text"]} if "text" in patch else {"body": patch["body"]}
     return judged | {"method": "PATCH", "type": MEDIA.get(patch["type"], patch["type"]), **body}

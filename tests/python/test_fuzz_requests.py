@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from fuzz import lane, messages, oracle, transport, values
+from fuzz import lane, messages, oracle, pods, transport, values
 from fuzz.admin import METHODS, Admin
 from fuzz.kubernetes import Kubernetes
 from fuzz.rest import Rest
@@ -43,6 +43,35 @@ def test_messages_that_nest_are_nested():
     (method,) = [method for method in METHODS.values() if method.name == "CreateTask"]
     depths = {len(messages.deep(messages.seeded(seed), method.input_type)) for seed in range(40)}
     assert max(depths) > 10_000 > 200 > min(depths)
+
+
+def parts(tree):
+    """Every object in a tree."""
+    if isinstance(tree, values.Twice):
+        tree = tree.values
+    if isinstance(tree, dict):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from parts(part)
+
+
+def test_pods_start_only_what_may_run_here_however_they_are_mutated():
+    started, places = set(), set()
+    for seed in range(400):
+        rng = messages.seeded(seed, "pods")
+        made = {"spec": pods.spec(rng)}
+        for _ in range(seed % 4):
+            made = values.mutate_json(rng, made, pods.FIELDS) if isinstance(made, dict) else made
+        for part in parts(pods.tame(rng, made)):
+            assert "hostPath" not in part
+            if "command" in part:
+                assert part["command"] in pods.PROGRAMS
+                started.add(tuple(part["command"]))
+            for name in ("mountPath", "terminationMessagePath"):
+                if isinstance(part.get(name), str):
+                    places.add(part[name].rstrip("/") or "/")
+    assert len(started) == len({tuple(program) for program in pods.PROGRAMS})
+    assert all(place in pods.PLACES or place.startswith(f"{pods.SCRATCH}/") for place in places), places
 
 
 def test_json_is_written_that_no_parser_of_python_writes():

@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::error_handling::HandleError;
-use flyte_platform::server::{AllowedHosts, Guard, PagesRead, serve};
+use flyte_platform::server::{
+    AllowedHosts, ConnectionLimits, Guard, PagesRead, Stopping, serve_within,
+};
 use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -165,6 +167,19 @@ impl LocalPlatform {
         options: PlatformOptions,
         stop: CancellationToken,
     ) -> Result<Self, PlatformError> {
+        Self::start_within(ConnectionLimits::default(), listeners, options, stop).await
+    }
+
+    /// As [`LocalPlatform::start_on`], where the connections of each port have other limits than the default ones.
+    ///
+    /// # Errors
+    /// The folder or what it holds cannot be used.
+    pub async fn start_within(
+        limits: ConnectionLimits,
+        listeners: Listeners,
+        options: PlatformOptions,
+        stop: CancellationToken,
+    ) -> Result<Self, PlatformError> {
         let kubernetes = address_of("the Kubernetes API", &listeners.kubernetes)?;
         let s3 = address_of("the S3 endpoint", &listeners.s3)?;
         let data = options.data_dir;
@@ -202,12 +217,16 @@ impl LocalPlatform {
             error_response(&ApiStatus::foreign(&foreign.to_string()))
         });
         let api = programs_only.layer(Authenticated::new(cluster.service(), &access.token));
-        servers.spawn(serve(
+        let stopping = Stopping {
+            stop: stop_servers.clone(),
+            grace: LAST_REQUESTS,
+        };
+        servers.spawn(serve_within(
+            limits,
             listeners.kubernetes,
             Some(TlsAcceptor::from(tls)),
             Router::new().fallback_service(api),
-            stop_servers.clone(),
-            LAST_REQUESTS,
+            stopping.clone(),
         ));
         let pages_too = Guard::new(hosts, PagesRead::Everything, |foreign| {
             S3Endpoint::denied(&foreign.to_string())
@@ -217,12 +236,12 @@ impl LocalPlatform {
             tracing::warn!(?error, "a request to S3 could not be answered");
             StatusCode::INTERNAL_SERVER_ERROR
         });
-        servers.spawn(serve(
+        servers.spawn(serve_within(
+            limits,
             listeners.s3,
             None,
             Router::new().fallback_service(endpoint),
-            stop_servers.clone(),
-            LAST_REQUESTS,
+            stopping,
         ));
         let collector = Collector::new(blobs.clone(), &*options.bucket, options.retention);
         servers.spawn(collector.run(cluster.clone(), now, stop_servers.clone()));

@@ -20,25 +20,30 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::files::{read_json, write_json};
+use crate::files::read_json;
 use crate::kubelet::log_files;
 use crate::kubelet::processes::{self, ProcessIdentity};
 use crate::kubelet::record::{
-    ContainerRecord, ContainerState, Health, Launch, Outcome, PodPaths, Record, RestartPolicy,
-    Role, StopRequest, Terminated,
+    ContainerRecord, ContainerState, Health, Launch, Outcome, PodPaths, Record, Terminated,
 };
 
 mod cgroup;
 mod container;
 mod handler;
 mod health;
+mod keeping;
+mod lifecycle;
+mod limits;
 mod log_writer;
 mod memory;
 mod probes;
+mod stopping;
 
 use container::{kills, message_from, message_in, read_end, start};
 use health::HookEnd;
+use lifecycle::Next;
 use probes::{Probing, Report};
+use stopping::Stopping;
 
 /// The reason of a run that never began, such as that of a program that does not exist.
 pub(crate) const CANNOT_RUN: &str = "ContainerCannotRun";
@@ -87,19 +92,6 @@ fn supervise(folder: &Path) -> io::Result<()> {
 
 /// Reports of probes that wait; more wait before they probe again.
 const WAITING_REPORTS: usize = 64;
-/// Restarts wait 10 s, doubling up to 5 min, as a kubelet's do.
-const FIRST_RESTART: Duration = Duration::from_secs(10);
-const LONGEST_RESTART: Duration = Duration::from_mins(5);
-/// How long to wait before a record that could not be written, on a full disk for example, is tried again.
-const REWRITE: Duration = Duration::from_millis(500);
-
-/// A stop in progress: when SIGKILL follows SIGTERM, and the reason for the status of the pod.
-struct Stopping {
-    kill_at: Instant,
-    killed: bool,
-    reason: Option<(String, String)>,
-}
-
 struct Supervisor {
     paths: PodPaths,
     launch: Launch,
@@ -241,7 +233,8 @@ impl Supervisor {
             cgroup::remove(folder);
         }
         if !self.abandoned {
-            self.finish();
+            let reason = self.stopping.take().and_then(|stopping| stopping.reason);
+            self.record.outcome = lifecycle::end(&mut self.record.containers, reason);
             self.write_at_last().await;
         }
         Ok(())
@@ -249,56 +242,23 @@ impl Supervisor {
 
     /// Starts what is due and says whether the pod is over.
     fn advance(&mut self) -> bool {
-        if self.stopping.is_some() {
-            return !self.any_running();
-        }
-        let mut initialized = true;
-        for index in 0..self.launch.containers.len() {
-            let Some(role) = self
-                .record
-                .containers
-                .get(index)
-                .map(|container| container.role)
-            else {
-                break;
-            };
-            if role == Role::Main && !initialized {
-                break;
+        loop {
+            if self.stopping.is_some() {
+                return !self.any_running();
             }
-            self.start_if_due(index);
-            let Some(container) = self.record.containers.get(index) else {
-                break;
-            };
-            let passed = match (&container.state, role) {
-                (ContainerState::Terminated(ended), Role::Init) if ended.exit_code != 0 => {
-                    self.stop(self.launch.grace_seconds, None);
-                    return self.advance();
-                }
-                (ContainerState::Terminated(_), Role::Init) | (_, Role::Main) => true,
-                (_, Role::Init) => false,
-                (_, Role::Sidecar) => container.has_started(),
-            };
-            if !passed {
-                initialized = false;
-                break;
+            match lifecycle::next(&self.record.containers, |index| self.is_due(index)) {
+                Next::Start(index) => self.start_container(index),
+                Next::Stop => self.stop(self.launch.grace_seconds, None),
+                Next::Wait => return false,
+                Next::Over => return true,
             }
         }
-        let mains_over = initialized
-            && self
-                .record
-                .containers
-                .iter()
-                .filter(|container| container.role == Role::Main)
-                .all(|container| matches!(container.state, ContainerState::Terminated(_)));
-        if !mains_over {
-            return false;
-        }
-        if self.any_running() {
-            // Only sidecars are left.
-            self.stop(self.launch.grace_seconds, None);
-            return false;
-        }
-        true
+    }
+
+    /// Whether a container that waits does not wait for its next restart.
+    fn is_due(&self, index: usize) -> bool {
+        let at = self.restart_at.get(index).copied();
+        at.is_some_and(|at| at.is_none_or(|at| at <= Instant::now()))
     }
 
     fn any_running(&self) -> bool {
@@ -306,19 +266,6 @@ impl Supervisor {
             .containers
             .iter()
             .any(|container| matches!(container.state, ContainerState::Running { .. }))
-    }
-
-    /// The containers that run under a limit: index, pid and limit.
-    fn limited(&self) -> impl Iterator<Item = (usize, i32, u64)> {
-        let containers = self.record.containers.iter().zip(&self.launch.containers);
-        containers
-            .enumerate()
-            .filter_map(|(index, (record, launch))| match &record.state {
-                ContainerState::Running { process, .. } => {
-                    Some((index, process.pid, launch.memory_limit?))
-                }
-                _ => None,
-            })
     }
 
     /// Cuts the logs of running containers that have become too long.
@@ -335,70 +282,14 @@ impl Supervisor {
         }
     }
 
-    /// Kills containers that hold more memory than their limit.
-    fn enforce_memory_limits(&mut self) {
-        let now = Instant::now();
-        self.read_memory_at = now + memory::INTERVAL;
-        let limited: Vec<(usize, i32, u64)> = self.limited().collect();
-        if self.find_members_at <= now {
-            self.find_members_at = now + memory::MEMBERS_INTERVAL;
-            self.find_members(&limited);
-        }
-        for (index, _, limit) in limited {
-            let Some(meter) = self.meters.get_mut(index) else {
-                continue;
-            };
-            let Some(held) = meter.beyond(limit, now) else {
-                continue;
-            };
-            // Found anew: a pid may be another's by now.
-            self.find_members(&self.limited().collect::<Vec<_>>());
-            if let Some(meter) = self.meters.get(index) {
-                processes::kill(&meter.members);
-            }
-            if let Some(over) = self.over_limit.get_mut(index) {
-                *over = Some(format!(
-                    "the container held {} of memory, its limit is {}",
-                    memory::text(held),
-                    memory::text(limit)
-                ));
-            }
-        }
-    }
-
-    /// Finds the processes of containers.
-    fn find_members(&mut self, limited: &[(usize, i32, u64)]) {
-        let running = self
-            .record
-            .containers
-            .iter()
-            .filter(|container| matches!(container.state, ContainerState::Running { .. }));
-        let own = (running.count() == 1).then_some(self.record.supervisor.pid);
-        let processes = processes::running();
-        for (index, pid, _) in limited {
-            if let Some(meter) = self.meters.get_mut(*index) {
-                meter.members = memory::of_container(&processes, *pid, own);
-            }
-        }
-    }
-
-    /// Starts a container that waits, unless it waits for its next restart.
-    fn start_if_due(&mut self, index: usize) {
-        let due = self
-            .restart_at
-            .get(index)
-            .copied()
-            .flatten()
-            .is_none_or(|at| at <= Instant::now());
+    /// Starts a container that waits. One that cannot be started has ended.
+    fn start_container(&mut self, index: usize) {
         let (Some(launch), Some(record)) = (
             self.launch.containers.get(index),
             self.record.containers.get_mut(index),
         ) else {
             return;
         };
-        if !due || !matches!(record.state, ContainerState::Waiting { .. }) {
-            return;
-        }
         if let Some(at) = self.restart_at.get_mut(index) {
             *at = None;
         }
@@ -478,19 +369,9 @@ impl Supervisor {
         if launch.message_from_log && ended.exit_code != 0 && ended.message.is_empty() {
             ended.message = message_from(&self.paths.log(&launch.name, record.restarts));
         }
-        let restart = !stopping
-            && match (record.role, policy) {
-                (Role::Sidecar, _) | (Role::Main, RestartPolicy::Always) => true,
-                (Role::Main, RestartPolicy::OnFailure)
-                | (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure) => {
-                    ended.exit_code != 0
-                }
-                (Role::Main | Role::Init, RestartPolicy::Never) => false,
-            };
+        let restart = !stopping && lifecycle::restarts(record.role, policy, ended.exit_code);
         if restart {
-            let wait = FIRST_RESTART
-                .saturating_mul(1 << record.restarts.min(6))
-                .min(LONGEST_RESTART);
+            let wait = lifecycle::back_off(record.restarts);
             record.restarts += 1;
             record.last = Some(ended);
             let message = format!(
@@ -509,96 +390,6 @@ impl Supervisor {
             record.state = ContainerState::Terminated(ended);
         }
         self.write();
-    }
-
-    fn stop_requested(&mut self) -> io::Result<()> {
-        let order: Option<StopRequest> = read_json(&self.paths.stop())?;
-        let default = StopRequest {
-            grace_seconds: self.launch.grace_seconds,
-            reason: None,
-        };
-        let order = order.unwrap_or(default);
-        self.stop(order.grace_seconds, order.reason);
-        Ok(())
-    }
-
-    /// Ends all containers. A second order may only be faster.
-    fn stop(&mut self, grace_seconds: u64, reason: Option<(String, String)>) {
-        let kill_at = Instant::now() + Duration::from_secs(grace_seconds);
-        if let Some(stopping) = &mut self.stopping {
-            stopping.kill_at = stopping.kill_at.min(kill_at);
-            stopping.reason = stopping.reason.take().or(reason);
-        } else {
-            self.stopping = Some(Stopping {
-                kill_at,
-                killed: false,
-                reason,
-            });
-            let containers = 0..self.record.containers.len();
-            containers.for_each(|index| self.ask_to_end(index, grace_seconds));
-        }
-    }
-
-    fn signal_all(&self, signal: Signal) {
-        for container in &self.record.containers {
-            if let ContainerState::Running { process, .. } = &container.state {
-                process.signal_group(signal);
-            }
-        }
-    }
-
-    /// Decides how the pod ended. What never ran, or waited for a restart, ended too.
-    fn finish(&mut self) {
-        let reason = self.stopping.take().and_then(|stopping| stopping.reason);
-        for container in &mut self.record.containers {
-            if let (ContainerState::Waiting { .. }, Some(last)) =
-                (&container.state, &container.last)
-            {
-                container.state = ContainerState::Terminated(last.clone());
-            }
-        }
-        let succeeded = reason.is_none()
-            && self.record.containers.iter().all(|container| {
-                match (&container.state, container.role) {
-                    // A sidecar is ended by us; how does not matter.
-                    (_, Role::Sidecar) => true,
-                    (ContainerState::Terminated(ended), _) => ended.exit_code == 0,
-                    _ => false,
-                }
-            });
-        self.record.outcome = if succeeded {
-            Outcome::Succeeded
-        } else {
-            Outcome::Failed(reason)
-        };
-        self.write();
-    }
-
-    /// Writes the record, or notes when to try again: containers run on while a disk is full.
-    fn write(&mut self) {
-        let failed = write_json(&self.paths.record(), &self.record).err();
-        self.abandoned |= failed
-            .as_ref()
-            .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if let (Some(error), None) = (&failed, self.rewrite_at) {
-            // Standard error is the pod's own file, which may be on the same disk.
-            drop(writeln!(
-                io::stderr(),
-                "the record cannot be written, trying again: {error}"
-            ));
-        }
-        self.rewrite_at = failed
-            .filter(|_| !self.abandoned)
-            .map(|_| Instant::now() + REWRITE);
-    }
-
-    /// Writes the record, however long that takes.
-    async fn write_at_last(&mut self) {
-        self.write();
-        while let Some(at) = self.rewrite_at {
-            tokio::time::sleep_until(at).await;
-            self.write();
-        }
     }
 }
 

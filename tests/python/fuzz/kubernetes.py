@@ -1,14 +1,14 @@
 """Requests to the embedded Kubernetes API: objects of every kind, patches, lists, watches and subresources.
 
-The node takes no pods meanwhile (`kubectl cordon`), so that no mutated pod runs on this machine; for the same reason nodes are
-read and deleted here, never written.
+Pods run, mutated as they are (see `pods`). Nodes are read here, never written, but for a label that pods ask for.
 """
 
 import copy
 import json
+import time
 from urllib.parse import quote
 
-from . import values
+from . import oracle, pods, values
 from .lane import Generator
 from .messages import Names, varint
 from .transport import Http
@@ -16,13 +16,8 @@ from .transport import Http
 NAMESPACE = "fuzz"
 # Group and version, plural, kind, whether it has a namespace, and what a valid one has besides its metadata.
 POD = {
-    "containers": [{
-        "name": "c", "image": "none", "command": ["/bin/true"], "args": ["a"], "env": [{"name": "A", "value": "b"}],
-        "resources": {"requests": {"cpu": "10m", "memory": "5Mi"}, "limits": {"cpu": "1", "memory": "50Mi"}},
-        "volumeMounts": [{"name": "v", "mountPath": "/tmp/fuzz-v"}], "ports": [{"containerPort": 80}],
-    }],
-    "volumes": [{"name": "v", "emptyDir": {}}], "restartPolicy": "Never", "tolerations": [{"key": "a", "operator": "Exists"}],
-    "nodeSelector": {"a": "b"}, "terminationGracePeriodSeconds": 1,
+    "containers": [pods.CONTAINER], "volumes": [{"name": "v", "emptyDir": {}}], "restartPolicy": "Never",
+    "tolerations": [{"key": "a", "operator": "Exists"}], "nodeSelector": {"a": "b"}, "terminationGracePeriodSeconds": 1,
 }
 KINDS = (
     ("v1", "pods", "Pod", True, {"spec": POD}),
@@ -146,6 +141,22 @@ FIELDS = (
 )
 
 
+# Seconds, alone on the machine, in which a plain pod runs, and in which what was left of pods is gone.
+WITHIN = 20
+# All pods are deleted now and then: those that restart for ever would fill the node.
+SWEEP_EVERY = 120
+
+
+def within(condition):
+    """Whether a condition comes true in time, however slow the machine is now."""
+    until = time.monotonic() + WITHIN * oracle.slowdown()
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 class Kubernetes(Generator):
     """Objects made, changed, watched and deleted; what is said of them mutated."""
 
@@ -154,19 +165,14 @@ class Kubernetes(Generator):
     def __init__(self, rng):
         super().__init__(rng)
         self.names, self.count, self.tokens, self.versions = Names(rng, "", ""), 0, [], []
-        self.first = []
+        self.first, self.made, self.uids = [], 0, set()
 
-    # Cordoning is what `kubectl cordon` sends.
-    def cordon(self, send, unschedulable):
-        nodes = send(Http("kubernetes", "GET", "/api/v1/nodes")).json()["items"]
-        for node in nodes:
-            body = json.dumps({"spec": {"unschedulable": unschedulable}}).encode()
+    def prepare(self, send):
+        for node in send(Http("kubernetes", "GET", "/api/v1/nodes")).json()["items"]:
+            body = json.dumps({"metadata": {"labels": {"a": "b"}}}).encode()
             answer = send(Http("kubernetes", "PATCH", f"/api/v1/nodes/{node['metadata']['name']}",
                 [("Content-Type", PATCHES[2])], body))
             assert answer.status == 200, answer
-
-    def prepare(self, send):
-        self.cordon(send, True)
         for namespace in (NAMESPACE, "fuzz2"):
             body = json.dumps({"metadata": {"name": namespace}}).encode()
             answer = send(Http("kubernetes", "POST", "/api/v1/namespaces", [("Content-Type", JSON)], body))
@@ -182,15 +188,33 @@ class Kubernetes(Generator):
         for namespace in (NAMESPACE, "fuzz2", "default"):
             for plural in ("pods", "resourcequotas", "limitranges"):
                 send(Http("kubernetes", "DELETE", f"/api/v1/namespaces/{namespace}/{plural}?gracePeriodSeconds=0"))
-        pods = send(Http("kubernetes", "GET", "/api/v1/pods")).json()["items"]
-        for pod in pods:
+        for pod in send(Http("kubernetes", "GET", "/api/v1/pods")).json()["items"]:
             path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
             body = json.dumps({"metadata": {"finalizers": None}}).encode()
             send(Http("kubernetes", "PATCH", path, [("Content-Type", PATCHES[1])], body))
             send(Http("kubernetes", "DELETE", f"{path}?gracePeriodSeconds=0"))
         left = send(Http("kubernetes", "GET", "/api/v1/pods")).json()["items"]
         assert not left, f"pods that cannot be deleted: {[pod['metadata'] for pod in left][:3]}"
-        self.cordon(send, False)
+
+    def troubles(self, backend, send):
+        """A plain pod runs, and of all the others nothing is left."""
+        path = "/api/v1/namespaces/default/pods"
+        body = json.dumps({"metadata": {"name": "plain"}, "spec": pods.PLAIN}).encode()
+        made = send(Http("kubernetes", "POST", path, [("Content-Type", JSON)], body))
+        if made.status != 201:
+            return [f"a plain pod is answered with {made.status}: {made.text[:500]}"]
+
+        def status():
+            return (send(Http("kubernetes", "GET", f"{path}/plain")).json() or {}).get("status", {})
+
+        found = []
+        if not within(lambda: status().get("phase") == "Succeeded"):
+            found.append(f"a plain pod has not run within {WITHIN} s: {json.dumps(status())[:1000]}")
+        send(Http("kubernetes", "DELETE", f"{path}/plain?gracePeriodSeconds=0"))
+        if not within(lambda: not pods.leftovers(backend, self.uids)):
+            found.append(f"of pods that are gone, this is left: {pods.leftovers(backend, self.uids)[:5]}")
+        pods.forget_scratch()
+        return found
 
     def object(self, kind, name=None):
         api_version, plural, written, namespaced, body = kind
@@ -204,7 +228,8 @@ class Kubernetes(Generator):
             metadata["finalizers"] = ["fuzz.example.com/hold"]
         if self.rng.random() < 0.1 and (owner := self.names.any("uid")):
             metadata["ownerReferences"] = [{**owner, "blockOwnerDeletion": True, "controller": True}]
-        return {"apiVersion": api_version, "kind": written, "metadata": metadata, **copy.deepcopy(body)}
+        body = {"spec": pods.spec(self.rng)} if plural == "pods" else copy.deepcopy(body)
+        return {"apiVersion": api_version, "kind": written, "metadata": metadata, **body}
 
     def path(self, kind, name=None, subresource=None):
         api_version, plural, _, namespaced, _ = kind
@@ -230,6 +255,11 @@ class Kubernetes(Generator):
         if self.first:
             kind = self.first.pop(0)
             return self.written("POST", self.path(kind), self.object(kind), mutations=0)
+        self.made += 1
+        if self.made % SWEEP_EVERY == 0:
+            return Http("kubernetes", "DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods?gracePeriodSeconds={rng.choice((0, 1))}")
+        if rng.random() < 0.1:
+            return self.create(KINDS[0], None)
         kind = rng.choice(KINDS) if rng.random() < 0.93 else rng.choice((DEFINITIONS, NODES))
         name = self.names.any(kind[1], "f1") if rng.random() < 0.93 else values.text(rng)[:3000]
         writes = kind is not NODES
@@ -287,7 +317,9 @@ class Kubernetes(Generator):
             content = JSON if rng.random() < 0.85 or mutations == 0 else rng.choice((YAML, PROTOBUF, "text/plain", ""))
         for _ in range(rng.choice((0, 1, 1, 2, 3)) if mutations is None else mutations):
             if isinstance(made, (dict, list)):
-                made = values.mutate_json(rng, made, FIELDS)
+                made = values.mutate_json(rng, made, FIELDS + pods.FIELDS if "/pods" in path else FIELDS)
+        if "/pods" in path:
+            made = pods.tame(rng, made)
         body = values.write(made).encode("utf-8", "surrogatepass")
         if content == PROTOBUF:
             body = self.protobuf()
@@ -350,7 +382,6 @@ class Kubernetes(Generator):
         verb = rng.choice(("GET", "POST", "PUT", "DELETE"))
         if kind is NODES and verb != "GET":
             verb = "GET"
-        # A binding would run the pod.
         made = {"apiVersion": "v1", "kind": rng.choice(("Eviction", "Scale", "TokenRequest", "Status")),
             "metadata": {"name": name}, "spec": {"replicas": 1}}
         if subresource == "binding":
@@ -395,6 +426,8 @@ class Kubernetes(Generator):
         if plural and request.method in ("POST", "PUT", "PATCH") and metadata.get("name"):
             self.names.add(plural, metadata["name"])
             if metadata.get("uid"):
+                if plural == "pods":
+                    self.uids.add(metadata["uid"])
                 owner = {"apiVersion": found.get("apiVersion"), "kind": found["kind"], "name": metadata["name"],
                     "uid": metadata["uid"]}
                 self.names.add("uid", owner)

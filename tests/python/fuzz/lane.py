@@ -62,6 +62,10 @@ class Generator:
     def finish(self, send):
         """Takes back what would keep a workflow from running."""
 
+    def troubles(self, backend, send):
+        """What is wrong with the server after that, as texts."""
+        return []
+
 
 def refused(answer):
     """Why an answer is none that a client may get; nothing if it is one."""
@@ -106,6 +110,8 @@ class Lane:
         if self.server.alive:
             self.canary()
             self.generator.finish(self.send)
+            for trouble in self.generator.troubles(self.backend, self.send):
+                self.fault(self.history[-1], f"at the end: {trouble}")
             self.growth(warm, time.monotonic() - began)
             self.workflow()
         self.ports.close()

@@ -17,6 +17,7 @@ mod selectors;
 pub(crate) mod typed;
 
 pub(crate) use definitions::warnings;
+pub(crate) use pods::is_gated;
 
 /// Whether versions of the object are counted in `metadata.generation`.
 fn counts_generations(resource: &Resource) -> bool {
@@ -87,7 +88,11 @@ pub(crate) fn admit_new(
             labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
         }
     }
-    refuse(resource, value, &broken_rules(resource, value)?)
+    let mut causes = broken_rules(resource, value)?;
+    if resource.is_pod() {
+        pods::guard_new(value, &mut causes);
+    }
+    refuse(resource, value, &causes)
 }
 
 /// Removes the fields that a kind does not have, by the schema of a custom resource or the type of a kind of Kubernetes;

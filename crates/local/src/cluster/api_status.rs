@@ -294,6 +294,15 @@ impl StatusCause {
         }
     }
 
+    /// As [`Self::value`], of a list or an object.
+    pub(crate) fn json(field: impl Into<String>, value: &Value, rule: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {value}: {rule}"),
+        }
+    }
+
     /// A word that is none of `known`.
     pub(crate) fn unsupported(field: impl Into<String>, value: &str, known: &[&str]) -> Self {
         let known: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();

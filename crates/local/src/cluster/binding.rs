@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::cluster::admission::is_gated;
 use crate::cluster::api::{Call, json_answer};
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::object::text_at;
@@ -25,13 +26,13 @@ impl Cluster {
         if node.is_empty() {
             return Err(ApiStatus::bad_request("target.name: Required value"));
         }
-        let (key, now) = (target.key()?, self.now());
+        let (key, now, dry_run) = (target.key()?, self.now(), call.query.dry_run()?);
         let resource = &target.resource;
         loop {
             let found = self.model().get(&resource.id, &key).cloned();
             let current = found.ok_or_else(|| target.not_found(&key.1))?;
             let mut next = current.value()?;
-            let bound = text_at(&next, "/spec/nodeName");
+            let node_before = text_at(&next, "/spec/nodeName");
             if current.meta.deletion_timestamp.is_some() {
                 let why = format!(
                     "pod {} is being deleted, cannot be assigned to a host",
@@ -39,9 +40,20 @@ impl Cluster {
                 );
                 return Err(ApiStatus::conflict("", "pods/binding", &key.1, &why));
             }
-            if !bound.is_empty() {
-                let why = format!("pod {} is already assigned to node {bound:?}", key.1);
+            if !node_before.is_empty() {
+                let why = format!("pod {} is already assigned to node {node_before:?}", key.1);
                 return Err(ApiStatus::conflict("", "pods/binding", &key.1, &why));
+            }
+            if next.get("spec").is_some_and(is_gated) {
+                let why = format!("pod {} has non-empty .spec.schedulingGates", key.1);
+                return Err(ApiStatus::conflict("", "pods/binding", &key.1, &why));
+            }
+            let bound = || {
+                let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+                json_answer(StatusCode::CREATED, status.to_string())
+            };
+            if dry_run {
+                return Ok(bound());
             }
             if let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut) {
                 spec.insert("nodeName".to_owned(), node.into());
@@ -51,8 +63,7 @@ impl Cluster {
                 &json!({ "type": "PodScheduled", "status": "True", "lastTransitionTime": now }),
             );
             if let Try::Done(_) = self.replace(resource, &current, next, &now).await? {
-                let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-                return Ok(json_answer(StatusCode::CREATED, status.to_string()));
+                return Ok(bound());
             }
         }
     }

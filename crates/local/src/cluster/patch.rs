@@ -1,6 +1,8 @@
 //! The patch types of Kubernetes but server-side apply: JSON merge patch (RFC 7386), JSON patch (RFC 6902) and strategic
 //! merge patch, whose lists of maps are merged by key.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde_json::{Map, Value};
 
 use crate::cluster::api_status::ApiStatus;
@@ -53,6 +55,7 @@ pub(crate) fn list_kind(field: &str, inside_custom: bool) -> ListKind {
         | "volumes"
         | "env"
         | "imagePullSecrets"
+        | "schedulingGates"
         | "containerStatuses"
         | "initContainerStatuses"
         | "webhooks" => ListKind::Keyed("name"),
@@ -129,11 +132,21 @@ pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), ApiStatu
             .collect();
         members.retain(|name, _| kept.contains(&name.as_str()));
     }
+    const ORDER: &str = "$setElementOrder/";
     let mut orders = Vec::new();
+    for (name, order) in &patch {
+        if let (Some(field), Some(order)) = (name.strip_prefix(ORDER), order.as_array()) {
+            let before = members.get(field).and_then(Value::as_array);
+            let before = before.map(Vec::as_slice).unwrap_or_default();
+            let orders_of_field = Orders::new(before, order, list_kind(field, false));
+            orders.push((field.to_owned(), orders_of_field));
+        }
+    }
     for (name, change) in patch {
-        if let Some(field) = name.strip_prefix("$setElementOrder/") {
-            orders.push((field.to_owned(), change));
-        } else if let Some(field) = name.strip_prefix("$deleteFromPrimitiveList/") {
+        if name.starts_with(ORDER) {
+            continue;
+        }
+        if let Some(field) = name.strip_prefix("$deleteFromPrimitiveList/") {
             let gone = change.as_array().cloned().unwrap_or_default();
             if let Some(list) = members.get_mut(field).and_then(Value::as_array_mut) {
                 list.retain(|member| !gone.contains(member));
@@ -142,13 +155,9 @@ pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), ApiStatu
             strategic_member(members, name, change)?;
         }
     }
-    for (field, order) in orders {
-        let kind = list_kind(&field, false);
-        if let (Some(list), Some(order)) = (
-            members.get_mut(&field).and_then(Value::as_array_mut),
-            order.as_array(),
-        ) {
-            sort_by_order(list, order, kind);
+    for (field, orders) in orders {
+        if let Some(list) = members.get_mut(&field).and_then(Value::as_array_mut) {
+            arrange(list, orders);
         }
     }
     Ok(())
@@ -170,15 +179,19 @@ fn strategic_member(
                     _ => Vec::new(),
                 };
                 let key = effective_key(key, &changes);
+                let orders = Orders::new(&list, &changes, ListKind::Keyed(key));
                 merge_keyed(&mut list, changes, key)?;
+                arrange(&mut list, orders);
                 members.insert(name, Value::Array(list));
             }
             (ListKind::Set, Some(Value::Array(list))) => {
+                let orders = Orders::new(list, &changes, ListKind::Set);
                 for change in changes {
                     if !list.contains(&change) {
                         list.push(change);
                     }
                 }
+                arrange(list, orders);
             }
             (ListKind::Set | ListKind::Atomic, _) => {
                 members.insert(name, Value::Array(changes));
@@ -243,15 +256,61 @@ fn merge_keyed(list: &mut Vec<Value>, changes: Vec<Value>, key: &str) -> Result<
     Ok(())
 }
 
-fn sort_by_order(list: &mut [Value], order: &[Value], kind: ListKind) {
-    let place = |member: &Value| {
-        order.iter().position(|wanted| match kind {
-            ListKind::Keyed(key) => wanted.get(key).is_some() && wanted.get(key) == member.get(key),
-            ListKind::Set | ListKind::Atomic => wanted == member,
-        })
-    };
-    // Members that the order does not name stay behind those it does.
-    list.sort_by_key(|member| place(member).unwrap_or(usize::MAX));
+/// Where the members of a list were, and where a patch wants those that it names.
+struct Orders {
+    kind: ListKind,
+    before: HashMap<String, usize>,
+    wanted: HashMap<String, usize>,
+}
+
+impl Orders {
+    fn new(before: &[Value], wanted: &[Value], kind: ListKind) -> Self {
+        let places = |list: &[Value]| {
+            let named = list.iter().enumerate().rev();
+            named
+                .filter_map(|(place, member)| Some((identity(member, kind)?, place)))
+                .collect()
+        };
+        Self {
+            kind,
+            before: places(before),
+            wanted: places(wanted),
+        }
+    }
+}
+
+/// What tells a member of a list from others; none if it has no key.
+fn identity(member: &Value, kind: ListKind) -> Option<String> {
+    match kind {
+        ListKind::Keyed(key) => member.get(key).map(Value::to_string),
+        ListKind::Set | ListKind::Atomic => Some(member.to_string()),
+    }
+}
+
+/// Puts a merged list in order, as Kubernetes does (`apimachinery/pkg/util/strategicpatch`): those that the patch names are in
+/// its order, the others in the one they were in, and one of the others stands before the first of the named that was behind
+/// it. So what is new comes before what the patch does not name.
+fn arrange(list: &mut Vec<Value>, orders: Orders) {
+    let mut named = Vec::new();
+    let mut others = VecDeque::new();
+    for member in std::mem::take(list) {
+        let identity = identity(&member, orders.kind);
+        let place = |places: &HashMap<String, usize>| places.get(identity.as_ref()?).copied();
+        let before = place(&orders.before);
+        match place(&orders.wanted) {
+            Some(wanted) => named.push((wanted, before, member)),
+            None => others.push_back((before, member)),
+        }
+    }
+    named.sort_by_key(|(wanted, ..)| *wanted);
+    for (_, before, member) in named {
+        let is_first = |other: Option<usize>| matches!((other, before), (Some(other), Some(named)) if other < named);
+        while let Some((_, other)) = others.pop_front_if(|(other, _)| is_first(*other)) {
+            list.push(other);
+        }
+        list.push(member);
+    }
+    list.extend(others.into_iter().map(|(_, member)| member));
 }
 
 fn unknown_directive(given: &str) -> ApiStatus {
@@ -278,7 +337,22 @@ mod tests {
             (
                 "a member is added",
                 json!({"spec": {"containers": [{"name": "c"}]}}),
+                json!({"spec": {"containers": [{"name": "c"}, {"name": "a", "image": "1"}, {"name": "b", "image": "1"}], "t": [1]}}),
+            ),
+            (
+                "a member is added behind one that is changed",
+                json!({"spec": {"containers": [{"name": "a", "image": "2"}, {"name": "c"}]}}),
+                json!({"spec": {"containers": [{"name": "a", "image": "2"}, {"name": "c"}, {"name": "b", "image": "1"}], "t": [1]}}),
+            ),
+            (
+                "a member is added at a place",
+                json!({"spec": {"$setElementOrder/containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}], "containers": [{"name": "c"}]}}),
                 json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}, {"name": "c"}], "t": [1]}}),
+            ),
+            (
+                "the order is set of some",
+                json!({"spec": {"$setElementOrder/containers": [{"name": "b"}]}}),
+                json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}], "t": [1]}}),
             ),
             (
                 "a member is deleted",
@@ -316,7 +390,7 @@ mod tests {
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"]}}),
         )
         .unwrap();
-        assert_eq!(target, json!({"metadata": {"finalizers": ["a", "c"]}}));
+        assert_eq!(target, json!({"metadata": {"finalizers": ["c", "a"]}}));
     }
 
     #[test]

@@ -220,6 +220,13 @@ fn pod_cells(pod: &Value, now: Timestamp) -> Vec<Value> {
         "" => text_at(pod, "/status/phase").to_owned(),
         reason => reason.to_owned(),
     };
+    let gated = list("/status/conditions").iter().any(|condition| {
+        let is = |member, text| text_at(condition, member) == text;
+        is("/type", "PodScheduled") && is("/reason", "SchedulingGated")
+    });
+    if gated {
+        "SchedulingGated".clone_into(&mut status);
+    }
     for container in statuses.iter().rev() {
         let waiting = text_at(container, "/state/waiting/reason");
         let ended = text_at(container, "/state/terminated/reason");

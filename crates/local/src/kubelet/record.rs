@@ -103,7 +103,7 @@ impl PodPaths {
 pub(crate) enum Role {
     /// Runs to its end before the next one starts.
     Init,
-    /// An init container with `restartPolicy: Always`: starts in its queued_pod and runs beside the rest.
+    /// An init container with `restartPolicy: Always`: starts in its turn and runs beside the rest.
     Sidecar,
     Main,
 }

@@ -26,7 +26,7 @@ pub(crate) struct Removals {
 }
 
 impl Removals {
-    /// Removes a pod as soon as it is its queued_pod.
+    /// Removes a pod as soon as it is its turn.
     pub(crate) fn push(&mut self, paths: PodPaths) {
         if self.known.insert(paths.uid().to_owned()) {
             self.waiting.push_back(paths);

@@ -1,7 +1,8 @@
 //! Which pods may run: they are admitted in order of creation against the cores and the memory of the machine.
 //!
 //! The order is strict: a pod that does not fit yet holds back younger ones, because else a large one would wait for ever
-//! behind small ones. A pod larger than the machine holds back nobody.
+//! behind small ones. A pod larger than the machine holds back nobody, nor does one with
+//! scheduling gates, which does not wait here.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -147,6 +148,21 @@ pub(crate) struct QueuedPod {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
+}
+
+impl QueuedPod {
+    pub(crate) fn of(pod: &Pod, uid: &str) -> Self {
+        let meta = &pod.metadata;
+        Self {
+            created: meta
+                .creation_timestamp
+                .as_ref()
+                .map_or(jiff::Timestamp::MIN, |time| time.0),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: uid.to_owned(),
+        }
+    }
 }
 
 /// A decision about a pod that waits.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 mod containers;
 mod ends;
+mod gates;
 mod logs;
 mod node;
 mod probes;

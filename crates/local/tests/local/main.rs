@@ -12,6 +12,7 @@ mod processes;
 mod protobuf;
 mod s3;
 mod signing;
+mod unread;
 mod uploads;
 mod validation;
 mod volumes;

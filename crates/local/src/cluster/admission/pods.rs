@@ -8,6 +8,7 @@ use crate::cluster::api_status::StatusCause;
 
 mod affinity;
 mod containers;
+mod gates;
 mod network;
 pub(super) mod ports;
 pub(super) mod probes;
@@ -43,11 +44,12 @@ pub(crate) fn default_pod(object: &mut Map<String, Value>) {
             }
         }
     }
-    let class = quality(spec);
-    object.insert(
-        "status".to_owned(),
-        json!({ "phase": "Pending", "qosClass": class }),
-    );
+    let mut status = json!({ "phase": "Pending", "qosClass": quality(spec) });
+    let spec = object.get("spec").unwrap_or(&Value::Null);
+    if let (true, Some(members)) = (gates::is_gated(spec), status.as_object_mut()) {
+        members.insert("conditions".to_owned(), json!([gates::condition()]));
+    }
+    object.insert("status".to_owned(), status);
 }
 
 /// The defaults that the spec of a pod has in a template, too.
@@ -164,7 +166,15 @@ fn quality(spec: &Map<String, Value>) -> &'static str {
     }
 }
 
+pub(crate) use gates::is_gated;
 pub(crate) use updates::guard_spec;
+
+/// Adds a cause for each rule that a new pod breaks, and that does not hold for one that is there.
+pub(super) fn guard_new(pod: &Value, causes: &mut Vec<StatusCause>) {
+    if let Some(spec) = pod.get("spec") {
+        gates::guard_new(spec, causes);
+    }
+}
 
 /// Adds a cause for each rule of Kubernetes that the pod breaks.
 pub(crate) fn validate(pod: &Value, causes: &mut Vec<StatusCause>) -> Result<(), WrongType> {

@@ -76,15 +76,19 @@ async fn a_pod_on_a_node_waits_for_its_kubelet() {
     }
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "bound"}, "target": {"kind": "Node", "name": "n"}});
     let uri = "/api/v1/namespaces/default/pods/bound/binding";
-    let request = || {
+    let request = |uri: &str| {
         http::Request::post(uri)
             .header("content-type", "application/json")
             .body(binding.to_string().into_bytes())
             .unwrap()
     };
-    client.request_text(request()).await.unwrap();
+    let dry = format!("{uri}?dryRun=All");
+    client.request_text(request(&dry)).await.unwrap();
+    let unbound = pods.get("bound").await.unwrap().spec.unwrap();
+    assert_eq!(unbound.node_name, None, "a dry run binds nothing");
+    client.request_text(request(uri)).await.unwrap();
     assert_eq!(
-        code(client.request_text(request()).await).0,
+        code(client.request_text(request(uri)).await).0,
         409,
         "a pod is bound once"
     );

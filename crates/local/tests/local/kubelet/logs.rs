@@ -1,7 +1,5 @@
 //! Logs: following, tails, and how long they are kept.
 
-use std::time::Duration;
-
 use futures::{AsyncBufReadExt, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -74,8 +72,9 @@ async fn logs_are_followed_to_their_end_and_cut_to_their_tail() {
 async fn lines_have_the_time_when_they_were_written() {
     let machine = Machine::start().await;
     let go = machine.file("go");
+    // Lines that are written within 10 ms have one time, so it says more until the test has seen a later one.
     let script = format!(
-        "echo one; while ! [ -e {} ]; do sleep 0.02; done; echo two; printf three",
+        "echo one; while ! [ -e {} ]; do echo more; sleep 0.02; done; echo two; printf three",
         go.display()
     );
     let before = jiff::Timestamp::now();
@@ -86,25 +85,37 @@ async fn lines_have_the_time_when_they_were_written() {
         timestamps: true,
         ..LogParams::default()
     };
-    let lines = machine.pods().log_stream("p", &stamped).await.unwrap();
-    let mut lines = lines.lines();
-    let mut next = async || {
-        let line = tokio::time::timeout(PATIENCE, lines.next()).await.unwrap();
-        let line = line.unwrap().unwrap();
+    let follow = machine.pods().log_stream("p", &stamped).await.unwrap();
+    let mut follow = follow.lines();
+    let mut lines = Vec::new();
+    while let Some(line) = tokio::time::timeout(PATIENCE, follow.next()).await.unwrap() {
+        let line = line.unwrap();
         let (time, text) = line.split_once(' ').unwrap();
         assert_eq!(time.len(), "2026-01-01T00:00:00.000000000Z".len(), "{line}");
-        (time.parse::<jiff::Timestamp>().unwrap(), text.to_owned())
-    };
-    let (first, one) = next().await;
-    // What is written within 10 ms has one time.
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    std::fs::write(&go, "").unwrap();
-    let (second, two) = next().await;
-    let (third, three) = next().await;
+        let time = time.parse::<jiff::Timestamp>().unwrap();
+        lines.push((time, text.to_owned()));
+        if lines[0].0 < time {
+            std::fs::write(&go, "").unwrap();
+        }
+    }
     let ended = jiff::Timestamp::now();
-    assert_eq!((&*one, &*two, &*three), ("one", "two", "three"));
-    assert!(before <= first && first < second && second <= third && third <= ended);
     machine.phase("p", "Succeeded").await;
+    let (texts, times): (Vec<&str>, Vec<_>) =
+        lines.iter().map(|(time, text)| (&**text, *time)).unzip();
+    let Some((["one"], rest)) = texts.split_at_checked(1) else {
+        panic!("{lines:?}")
+    };
+    assert!(rest.ends_with(&["two", "three"]), "{lines:?}");
+    let (first, last) = (times[0], times[times.len() - 1]);
+    assert!(
+        before <= first && times.is_sorted() && last <= ended,
+        "{lines:?}"
+    );
+    let since = |time: jiff::Timestamp| {
+        let lines = lines.iter().filter(|(written, _)| *written >= time);
+        let texts: Vec<&str> = lines.map(|(_, text)| &**text).collect();
+        texts.join("\n")
+    };
     // By hand, because `kube` rounds times to seconds.
     let log = async |query: String| {
         let uri = format!("/api/v1/namespaces/default/pods/p/log?{query}");
@@ -113,14 +124,21 @@ async fn lines_have_the_time_when_they_were_written() {
     };
     let tick = jiff::SignedDuration::from_nanos(1);
     for (query, expected) in [
-        (format!("sinceTime={first}"), "one\ntwo\nthree"),
-        (format!("sinceTime={}", first + tick), "two\nthree"),
-        (format!("sinceTime={}", ended + tick), ""),
-        ("sinceSeconds=3600&limitBytes=6".to_owned(), "one\ntw"),
-        (format!("sinceTime={first}&tailLines=2"), "two\nthree"),
+        (format!("sinceTime={first}"), since(first)),
+        (format!("sinceTime={}", first + tick), since(first + tick)),
+        (format!("sinceTime={last}"), since(last)),
+        (format!("sinceTime={}", ended + tick), String::new()),
         (
-            format!("sinceTime={}&tailLines=9", first + tick),
-            "two\nthree",
+            "sinceSeconds=3600&limitBytes=6".to_owned(),
+            "one\nmo".to_owned(),
+        ),
+        (
+            format!("sinceTime={first}&tailLines=2"),
+            "two\nthree".to_owned(),
+        ),
+        (
+            format!("sinceTime={}&tailLines=10000", first + tick),
+            since(first + tick),
         ),
     ] {
         assert_eq!(log(query.clone()).await.unwrap(), expected, "{query}");

@@ -80,10 +80,6 @@ fn validate_gates(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
             causes.push(StatusCause::duplicate(&field, &gate.name));
         }
     }
-    if !names.is_empty() && spec.node_name.as_ref().is_some_and(|name| !name.is_empty()) {
-        let rule = "cannot be set until all schedulingGates have been cleared";
-        causes.push(StatusCause::forbidden("spec.nodeName", rule));
-    }
 }
 
 fn validate_containers(

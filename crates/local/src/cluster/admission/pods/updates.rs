@@ -1,7 +1,9 @@
-//! What of a pod may change once it is there: images, the deadline, tolerations that are added, gates that are taken away.
+//! What of a pod may change once it is there: images, the deadline, tolerations that are added, gates that are taken away
+//! and, before that, what it asks of its node.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::gates;
 use crate::cluster::api_status::StatusCause;
 
 const RULE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -25,8 +27,9 @@ pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<StatusC
     }
     guard_deadline(before, after, causes);
     guard_tolerations(before, after, causes);
-    guard_gates(before, after, causes);
-    if fixed(before) != fixed(after) && !is_gated_selection(before, after) {
+    gates::guard(before, after, causes);
+    let after = gates::without_additions(before, after, causes);
+    if fixed(before) != fixed(&after) {
         causes.push(StatusCause::forbidden("spec", RULE));
     }
 }
@@ -54,26 +57,6 @@ fn fixed(spec: &Value) -> Value {
         }
     }
     spec
-}
-
-/// Whether all that changes is that a pod which may not be scheduled yet is bound to fewer nodes.
-fn is_gated_selection(before: &Value, after: &Value) -> bool {
-    let gates = before.get("schedulingGates").and_then(Value::as_array);
-    let selector = |spec: &Value| -> Map<String, Value> {
-        let selector = spec.get("nodeSelector").and_then(Value::as_object);
-        selector.cloned().unwrap_or_default()
-    };
-    let (old, new) = (selector(before), selector(after));
-    let without = |spec: &Value| {
-        let mut spec = fixed(spec);
-        if let Some(members) = spec.as_object_mut() {
-            members.shift_remove("nodeSelector");
-        }
-        spec
-    };
-    gates.is_some_and(|gates| !gates.is_empty())
-        && old.iter().all(|(key, value)| new.get(key) == Some(value))
-        && without(before) == without(after)
 }
 
 fn guard_deadline(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
@@ -107,20 +90,5 @@ fn guard_tolerations(before: &Value, after: &Value, causes: &mut Vec<StatusCause
     if tolerations(before).iter().any(|old| !new.contains(old)) {
         let rule = "existing toleration can not be modified except its tolerationSeconds";
         causes.push(StatusCause::forbidden("spec.tolerations", rule));
-    }
-}
-
-fn guard_gates(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
-    let gates = |spec: &Value| -> Vec<Value> {
-        let list = spec.get("schedulingGates").and_then(Value::as_array);
-        list.cloned().unwrap_or_default()
-    };
-    let old = gates(before);
-    for (index, gate) in gates(after).iter().enumerate() {
-        if !old.contains(gate) {
-            let rule = "only deletion is allowed, but found a new scheduling gate";
-            let field = format!("spec.schedulingGates[{index}].name");
-            causes.push(StatusCause::forbidden(field, rule));
-        }
     }
 }
