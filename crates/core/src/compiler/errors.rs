@@ -98,6 +98,14 @@ pub(crate) struct Mismatch {
     pub(crate) down_type: String,
 }
 
+/// Types and binding of a union that two variants take.
+pub(crate) struct Ambiguity {
+    pub(crate) expected: String,
+    pub(crate) received: String,
+    pub(crate) first: String,
+    pub(crate) second: String,
+}
+
 /// Constructors: each takes the node and what the text names.
 impl CompileError {
     /// Any code with a text of the caller's.
@@ -294,12 +302,13 @@ impl CompileError {
     }
 
     /// A binding that fits two variants of a union.
-    pub fn ambiguous_union(
-        node: &str,
-        parameter: &str,
-        [expected, received]: [&str; 2],
-        [first, second]: [&str; 2],
-    ) -> Self {
+    pub(crate) fn ambiguous_union(node: &str, parameter: &str, ambiguity: &Ambiguity) -> Self {
+        let Ambiguity {
+            expected,
+            received,
+            first,
+            second,
+        } = ambiguity;
         Self::new(
             Code::AmbiguousBindingUnionValue,
             node,
