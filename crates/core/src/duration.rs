@@ -21,18 +21,20 @@ pub enum DurationError {
     },
 }
 
-/// A text in double quotes, as Go quotes it.
+/// A text in double quotes as Go's package `time` writes it. Unlike `%q` (`flyte_idl::text::quoted`) it writes each byte of
+/// what is not ASCII, and each control character, as `\xNN`, and DEL as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quoted(String);
 
 impl std::fmt::Display for Quoted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_char('"')?;
-        for character in self.0.chars() {
-            if matches!(character, '"' | '\\') {
-                f.write_char('\\')?;
+        for byte in self.0.bytes() {
+            match byte {
+                b'"' | b'\\' => write!(f, "\\{}", char::from(byte))?,
+                b' '..=0x7f => f.write_char(char::from(byte))?,
+                _ => write!(f, "\\x{byte:02x}")?,
             }
-            f.write_char(character)?;
         }
         f.write_char('"')
     }
@@ -185,6 +187,14 @@ mod tests {
             ("zz", "time: invalid duration \"zz\""),
             ("10", "time: missing unit in duration \"10\""),
             ("1x", "time: unknown unit \"x\" in duration \"1x\""),
+            (
+                "\"\\\n\u{7f}",
+                "time: invalid duration \"\\\"\\\\\\x0a\u{7f}\"",
+            ),
+            (
+                "1é",
+                r#"time: unknown unit "\xc3\xa9" in duration "1\xc3\xa9""#,
+            ),
             (
                 "9223372036854775808ns",
                 "time: invalid duration \"9223372036854775808ns\"",

@@ -320,17 +320,17 @@ fn pack(out: &mut Vec<u8>, value: &Value) {
         Value::Bool(value) => out.push(if *value { 0xc3 } else { 0xc2 }),
         Value::Number(number) => pack_number(out, number),
         Value::String(text) => {
-            pack_length(out, text.len(), [(31, 0xa0), (0xff, 0xd9)], [0xda, 0xdb]);
+            pack_length(out, text.len(), TEXT);
             out.extend(text.as_bytes());
         }
         Value::Array(items) => {
-            pack_length(out, items.len(), [(15, 0x90), (0, 0)], [0xdc, 0xdd]);
+            pack_length(out, items.len(), ARRAY);
             for item in items {
                 pack(out, item);
             }
         }
         Value::Object(members) => {
-            pack_length(out, members.len(), [(15, 0x80), (0, 0)], [0xde, 0xdf]);
+            pack_length(out, members.len(), MAP);
             for (key, member) in members {
                 pack(out, &Value::from(key.as_str()));
                 pack(out, member);
@@ -339,23 +339,54 @@ fn pack(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
-/// A length: in the head byte while it fits, then in one byte where there is such a form, in two or in four.
-fn pack_length(
-    out: &mut Vec<u8>,
-    length: usize,
-    [(fix, fix_head), (byte, byte_head)]: [(usize, u8); 2],
-    [head16, head32]: [u8; 2],
-) {
+/// The bytes of MessagePack before a length.
+#[derive(Clone, Copy)]
+struct Heads {
+    /// Of a length that is part of the head itself, and the largest such.
+    fix: u8,
+    max_fix: usize,
+    /// Of a length of one byte, where there is such a form.
+    byte: Option<u8>,
+    /// Of two bytes.
+    two: u8,
+    /// Of four.
+    four: u8,
+}
+
+const TEXT: Heads = Heads {
+    fix: 0xa0,
+    max_fix: 31,
+    byte: Some(0xd9),
+    two: 0xda,
+    four: 0xdb,
+};
+const ARRAY: Heads = Heads {
+    fix: 0x90,
+    max_fix: 15,
+    byte: None,
+    two: 0xdc,
+    four: 0xdd,
+};
+const MAP: Heads = Heads {
+    fix: 0x80,
+    max_fix: 15,
+    byte: None,
+    two: 0xde,
+    four: 0xdf,
+};
+
+/// A length in the shortest form there is.
+fn pack_length(out: &mut Vec<u8>, length: usize, heads: Heads) {
     let wide = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     let [_, _, high, low] = wide;
-    if length <= fix {
-        out.push(fix_head | low);
-    } else if length <= byte {
-        out.extend([byte_head, low]);
+    if length <= heads.max_fix {
+        out.push(heads.fix | low);
+    } else if let (Some(head), ..=0xff) = (heads.byte, length) {
+        out.extend([head, low]);
     } else if length <= 0xffff {
-        out.extend([head16, high, low]);
+        out.extend([heads.two, high, low]);
     } else {
-        out.push(head32);
+        out.push(heads.four);
         out.extend(wide);
     }
 }

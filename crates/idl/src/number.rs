@@ -52,6 +52,26 @@ pub fn text_f32(value: f32) -> String {
     }
 }
 
+/// A number as Go's `%v` prints it: as [`text_f64`], non-finite ones as `NaN`, `+Inf` and `-Inf`.
+pub fn value_f64(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else {
+        text_f64(value)
+    }
+}
+
+/// As [`value_f64`] for 32-bit floats.
+pub fn value_f32(value: f32) -> String {
+    if value.is_finite() {
+        text_f32(value)
+    } else {
+        value_f64(f64::from(value))
+    }
+}
+
 fn general(scientific: &str) -> String {
     let parts = Parts::of(scientific);
     // Go decides as for six digits when the shortest form is asked for.
@@ -153,5 +173,16 @@ mod tests {
         ] {
             assert_eq!(text_f64(value), text);
         }
+        for (value, text) in [
+            (0.1, "0.1"),
+            (1e20, "1e+20"),
+            (0.000_01, "1e-05"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(value_f64(value), text);
+        }
+        assert_eq!(value_f32(0.1), "0.1");
     }
 }

@@ -3,7 +3,7 @@
 use flyte_crd::status::TaskPhase;
 use flyte_idl::core::execution_error::ErrorKind;
 use flyte_platform::config::Duration;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus,
 };
@@ -223,7 +223,8 @@ fn pending(status: &PodStatus, config: &K8sConfig, info: TaskInfo, now: Timestam
             .last_transition_time
             .as_ref()
             .map_or(now, |time| time.0);
-        if let Some(phase) = pending_condition(condition, status, config, (since, now)) {
+        if let Some(phase) = pending_condition(condition, status, config, now.duration_since(since))
+        {
             found = phase.with(info);
             break;
         }
@@ -245,7 +246,7 @@ fn pending_condition(
     condition: &PodCondition,
     status: &PodStatus,
     config: &K8sConfig,
-    times: (Timestamp, Timestamp),
+    lasted: SignedDuration,
 ) -> Option<PhaseInfo> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let unschedulable = condition.type_ == "PodScheduled" && condition.status == "False";
@@ -287,7 +288,7 @@ fn pending_condition(
     };
     let permanent =
         |message: &str| PhaseInfo::permanent(ErrorKind::User, &code, message).cleaned_up();
-    let exceeded = |grace: Duration| times.1.duration_since(times.0) >= grace.to_signed();
+    let exceeded = |grace: Duration| lasted >= grace.to_signed();
     let over = |grace: Duration| format!("Grace period [{grace}] exceeded|{message}");
     Some(match reason.as_str() {
         "ErrImagePull" | "ContainerCreating" | "PodInitializing" => initializing(),

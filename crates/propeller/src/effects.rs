@@ -54,7 +54,7 @@ use crate::{
     metrics::EngineMetrics,
     node::{
         NodeEffect, NodeResult, Source, WorkflowContext,
-        resolve::{self, Outputs},
+        resolve::{self, Outputs, Unreadable, Upstream},
     },
 };
 use budget::NamespaceBudget;
@@ -309,8 +309,9 @@ impl WorkflowEffects {
     async fn read_outputs(&self, sources: &Sources) -> Result<Outputs, EffectError> {
         // The budget bounds how many are under way.
         let reads = sources.outputs.iter().map(|(id, uri)| async {
-            let literals = self.read(uri).await?;
-            Ok::<_, EffectError>((id.clone(), literals))
+            let literals = self.literals(uri).await?;
+            let uri = uri.clone();
+            Ok::<_, EffectError>((id.clone(), Upstream { uri, literals }))
         });
         let pairs = futures::future::try_join_all(reads).await?;
         Ok(pairs.into_iter().collect())
@@ -318,35 +319,42 @@ impl WorkflowEffects {
 
     /// Reads literals. A missing file is permanent: whoever was to write it says that it has.
     async fn read(&self, uri: &str) -> Result<Arc<LiteralMap>, EffectError> {
+        self.literals(uri).await?.map_err(|unreadable| {
+            let message = unreadable.to_string();
+            PermanentError::new(ErrorKind::System, "CausedByError", message).into()
+        })
+    }
+
+    /// Reads literals, or says why no other try will.
+    async fn literals(
+        &self,
+        uri: &str,
+    ) -> Result<Result<Arc<LiteralMap>, Unreadable>, EffectError> {
         if let Some(known) = self.outputs_cache.get(uri) {
             self.blobs.count_cached(Cached::Hit);
-            return Ok(known);
+            return Ok(Ok(known));
         }
         self.blobs.count_cached(Cached::Miss);
-        let bytes = self.get(uri).await?.ok_or_else(|| {
-            PermanentError::new(
-                ErrorKind::System,
-                "CausedByError",
-                format!("failed to read [{uri}]: it does not exist"),
-            )
-        })?;
-        let unusable = |error: &dyn std::fmt::Display| {
-            PermanentError::new(
-                ErrorKind::System,
-                "CausedByError",
-                format!("[{uri}] does not hold literals: {error}"),
-            )
+        let Some(bytes) = self.get(uri).await? else {
+            return Ok(Err(Unreadable::Missing(uri.to_owned())));
         };
+        let decoded = self.decoded(bytes).map_err(|why| Unreadable::Malformed {
+            uri: uri.to_owned(),
+            why,
+        });
+        let literals = decoded.map(Arc::new);
+        if let Ok(literals) = &literals {
+            self.outputs_cache.put(uri, literals);
+        }
+        Ok(literals)
+    }
+
+    fn decoded(&self, bytes: Bytes) -> Result<LiteralMap, String> {
         // Tasks write what they like, and decoding recurses.
         nesting::scan(&descriptors::message::<LiteralMap>(), &bytes)
-            .map_err(|error| unusable(&error))?;
-        let literals = self
-            .blobs
-            .decoded(|| LiteralMap::decode(bytes))
-            .map_err(|error| unusable(&error))?;
-        let literals = Arc::new(literals);
-        self.outputs_cache.put(uri, &literals);
-        Ok(literals)
+            .map_err(|error| error.to_string())?;
+        let decoded = self.blobs.decoded(|| LiteralMap::decode(bytes));
+        decoded.map_err(|error| error.to_string())
     }
 
     /// Reads a blob; none when there is none.

@@ -235,7 +235,8 @@ pub fn node(
 pub fn node_aborted(
     id: NodeExecutionIdentifier,
     target: Option<Identifier>,
-    (producer, reason): (&str, &str),
+    producer: &str,
+    reason: &str,
     now: Timestamp,
 ) -> Event {
     let error = ExecutionError {

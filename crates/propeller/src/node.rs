@@ -393,7 +393,7 @@ fn start(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Ste
             Change::new(vec![event(view, EventPhase::Queued, now)], status).step()
         }
         Some(NodeResult::Prepared(Err(error))) => {
-            let error = system("BindingResolutionFailure", error.to_string());
+            let error = system("BindingResolutionFailure", error.of_node(&view.spec.id));
             failed(view, error, Vec::new(), now)
         }
         _ => Step::Do(NodeEffect::Prepare {

@@ -15,7 +15,10 @@ use flyte_propeller::{
     config::PropellerConfig,
     effects::EffectError,
     machine::{Effect, EffectResult, Job, JobId, Machine, Origin, Receipt},
-    node::{NodeEffect, NodeResult, Settings, TaskResult, resolve::ResolveError},
+    node::{
+        NodeEffect, NodeResult, Settings, TaskResult,
+        resolve::{PromiseError, PromiseFault, ResolveError},
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -128,7 +131,13 @@ impl Driven {
                         .iter()
                         .any(|node| to.contains(&format!("/{node}/")));
                     NodeResult::Prepared(if lost {
-                        Err(ResolveError::NoNode("lost".into()))
+                        Err(ResolveError {
+                            variable: "x".into(),
+                            cause: PromiseError {
+                                node: "lost".into(),
+                                fault: PromiseFault::NoNode,
+                            },
+                        })
                     } else {
                         Ok(Arc::default())
                     })

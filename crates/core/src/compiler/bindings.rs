@@ -8,7 +8,7 @@ use flyte_idl::core::{
 use super::{
     Rules,
     edges::Direction,
-    errors::{Collector, CompileError, Mismatch},
+    errors::{Ambiguity, Collector, CompileError, Mismatch},
     graph::{Graph, Outputs},
     interface::Variables,
 };
@@ -41,6 +41,12 @@ enum Expected<'a> {
 struct Bound {
     literal_type: LiteralType,
     providers: Vec<String>,
+}
+
+/// A union that a value is bound to.
+struct Choice<'a> {
+    declared: &'a LiteralType,
+    variants: &'a [LiteralType],
 }
 
 impl Graph<'_, '_> {
@@ -167,7 +173,11 @@ impl Graph<'_, '_> {
                 Some(binding_data::Value::Scalar(_) | binding_data::Value::Promise(_))
             )
         {
-            return self.bind_variant(slot, data, (declared, &union.variants), errors);
+            let choice = Choice {
+                declared,
+                variants: &union.variants,
+            };
+            return self.bind_variant(slot, data, &choice, errors);
         }
         let shape = match expected {
             Expected::Type(declared) => declared.r#type.as_ref(),
@@ -254,11 +264,11 @@ impl Graph<'_, '_> {
         &self,
         slot: &Slot<'_>,
         data: &mut BindingData,
-        (declared, variants): (&LiteralType, &[LiteralType]),
+        choice: &Choice<'_>,
         errors: &mut Collector,
     ) -> Option<Bound> {
         let mut taken: Option<(&LiteralType, Bound)> = None;
-        for variant in variants {
+        for variant in choice.variants {
             let mut own = Collector::counting();
             let expected = Expected::Type(variant);
             let Some(bound) = self.bind_value(slot, data, &expected, &mut own) else {
@@ -266,12 +276,13 @@ impl Graph<'_, '_> {
             };
             if let Some((first, _)) = taken {
                 errors.add_with(|| {
-                    CompileError::ambiguous_union(
-                        slot.id,
-                        slot.parameter,
-                        [&excerpt(declared), &excerpt(data)],
-                        [&excerpt(first), &excerpt(variant)],
-                    )
+                    let ambiguity = Ambiguity {
+                        expected: excerpt(choice.declared),
+                        received: excerpt(data),
+                        first: excerpt(first),
+                        second: excerpt(variant),
+                    };
+                    CompileError::ambiguous_union(slot.id, slot.parameter, &ambiguity)
                 });
                 return None;
             }
@@ -282,7 +293,7 @@ impl Graph<'_, '_> {
                 CompileError::incompatible_union(
                     slot.id,
                     slot.parameter,
-                    &excerpt(declared),
+                    &excerpt(choice.declared),
                     &excerpt(data),
                 )
             });

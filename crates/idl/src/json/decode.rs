@@ -78,27 +78,30 @@ impl Decoder<'_> {
 
     /// The token as it was written; `{` and `[` for what they open.
     fn raw(&self, node: &Node) -> String {
-        let from = self.text.get(node.start..).unwrap_or_default();
         match &node.json {
             Json::Null => "null".to_owned(),
             Json::Bool(value) => value.to_string(),
             Json::Number(text) => text.clone(),
             Json::List(_) => "[".to_owned(),
             Json::Object(_) => "{".to_owned(),
-            Json::Text(_) => {
-                let mut escaped = false;
-                let end = from
-                    .iter()
-                    .skip(1)
-                    .position(|byte| {
-                        let closes = *byte == b'"' && !escaped;
-                        escaped = *byte == b'\\' && !escaped;
-                        closes
-                    })
-                    .map_or(from.len(), |offset| offset + 2);
-                String::from_utf8_lossy(from.get(..end).unwrap_or_default()).into_owned()
-            }
+            Json::Text(_) => self.raw_text(node.start),
         }
+    }
+
+    /// The text that begins there as it was written, with its quotes.
+    fn raw_text(&self, start: usize) -> String {
+        let from = self.text.get(start..).unwrap_or_default();
+        let mut escaped = false;
+        let end = from
+            .iter()
+            .skip(1)
+            .position(|byte| {
+                let closes = *byte == b'"' && !escaped;
+                escaped = *byte == b'\\' && !escaped;
+                closes
+            })
+            .map_or(from.len(), |offset| offset + 2);
+        String::from_utf8_lossy(from.get(..end).unwrap_or_default()).into_owned()
     }
 
     fn message(&self, descriptor: &MessageDescriptor, node: &Node) -> Decoded<DynamicMessage> {
@@ -132,13 +135,13 @@ impl Decoder<'_> {
                 match self.unknown {
                     Unknown::Ignore => continue,
                     Unknown::Refuse => {
-                        let what = format!("unknown field {:?}", member.key);
+                        let what = format!("unknown field {}", self.raw_text(member.start));
                         return Err(self.error(member.start, &what));
                     }
                 }
             };
             if !seen.insert(field.number()) {
-                let what = format!("duplicate field {:?}", member.key);
+                let what = format!("duplicate field {}", self.raw_text(member.start));
                 return Err(self.error(member.start, &what));
             }
             if matches!(member.value.json, Json::Null) && !takes_null(&field) {
@@ -148,8 +151,8 @@ impl Decoder<'_> {
                 && !seen_oneofs.insert(oneof.full_name().to_owned())
             {
                 let what = format!(
-                    "error parsing {:?}, oneof {} is already set",
-                    member.key,
+                    "error parsing {}, oneof {} is already set",
+                    self.raw_text(member.start),
                     oneof.full_name()
                 );
                 return Err(self.error(member.start, &what));
@@ -187,14 +190,14 @@ impl Decoder<'_> {
         for member in members {
             let key = map_key(&key_kind, &member.key).ok_or_else(|| {
                 let what = format!(
-                    "invalid value for {} key: {:?}",
+                    "invalid value for {} key: {}",
                     kind_name(&key_kind),
-                    member.key
+                    self.raw_text(member.start)
                 );
                 self.error(member.start, &what)
             })?;
             if map.contains_key(&key) {
-                let what = format!("duplicate map key {:?}", member.key);
+                let what = format!("duplicate map key {}", self.raw_text(member.start));
                 return Err(self.error(member.start, &what));
             }
             let value = self.single(&value_field, &value_field.kind(), &member.value)?;
@@ -325,18 +328,19 @@ impl Decoder<'_> {
         };
         let mut any = prost_types::Any::default();
         if !members.is_empty() {
-            let url = members
+            let (url, url_node) = members
                 .iter()
                 .find(|member| member.key == "@type")
                 .and_then(|member| match &member.value.json {
-                    Json::Text(url) => Some(url.clone()),
+                    Json::Text(url) => Some((url.clone(), &member.value)),
                     _ => None,
                 })
                 .ok_or_else(|| self.error(node.start, "missing \"@type\" field"))?;
             let inner = descriptors::pool()
                 .get_message_by_name(url.rsplit('/').next().unwrap_or_default())
                 .ok_or_else(|| {
-                    self.error(node.start, &format!("unable to resolve {url:?}: not found"))
+                    let what = format!("unable to resolve {}: \"not found\"", self.raw(url_node));
+                    self.error(url_node.start, &what)
                 })?;
             let rest = members.iter().filter(|member| member.key != "@type");
             let message = if inner.full_name().starts_with("google.protobuf.") {

@@ -10,7 +10,7 @@ use prost_reflect::{
 use serde_json::{Map, Number, Value};
 
 use super::{Codec, time};
-use crate::{descriptors, number};
+use crate::{descriptors, number, text::quoted};
 
 /// A message holds something that JSON cannot say; the text is Go's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -250,7 +250,12 @@ fn any(codec: Codec, message: &DynamicMessage) -> Encoded {
     let name = any.type_url.rsplit('/').next().unwrap_or_default();
     let inner = descriptors::pool()
         .get_message_by_name(name)
-        .ok_or_else(|| EncodeError(format!("unable to resolve {:?}: not found", any.type_url)))
+        .ok_or_else(|| {
+            EncodeError(format!(
+                "google.protobuf.Any: unable to resolve {}: not found",
+                quoted(&any.type_url)
+            ))
+        })
         .and_then(|descriptor| {
             DynamicMessage::decode(descriptor, any.value.as_slice())
                 .map_err(|error| EncodeError(error.to_string()))

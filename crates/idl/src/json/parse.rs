@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::text::QuotedChar;
+
 /// Deepest nesting of JSON values. Messages of [`crate::nesting::MAX_LEVELS`] levels need five JSON levels each at most.
 pub(super) const MAX_DEPTH: usize = 5_100;
 
@@ -225,17 +227,9 @@ impl Reader<'_> {
     }
 
     fn invalid(&self, context: &str) -> String {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let character = rest
-            .utf8_chunks()
-            .next()
-            .and_then(|chunk| chunk.valid().chars().next())
-            .unwrap_or(char::REPLACEMENT_CHARACTER);
-        let shown = match character {
-            '\'' => "'\\''".to_owned(),
-            '"' => "'\"'".to_owned(),
-            other => format!("'{}'", other.escape_debug()),
-        };
+        // Go shows the byte at which it stops, as if it were a character.
+        let character = self.peek().map_or(char::REPLACEMENT_CHARACTER, char::from);
+        let shown = QuotedChar(character);
         format!("invalid character {shown} {context}")
     }
 
@@ -270,8 +264,10 @@ impl Reader<'_> {
             match self.peek() {
                 Some(byte) if byte == expected => self.at += 1,
                 Some(_) => {
-                    let context =
-                        format!("in literal {word} (expecting {:?})", char::from(expected));
+                    let context = format!(
+                        "in literal {word} (expecting {})",
+                        QuotedChar(expected.into())
+                    );
                     return Err(self.invalid(&context));
                 }
                 None => return Err(eof()),

@@ -83,10 +83,45 @@ fn errors_are_worded_as_by_go() {
         refused::<Project>("x"),
         "invalid character 'x' looking for beginning of value"
     );
+    for (text, rest) in [
+        ("\u{1}", r"'\x01' looking for beginning of value"),
+        ("é", "'Ã' looking for beginning of value"),
+        ("'", r"'\'' looking for beginning of value"),
+        (r"\", r"'\\' looking for beginning of value"),
+        ("tr\u{7f}", r"'\x7f' in literal true (expecting 'u')"),
+    ] {
+        let expected = format!("invalid character {rest}");
+        assert_eq!(refused::<Project>(text), expected);
+    }
     assert_eq!(refused::<Project>(r#"{"id":"#), "unexpected EOF");
     assert_eq!(
         refused::<Project>(r#"{"id" 1}"#),
         "invalid character '1' after object key"
+    );
+}
+
+/// Go shows what the client wrote, and escapes nothing itself.
+#[test]
+fn errors_show_keys_as_they_were_written() {
+    for (text, expected) in [
+        (
+            r#"{"z\u001f\"é":1}"#,
+            r#"proto: (line 1:2): unknown field "z\u001f\"é""#,
+        ),
+        (
+            r#"{"id":"a","\u0069d":"b"}"#,
+            r#"proto: (line 1:11): duplicate field "\u0069d""#,
+        ),
+        (
+            r#"{"labels":{"values":{"\u0061":"b","a":"c"}}}"#,
+            r#"proto: (line 1:35): duplicate map key "a""#,
+        ),
+    ] {
+        assert_eq!(refused::<Project>(text), expected);
+    }
+    assert_eq!(
+        refused::<prost_types::Any>(r#"{"@type":"x.\u0041"}"#),
+        r#"proto: (line 1:10): unable to resolve "x.\u0041": "not found""#
     );
 }
 

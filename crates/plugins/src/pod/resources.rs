@@ -102,8 +102,10 @@ pub(super) fn merge(
         let platform_request = platform(context, &name, Side::Request);
         let platform_limit = platform(context, &name, Side::Limit);
         let (request, limit) = assigned(
-            (get(requests, &name), get(limits, &name)),
-            (platform_request, platform_limit.as_ref()),
+            get(requests, &name),
+            get(limits, &name),
+            platform_request,
+            platform_limit.as_ref(),
         );
         set(requests, &name, request);
         set(limits, &name, limit);
@@ -112,8 +114,10 @@ pub(super) fn merge(
 
 /// Request and limit of the primary container: each stands in for the other, then the platform's for both.
 fn assigned(
-    (request, limit): (Option<Quantity>, Option<Quantity>),
-    (platform_request, platform_limit): (Option<Quantity>, Option<&Quantity>),
+    request: Option<Quantity>,
+    limit: Option<Quantity>,
+    platform_request: Option<Quantity>,
+    platform_limit: Option<&Quantity>,
 ) -> (Option<Quantity>, Option<Quantity>) {
     let mut request = match request {
         Some(request) if !request.is_zero() => Some(request),
@@ -257,8 +261,10 @@ mod tests {
         ] {
             let quantity = |amount: i64| (amount != 0).then(|| Quantity::whole(amount));
             let (request_got, limit_got) = assigned(
-                (quantity(request), quantity(limit)),
-                (quantity(10), quantity(20).as_ref()),
+                quantity(request),
+                quantity(limit),
+                quantity(10),
+                quantity(20).as_ref(),
             );
             let found = (request_got.unwrap().value(), limit_got.unwrap().value());
             assert_eq!(found, expected, "{request}, {limit}");

@@ -17,7 +17,8 @@ const DELETIONS_AT_ONCE: usize = 16;
 pub(crate) async fn collect(
     client: Client,
     workflows: Api<PartialObjectMeta<FlyteWorkflow>>,
-    (ttl_hours, now): (u32, Timestamp),
+    ttl_hours: u32,
+    now: Timestamp,
     metrics: Arc<EngineMetrics>,
 ) {
     let (garbage, labels) = (&metrics.garbage, Labels::default());

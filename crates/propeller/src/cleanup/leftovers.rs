@@ -59,7 +59,7 @@ pub fn events(nodes: Vec<OpenNode>, producer: &str, reason: &str, now: Timestamp
                 .into_iter()
                 .map(|attempt| events::attempt_aborted(attempt, producer, now)),
         );
-        sent.push(events::node_aborted(node.id, None, (producer, reason), now));
+        sent.push(events::node_aborted(node.id, None, producer, reason, now));
     }
     sent
 }

@@ -95,8 +95,8 @@ impl WorkflowEffects {
             .request(Backend::Admin, self.call(event))
             .await
             .unwrap_or_else(|error| Err(Status::deadline_exceeded(error.message)));
-        let report = (began.elapsed(), &answered);
-        self.metrics.recording.reported(labels, event, report);
+        let recording = &self.metrics.recording;
+        recording.reported(labels, event, began.elapsed(), &answered);
         match answer(event, answered) {
             Answer::Accepted(receipt) => Ok(receipt),
             Answer::TooLarge(message) => Err(NotTaken::TooLarge(message)),

@@ -312,7 +312,8 @@ impl Controller {
             self.background.spawn(garbage::collect(
                 self.effects.kube.clone(),
                 workflows.clone(),
-                (ttl, self.effects.clock.now()),
+                ttl,
+                self.effects.clock.now(),
                 self.metrics.clone(),
             ));
         }

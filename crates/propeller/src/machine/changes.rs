@@ -84,7 +84,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    fn note_active(&mut self, is_task: bool, (before, after): (bool, bool)) {
+    fn note_active(&mut self, is_task: bool, before: bool, after: bool) {
         let change = |count: usize| match (before, after) {
             (false, true) => count + 1,
             (true, false) => count.saturating_sub(1),
@@ -192,7 +192,7 @@ impl Machine {
         if new_attempt {
             self.nodes[index].metrics.result_read = false;
         }
-        self.changes.note_active(is_task, (before.active, active));
+        self.changes.note_active(is_task, before.active, active);
     }
 
     /// An active node has been aborted.
@@ -200,7 +200,7 @@ impl Machine {
         let node = &self.nodes[index];
         if node.is_active() {
             let is_task = node.spec.kind == NodeKind::Task;
-            self.changes.note_active(is_task, (true, false));
+            self.changes.note_active(is_task, true, false);
         }
     }
 }

@@ -95,7 +95,8 @@ impl PluginMetrics {
         &self,
         labels: &Labels<'_>,
         node: &NodeChanged,
-        (task_type, plugin): (&str, Option<Plugin>),
+        task_type: &str,
+        plugin: Option<Plugin>,
     ) {
         if let Some((from, to, since)) = node.task {
             use TaskPhase::{Initializing, Queued, Running};

@@ -43,7 +43,8 @@ impl RecordingMetrics {
         &self,
         labels: &Labels<'_>,
         event: &Event,
-        (time, answer): (Duration, &Result<(), Status>),
+        time: Duration,
+        answer: &Result<(), Status>,
     ) {
         match event {
             Event::Workflow(_) => self.workflow.reported(labels, time, answer),

@@ -10,7 +10,7 @@ use super::{
     running_event, succeeded, system, user,
 };
 use crate::events::NodeDetails;
-use condition::Choice;
+use condition::{BranchError, Choice, MALFORMED};
 
 pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
     let phase = view
@@ -23,10 +23,7 @@ pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timesta
         BranchPhase::Success => follow(view, result, now),
         BranchPhase::Error => fail(
             view,
-            user(
-                "MalformedBranchUserError",
-                "[MalformedBranchUserError] No branch satisfied",
-            ),
+            user(MALFORMED, BranchError::NothingHolds.to_string()),
             now,
         ),
         BranchPhase::Unknown(phase) => {
@@ -58,12 +55,10 @@ fn follow(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> St
         (Inside::Failed(error), _) => failed(view, error.clone(), Vec::new(), now),
         (Inside::Nothing, _) => {
             let chosen = view.status.branch_status.as_ref();
-            let message = format!(
-                "branch [{}] has chosen node [{}], which the workflow does not have",
-                view.spec.id,
-                chosen.map_or("", |branch| branch.final_node_id.as_str())
-            );
-            failed(view, system("IllegalStateError", message), Vec::new(), now)
+            let chosen = chosen.map_or("", |branch| branch.final_node_id.as_str());
+            let message = format!("Downstream node [{chosen}] not found");
+            let error = system("DownstreamNodeNotFound", message);
+            failed(view, error, Vec::new(), now)
         }
         (Inside::UnderWay | Inside::Stopped, _) => Step::Wait(None),
     }
@@ -79,7 +74,7 @@ fn choose(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> St
         return Step::Do(NodeEffect::ReadInputs(view.files.inputs()));
     };
     let Some(branch) = &view.spec.branch else {
-        let message = format!("branch [{}] has no conditions", view.spec.id);
+        let message = "Invoked branch handler, for a non branch node.";
         return fail(view, system("IllegalStateError", message), now);
     };
     match condition::choose(branch, inputs) {
@@ -100,11 +95,7 @@ fn choose(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> St
             );
             fail(view, error, now)
         }
-        Err(error) => fail(
-            view,
-            user("MalformedBranchUserError", error.to_string()),
-            now,
-        ),
+        Err(error) => fail(view, user(MALFORMED, error.to_string()), now),
     }
 }
 

@@ -55,7 +55,8 @@ pub fn abort(view: &NodeView<'_>, reason: &str, now: Timestamp) -> Change {
     events.push(events::node_aborted(
         identity.id(),
         identity.target.clone(),
-        (identity.producer, reason),
+        identity.producer,
+        reason,
         now,
     ));
     Change {

@@ -16,7 +16,13 @@ use scene::*;
 #[test]
 fn nodes_begin_and_end_as_the_table_says() {
     let new = |kind: &str| Scene::of(kind, json!({})).at(NodePhase::NotYetStarted);
-    let no_node = resolve::ResolveError::NoNode("n7".into());
+    let no_node = resolve::ResolveError {
+        variable: "x".into(),
+        cause: resolve::PromiseError {
+            node: "n7".into(),
+            fault: resolve::PromiseFault::NoNode,
+        },
+    };
     let end = Scene::of("end", json!({}));
     check(vec![
         (

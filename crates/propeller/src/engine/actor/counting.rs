@@ -90,10 +90,12 @@ impl Counting {
             return;
         }
         let attempt = Attempt::of(view).ok();
-        let task = attempt.as_ref().map_or(("", None), |attempt| {
-            (attempt.template.r#type.as_str(), Some(attempt.plugin))
-        });
-        self.metrics.plugin.changed(&labels, changed, task);
+        let task_type = attempt
+            .as_ref()
+            .map_or("", |attempt| attempt.template.r#type.as_str());
+        let plugin = attempt.as_ref().map(|attempt| attempt.plugin);
+        let metrics = &self.metrics.plugin;
+        metrics.changed(&labels, changed, task_type, plugin);
         if let (Some(TaskEnd::PodFailed), Some(attempt), Some(error)) =
             (changed.task_end, &attempt, &view.status.error)
         {

@@ -20,6 +20,13 @@ use crate::{
     node::{NodeFiles, WorkflowContext},
 };
 
+/// Where in the workflow a node is.
+struct Position {
+    graph: GraphIndex,
+    /// The branch whose arm it is.
+    arm_of: Option<NodeIndex>,
+}
+
 impl Nodes {
     /// Adds a graph with the statuses that are known of its nodes. Answers with its nodes.
     pub(in crate::machine) fn add_graph(
@@ -45,7 +52,7 @@ impl Nodes {
         for (node, branch) in order {
             let arm_of = branch.and_then(|branch| self[graph].find(branch));
             let status = statuses.remove(&node.id).unwrap_or_default();
-            self.add_node(context, (graph, arm_of), node, status)?;
+            self.add_node(context, Position { graph, arm_of }, node, status)?;
         }
         if self[graph].find(START_NODE).is_none() {
             return Err(Unreadable::Graph("there is no start node".into()));
@@ -62,12 +69,13 @@ impl Nodes {
     fn add_node(
         &mut self,
         context: &WorkflowContext,
-        (graph, arm_of): (GraphIndex, Option<NodeIndex>),
+        position: Position,
         spec: &NodeSpec,
         status: NodeStatus,
     ) -> Result<(), Unreadable> {
         let number = u32::try_from(self.arena.len());
         let index = NodeIndex(number.map_err(|_| Unreadable::TooLarge)?);
+        let Position { graph, arm_of } = position;
         let around = arm_of.or(self[graph].owner);
         let place = Place::of(
             context,

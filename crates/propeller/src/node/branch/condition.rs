@@ -5,9 +5,12 @@ use std::cmp::Ordering;
 use flyte_crd::BranchSpec;
 use flyte_idl::core::{
     BooleanExpression, ComparisonExpression, ConjunctionExpression, Literal, LiteralMap, Operand,
-    Primitive, boolean_expression::Expr, comparison_expression::Operator,
+    boolean_expression::Expr, comparison_expression::Operator,
     conjunction_expression::LogicalOperator, literal, operand, primitive, scalar,
 };
+
+/// The code of what is wrong with a branch.
+pub const MALFORMED: &str = "MalformedBranchUserError";
 
 /// What a branch decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,21 +21,52 @@ pub enum Choice {
     Fail(String),
 }
 
-/// The branch cannot be decided; a user error.
+/// The branch cannot be decided; a user error, in the words of the reference (spec 04 §7.3).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BranchError {
     /// Nothing holds and there is no else.
-    #[error("[MalformedBranchUserError] No branch satisfied")]
+    #[error("[{MALFORMED}] No branch satisfied")]
     NothingHolds,
-    /// An operand is no primitive, or of another kind than the other one.
-    #[error("[MalformedBranchUserError] {0}")]
-    Malformed(String),
+    /// A condition, or a side of a conjunction, says nothing.
+    #[error("[{MALFORMED}] No Comparison or Conjunction found in Branch node expression.")]
+    Empty,
+    /// The branch has no such input. The name is empty where an operand says nothing.
+    #[error("[{MALFORMED}] Failed to find Value for Variable [{0}]")]
+    NoValue(String),
+    /// The left side is no primitive, and not compared with None.
+    #[error("[{MALFORMED}] Only primitives can be compared. LHS Variable is non primitive.")]
+    LeftNotPrimitive,
+    /// The right side is none. Only beside a constant the reference ends the sentence.
+    #[error(
+        "[{MALFORMED}] Only primitives can be compared. RHS Variable is non primitive{}",
+        if *.beside_variable { "" } else { "." }
+    )]
+    RightNotPrimitive {
+        /// Whether the left side is an input.
+        beside_variable: bool,
+    },
+    /// Integers are not compared with floats, nor any other two kinds with each other.
+    #[error(
+        "[{MALFORMED}] Comparison between different primitives types. lVal[{left}]:rVal[{right}]"
+    )]
+    DifferentTypes {
+        /// The kind of the left side, as Go names it.
+        left: &'static str,
+        /// The kind of the right side.
+        right: &'static str,
+    },
+    /// Booleans have no order.
+    #[error("[{MALFORMED}] [{0}] not defined for boolean operands.")]
+    NoOrder(&'static str),
+    /// An operator of a newer version.
+    #[error("[{MALFORMED}] Unsupported operator type in Propeller. System error.")]
+    UnknownOperator,
 }
 
 /// Decides on the branch's inputs.
 pub fn choose(branch: &BranchSpec, inputs: &LiteralMap) -> Result<Choice, BranchError> {
     for arm in std::iter::once(&branch.case).chain(&branch.else_if) {
-        if holds(&arm.condition, inputs)? {
+        if holds(Some(&arm.condition), inputs)? {
             return Ok(Choice::Arm(arm.then.clone()));
         }
     }
@@ -43,22 +77,18 @@ pub fn choose(branch: &BranchSpec, inputs: &LiteralMap) -> Result<Choice, Branch
     }
 }
 
-fn holds(expression: &BooleanExpression, inputs: &LiteralMap) -> Result<bool, BranchError> {
-    match &expression.expr {
+fn holds(expression: Option<&BooleanExpression>, inputs: &LiteralMap) -> Result<bool, BranchError> {
+    match expression.and_then(|expression| expression.expr.as_ref()) {
         Some(Expr::Comparison(comparison)) => compare(comparison, inputs),
         Some(Expr::Conjunction(conjunction)) => conjoin(conjunction, inputs),
-        None => Err(BranchError::Malformed("a condition is empty".into())),
+        None => Err(BranchError::Empty),
     }
 }
 
 /// Both sides are always evaluated, so that an error on either is seen.
 fn conjoin(conjunction: &ConjunctionExpression, inputs: &LiteralMap) -> Result<bool, BranchError> {
-    let side = |side: Option<&BooleanExpression>| {
-        side.ok_or_else(|| BranchError::Malformed("a side of a condition is empty".into()))
-            .and_then(|side| holds(side, inputs))
-    };
-    let left = side(conjunction.left_expression.as_deref())?;
-    let right = side(conjunction.right_expression.as_deref())?;
+    let left = holds(conjunction.left_expression.as_deref(), inputs)?;
+    let right = holds(conjunction.right_expression.as_deref(), inputs)?;
     Ok(match conjunction.operator() {
         LogicalOperator::Or => left || right,
         LogicalOperator::And => left && right,
@@ -68,35 +98,24 @@ fn conjoin(conjunction: &ConjunctionExpression, inputs: &LiteralMap) -> Result<b
 fn compare(comparison: &ComparisonExpression, inputs: &LiteralMap) -> Result<bool, BranchError> {
     let left = operand(comparison.left_value.as_ref(), inputs)?;
     let right = operand(comparison.right_value.as_ref(), inputs)?;
-    let operator = comparison.operator();
-    let malformed = |message: String| Err(BranchError::Malformed(message));
-    let order = match (&left, &right) {
-        (Value::Boolean(left), Value::Boolean(right)) => {
-            return match operator {
-                Operator::Eq => Ok(left == right),
-                Operator::Neq => Ok(left != right),
-                other => malformed(format!(
-                    "operator {} is not for booleans",
-                    other.as_str_name()
-                )),
-            };
-        }
-        (Value::Integer(left), Value::Integer(right))
-        | (Value::Seconds(left), Value::Seconds(right)) => Some(left.cmp(right)),
-        (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
-        (Value::Text(left), Value::Text(right)) => Some(left.cmp(right)),
+    let operator =
+        Operator::try_from(comparison.operator).map_err(|_| BranchError::UnknownOperator);
+    let order = match (left, right) {
         (Value::None, Value::None) => Some(Ordering::Equal),
         // `is_none()`: of whatever type the other side is (spec 08 A18).
         (Value::None, _) | (_, Value::None) => None,
-        (Value::NoPrimitive(what), _) | (_, Value::NoPrimitive(what)) => {
-            return malformed(format!("{what} can be compared with None only"));
+        (Value::NotPrimitive, _) => return Err(BranchError::LeftNotPrimitive),
+        (Value::Primitive(_), Value::NotPrimitive) => {
+            return Err(BranchError::RightNotPrimitive {
+                beside_variable: is_variable(comparison.left_value.as_ref()),
+            });
         }
-        _ => return malformed("the sides of a comparison are of different types".into()),
+        (Value::Primitive(left), Value::Primitive(right)) => order(left, right, &operator)?,
     };
     // With NaN nothing is equal or greater, so "less" and "less or equal" hold: as in the reference.
     let equal = order == Some(Ordering::Equal);
     let greater = order == Some(Ordering::Greater);
-    Ok(match operator {
+    Ok(match operator? {
         Operator::Eq => equal,
         Operator::Neq => !equal,
         Operator::Gt => greater,
@@ -106,247 +125,110 @@ fn compare(comparison: &ComparisonExpression, inputs: &LiteralMap) -> Result<boo
     })
 }
 
-enum Value {
-    Integer(i64),
-    Float(f64),
-    Text(String),
-    Boolean(bool),
-    /// Datetimes and durations compare by whole seconds.
-    Seconds(i64),
-    None,
-    /// Something else: what it is, for people.
-    NoPrimitive(String),
-}
-
-fn operand(side: Option<&Operand>, inputs: &LiteralMap) -> Result<Value, BranchError> {
-    let malformed = |message: String| Err(BranchError::Malformed(message));
-    match side.and_then(|side| side.val.as_ref()) {
-        None => malformed("an operand is empty".into()),
-        #[expect(deprecated, reason = "flytekit still sends primitives here")]
-        Some(operand::Val::Primitive(value)) => of_primitive(value),
-        Some(operand::Val::Scalar(value)) => of_scalar(value.value.as_ref()),
-        Some(operand::Val::Var(name)) => match inputs.literals.get(name) {
-            None => malformed(format!("the branch has no input [{name}]")),
-            Some(value) => of_literal(name, value),
-        },
-    }
-}
-
-fn of_literal(name: &str, value: &Literal) -> Result<Value, BranchError> {
-    let described = |what: &str| Ok(Value::NoPrimitive(format!("input [{name}], {what},")));
-    match &value.value {
-        Some(literal::Value::Scalar(value)) => of_scalar(value.value.as_ref()),
-        Some(literal::Value::Collection(_)) => described("a list"),
-        Some(literal::Value::Map(_)) => described("a map"),
-        Some(literal::Value::OffloadedMetadata(_)) => described("an offloaded value"),
-        None => Err(BranchError::Malformed(format!("input [{name}] is empty"))),
-    }
-}
-
-fn of_scalar(value: Option<&scalar::Value>) -> Result<Value, BranchError> {
-    let described = |what: &str| Ok(Value::NoPrimitive(what.to_owned()));
-    match value {
-        Some(scalar::Value::Primitive(value)) => of_primitive(value),
-        Some(scalar::Value::NoneType(_)) => Ok(Value::None),
-        // Unions are not unwrapped but for None inside, as in the reference (spec 04 §7.3).
-        Some(scalar::Value::Union(union)) => {
-            let inner = union
-                .value
-                .as_deref()
-                .and_then(|value| value.value.as_ref());
-            let inner = match inner {
-                Some(literal::Value::Scalar(inner)) => inner.value.as_ref(),
-                _ => None,
-            };
-            match inner {
-                Some(inner @ (scalar::Value::NoneType(_) | scalar::Value::Union(_))) => {
-                    of_scalar(Some(inner))
-                }
-                _ => described("a union with a value"),
+/// How two primitives of one kind stand to each other; none for NaN.
+fn order(
+    left: Option<&primitive::Value>,
+    right: Option<&primitive::Value>,
+    operator: &Result<Operator, BranchError>,
+) -> Result<Option<Ordering>, BranchError> {
+    use primitive::Value::{Boolean, Datetime, Duration, FloatValue, Integer, StringValue};
+    Ok(match (left, right) {
+        (Some(Integer(left)), Some(Integer(right))) => Some(left.cmp(right)),
+        (Some(FloatValue(left)), Some(FloatValue(right))) => left.partial_cmp(right),
+        (Some(StringValue(left)), Some(StringValue(right))) => Some(left.cmp(right)),
+        (Some(Boolean(left)), Some(Boolean(right))) => match operator {
+            Ok(ordering @ (Operator::Gt | Operator::Gte | Operator::Lt | Operator::Lte)) => {
+                return Err(BranchError::NoOrder(ordering.as_str_name()));
             }
+            Ok(Operator::Eq | Operator::Neq) | Err(_) => Some(left.cmp(right)),
+        },
+        // By whole seconds.
+        (Some(Datetime(left)), Some(Datetime(right))) => Some(left.seconds.cmp(&right.seconds)),
+        (Some(Duration(left)), Some(Duration(right))) => Some(left.seconds.cmp(&right.seconds)),
+        (left, right) => {
+            return Err(BranchError::DifferentTypes {
+                left: go_type(left),
+                right: go_type(right),
+            });
         }
-        Some(scalar::Value::Blob(_)) => described("a blob"),
-        Some(scalar::Value::Binary(_)) => described("a binary value"),
-        Some(scalar::Value::Schema(_)) => described("a schema"),
-        Some(scalar::Value::Error(_)) => described("an error"),
-        Some(scalar::Value::Generic(_)) => described("a structure"),
-        Some(scalar::Value::StructuredDataset(_)) => described("a structured dataset"),
-        None => Err(BranchError::Malformed("an operand is empty".into())),
-    }
-}
-
-fn of_primitive(value: &Primitive) -> Result<Value, BranchError> {
-    Ok(match &value.value {
-        Some(primitive::Value::Integer(number)) => Value::Integer(*number),
-        Some(primitive::Value::FloatValue(number)) => Value::Float(*number),
-        Some(primitive::Value::StringValue(text)) => Value::Text(text.clone()),
-        Some(primitive::Value::Boolean(flag)) => Value::Boolean(*flag),
-        Some(primitive::Value::Datetime(time)) => Value::Seconds(time.seconds),
-        Some(primitive::Value::Duration(duration)) => Value::Seconds(duration.seconds),
-        None => return Err(BranchError::Malformed("a primitive is empty".into())),
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::json;
-
-    use super::*;
-
-    fn branch(condition: serde_json::Value, else_fail: bool) -> BranchSpec {
-        let mut spec = json!({ "if": { "condition": condition, "then": "yes" } });
-        if else_fail {
-            spec["elseFail"] = json!({ "message": "not today" });
-        }
-        serde_json::from_value(spec).unwrap()
-    }
-
-    fn inputs() -> LiteralMap {
-        let literal = |value| Literal {
-            value: Some(literal::Value::Scalar(Box::new(flyte_idl::core::Scalar {
-                value: Some(scalar::Value::Primitive(Primitive { value: Some(value) })),
-            }))),
-            ..Literal::default()
-        };
-        LiteralMap {
-            literals: BTreeMap::from([
-                (".n".to_owned(), literal(primitive::Value::Integer(5))),
-                (
-                    ".x".to_owned(),
-                    literal(primitive::Value::FloatValue(f64::NAN)),
-                ),
-                (".b".to_owned(), literal(primitive::Value::Boolean(true))),
-            ]),
-        }
-    }
-
-    fn comparison(operator: &str, var: &str, right: serde_json::Value) -> serde_json::Value {
-        json!({ "comparison": { "operator": operator, "leftValue": { "var": var }, "rightValue": { "primitive": right } } })
-    }
-
-    #[test]
-    fn comparisons_hold_as_the_reference_decides() {
-        for (operator, var, right, expected) in [
-            ("EQ", ".n", json!({ "integer": "5" }), Some(true)),
-            ("NEQ", ".n", json!({ "integer": "5" }), Some(false)),
-            ("GT", ".n", json!({ "integer": "4" }), Some(true)),
-            ("GTE", ".n", json!({ "integer": "6" }), Some(false)),
-            ("LT", ".x", json!({ "floatValue": 1.0 }), Some(true)),
-            ("LTE", ".x", json!({ "floatValue": 1.0 }), Some(true)),
-            ("EQ", ".b", json!({ "boolean": true }), Some(true)),
-            ("GT", ".b", json!({ "boolean": true }), None),
-            ("EQ", ".n", json!({ "floatValue": 5.0 }), None),
-            ("EQ", ".unknown", json!({ "integer": "5" }), None),
-        ] {
-            let decided = choose(
-                &branch(comparison(operator, var, right.clone()), true),
-                &inputs(),
-            );
-            let expected = match expected {
-                Some(true) => Ok(Choice::Arm("yes".into())),
-                Some(false) => Ok(Choice::Fail("not today".into())),
-                None => {
-                    assert!(
-                        matches!(decided, Err(BranchError::Malformed(_))),
-                        "{operator} {var} {right}: {decided:?}"
-                    );
-                    continue;
-                }
-            };
-            assert_eq!(decided, expected, "{operator} {var} {right}");
-        }
-    }
-
-    #[test]
-    fn whatever_has_a_value_is_not_none() {
-        let literal = |value| Literal {
-            value: Some(value),
-            ..Literal::default()
-        };
-        let scalar = |value| {
-            literal(literal::Value::Scalar(Box::new(flyte_idl::core::Scalar {
-                value: Some(value),
-            })))
-        };
-        let union = |inner: Literal| {
-            scalar(scalar::Value::Union(Box::new(flyte_idl::core::Union {
-                value: Some(Box::new(inner)),
-                r#type: None,
-            })))
-        };
-        let none = || scalar(scalar::Value::NoneType(flyte_idl::core::Void {}));
-        let integer = || {
-            let value = Some(primitive::Value::Integer(5));
-            scalar(scalar::Value::Primitive(Primitive { value }))
-        };
-        for (case, value, is_none) in [
-            ("none", none(), true),
-            ("a union of none", union(none()), true),
-            ("a union of a union of none", union(union(none())), true),
-            ("an integer", integer(), false),
-            ("a union of an integer", union(integer()), false),
-            (
-                "a list",
-                literal(literal::Value::Collection(
-                    flyte_idl::core::LiteralCollection::default(),
-                )),
-                false,
-            ),
-            (
-                "a map",
-                literal(literal::Value::Map(LiteralMap::default())),
-                false,
-            ),
-            (
-                "a structure",
-                scalar(scalar::Value::Generic(prost_types::Struct::default())),
-                false,
-            ),
-            (
-                "a dataclass",
-                scalar(scalar::Value::Binary(flyte_idl::core::Binary::default())),
-                false,
-            ),
-        ] {
-            let inputs = LiteralMap {
-                literals: BTreeMap::from([(".x".to_owned(), value)]),
-            };
-            let operand = json!({ "scalar": { "noneType": {} } });
-            for (operator, expected) in [("EQ", is_none), ("NEQ", !is_none)] {
-                for (left, right) in [
-                    (json!({ "var": ".x" }), operand.clone()),
-                    (operand.clone(), json!({ "var": ".x" })),
-                ] {
-                    let condition = json!({ "comparison": {
-                        "operator": operator, "leftValue": left, "rightValue": right } });
-                    let decided = choose(&branch(condition, true), &inputs);
-                    let expected = if expected {
-                        Choice::Arm("yes".into())
-                    } else {
-                        Choice::Fail("not today".into())
-                    };
-                    assert_eq!(decided, Ok(expected), "{case} {operator}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn both_sides_of_a_conjunction_are_evaluated() {
-        let good = comparison("EQ", ".n", json!({ "integer": "5" }));
-        let bad = comparison("EQ", ".unknown", json!({ "integer": "5" }));
-        let or = json!({ "conjunction": { "operator": "OR", "leftExpression": good, "rightExpression": bad } });
-        assert!(choose(&branch(or, false), &inputs()).is_err());
-    }
-
-    #[test]
-    fn nothing_holding_without_an_else_is_an_error() {
-        let no = comparison("LT", ".n", json!({ "integer": "5" }));
-        assert_eq!(
-            choose(&branch(no, false), &inputs()),
-            Err(BranchError::NothingHolds)
-        );
+/// The kind of a primitive, as Go names its type.
+fn go_type(value: Option<&primitive::Value>) -> &'static str {
+    match value {
+        Some(primitive::Value::Integer(_)) => "*core.Primitive_Integer",
+        Some(primitive::Value::FloatValue(_)) => "*core.Primitive_FloatValue",
+        Some(primitive::Value::StringValue(_)) => "*core.Primitive_StringValue",
+        Some(primitive::Value::Boolean(_)) => "*core.Primitive_Boolean",
+        Some(primitive::Value::Datetime(_)) => "*core.Primitive_Datetime",
+        Some(primitive::Value::Duration(_)) => "*core.Primitive_Duration",
+        None => "<nil>",
     }
 }
+
+/// A side of a comparison.
+enum Value<'a> {
+    Primitive(Option<&'a primitive::Value>),
+    None,
+    NotPrimitive,
+}
+
+fn is_variable(side: Option<&Operand>) -> bool {
+    matches!(
+        side.and_then(|side| side.val.as_ref()),
+        Some(operand::Val::Var(_))
+    )
+}
+
+fn operand<'a>(
+    side: Option<&'a Operand>,
+    inputs: &'a LiteralMap,
+) -> Result<Value<'a>, BranchError> {
+    let name = match side.and_then(|side| side.val.as_ref()) {
+        #[expect(deprecated, reason = "flytekit still sends primitives here")]
+        Some(operand::Val::Primitive(value)) => return Ok(Value::Primitive(value.value.as_ref())),
+        Some(operand::Val::Scalar(value)) => return Ok(of_scalar(value.value.as_ref())),
+        Some(operand::Val::Var(name)) => name.as_str(),
+        None => "",
+    };
+    let literal = inputs.literals.get(name);
+    let literal = literal.ok_or_else(|| BranchError::NoValue(name.to_owned()))?;
+    Ok(of_literal(literal))
+}
+
+fn of_literal(literal: &Literal) -> Value<'_> {
+    match &literal.value {
+        Some(literal::Value::Scalar(value)) => of_scalar(value.value.as_ref()),
+        Some(
+            literal::Value::Collection(_)
+            | literal::Value::Map(_)
+            | literal::Value::OffloadedMetadata(_),
+        )
+        | None => Value::NotPrimitive,
+    }
+}
+
+fn of_scalar(value: Option<&scalar::Value>) -> Value<'_> {
+    match value {
+        Some(scalar::Value::Primitive(value)) => Value::Primitive(value.value.as_ref()),
+        Some(scalar::Value::NoneType(_)) => Value::None,
+        // Unions are not unwrapped but for None inside, as in the reference (spec 04 §7.3).
+        Some(scalar::Value::Union(union)) => match union.value.as_deref().map(of_literal) {
+            Some(Value::None) => Value::None,
+            Some(Value::Primitive(_) | Value::NotPrimitive) | None => Value::NotPrimitive,
+        },
+        Some(
+            scalar::Value::Blob(_)
+            | scalar::Value::Binary(_)
+            | scalar::Value::Schema(_)
+            | scalar::Value::Error(_)
+            | scalar::Value::Generic(_)
+            | scalar::Value::StructuredDataset(_),
+        )
+        | None => Value::NotPrimitive,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ fn branches_choose_and_follow_an_arm() {
             "the arm does not exist",
             branch().decided().inside(Inside::Nothing),
             None,
-            "FAILED, Failed IllegalStateError",
+            "FAILED, Failed DownstreamNodeNotFound",
         ),
         (
             "a decision of a newer version",
