@@ -34,15 +34,12 @@ use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_platform::{
     Clock,
     blob::BlobStore,
-    client::RetryPolicy,
+    client::AdminClientConfig,
     metrics::{LabelKeys, Scope},
     server,
 };
 use flyte_plugins::config::PluginsConfig;
-use flyte_propeller::{
-    Dependencies,
-    config::{EventConfig, PropellerConfig},
-};
+use flyte_propeller::{Dependencies, config::PropellerConfig};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use object_store::memory::InMemory;
@@ -58,6 +55,8 @@ use world::{adopt, create, describe, encoded_bytes, end_of, prepare, read, unfin
 
 /// Where the simulated workflow lives.
 pub const NAMESPACE: &str = "project-development";
+/// Where raw data goes.
+const RAW_OUTPUT: &str = "mem://bucket/raw";
 /// Where the workflows beside it live.
 pub const NEIGHBOURS: &str = "noisy-development";
 /// Virtual time after which a run has lost its way.
@@ -77,10 +76,10 @@ pub struct Simulation {
     /// What others do when so many effects have happened.
     outside: Vec<(u64, Outside)>,
     object_bytes: Option<usize>,
-    max_resource_bytes: usize,
-    event_config: EventConfig,
     limits: faults::Limits,
+    propeller: PropellerConfig,
     plugins: PluginsConfig,
+    labels: LabelKeys,
     loses_statuses: bool,
     beginning: Option<Beginning>,
     settling: Duration,
@@ -109,7 +108,9 @@ pub struct Run {
     pub records: Records,
     /// How often each pod was created.
     pub pods: BTreeMap<String, u32>,
-    /// Pods that had not ended when the engine had nothing left to do.
+    /// Pods that are there when the engine has nothing left to do.
+    pub kept: Vec<Pod>,
+    /// Those of them that have not ended.
     pub left: Vec<String>,
     /// How many effects there were.
     pub effects: u64,
@@ -177,8 +178,6 @@ impl Simulation {
             plan: Plan::default(),
             outside: Vec::new(),
             object_bytes: None,
-            max_resource_bytes: PropellerConfig::default().max_resource_bytes,
-            event_config: EventConfig::default(),
             limits: faults::Limits {
                 event_bytes: usize::MAX,
                 away: None,
@@ -189,7 +188,12 @@ impl Simulation {
                 delays: Delays::None,
                 rules: Vec::new(),
             },
+            propeller: PropellerConfig {
+                rawoutput_prefix: RAW_OUTPUT.into(),
+                ..PropellerConfig::default()
+            },
             plugins: PluginsConfig::default(),
+            labels: LabelKeys::of_the_single_binary(),
             loses_statuses: false,
             beginning: None,
             settling: SETTLING,
@@ -340,7 +344,7 @@ impl Simulation {
         let mut restarts = 0;
         let (mut rounds, mut steps) = (0, 0);
         let (phase, elapsed, counted) = loop {
-            let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
+            let metrics = Scope::new("").labelled_by(self.labels.clone());
             let kube = kube::Client::new(
                 faults::over_cluster(cluster.service(), faults.clone()),
                 NAMESPACE,
@@ -354,19 +358,9 @@ impl Simulation {
                     clock,
                     metrics: metrics.clone(),
                 },
-                PropellerConfig {
-                    rawoutput_prefix: "mem://bucket/raw".into(),
-                    max_resource_bytes: self.max_resource_bytes,
-                    event_config: self.event_config,
-                    ..PropellerConfig::default()
-                },
+                self.propeller.clone(),
                 self.plugins.clone(),
-                RetryPolicy {
-                    retries: None,
-                    base: Duration::from_millis(100),
-                    max: Duration::from_secs(8),
-                    per_try: Duration::from_secs(15),
-                },
+                &AdminClientConfig::default(),
             )
             .expect("the default configuration is consistent");
             // In each of its lives the engine may need as much as in one that nothing ends.
@@ -387,7 +381,7 @@ impl Simulation {
                     faults.last(),
                     describe(&api, &name, &records).await
                 )),
-                () = tokio::time::sleep(LONGEST) => return Err(format!(
+                () = tokio::time::sleep(LONGEST + settling) => return Err(format!(
                     "not ended after {LONGEST:?}: {}",
                     describe(&api, &name, &records).await
                 )),
@@ -413,7 +407,8 @@ impl Simulation {
                 break (phase, elapsed, metrics.render());
             }
         };
-        let left = unfinished(&pods).await;
+        let kept = world::pods(&pods).await;
+        let left = unfinished(&kept);
         let status = read(&api, &name).await.unwrap_or_default()["status"].take();
         let (status_writes, calls) = faults.counts();
         tasks.shutdown().await;
@@ -422,6 +417,7 @@ impl Simulation {
             status,
             records: records.snapshot(),
             pods: faults.pods(),
+            kept,
             left,
             effects: faults.effects(),
             rounds,

@@ -254,6 +254,17 @@ impl Admin {
     /// Starts the cluster-resource loop and the reconciler, and makes the end of the process wait for requests that run
     /// on without their clients.
     pub fn spawn(&self, tasks: &mut Tasks) {
+        self.spawn_loops(tasks);
+        self.spawn_cluster_resources(tasks);
+    }
+
+    /// As [`Admin::spawn`], where somebody else makes the namespaces: admin is ready without them.
+    pub fn spawn_without_namespaces(&self, tasks: &mut Tasks) {
+        self.ready.send_replace(true);
+        self.spawn_loops(tasks);
+    }
+
+    fn spawn_loops(&self, tasks: &mut Tasks) {
         let (context, stop) = (self.context.clone(), tasks.stop_token());
         let health = self.health.clone();
         tasks.spawn_infallible("requests under way", async move {
@@ -272,7 +283,6 @@ impl Admin {
             "health",
             database_loops::watch_health(database, ready, serving, stop),
         );
-        self.spawn_cluster_resources(tasks);
         tasks.spawn_infallible(
             "execution reconciler",
             reconciler::run(self.context.clone(), tasks.stop_token()),

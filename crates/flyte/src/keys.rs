@@ -85,9 +85,9 @@ fn field(key: &str) -> String {
 /// Whether `text` reads a field of this name.
 fn reads(text: &str, field: &str) -> bool {
     text.match_indices(field).any(|(at, _)| {
-        let before = text[..at].trim_end();
         let after = text[at + field.len()..].chars().next();
-        before.ends_with('.')
+        // Directly behind it: a sentence of the comment above a field ends with a dot, too.
+        text[..at].ends_with('.')
             && after.is_none_or(|after| !after.is_alphanumeric() && after != '_' && after != '(')
     })
 }

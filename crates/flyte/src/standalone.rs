@@ -12,8 +12,7 @@ use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     cli::{self, Bootstrap, Sections},
-    client::{self, RetryPolicy},
-    kubernetes,
+    client, kubernetes,
     metrics::{LabelKeys, Scope},
     server::{self, BuildInformation, ProfConfig},
     sql::Database,
@@ -38,6 +37,27 @@ pub(crate) struct FlyteConfig {
     admin: AdminSwitch,
     /// The cache index.
     data_catalog: Switch,
+}
+
+impl FlyteConfig {
+    /// Services that are wanted and not part of this version.
+    fn missing(&self) -> Vec<&'static str> {
+        let (admin, propeller) = (&self.admin, &self.propeller);
+        [
+            (
+                health::SCHEDULER,
+                !admin.disabled && !admin.disable_scheduler,
+            ),
+            (
+                health::WEBHOOK,
+                !propeller.disabled && !propeller.disable_webhook,
+            ),
+            (health::DATACATALOG, !self.data_catalog.disabled),
+        ]
+        .into_iter()
+        .filter_map(|(part, wanted)| wanted.then_some(part))
+        .collect()
+    }
 }
 
 /// Section `flyte.propeller`.
@@ -115,21 +135,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     for warning in warnings {
         tracing::warn!(key = warning.key, "{}", warning.message);
     }
-    let admin_runs = !flyte.admin.disabled;
-    let missing: Vec<&str> = [
-        (
-            health::SCHEDULER,
-            admin_runs && !flyte.admin.disable_scheduler,
-        ),
-        (
-            health::WEBHOOK,
-            !flyte.propeller.disabled && !flyte.propeller.disable_webhook,
-        ),
-        (health::DATACATALOG, !flyte.data_catalog.disabled),
-    ]
-    .into_iter()
-    .filter_map(|(part, wanted)| wanted.then_some(part))
-    .collect();
+    let missing = flyte.missing();
     for part in &missing {
         tracing::warn!("{part} is not part of this version yet and does not run");
     }
@@ -181,7 +187,11 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
         )?;
         admin.migrate().await?;
         admin.seed_projects(&seeds).await?;
-        admin.spawn(&mut tasks);
+        if flyte.admin.disable_cluster_resource_manager {
+            admin.spawn_without_namespaces(&mut tasks);
+        } else {
+            admin.spawn(&mut tasks);
+        }
         for part in missing {
             admin.health().missing(part);
         }
@@ -202,7 +212,6 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
         )
         .await?;
         let kube = kube(of_engine.pace).await?;
-        let retry = RetryPolicy::from(&engine_config.admin);
         let engine = flyte_propeller::wire(
             flyte_propeller::Dependencies {
                 kube,
@@ -213,7 +222,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
             },
             engine_config.propeller,
             engine_config.plugins,
-            retry,
+            &engine_config.admin,
         )?;
         if let Some(served) = served {
             served.report(health::PROPELLER, engine.readiness());
@@ -232,4 +241,37 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
 /// The first text that says something.
 fn given<'a>(first: &'a str, second: &'a str) -> &'a str {
     if first.is_empty() { second } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use flyte_platform::config::{Config, Sources};
+
+    use super::*;
+
+    #[test]
+    fn nobody_misses_what_is_not_wanted() {
+        let (scheduler, webhook) = (health::SCHEDULER, health::WEBHOOK);
+        let catalog = health::DATACATALOG;
+        for (key, expected) in [
+            (None, vec![scheduler, webhook, catalog]),
+            (Some("flyte.admin.disabled"), vec![webhook, catalog]),
+            (Some("flyte.admin.disableScheduler"), vec![webhook, catalog]),
+            (Some("flyte.propeller.disabled"), vec![scheduler, catalog]),
+            (
+                Some("flyte.propeller.disableWebhook"),
+                vec![scheduler, catalog],
+            ),
+            (Some("flyte.dataCatalog.disabled"), vec![scheduler, webhook]),
+        ] {
+            let flags = key.map(|key| (key.to_owned(), "true".to_owned()));
+            let mut config = Config::load(Sources {
+                flags: flags.into_iter().collect(),
+                ..Sources::default()
+            })
+            .unwrap();
+            let flyte: FlyteConfig = config.section("flyte");
+            assert_eq!(flyte.missing(), expected, "{key:?}");
+        }
+    }
 }

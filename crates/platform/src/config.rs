@@ -13,6 +13,7 @@ mod duration;
 mod environment;
 mod files;
 mod flags;
+mod foreign;
 mod map;
 mod merge;
 mod reload;
@@ -165,9 +166,11 @@ impl Config {
         self.known.push(name.to_lowercase());
         let default = S::default();
         let shape = Shape::of(&default);
-        let mut raw = self.lookup(name);
+        let raw = self
+            .lookup(name)
+            .map(|merged| foreign::spelled(&shape, merged, &self.documents, name));
         let mut decoder = shape::Decoder::new(name);
-        let mut value = decoder.decode(&shape, raw.take());
+        let mut value = decoder.decode(&shape, raw);
         for leaf in shape.leaves() {
             let path = format!("{name}.{leaf}");
             let text = self.sources.flags.get(&path).map(String::as_str);
@@ -194,8 +197,14 @@ impl Config {
         let problems: Vec<_> = problems.into_iter().map(|it| self.placed(it)).collect();
         self.warnings.extend(warnings);
         self.problems.extend(problems);
-        match serde_json::from_value(value) {
-            Ok(section) => section,
+        match serde_json::from_value::<S>(value.clone()) {
+            Ok(section) => {
+                let kept = serde_json::to_value(&section).unwrap_or_default();
+                let lost = foreign::lost(name, &value, &kept).into_iter();
+                let lost: Vec<_> = lost.map(|it| self.placed(it)).collect();
+                self.warnings.extend(lost);
+                section
+            }
             Err(error) => {
                 self.problems.push(Problem {
                     key: name.to_owned(),

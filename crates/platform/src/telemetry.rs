@@ -290,17 +290,78 @@ fn exporter(otel: &OtelConfig, service: &str) -> Result<SdkTracerProvider, Telem
             endpoint: otel.otlpgrpc.endpoint.clone(),
             source,
         })?;
-    let root = match otel.sampler.parent_sampler {
-        ParentSampler::Always => Sampler::AlwaysOn,
-        ParentSampler::TraceId => Sampler::TraceIdRatioBased(otel.sampler.trace_id_ratio),
-    };
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
-        .with_sampler(Sampler::ParentBased(Box::new(root)))
+        .with_sampler(Sampler::ParentBased(Box::new(root(&otel.sampler))))
         .with_resource(
             Resource::builder()
                 .with_service_name(service.to_owned())
                 .build(),
         )
         .build())
+}
+
+/// What decides about traces that begin here.
+fn root(config: &SamplerConfig) -> Sampler {
+    match config.parent_sampler {
+        ParentSampler::Always => Sampler::AlwaysOn,
+        ParentSampler::TraceId => Sampler::TraceIdRatioBased(config.trace_id_ratio),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    fn configured(flags: &[(&str, &str)]) -> (LoggerConfig, OtelConfig) {
+        let flags = flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let mut config = Config::load(Sources {
+            flags: flags.collect(),
+            ..Sources::default()
+        })
+        .unwrap();
+        let sections = (config.section("logger"), config.section("otel"));
+        config.finish().unwrap();
+        sections
+    }
+
+    #[test]
+    fn each_key_of_the_sampler_is_heard() {
+        for (flags, expected) in [
+            (&[][..], "AlwaysOn"),
+            (&[("otel.sampler.traceIdRatio", "0.5")], "AlwaysOn"),
+            (
+                &[("otel.sampler.parentSampler", "traceid")],
+                "TraceIdRatioBased(0.01)",
+            ),
+            (
+                &[
+                    ("otel.sampler.parentSampler", "traceid"),
+                    ("otel.sampler.traceIdRatio", "0.5"),
+                ],
+                "TraceIdRatioBased(0.5)",
+            ),
+        ] {
+            let (_, otel) = configured(flags);
+            assert_eq!(format!("{:?}", root(&otel.sampler)), expected, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn each_key_of_the_log_is_heard() {
+        // What the lines show is in `format`; here: who writes any, and how much.
+        for (flags, writes, level) in [
+            (&[][..], true, "flyte=warn"),
+            (&[("logger.mute", "true")], false, "flyte=warn"),
+            (&[("logger.level", "5")], true, "flyte=debug"),
+        ] {
+            let (logger, _) = configured(flags);
+            assert_eq!(lines(&logger).is_some(), writes, "{flags:?}");
+            let filter = filter(logger.level).to_string();
+            assert!(filter.contains(level), "{flags:?}: {filter}");
+        }
+    }
 }

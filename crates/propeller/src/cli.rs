@@ -7,8 +7,8 @@ use flyte_platform::{
     Clock, Tasks,
     blob::{self, BlobStore, StorageConfig},
     cli::{self, Bootstrap, Program, Sections},
-    client::{self, AdminClientConfig, RetryPolicy},
-    config::{Config, Unheard},
+    client::{self, AdminClientConfig},
+    config::Config,
     kubernetes,
     metrics::{LabelKeys, Scope},
     server::{self, BuildInformation, ProfConfig},
@@ -83,10 +83,7 @@ pub fn sections() -> Sections {
         .with::<OtelConfig>("otel")
         .with::<ProfConfig>("prof")
         .unheard(blob::UNHEARD)
-        .unheard(&[Unheard {
-            key: "admin.maxMessageSizeBytes",
-            instead: "answers of flyteadmin may have 64 MiB",
-        }])
+        .unheard(client::UNHEARD)
         .and(flyte_webhook::cli::sections())
 }
 
@@ -149,7 +146,7 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
         },
         config.propeller,
         config.plugins,
-        RetryPolicy::from(&config.admin),
+        &config.admin,
     )?;
     let router = server::operations(metrics, BuildInformation::THIS, shown);
     tasks.spawn_infallible(

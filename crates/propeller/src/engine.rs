@@ -21,7 +21,7 @@ use flyte_idl::service::admin_service_client::AdminServiceClient;
 use flyte_platform::{
     Clock,
     blob::{BlobMetrics, BlobStore},
-    client::{CountedChannel, RetryPolicy},
+    client::{AdminClientConfig, CountedChannel},
     kubernetes,
     metrics::{MetricError, Scope},
     server::{CallMetrics, Latency, methods_of},
@@ -110,7 +110,7 @@ pub fn wire(
     dependencies: Dependencies,
     propeller: PropellerConfig,
     plugins: PluginsConfig,
-    retry: RetryPolicy,
+    admin: &AdminClientConfig,
 ) -> Result<Engine, WireError> {
     let registry = Registry::new(&plugins.tasks)?;
     let base = dependencies.blobs.base();
@@ -149,7 +149,7 @@ pub fn wire(
             .max_decoding_message_size(64 * 1024 * 1024)
             .max_encoding_message_size(64 * 1024 * 1024),
         clock: dependencies.clock,
-        budget: Budget::new(retry.per_try),
+        budget: Budget::new(admin.per_retry_timeout.to_std()),
         event_config: settings.propeller.event_config,
         quota_queue: QuotaQueue::new(settings.plugins.tasks.backoff, dependencies.clock),
     };

@@ -7,13 +7,13 @@
     reason = "a test that fails says where"
 )]
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use flyte_platform::{
     Clock,
     blob::BlobStore,
-    client::RetryPolicy,
+    client::AdminClientConfig,
     metrics::{LabelKeys, Scope},
 };
 use flyte_plugins::config::PluginsConfig;
@@ -137,12 +137,7 @@ async fn a_list_of_many_pods_takes_a_page_and_what_is_kept_of_each() {
             ..PropellerConfig::default()
         },
         PluginsConfig::default(),
-        RetryPolicy {
-            retries: None,
-            base: Duration::from_millis(100),
-            max: Duration::from_secs(8),
-            per_try: Duration::from_secs(15),
-        },
+        &AdminClientConfig::default(),
     )
     .unwrap();
     let stop = CancellationToken::new();

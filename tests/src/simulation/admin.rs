@@ -1,7 +1,10 @@
 //! Admin in memory, deciding with flyteadmin's own event state machines, and checking the order of events
 //! (design: Events).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flyte_admin::{
     domain::events::{check_cluster, node, not_found, task, validate, workflow},
@@ -17,8 +20,11 @@ use flyte_idl::{
         TaskExecutionListRequest, WorkflowExecutionEventRequest, WorkflowExecutionEventResponse,
         WorkflowExecutionGetRequest,
     },
-    core::node_execution,
-    event::{NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent},
+    core::{ExecutionError, node_execution},
+    event::{
+        NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent,
+        task_execution_metadata::InstanceClass,
+    },
     service::admin_service_server::{AdminService, AdminServiceServer},
 };
 use flyte_platform::sync::Mutex;
@@ -40,6 +46,8 @@ pub struct Records {
     adopts: bool,
     /// There are other executions, of which nothing is recorded.
     neighbours: bool,
+    /// Who reported events.
+    producers: BTreeSet<String>,
 }
 
 impl Records {
@@ -52,7 +60,13 @@ impl Records {
             violations: Vec::new(),
             adopts: false,
             neighbours: false,
+            producers: BTreeSet::new(),
         }
+    }
+
+    /// Engines that reported events, as they name themselves.
+    pub fn producers(&self) -> &BTreeSet<String> {
+        &self.producers
     }
 
     /// Phase and error code.
@@ -83,11 +97,20 @@ impl Records {
 
     /// The code of the error of each node that has one.
     pub fn errors(&self) -> BTreeMap<String, String> {
+        self.of_errors(|error| error.code.clone())
+    }
+
+    /// The text of the error of each node that has one.
+    pub fn error_messages(&self) -> BTreeMap<String, String> {
+        self.of_errors(|error| error.message.clone())
+    }
+
+    fn of_errors(&self, what: impl Fn(&ExecutionError) -> String) -> BTreeMap<String, String> {
         let nodes = self.nodes.iter();
         nodes
             .filter_map(|(id, node)| match &node.closure.get().output_result {
                 Some(admin::node_execution_closure::OutputResult::Error(error)) => {
-                    Some((id.clone(), error.code.clone()))
+                    Some((id.clone(), what(error)))
                 }
                 _ => None,
             })
@@ -126,6 +149,18 @@ impl Records {
                 (format!("{node}/{attempt}"), messages)
             })
             .collect()
+    }
+
+    /// How many attempts were on machines that can be taken away.
+    pub fn interruptible(&self) -> usize {
+        let classes = self
+            .tasks
+            .values()
+            .filter_map(|task| task.closure.get().metadata.as_ref())
+            .map(|metadata| metadata.instance_class());
+        classes
+            .filter(|class| *class == InstanceClass::Interruptible)
+            .count()
     }
 
     /// Nodes and attempts whose outputs came with an event instead of a reference to them.
@@ -232,7 +267,7 @@ impl Records {
     }
 
     fn require(
-        &self,
+        &mut self,
         id: &ExecutionId,
         missing: fn(&ExecutionId) -> Error,
         producer: &str,
@@ -240,6 +275,7 @@ impl Records {
         if *id != self.execution.id {
             return Err(missing(id));
         }
+        self.producers.insert(producer.to_owned());
         check_cluster(&self.execution.cluster, producer)
     }
 
@@ -251,6 +287,7 @@ impl Records {
         if *id != self.execution.id {
             return Err(not_found::execution(id));
         }
+        self.producers.insert(event.producer_id.clone());
         let before = self.execution.phase.clone();
         workflow::apply(&mut self.execution, event)?;
         let next = self.execution.phase.clone();

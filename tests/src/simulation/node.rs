@@ -1,6 +1,6 @@
 //! A node that runs pods in no time: a pod ends as the first argument of its container says.
 //!
-//! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts; `error` and `recoverable` write an
+//! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts, and in those of `shutdown:N` its machine goes; `error` and `recoverable` write an
 //! error document, `error:N` one with a message of N bytes; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
 //! inputs and writes what [`Behaviour`] makes of them; `pyflyte…` was recorded elsewhere with all that it wrote.
 
@@ -27,6 +27,9 @@ use crate::truth::{
     compute::{Behaviour, End},
     values,
 };
+
+/// Reason of a pod's failure that makes it the task's own (spec 05 §9.5); a machine's shutdown makes it the system's.
+const EVICTED: &str = "Evicted";
 
 /// What the node says about a pod before and while it runs.
 pub const NOTES: [&str; 4] = [
@@ -146,25 +149,26 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
     };
     if behaviour.starts_with("pyflyte") {
         // A task that was recorded: what it wrote is there.
-        return end(api, pod, false).await;
+        return end(api, pod, None).await;
     }
     if let Some(behaviour) = Behaviour::of(behaviour) {
         let inputs = arguments.get(2).map(key).unwrap_or_default();
         let failed = compute(objects, &behaviour, attempt, (&inputs, &outputs)).await;
-        return end(api, pod, failed).await;
+        return end(api, pod, failed.then_some(EVICTED)).await;
     }
-    let failing_attempts: u32 = behaviour
-        .strip_prefix("fail:")
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(0);
-    let failed = attempt < failing_attempts;
+    let (why, failing_attempts) = match behaviour.split_once(':') {
+        Some(("fail", attempts)) => (EVICTED, attempts.parse().unwrap_or(0)),
+        Some(("shutdown", attempts)) => ("Shutdown", attempts.parse().unwrap_or(0)),
+        _ => (EVICTED, 0),
+    };
+    let failure = (attempt < failing_attempts).then_some(why);
     if let Some(bytes) = behaviour.strip_prefix("error:") {
         let bytes = bytes.parse().expect("a number of bytes");
         let message = format!("the beginning of {} and its end", "e".repeat(bytes));
         let code = "USER:ValueError";
         let kind = container_error::Kind::NonRecoverable;
         write_error_with(objects, &outputs, (code, message), kind).await;
-        return end(api, pod, failed).await;
+        return end(api, pod, failure).await;
     }
     if behaviour.starts_with("slow") {
         tokio::time::sleep(std::time::Duration::from_secs(120)).await;
@@ -179,7 +183,7 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
             };
             write_error(objects, &outputs, "USER:ValueError", kind).await;
         }
-        _ if !failed => {
+        _ if failure.is_none() => {
             let literal = Literal {
                 value: Some(literal::Value::Scalar(Box::new(Scalar {
                     value: Some(scalar::Value::Primitive(Primitive {
@@ -200,7 +204,7 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         }
         _ => {}
     }
-    end(api, pod, failed).await;
+    end(api, pod, failure).await;
 }
 
 /// Does what the task does, and answers whether its container fails.
@@ -274,17 +278,17 @@ async fn write_error_with(
     .await;
 }
 
-async fn end(api: &Api<Pod>, pod: &Pod, failed: bool) {
-    let (phase, reason) = if failed {
-        ("Failed", "Error")
-    } else {
-        ("Succeeded", "Completed")
+/// Ends a pod, well or with this reason of its failure.
+async fn end(api: &Api<Pod>, pod: &Pod, failure: Option<&str>) {
+    let (phase, reason) = match failure {
+        Some(_) => ("Failed", "Error"),
+        None => ("Succeeded", "Completed"),
     };
-    let ended = json!({ "terminated": { "exitCode": i32::from(failed), "reason": reason } });
-    // A reason makes the failure the task's own (spec 05 §9.5).
+    let exit_code = i32::from(failure.is_some());
+    let ended = json!({ "terminated": { "exitCode": exit_code, "reason": reason } });
     let mut status = json!({ "phase": phase, "containerStatuses": [state(pod, &ended)] });
-    if failed {
-        status["reason"] = "Evicted".into();
+    if let Some(failure) = failure {
+        status["reason"] = failure.into();
     }
     set(api, pod, status).await;
 }

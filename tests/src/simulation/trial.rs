@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use flyte_crd::FlyteWorkflow;
+use flyte_platform::metrics::LabelKeys;
 use flyte_plugins::config::PluginsConfig;
-use flyte_propeller::config::EventConfig;
+use flyte_propeller::config::{EventConfig, PropellerConfig};
 
 use super::{Beginning, Delays, Outside, Plan, Refusal, Reloads, Rule, Simulation, encoded_bytes};
 
@@ -76,14 +77,14 @@ impl Simulation {
     /// than this.
     #[must_use]
     pub fn spilling_beyond(mut self, bytes: usize) -> Self {
-        self.max_resource_bytes = encoded_bytes(&self.workflow) + bytes;
+        self.propeller.max_resource_bytes = encoded_bytes(&self.workflow) + bytes;
         self
     }
 
     /// Events carry data as this says, and admin takes none that are larger than `most_bytes`.
     #[must_use]
     pub fn with_events(mut self, config: EventConfig, most_bytes: usize) -> Self {
-        self.event_config = config;
+        self.propeller.event_config = config;
         self.with_admin_taking(most_bytes)
     }
 
@@ -150,10 +151,26 @@ impl Simulation {
         self
     }
 
+    /// The engine is configured like this. Raw data stays where it is unless `propeller` names a place.
+    #[must_use]
+    pub fn configured(mut self, propeller: PropellerConfig, plugins: PluginsConfig) -> Self {
+        self.labels = LabelKeys::new(&propeller.metrics_keys);
+        self.propeller = PropellerConfig {
+            rawoutput_prefix: if propeller.rawoutput_prefix.is_empty() {
+                self.propeller.rawoutput_prefix
+            } else {
+                propeller.rawoutput_prefix
+            },
+            ..propeller
+        };
+        self.plugins = plugins;
+        self
+    }
+
     /// The engine never keeps node statuses in a blob.
     #[must_use]
     pub fn never_spilling(mut self) -> Self {
-        self.max_resource_bytes = 0;
+        self.propeller.max_resource_bytes = 0;
         self
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
-    Api, Resource as _, ResourceExt as _,
+    Api, Resource as _, ResourceExt,
     api::{GetParams, ListParams, PostParams},
     core::{PartialObjectMeta, Request},
     runtime::{WatchStreamExt as _, watcher},
@@ -21,21 +21,24 @@ use tokio::task::JoinSet;
 
 use super::{NAMESPACE, NEIGHBOURS, admin, node};
 
-/// Pods that have not ended.
-pub(super) async fn unfinished(pods: &Api<Pod>) -> Vec<String> {
-    let listed = pods.list(&ListParams::default()).await;
+/// Pods of the workflow's namespace.
+pub(super) async fn pods(api: &Api<Pod>) -> Vec<Pod> {
+    let listed = api.list(&ListParams::default()).await;
     listed
         .expect("the cluster outside of the faults lists its pods")
-        .into_iter()
-        .filter(|pod| {
-            let phase = pod
-                .status
-                .as_ref()
-                .and_then(|status| status.phase.as_deref());
-            !matches!(phase, Some("Succeeded" | "Failed"))
-        })
-        .map(|pod| pod.name_any())
-        .collect()
+        .items
+}
+
+/// Those that have not ended.
+pub(super) fn unfinished(pods: &[Pod]) -> Vec<String> {
+    let running = pods.iter().filter(|pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        !matches!(phase, Some("Succeeded" | "Failed"))
+    });
+    running.map(ResourceExt::name_any).collect()
 }
 
 pub(super) async fn describe(

@@ -146,6 +146,38 @@ mod tests {
     }
 
     #[test]
+    fn calls_have_as_long_to_end_as_the_section_says() {
+        let config = ServerConfig {
+            graceful_shutdown_timeout_seconds: 7,
+            ..ServerConfig::default()
+        };
+        assert_eq!(Ports::of(&config).unwrap().grace, Duration::from_secs(7));
+        let usual = Ports::of(&ServerConfig::default()).unwrap();
+        assert_eq!(usual.grace, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn files_of_tls_that_are_not_there_are_named_with_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = folder.path().join("tls.crt").display().to_string();
+        let mut config = ServerConfig::default();
+        config.security.secure = true;
+        config
+            .security
+            .ssl
+            .certificate_file
+            .clone_from(&certificate);
+        let refused = Ports::of(&config).err().unwrap().to_string();
+        let expected = format!("server.security.ssl.certificateFile {certificate:?}");
+        assert!(refused.starts_with(&expected), "{refused}");
+        std::fs::write(&certificate, "").unwrap();
+        config.security.ssl.key_file = "/nowhere".into();
+        let refused = Ports::of(&config).err().unwrap().to_string();
+        let expected = "server.security.ssl.keyFile \"/nowhere\"";
+        assert!(refused.starts_with(expected), "{refused}");
+    }
+
+    #[test]
     fn what_is_not_built_is_refused() {
         let mut config = ServerConfig::default();
         config.security.use_auth = true;

@@ -2,6 +2,7 @@
 //! descriptor, with an optional time zone in front. Only checks; the scheduler interprets.
 
 use flyte_core::duration;
+use flyte_idl::text::quoted;
 use jiff::tz::TimeZone;
 
 struct Field {
@@ -178,12 +179,14 @@ fn number(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!(
-            "failed to parse int from {text}: strconv.Atoi: parsing \"{text}\": invalid syntax"
+            "failed to parse int from {text}: strconv.Atoi: parsing {}: invalid syntax",
+            quoted(text)
         ));
     }
     let Ok(value) = text.parse::<i64>() else {
         return Err(format!(
-            "failed to parse int from {text}: strconv.Atoi: parsing \"{text}\": value out of range"
+            "failed to parse int from {text}: strconv.Atoi: parsing {}: value out of range",
+            quoted(text)
         ));
     };
     if value < 0 {

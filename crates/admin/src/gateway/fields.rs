@@ -5,6 +5,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE},
 };
 use flyte_core::duration;
+use flyte_idl::text::quoted;
 use indexmap::IndexMap;
 use percent_encoding::percent_decode;
 use prost::Message as _;
@@ -248,11 +249,17 @@ fn scalar(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
 }
 
 fn syntax(function: &str, text: &str) -> String {
-    format!("strconv.{function}: parsing \"{text}\": invalid syntax")
+    format!(
+        "strconv.{function}: parsing {}: invalid syntax",
+        quoted(text)
+    )
 }
 
 fn out_of_range(function: &str, text: &str) -> String {
-    format!("strconv.{function}: parsing \"{text}\": value out of range")
+    format!(
+        "strconv.{function}: parsing {}: value out of range",
+        quoted(text)
+    )
 }
 
 fn unsigned(text: &str, max: u64) -> Result<u64, String> {

@@ -112,6 +112,29 @@ async fn a_statement_that_nobody_waits_for_is_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admin_serves_when_somebody_else_makes_the_namespaces() {
+    let world = World::start(Store::Sqlite).await;
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    let service = "flyteadmin".to_owned();
+    let watch = world.health().watch(HealthCheckRequest { service }).await;
+    let mut changes = watch.unwrap().into_inner();
+    world.admin.spawn_without_namespaces(&mut tasks);
+    become_status(&mut changes, ServingStatus::Serving).await;
+    let id = json!({"id": "later", "name": "later"});
+    world
+        .call(
+            "flyteidl.service.AdminService/RegisterProject",
+            &json!({"project": id}),
+        )
+        .await
+        .unwrap();
+    let made = world.cluster.namespaces().await;
+    assert!(!made.contains(&"later-development".to_owned()), "{made:?}");
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_follows_the_database() {
     let (proxy, database) = Proxy::before(flyte_postgres::database()).await;
     let world = World::start_on(&database, config()).await;

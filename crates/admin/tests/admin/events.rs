@@ -43,14 +43,19 @@ pub(crate) async fn started(store: Store) -> World {
 
 pub(crate) async fn started_with(store: Store, config: AdminConfig) -> World {
     let world = World::start_with(store, config).await;
-    seed::entities(&world).await;
+    launch(&world).await;
+    world
+}
+
+/// Creates the execution that the events of these tests are about.
+pub(crate) async fn launch(world: &World) {
+    seed::entities(world).await;
     let request = json!({
         "project": "flytesnacks", "domain": "development", "name": "ev",
         "spec": {"launch_plan": {"resource_type": "LAUNCH_PLAN", "project": "flytesnacks", "domain": "development", "name": "recwf.sub", "version": "rec1"}},
         "inputs": {"literals": {"n": {"scalar": {"primitive": {"integer": "1"}}}}},
     });
     let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
-    world
 }
 
 pub(crate) async fn workflow_event(

@@ -86,18 +86,34 @@ impl World {
     }
 
     pub(crate) async fn start_with(store: Store, config: impl Into<LiveConfig>) -> Self {
+        Self::start_over(store, config, BlobStore::in_memory()).await
+    }
+
+    /// As [`World::start_with`], with a blob store of the test's own.
+    pub(crate) async fn start_over(
+        store: Store,
+        config: impl Into<LiveConfig>,
+        blobs: BlobStore,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = database_config(store, folder.path());
         Self {
             _folder: Some(folder),
-            ..Self::start_on(&database, config).await
+            ..Self::begin(&database, config, blobs).await
         }
     }
 
     /// As [`World::start_with`], on a database of the test's own.
     pub(crate) async fn start_on(database: &DatabaseConfig, config: impl Into<LiveConfig>) -> Self {
+        Self::begin(database, config, BlobStore::in_memory()).await
+    }
+
+    async fn begin(
+        database: &DatabaseConfig,
+        config: impl Into<LiveConfig>,
+        blobs: BlobStore,
+    ) -> Self {
         let database = Database::open(database).await.unwrap();
-        let blobs = BlobStore::in_memory();
         let cluster = TestCluster::start().await;
         let metrics = Scope::new("").labelled_by(LabelKeys::of_the_single_binary());
         let dependencies = Dependencies {

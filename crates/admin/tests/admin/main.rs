@@ -17,6 +17,8 @@ mod executions;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod launch_plans;
 #[cfg(test)]
 mod list_world;

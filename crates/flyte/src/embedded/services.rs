@@ -8,7 +8,7 @@ use flyte_admin::{Admin, config::AdminConfig, targets::ExecutionTargets};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
-    client::{AdminClientConfig, RetryPolicy},
+    client::AdminClientConfig,
     config::{Duration, StringMap},
     kubernetes,
     metrics::Scope,
@@ -116,7 +116,7 @@ impl Services {
             },
             propeller_config(),
             plugins_config(port),
-            RetryPolicy::from(&AdminClientConfig::default()),
+            &AdminClientConfig::default(),
         )?;
         self.admin.health().report(PROPELLER, engine.readiness());
         Ok(engine)

@@ -196,6 +196,126 @@ fn dotted_keys_and_lists_keep_their_case() {
     );
 }
 
+/// A structure of somebody else, whose decoder compares case and passes over what it does not know.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Foreign {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as_user: Option<u32>,
+    match_labels: BTreeMap<String, String>,
+}
+
+impl FromLoose for Foreign {
+    fn from_loose(value: Value) -> Result<Self, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct WithForeign {
+    pod_context: Option<Foreign>,
+    by_name: KeyedList<Foreign>,
+    listed: Vec<Foreign>,
+}
+
+#[test]
+fn structures_of_others_get_their_keys_as_they_are_written() {
+    let object = |user, label: &str| Foreign {
+        run_as_user: Some(user),
+        match_labels: [(label.to_owned(), "x".to_owned())].into(),
+    };
+    let written = |user, label| format!("{{runAsUser: {user}, matchLabels: {{{label}: x}}}}");
+    let one = |user, label| {
+        (
+            "a.yaml",
+            format!(
+                "C:\n  Pod-Context: {0}\n  by-name: {{First: {0}}}\n  listed: [{0}]\n",
+                written(user, label)
+            ),
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (case, files, expected) in [
+        (
+            "one file",
+            vec![one(1, "App")],
+            WithForeign {
+                pod_context: Some(object(1, "App")),
+                by_name: KeyedList::from([("first", object(1, "App"))]),
+                listed: vec![object(1, "App")],
+            },
+        ),
+        (
+            "a second one sets a part of it",
+            vec![
+                one(1, "App"),
+                ("b.yaml", "c: {pod-context: {runAsUser: 2}}".into()),
+            ],
+            WithForeign {
+                pod_context: Some(object(2, "App")),
+                by_name: KeyedList::from([("first", object(1, "App"))]),
+                listed: vec![object(1, "App")],
+            },
+        ),
+        (
+            "a map as a list of maps of one key",
+            vec![(
+                "a.yaml",
+                format!("c: {{by-name: [{{First: {}}}]}}", written(1, "App")),
+            )],
+            WithForeign {
+                by_name: KeyedList::from([("First", object(1, "App"))]),
+                ..WithForeign::default()
+            },
+        ),
+    ] {
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()))
+            .collect();
+        let mut config = load(folder.path(), &files, &[], &[]);
+        assert_eq!(config.section::<WithForeign>("c"), expected, "{case}");
+        assert_eq!(config.finish().unwrap(), [], "{case}");
+        for (name, _) in files {
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn keys_that_structures_of_others_do_not_have_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, expected) in [
+        (
+            "c: {pod-context: {runasuser: 1}}",
+            vec!["c.pod-context.runasuser"],
+        ),
+        (
+            "c: {listed: [{runAsUser: 1, mistake: 2}], by-name: {a: {mistake: 1}}}",
+            vec!["c.by-name.a.mistake", "c.listed[0].mistake"],
+        ),
+        (
+            "c: {by-name: [{a: {mistake: 1}}]}",
+            vec!["c.by-name.a.mistake"],
+        ),
+        (
+            "c: {pod-context: {runAsUser: null, matchLabels: {}}}",
+            vec![],
+        ),
+    ] {
+        let mut config = load(folder.path(), &[("a.yaml", text)], &[], &[]);
+        let _: WithForeign = config.section("c");
+        let warnings = config.finish().unwrap();
+        let mut keys: Vec<_> = warnings
+            .iter()
+            .map(|warning| warning.key.as_str())
+            .collect();
+        keys.sort_unstable();
+        assert_eq!(keys, expected, "{text}");
+    }
+}
+
 #[test]
 fn unknown_keys_warn_and_fail_only_in_strict_mode() {
     let text = "unknown-key: something\nc: {colour: red}";

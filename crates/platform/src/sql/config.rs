@@ -168,20 +168,3 @@ impl Default for PostgresConfig {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deprecated_keys_override_the_ones_they_name() {
-        let config = DatabaseConfig {
-            host: "db".to_owned(),
-            port: 5432,
-            ..DatabaseConfig::default()
-        };
-        let postgres = config.effective_postgres();
-        assert_eq!((postgres.host.as_str(), postgres.port), ("db", 5432));
-        assert_eq!(postgres.dbname, "postgres");
-    }
-}

@@ -90,37 +90,9 @@ impl Database {
             }
             Err(error) => return Err(error.into()),
         }
-        let pool = PgPoolOptions::new()
-            .max_connections(match config.max_open_connections {
-                0 => 100,
-                limit => limit,
-            })
-            .acquire_timeout(ACQUIRE)
-            .max_lifetime(
-                (!config.conn_max_life_time.is_zero()).then(|| config.conn_max_life_time.to_std()),
-            )
-            .test_before_acquire(false)
-            .before_acquire({
-                // Under load nobody is asked.
-                let trusted = postgres.trust_idle_for.to_std();
-                move |connection, meta| {
-                    Box::pin(async move {
-                        Ok(meta.idle_for < trusted || connection.ping().await.is_ok())
-                    })
-                }
-            })
-            .after_connect({
-                let limits = session_limits(&postgres);
-                move |connection, _meta| {
-                    let limits = limits.clone();
-                    Box::pin(async move { limit_session(connection, &limits).await })
-                }
-            });
-        let replica = match postgres.read_replica_host.as_str() {
-            "" | "localhost" => None,
-            host if host == postgres.host => None,
-            host => Some(pool.clone().connect_lazy_with(options.clone().host(host))),
-        };
+        let pool = pool_options(config, &postgres);
+        let replica = replica_host(&postgres)
+            .map(|host| pool.clone().connect_lazy_with(options.clone().host(host)));
         Ok(Self::over(Pools::Postgres {
             primary: pool.connect_lazy_with(options),
             replica,
@@ -333,6 +305,42 @@ async fn limit_session(
     Ok(())
 }
 
+/// What a pool keeps, and what it asks of connections.
+fn pool_options(config: &DatabaseConfig, postgres: &PostgresConfig) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(match config.max_open_connections {
+            0 => 100,
+            limit => limit,
+        })
+        .acquire_timeout(ACQUIRE)
+        .max_lifetime(
+            (!config.conn_max_life_time.is_zero()).then(|| config.conn_max_life_time.to_std()),
+        )
+        .test_before_acquire(false)
+        .before_acquire({
+            // Under load nobody is asked.
+            let trusted = postgres.trust_idle_for.to_std();
+            move |connection, meta| {
+                Box::pin(
+                    async move { Ok(meta.idle_for < trusted || connection.ping().await.is_ok()) },
+                )
+            }
+        })
+        .after_connect({
+            let limits = session_limits(postgres);
+            move |connection, _meta| {
+                let limits = limits.clone();
+                Box::pin(async move { limit_session(connection, &limits).await })
+            }
+        })
+}
+
+/// Where reads that may lag go, if that is not the primary.
+fn replica_host(postgres: &PostgresConfig) -> Option<&str> {
+    let host = postgres.read_replica_host.as_str();
+    (!matches!(host, "" | "localhost") && host != postgres.host).then_some(host)
+}
+
 async fn postgres_options(config: &PostgresConfig) -> Result<PgConnectOptions, DbError> {
     let mut options = PgConnectOptions::new_without_pgpass()
         .host(&config.host)
@@ -386,4 +394,91 @@ async fn create_database(options: &PgConnectOptions, name: &str) -> Result<(), D
     }
     connection.close().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    /// Section `database` of a file.
+    fn configured(text: &str) -> DatabaseConfig {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let mut config = Config::load(Sources {
+            pattern: file.path().display().to_string(),
+            ..Sources::default()
+        })
+        .unwrap();
+        config.section("database")
+    }
+
+    #[tokio::test]
+    async fn each_key_of_a_connection_is_heard() {
+        for (text, expected) in [
+            ("{}", ("localhost", 30001, "postgres", Some("postgres"))),
+            (
+                "database: {postgres: {host: h, port: 1, username: u, dbname: d}}",
+                ("h", 1, "u", Some("d")),
+            ),
+            (
+                "database: {host: h, port: 1, username: u, dbname: d}",
+                ("h", 1, "u", Some("d")),
+            ),
+        ] {
+            let postgres = configured(text).effective_postgres();
+            let options = postgres_options(&postgres).await.unwrap();
+            let found = (
+                options.get_host(),
+                options.get_port(),
+                options.get_username(),
+                options.get_database(),
+            );
+            assert_eq!(found, expected, "{text}");
+        }
+        for text in [
+            "database: {passwordPath: /nowhere}",
+            "database: {postgres: {passwordPath: /nowhere}}",
+        ] {
+            let postgres = configured(text).effective_postgres();
+            let error = postgres_options(&postgres).await.unwrap_err().to_string();
+            assert!(error.contains("/nowhere"), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_key_of_the_pools_is_heard() {
+        for (text, connections, lifetime, replica) in [
+            ("{}", 100, Some(3_600), None),
+            (
+                "database: {maxOpenConnections: 7, connMaxLifeTime: 60s}",
+                7,
+                Some(60),
+                None,
+            ),
+            ("database: {connMaxLifeTime: 0s}", 100, None, None),
+            (
+                "database: {postgres: {readReplicaHost: r}}",
+                100,
+                Some(3_600),
+                Some("r"),
+            ),
+            (
+                "database: {postgres: {host: r, readReplicaHost: r}}",
+                100,
+                Some(3_600),
+                None,
+            ),
+        ] {
+            let config = configured(text);
+            let postgres = config.effective_postgres();
+            let options = pool_options(&config, &postgres);
+            assert_eq!(options.get_max_connections(), connections, "{text}");
+            let lifetime = lifetime.map(Duration::from_secs);
+            assert_eq!(options.get_max_lifetime(), lifetime, "{text}");
+            assert_eq!(replica_host(&postgres), replica, "{text}");
+        }
+    }
 }

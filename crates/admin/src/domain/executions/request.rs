@@ -4,8 +4,12 @@ use flyte_core::{
     identifiers::{EntityId, ResourceType},
     inputs, names,
 };
-use flyte_idl::admin::{
-    ExecutionCreateRequest, ExecutionSpec, SystemMetadata, execution_spec::NotificationOverrides,
+use flyte_idl::{
+    admin::{
+        ExecutionCreateRequest, ExecutionSpec, SystemMetadata,
+        execution_spec::NotificationOverrides,
+    },
+    text::quoted,
 };
 
 use super::{config::EffectiveConfig, record::LaunchTarget};
@@ -110,8 +114,11 @@ pub(crate) fn require_pool(
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "execution with project {:?} and domain {:?} cannot run on cluster pool {asked:?}, because its configured to run on pool {configured:?}",
-        request.project, request.domain
+        "execution with project {} and domain {} cannot run on cluster pool {}, because its configured to run on pool {}",
+        quoted(&request.project),
+        quoted(&request.domain),
+        quoted(asked),
+        quoted(configured)
     )))
 }
 
