@@ -91,7 +91,7 @@ pub struct Simulation {
 /// What there is besides the resource of a workflow that an engine takes over.
 #[derive(Clone, Debug, Default)]
 pub struct Beginning {
-    /// Pods without owner.
+    /// Pods; those without an owner become the workflow's.
     pub pods: Vec<Pod>,
     /// Blobs by key.
     pub objects: BTreeMap<String, Vec<u8>>,

@@ -93,8 +93,8 @@ pub(crate) async fn sync(context: &AdminContext) -> Result<()> {
     }
 }
 
-/// Namespaces of all projects that are not archived. The mapping gets the domain's name, as in the
-/// reference.
+/// Namespaces of all projects that are not archived. The mapping gets the domain's id, as that of executions does; the
+/// reference gives it the name (spec 03 BUG-11).
 async fn namespaces(context: &AdminContext) -> Result<Vec<String>> {
     let mut query = ListQuery {
         predicates: not_archived().into_iter().collect(),
@@ -120,7 +120,7 @@ async fn namespaces(context: &AdminContext) -> Result<Vec<String>> {
             config.domains.0.iter().map(|domain| {
                 config
                     .namespace_mapping
-                    .namespace(&project.identifier, &domain.name)
+                    .namespace(&project.identifier, &domain.id)
             })
         })
         .collect())

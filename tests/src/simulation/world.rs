@@ -58,16 +58,22 @@ pub(super) fn encoded_bytes(workflow: &FlyteWorkflow) -> usize {
     serde_json::to_vec(workflow).map_or(0, |bytes| bytes.len())
 }
 
-/// Creates a pod of the workflow.
+/// Creates a pod of the workflow, unless it has an owner already.
 pub(super) async fn adopt(api: &Api<Pod>, mut pod: Pod, workflow: &str, uid: &str) {
-    pod.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: "flyte.lyft.com/v1alpha1".into(),
-        kind: "flyteworkflow".into(),
-        name: workflow.into(),
-        uid: uid.into(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }]);
+    let owners = pod.metadata.owner_references.get_or_insert_with(|| {
+        vec![OwnerReference {
+            api_version: "flyte.lyft.com/v1alpha1".into(),
+            kind: "flyteworkflow".into(),
+            name: workflow.into(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+            ..OwnerReference::default()
+        }]
+    });
+    // Whoever it is must be there, or the pod is garbage.
+    for owner in owners {
+        owner.uid = uid.into();
+    }
     api.create(&PostParams::default(), &pod)
         .await
         .expect("the pod is valid");

@@ -186,10 +186,10 @@ rows! {
     "propeller.event-config.fallback-to-output-reference" = true + "propeller.event-config.raw-output-policy" = "inline",
         || Simulation::new(graphs::nested(150)).with_admin_taking(700), phase => "SUCCEEDED";
     "tasks.task-plugins.enabled-plugins" = ["sidecar"], one, phase => "FAILED";
-    "tasks.max-plugin-phase-versions" = 1 + "plugins.k8s.send-object-events" = true, slow, phase => "FAILED";
+    "tasks.max-plugin-phase-versions" = 0 + "plugins.k8s.send-object-events" = true, slow, phase => "FAILED";
     "tasks.backoff.base-second" = 0, || Simulation::new(graphs::slow(2)).with_quota(1), phase => "FAILED";
-    "tasks.backoff.max-duration" = "1s", || Simulation::new(graphs::slow(2)).with_quota(1),
-        |run| (asked(run) > 60).into() => true;
+    "tasks.backoff.max-duration" = "5s", || Simulation::new(graphs::slow(2)).with_quota(1),
+        |run| (asked(run) > 18).into() => true;
     "plugins.echo.sleep-duration" = "90s", || with_task(|task| task["type"] = "echo".into()),
         |run| (run.elapsed >= Duration::from_secs(90)).into() => true;
     "plugins.k8s.send-object-events" = true, one,

@@ -80,6 +80,7 @@ fn every_key_has_a_row() {
         .map(ToString::to_string)
         .collect();
     let sections = [
+        "admin",
         "plugins.k8s",
         "plugins.logs",
         "plugins.echo",

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use flyte_crd::WorkflowPhase;
-use flyte_tests::simulation::{Outside, Simulation, graphs};
+use flyte_tests::simulation::{Beginning, Outside, Simulation, graphs};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 
 use super::check;
 
@@ -143,4 +145,33 @@ fn a_phase_set_by_hand_is_told() {
         }
         assert!(told > 8, "{phase:?}: {told} were told");
     }
+}
+
+#[test]
+fn a_pod_of_another_workflow_is_neither_taken_nor_deleted() {
+    // Node `n0-n0` of execution `run` and node `n0` of execution `run-n0` have pods of one name.
+    let theirs: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "name": "run-n0-0",
+            "ownerReferences": [{
+                "apiVersion": "flyte.lyft.com/v1alpha1", "kind": "flyteworkflow", "name": "theirs", "uid": "theirs",
+                "controller": true, "blockOwnerDeletion": true,
+            }],
+        },
+        "spec": { "containers": [{ "name": "c", "image": "i", "args": ["stay", ""] }] },
+    }))
+    .unwrap();
+    let run = Simulation::new(graphs::of("ok"))
+        .resuming(Beginning {
+            pods: vec![theirs],
+            ..Beginning::default()
+        })
+        .run();
+    assert_eq!(run.phase, WorkflowPhase::Failed);
+    let message = &run.records.error_messages()["n0"];
+    assert!(
+        message.contains("belongs to flyteworkflow \"theirs\""),
+        "{message}"
+    );
+    assert_eq!(run.left, ["run-n0-0"]);
 }

@@ -18,8 +18,8 @@ const HEAD: &str = "# Configuration\n\n\
     dots sets `FLYTE__LOGGER__LEVEL` for `logger.level`. Durations are written `1h30m`, `300ms` or as nanoseconds. A map\n\
     may be written as a list of maps of one key each, which keeps the case of keys; lists and maps replace the default.\n\
     Files are shared between services: a section that a service does not read is left alone.\n\n\
-    Section `logger` takes effect as soon as its file changes. A change of any other section is logged with a note that\n\
-    it needs a restart.\n";
+    Section `logger`, and those that docs/operations.md lists for flyteadmin, take effect as soon as their file changes. A\n\
+    change of any other section is logged with a note that it needs a restart.\n";
 
 /// The page.
 pub(super) fn page(programs: &Programs, source: &Source) -> Result<String> {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::body::Body;
-use flyte_admin::config::AdminConfig;
+use flyte_admin::config::{AdminConfig, DomainConfig, DomainsConfig};
 use flyte_idl::admin;
 use flyte_platform::{
     blob::BlobStore,
@@ -232,6 +232,20 @@ async fn each_key_is_seen_in_the_resource() {
         let found = launch(&world(&beside).await, &request).await.unwrap();
         assert_ne!(at(&found), expected, "{key} is what it is without the key");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_are_those_of_ids_of_domains() {
+    let domain = DomainConfig {
+        id: "qa".to_owned(),
+        name: "Quality Assurance".to_owned(),
+    };
+    let config = AdminConfig {
+        domains: DomainsConfig(vec![domain]),
+        ..AdminConfig::default()
+    };
+    let world = World::start_with(Store::Sqlite, config).await;
+    assert_eq!(world.cluster.namespaces().await, ["flytesnacks-qa"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -127,6 +127,22 @@ pub(crate) fn parse(json: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
+/// How deep a value is nested, counted without recursion.
+pub(crate) fn depth_of(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(value, 0)];
+    while let Some((value, around)) = open.pop() {
+        let depth = around + 1;
+        match value {
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth))),
+            Value::Object(members) => open.extend(members.values().map(|member| (member, depth))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => continue,
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
 /// The deepest nesting of a document, counted without recursion. Brackets in texts do not count.
 fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
@@ -161,6 +177,9 @@ mod tests {
             ("]]][", 1),
         ] {
             assert_eq!(depth(json.as_bytes()), expected, "{json}");
+            if let Ok(value) = parse(json.as_bytes()) {
+                assert_eq!(depth_of(&value), expected, "{json}");
+            }
         }
     }
 }

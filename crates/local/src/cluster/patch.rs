@@ -3,9 +3,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use json_patch::{
+    AddOperation, CopyOperation, MoveOperation, PatchOperation, RemoveOperation, ReplaceOperation,
+    TestOperation,
+};
 use serde_json::{Map, Value};
 
-use crate::cluster::api_status::ApiStatus;
+use crate::cluster::{api_status::ApiStatus, json};
 
 /// Server-side apply.
 pub(crate) const APPLY_MEDIA_TYPE: &str = "application/apply-patch+yaml";
@@ -78,8 +82,19 @@ pub(crate) fn effective_key(key: &'static str, members: &[Value]) -> &'static st
     }
 }
 
+/// Operations of one JSON patch, as kube-apiserver takes them.
+const MAX_OPERATIONS: usize = 10_000;
+/// What operations of one JSON patch may copy or move, all together, in bytes of JSON: kube-apiserver's bound of copies. A
+/// few operations that copy a list into itself would otherwise double it each time.
+const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
+
 /// JSON patch. A `test` that does not hold, or a path that is not there, is the client's mistake (422, as in Kubernetes).
-pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), ApiStatus> {
+/// Nothing becomes nested deeper than `deepest`: operations can nest what no text of a request does.
+pub(crate) fn json_patch(
+    target: &mut Value,
+    patch: Value,
+    deepest: usize,
+) -> Result<(), ApiStatus> {
     if !patch.is_array() {
         let message = "error decoding patch: a JSON patch is a list of operations";
         return Err(ApiStatus::bad_request(message));
@@ -91,7 +106,44 @@ pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), ApiStat
     };
     let patch: json_patch::Patch =
         serde_json::from_value(patch).map_err(|error| rejected(&error))?;
-    json_patch::patch(target, &patch).map_err(|error| rejected(&error))
+    if patch.0.len() > MAX_OPERATIONS {
+        let message = format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            patch.0.len()
+        );
+        return Err(too_large(message));
+    }
+    let mut copied = 0;
+    for (index, operation) in patch.0.iter().enumerate() {
+        let (path, value) = match operation {
+            PatchOperation::Add(AddOperation { path, value })
+            | PatchOperation::Replace(ReplaceOperation { path, value }) => (path, Some(value)),
+            PatchOperation::Copy(CopyOperation { from, path })
+            | PatchOperation::Move(MoveOperation { from, path }) => {
+                let value = target.pointer(from.as_str());
+                copied += value.map_or(0, |value| value.to_string().len());
+                if copied > MAX_COPIED_BYTES {
+                    return Err(too_large(format!(
+                        "operation {index} of the JSON patch: it copies more than {MAX_COPIED_BYTES} bytes, with those before it"
+                    )));
+                }
+                (path, value)
+            }
+            PatchOperation::Remove(RemoveOperation { path })
+            | PatchOperation::Test(TestOperation { path, .. }) => (path, None),
+        };
+        let depth = path.count() + value.map_or(0, json::depth_of);
+        json::check_depth(depth, deepest).map_err(|error| rejected(&error))?;
+        json_patch::patch(target, std::slice::from_ref(operation)).map_err(|mut error| {
+            error.operation = index;
+            rejected(&error)
+        })?;
+    }
+    Ok(())
+}
+
+fn too_large(message: String) -> ApiStatus {
+    ApiStatus::new(413, "RequestEntityTooLarge", message)
 }
 
 /// Strategic merge patch with its directives `$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…` and

@@ -347,7 +347,7 @@ impl Cluster {
                 let patch = decode()?;
                 self.rewrite(target, call, |current| {
                     let mut next = current.clone();
-                    json_patch(&mut next, patch.clone())?;
+                    json_patch(&mut next, patch.clone(), self.options().json_depth)?;
                     Ok(next)
                 })
                 .await

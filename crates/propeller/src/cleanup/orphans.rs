@@ -68,9 +68,9 @@ async fn end_of(effects: &Effects, key: Key, pods: Vec<Orphan>) {
     let effects = effects.of_workflow(&key.namespace);
     for pod in pods {
         if pod.stays {
-            effects.release_pod(&key.namespace, &pod.name).await;
+            effects.release_pod(&key, &pod.name).await;
         } else {
-            effects.delete_pod(&key.namespace, &pod.name).await;
+            effects.delete_pod(&key, &pod.name).await;
         }
     }
 }

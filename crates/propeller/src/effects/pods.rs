@@ -10,7 +10,10 @@ use flyte_plugins::{
     pod::{self, TemplateName},
     quota::{self, Amounts, Exceeded},
 };
-use k8s_openapi::api::core::v1::{Pod, PodTemplate};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodTemplate},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -20,10 +23,11 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::{
-    Backend, EffectError, PermanentError, TransientError, WorkflowEffects,
+    Answered, Backend, EffectError, PermanentError, TransientError, WorkflowEffects,
     quota_queue::{Admission, Request},
 };
 use crate::{
+    key::Key,
     metrics,
     node::{
         NodeView,
@@ -78,11 +82,17 @@ impl WorkflowEffects {
                 ));
             }
         };
-        self.create(&built, &view.workflow.namespace).await
+        self.create(&built, &view.workflow.namespace, &view.workflow.owner.name)
+            .await
     }
 
-    /// Creates a pod, if there is quota for it.
-    async fn create(&self, pod: &Pod, namespace: &str) -> Result<PhaseInfo, EffectError> {
+    /// Creates a pod of `workflow`, if there is quota for it.
+    async fn create(
+        &self,
+        pod: &Pod,
+        namespace: &str,
+        workflow: &str,
+    ) -> Result<PhaseInfo, EffectError> {
         let (name, demands) = (pod.name_any(), quota::demands(pod));
         let request = Request {
             namespace,
@@ -112,6 +122,9 @@ impl WorkflowEffects {
                 permit.created();
                 Ok(submitted())
             }
+            Err(kube::Error::Api(status)) if is_taken(&status) => {
+                self.already_there(&api, &name, workflow).await
+            }
             Err(kube::Error::Api(status)) => match answer(&status, self.quota_queue.is_open()) {
                 Some(Answer::Waits { reason, scarce }) => {
                     permit.refused(request, scarce);
@@ -122,6 +135,34 @@ impl WorkflowEffects {
             },
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What it means that a pod of this name is there: an earlier try made it, unless it is of another workflow, which
+    /// the attempt waits for.
+    async fn already_there(
+        &self,
+        api: &Api<Pod>,
+        name: &str,
+        workflow: &str,
+    ) -> Result<PhaseInfo, EffectError> {
+        let found = self
+            .budget
+            .request(Backend::Kubernetes, api.get_metadata_opt(name))
+            .await??;
+        let message = match found.as_ref().map(|found| controller(&found.metadata)) {
+            None => format!("pod {name:?} was there and is gone"),
+            Some(Some(owner)) if owner.name != workflow => format!(
+                "pod {name:?} is there already and belongs to {} {:?}; two executions whose names and node ids make one \
+                 name cannot run at once",
+                owner.kind, owner.name
+            ),
+            Some(_) => return Ok(submitted()),
+        };
+        Err(EffectError::Transient(TransientError {
+            backend: Backend::Kubernetes,
+            answered: Answered::Refused,
+            message,
+        }))
     }
 
     /// The PodTemplate that the task's pod starts from. The inner error is the task's own.
@@ -159,15 +200,20 @@ impl WorkflowEffects {
         metrics.asked(&labels, attempt.plugin, began.elapsed());
         let found = found??;
         metrics.looked_up(&labels, attempt.plugin, began.elapsed());
-        Ok(found.map(Arc::new))
+        let workflow = &view.workflow.owner.name;
+        let ours = found.filter(|pod| !is_of_another(&pod.metadata, workflow));
+        Ok(ours.map(Arc::new))
     }
 
-    /// Takes our finalizer off a pod and deletes it; a missing one is fine. Tried until it works, within an hour.
-    pub async fn delete_pod(&self, namespace: &str, name: &str) {
-        let api: Api<Pod> = Api::namespaced(self.kube.clone(), namespace);
+    /// Takes our finalizer off a pod of `workflow` and deletes it; a missing one is fine. Tried until it works, within an
+    /// hour.
+    pub(crate) async fn delete_pod(&self, workflow: &Key, name: &str) {
+        let api: Api<Pod> = Api::namespaced(self.kube.clone(), &workflow.namespace);
         let api = &api;
         self.clean_up("delete a pod", name, || async move {
-            self.try_to_release(api, name).await?;
+            if !self.try_to_release(api, workflow, name).await? {
+                return Ok(());
+            }
             let deleted = self
                 .budget
                 .request(
@@ -184,26 +230,36 @@ impl WorkflowEffects {
         .await;
     }
 
-    /// Takes our finalizer off a pod, so that it may go when it is deleted. Tried until it works, within an hour.
-    pub async fn release_pod(&self, namespace: &str, name: &str) {
-        let api: Api<Pod> = Api::namespaced(self.kube.clone(), namespace);
+    /// Takes our finalizer off a pod of `workflow`, so that it may go when it is deleted. Tried until it works, within an
+    /// hour.
+    pub(crate) async fn release_pod(&self, workflow: &Key, name: &str) {
+        let api: Api<Pod> = Api::namespaced(self.kube.clone(), &workflow.namespace);
         let api = &api;
-        self.clean_up("release a pod", name, || self.try_to_release(api, name))
-            .await;
+        self.clean_up("release a pod", name, || async move {
+            self.try_to_release(api, workflow, name).await.map(drop)
+        })
+        .await;
     }
 
-    async fn try_to_release(&self, api: &Api<Pod>, name: &str) -> Result<(), TransientError> {
+    /// Whether there is such a pod of the workflow.
+    async fn try_to_release(
+        &self,
+        api: &Api<Pod>,
+        workflow: &Key,
+        name: &str,
+    ) -> Result<bool, TransientError> {
         let found = self
             .budget
             .request(Backend::Kubernetes, api.get_metadata_opt(name))
             .await??;
-        let Some(found) = found else {
-            return Ok(());
+        let ours = found.filter(|found| !is_of_another(&found.metadata, &workflow.name));
+        let Some(found) = ours else {
+            return Ok(false);
         };
         let finalizers = found.metadata.finalizers.unwrap_or_default();
         let is_ours = |name: &&String| *name == flyte_crd::PodFinalizer::NAME;
         if !finalizers.iter().any(|name| is_ours(&name)) {
-            return Ok(());
+            return Ok(true);
         }
         let rest: Vec<_> = finalizers.iter().filter(|name| !is_ours(name)).collect();
         let patch = json!({ "metadata": {
@@ -217,8 +273,8 @@ impl WorkflowEffects {
             )
             .await?;
         match patched {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
             Err(error) => {
                 self.metrics.plugin.not_released(&self.labels(None));
                 Err(error.into())
@@ -290,6 +346,22 @@ fn waiting(reason: &str) -> PhaseInfo {
     )
 }
 
+/// Whether a pod of that name is there.
+fn is_taken(status: &Status) -> bool {
+    status.code == 409 && status.reason == "AlreadyExists"
+}
+
+fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true))
+}
+
+/// Whether a pod is of another workflow. Names of executions and ids of nodes are joined by `-`, which both may contain,
+/// so that attempts of two workflows can have one name. A pod whose owner somebody removed is ours by its name.
+fn is_of_another(metadata: &ObjectMeta, workflow: &str) -> bool {
+    controller(metadata).is_some_and(|owner| owner.name != workflow)
+}
+
 /// What the API server makes of a pod.
 #[derive(Debug, PartialEq)]
 enum Answer {
@@ -299,7 +371,7 @@ enum Answer {
         /// What there was too little of, where that is known.
         scarce: Amounts,
     },
-    /// It was there already, or can never be.
+    /// It can never be.
     Other(Box<PhaseInfo>),
 }
 
@@ -330,7 +402,6 @@ fn answer(status: &Status, waits: bool) -> Option<Answer> {
         })
     };
     Some(match (status.code, status.reason.as_str()) {
-        (409, "AlreadyExists") => Answer::Other(Box::new(submitted())),
         (403, _) => match Exceeded::parse(message) {
             Some(exceeded) if exceeded.is_hopeless() => failure(
                 "ResourceRequestsExceedLimits",
@@ -368,7 +439,6 @@ mod tests {
         let too_much = "exceeded quota: q, requested: limits.cpu=300, used: limits.cpu=0, limited: limits.cpu=250";
         let etcd = "etcdserver: request timed out";
         for (status, waits, expected) in [
-            (status(409, "AlreadyExists", ""), true, "Queued"),
             (status(409, "Conflict", ""), true, "later"),
             (status(403, "Forbidden", quota), true, "waits"),
             (

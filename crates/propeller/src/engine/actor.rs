@@ -267,7 +267,7 @@ impl<'a> Drive<'a> {
         let effects = actor.effects.on_behalf_of(machine.context());
         Self {
             jobs: JoinSet::new(),
-            cleanups: Cleanups::new(effects.clone(), actor.key.namespace.clone()),
+            cleanups: Cleanups::new(effects.clone(), actor.key.clone()),
             counting: Counting::new(actor.metrics.clone(), &machine),
             effects,
             writer: Writer::new(known),

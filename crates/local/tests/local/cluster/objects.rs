@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{cluster, code, config, define_workflows, object, pod, raw};
 
@@ -442,6 +442,58 @@ async fn nesting_is_refused_beyond_its_limit_and_kept_below_it() {
                 );
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_json_patch_is_bounded_by_what_it_makes() {
+    let client = cluster().await;
+    let uri = "/api/v1/namespaces/default/configmaps";
+    let request = |method: &str, uri: &str, form: &str, body: &Value| {
+        http::Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("content-type", form)
+            .body(body.to_string().into_bytes())
+            .unwrap()
+    };
+    let object = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+    let made = request("POST", uri, "application/json", &object);
+    client.request_text(made).await.unwrap();
+    // Each copy into its own deepest place doubles the depth.
+    let mut nests = vec![json!({"op": "add", "path": "/data/m", "value": {}})];
+    let mut deepest = "/data/m".to_owned();
+    for _ in 0..13 {
+        nests.push(json!({"op": "copy", "from": "/data/m", "path": format!("{deepest}/m")}));
+        deepest = format!("{deepest}{}", "/m".repeat(deepest.matches("/m").count()));
+    }
+    let mut doubles = vec![json!({"op": "add", "path": "/data/l", "value": ["x".repeat(1_000)]})];
+    doubles.extend((0..30).map(|_| json!({"op": "copy", "from": "/data/l", "path": "/data/l/-"})));
+    let many: Vec<_> = (0..10_001)
+        .map(|_| json!({"op": "test", "path": "/data/k", "value": "v"}))
+        .collect();
+    for (patch, expected, words) in [
+        (nests, 422, "levels deep, the limit is 128"),
+        (doubles, 413, "it copies more than 3145728 bytes"),
+        (
+            many,
+            413,
+            "The allowed maximum operations in a JSON patch is 10000, got 10001",
+        ),
+        (
+            vec![
+                json!({"op": "test", "path": "/data/k", "value": "v"}),
+                json!({"op": "remove", "path": "/data/none"}),
+            ],
+            422,
+            "operation '/1' failed",
+        ),
+    ] {
+        let form = "application/json-patch+json";
+        let patch = request("PATCH", &format!("{uri}/a"), form, &json!(patch));
+        let (status, message) = code::<()>(client.request_text(patch).await.map(drop));
+        assert_eq!(status, expected, "{message}");
+        assert!(message.contains(words), "{message}");
     }
 }
 

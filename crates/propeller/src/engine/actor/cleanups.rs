@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio::task::{Id, JoinSet};
 use tracing::Instrument as _;
 
-use crate::effects::WorkflowEffects;
+use crate::{effects::WorkflowEffects, key::Key};
 
 /// How often one clean-up may panic before it is left to the next start.
 const MOST_PANICS: u32 = 3;
@@ -21,16 +21,16 @@ pub(super) struct PodCleanup {
 /// Clean-ups under way.
 pub(super) struct Cleanups {
     effects: WorkflowEffects,
-    namespace: String,
+    workflow: Key,
     tasks: JoinSet<()>,
     under_way: HashMap<Id, (PodCleanup, u32)>,
 }
 
 impl Cleanups {
-    pub(super) fn new(effects: WorkflowEffects, namespace: String) -> Self {
+    pub(super) fn new(effects: WorkflowEffects, workflow: Key) -> Self {
         Self {
             effects,
-            namespace,
+            workflow,
             tasks: JoinSet::new(),
             under_way: HashMap::new(),
         }
@@ -41,13 +41,13 @@ impl Cleanups {
     }
 
     fn spawn(&mut self, pod: PodCleanup, panics: u32) {
-        let (effects, namespace) = (self.effects.clone(), self.namespace.clone());
+        let (effects, workflow) = (self.effects.clone(), self.workflow.clone());
         let PodCleanup { name, is_deleted } = pod.clone();
         let cleaning_up = async move {
             if is_deleted {
-                effects.delete_pod(&namespace, &name).await;
+                effects.delete_pod(&workflow, &name).await;
             } else {
-                effects.release_pod(&namespace, &name).await;
+                effects.release_pod(&workflow, &name).await;
             }
         };
         let handle = self.tasks.spawn(cleaning_up.in_current_span());

@@ -373,7 +373,7 @@ impl Actor {
             }
         }
         for pod in pods {
-            self.effects.delete_pod(&self.key.namespace, &pod).await;
+            self.effects.delete_pod(&self.key, &pod).await;
         }
         End::Done
     }
