@@ -22,7 +22,7 @@ use flyte_idl::{
     },
     core::{ExecutionError, node_execution},
     event::{
-        NodeExecutionEvent, TaskExecutionEvent, WorkflowExecutionEvent,
+        NodeExecutionEvent, TaskExecutionEvent, TaskExecutionMetadata, WorkflowExecutionEvent,
         task_execution_metadata::InstanceClass,
     },
     service::admin_service_server::{AdminService, AdminServiceServer},
@@ -157,7 +157,7 @@ impl Records {
             .tasks
             .values()
             .filter_map(|task| task.closure.get().metadata.as_ref())
-            .map(|metadata| metadata.instance_class());
+            .map(TaskExecutionMetadata::instance_class);
         classes
             .filter(|class| *class == InstanceClass::Interruptible)
             .count()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flyte_crd::FlyteWorkflow;
-use flyte_plugins::Registry;
+use flyte_plugins::{Plugin, Registry};
 use flyte_tests::simulation::{Answer, Refusal, Rule, Run, Simulation, graphs};
 use serde_json::{Value, json};
 
@@ -288,10 +288,7 @@ fn flyteadmin_and_how_long_a_call_may_take() {
 fn task_types_are_run_by_the_plugin_that_is_named() {
     let plugin = |settings: &[(&str, Value)]| {
         let registry = Registry::new(&configured(settings).plugins.tasks).unwrap();
-        registry
-            .resolve("mine", true, None)
-            .ok()
-            .map(|plugin| plugin.id())
+        registry.resolve("mine", true, None).ok().map(Plugin::id)
     };
     let key = "tasks.task-plugins.default-for-task-types";
     let defaults: [(&str, Option<&str>); 2] =

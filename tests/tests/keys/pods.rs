@@ -199,7 +199,6 @@ impl Attempt {
                         Partition::Whole => PartitionSizeValue::Unpartitioned(true),
                         Partition::Part => PartitionSizeValue::PartitionSize("1g.5gb".into()),
                     }),
-                    ..GpuAccelerator::default()
                 }),
                 ..ExtendedResources::default()
             }),
