@@ -16,7 +16,7 @@ pub struct SupervisorCommand {
     pub arguments: Vec<OsString>,
 }
 
-/// Settings of a [`Kubelet`].
+/// Settings of a [`Kubelet`](super::Kubelet).
 #[derive(Clone)]
 pub struct KubeletOptions {
     /// Name of the Node object.
