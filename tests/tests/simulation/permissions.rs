@@ -69,6 +69,7 @@ fn the_engine_needs_the_permissions_that_are_documented() {
     let mut plugins = PluginsConfig::default();
     plugins.k8s.send_object_events = true;
     plugins.k8s.inject_finalizer = true;
+    plugins.k8s.delete_resource_on_finalize = true;
     let slow = || Simulation::new(graphs::slow(1));
     let mut asked: BTreeSet<_> = ELSEWHERE.map(str::to_owned).into();
     for run in [
