@@ -123,6 +123,8 @@ impl WorkflowEffects {
                 Ok(submitted())
             }
             Err(kube::Error::Api(status)) if is_taken(&status) => {
+                // Whoever waits for room need not wait for the look at the other pod.
+                drop(permit);
                 self.already_there(&api, &name, workflow).await
             }
             Err(kube::Error::Api(status)) => match answer(&status, self.quota_queue.is_open()) {
