@@ -307,7 +307,7 @@ impl Simulation {
                 (faults.clone(), outside.clone(), self.workflow.clone());
             tasks.spawn(async move {
                 faults.reached(after).await;
-                what.happen(outside, &workflow).await;
+                what.happen(outside, &workflow, &faults).await;
             });
         }
         let pods: Api<Pod> = Api::namespaced(outside.clone(), NAMESPACE);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flyte_crd::FlyteWorkflow;
+use flyte_platform::kubernetes;
 use http::{HeaderValue, header};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -178,18 +179,18 @@ impl ExecutionTarget {
         let request = Self::workflows(namespace)
             .delete(name, &DeleteParams::background())
             .map_err(kube::Error::BuildRequest)?;
-        match self.send(request).await {
-            Ok(()) => Ok(Deletion::Accepted),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Deletion::Absent),
-            Err(error) => Err(error),
-        }
+        let deleted = kubernetes::found(self.send(request).await)?;
+        Ok(match deleted {
+            Some(()) => Deletion::Accepted,
+            None => Deletion::Absent,
+        })
     }
 
     /// Whether the resource exists.
     pub async fn has(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
         let workflows: Api<FlyteWorkflow> = Api::namespaced(self.client.clone(), namespace);
-        let found = workflows.get_metadata_opt(name).await?;
-        Ok(found.is_some())
+        let found = workflows.get_metadata(name).await;
+        Ok(kubernetes::found(found)?.is_some())
     }
 }
 
@@ -198,5 +199,35 @@ fn api_server_message(error: kube::Error) -> Box<dyn std::error::Error + Send + 
     match error {
         kube::Error::Api(status) => status.message.clone().into(),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// A router that does not know the way says nothing about the resource: it may be there, and its tasks running.
+    #[tokio::test]
+    async fn only_the_api_server_says_that_a_resource_is_absent() {
+        let absent = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
+        for (body, is_absent) in [(absent, true), ("404 page not found\n", false)] {
+            let service = tower::service_fn(move |_: Request<Body>| async move {
+                let body = Body::from(body.as_bytes().to_vec());
+                let answer = Response::builder().status(404).body(body).unwrap();
+                Ok::<_, std::convert::Infallible>(answer)
+            });
+            let target = ExecutionTarget {
+                id: String::new(),
+                client: kube::Client::new(service, "default"),
+            };
+            let deleted = target.delete("ns", "run").await.ok();
+            let absent = is_absent.then_some(Deletion::Absent);
+            assert_eq!(deleted, absent, "{body}");
+            let has = target.has("ns", "run").await.ok();
+            assert_eq!(has, is_absent.then_some(false), "{body}");
+        }
     }
 }

@@ -25,6 +25,8 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// ever.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// The reason of Kubernetes' answers about an object that does not exist.
+const NOT_FOUND: &str = "NotFound";
 /// How long the creation of a definition is tried.
 const DEFINE_WITHIN: Duration = Duration::from_secs(120);
 /// Waits between those tries.
@@ -207,6 +209,22 @@ pub async fn define(
     Ok(())
 }
 
+/// What a request for one object was answered with; none when the API server itself says that there is no such object. A
+/// 404 without that reason comes from something else: a proxy between, or an API server that does not have the kind
+/// (any more). It says nothing about the object and stays an error.
+///
+/// # Errors
+/// All others.
+pub fn found<T>(answer: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(kube::Error::Api(status)) if status.code == 404 && status.reason == NOT_FOUND => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether another try may end otherwise.
 fn may_pass(error: &kube::Error) -> bool {
     match error {
@@ -290,6 +308,31 @@ mod tests {
         let (ended, asked) = defined(&[None]).await;
         assert!(ended.is_err() && asked > 10, "{ended:?} after {asked}");
         assert!(began.elapsed() <= DEFINE_WITHIN);
+    }
+
+    /// Answers of a router, of an API server without the kind, and of one without the object.
+    #[tokio::test]
+    async fn only_the_api_server_says_that_there_is_no_such_object() {
+        let none = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"pods \"a\" not found",
+            "reason":"NotFound","details":{"name":"a","kind":"pods"},"code":404}"#;
+        let bare = r#"{"kind":"Status","status":"Failure","message":"no route","code":404}"#;
+        for (body, expected) in [
+            (none, Some(None)),
+            (bare, None),
+            ("404 page not found\n", None),
+            ("<html><title>404 Not Found</title></html>", None),
+            ("", None),
+        ] {
+            let service = tower::service_fn(move |_: Request<Body>| async move {
+                let body = Body::from(body.as_bytes().to_vec());
+                let answer = Response::builder().status(404).body(body).unwrap();
+                Ok::<_, std::convert::Infallible>(answer)
+            });
+            let definitions: Api<CustomResourceDefinition> =
+                Api::all(Client::new(service, "default"));
+            let answered = found(definitions.get("a").await);
+            assert_eq!(answered.ok(), expected, "{body:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

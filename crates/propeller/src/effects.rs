@@ -12,6 +12,7 @@ mod leftovers;
 mod pods;
 pub mod quota_backoff;
 mod quota_queue;
+pub(crate) mod resource;
 mod results;
 mod statuses;
 mod templates;

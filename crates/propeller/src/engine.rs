@@ -12,7 +12,6 @@ mod actor;
 mod controller;
 mod inbox;
 mod pods;
-pub(crate) mod resource;
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,7 +50,7 @@ use crate::{
     node::Settings,
 };
 
-use self::{controller::Controller, pods::PodCache};
+use self::controller::{Controller, Shared};
 
 /// How often levels are looked at that nothing changes by itself: how long something has taken.
 const LEVELS: Duration = Duration::from_secs(10);
@@ -94,10 +93,7 @@ pub enum EngineError {
 
 /// The engine: call [`Engine::run`].
 pub struct Engine {
-    effects: Effects,
-    settings: Arc<Settings>,
-    pods: Arc<PodCache>,
-    metrics: Arc<EngineMetrics>,
+    shared: Shared,
     templates: Writer<PodTemplate>,
     ready: watch::Sender<bool>,
 }
@@ -153,11 +149,14 @@ pub fn wire(
         event_config: settings.propeller.event_config,
         quota_queue: QuotaQueue::new(settings.plugins.tasks.backoff, dependencies.clock),
     };
-    Ok(Engine {
+    let shared = Shared {
         effects,
         settings,
         pods: Arc::default(),
         metrics,
+    };
+    Ok(Engine {
+        shared,
         templates: templates_writer,
         ready: watch::Sender::new(false),
     })
@@ -174,23 +173,24 @@ impl Engine {
     /// # Errors
     /// When a watch ends for good.
     pub async fn run(self, stop: CancellationToken) -> Result<(), EngineError> {
-        if self.settings.propeller.create_flyteworkflow_crd {
+        if self.shared.settings.propeller.create_flyteworkflow_crd {
             let definition = flyte_crd::custom_resource_definition();
             tokio::select! {
-                defined = kubernetes::define(self.effects.kube.clone(), &definition) => {
+                defined = kubernetes::define(self.shared.effects.kube.clone(), &definition) => {
                     defined.map_err(|error| EngineError::Definition(Box::new(error)))?;
                 }
                 () = stop.cancelled() => return Ok(()),
             }
         }
-        let mut controller = Controller::new(&self, stop.child_token());
-        let namespace = self.settings.propeller.limit_namespace.clone();
+        let mut controller = Controller::new(self.shared.clone(), stop.child_token());
+        let namespace = self.shared.settings.propeller.limit_namespace.clone();
         let everywhere = matches!(namespace.as_str(), "all" | "all-namespaces" | "");
         let limit = (!everywhere).then_some(namespace.as_str());
-        let workflows: Api<PartialObjectMeta<FlyteWorkflow>> = api(&self.effects.kube, limit);
-        let pods: Api<Pod> = api(&self.effects.kube, limit);
-        let templates: Api<PodTemplate> = api(&self.effects.kube, limit);
-        let selector = self.settings.propeller.selector();
+        let workflows: Api<PartialObjectMeta<FlyteWorkflow>> =
+            api(&self.shared.effects.kube, limit);
+        let pods: Api<Pod> = api(&self.shared.effects.kube, limit);
+        let templates: Api<PodTemplate> = api(&self.shared.effects.kube, limit);
+        let selector = self.shared.settings.propeller.selector();
         let mut workflow_events = watcher::watcher(
             workflows.clone(),
             watcher::Config::default().labels(&selector),
@@ -199,7 +199,7 @@ impl Engine {
         .boxed();
         let mut pod_events = watcher::watcher(
             pods,
-            watcher::Config::default().labels(&self.settings.propeller.pod_selector()),
+            watcher::Config::default().labels(&self.shared.settings.propeller.pod_selector()),
         )
         .default_backoff()
         .boxed();
@@ -208,21 +208,23 @@ impl Engine {
             .default_backoff()
             .reflect(self.templates)
             .boxed();
-        let mut object_events = if self.settings.plugins.k8s.send_object_events {
-            let events: Api<Event> = api(&self.effects.kube, limit);
+        let mut object_events = if self.shared.settings.plugins.k8s.send_object_events {
+            let events: Api<Event> = api(&self.shared.effects.kube, limit);
             let of_pods = watcher::Config::default().fields("regarding.kind=Pod");
             watcher::watcher(events, of_pods).default_backoff().boxed()
         } else {
             futures::stream::pending().boxed()
         };
         let mut collect = tokio::time::interval(
-            self.settings
+            self.shared
+                .settings
                 .propeller
                 .gc_interval
                 .to_std()
                 .max(Duration::from_secs(1)),
         );
-        let mut call_in_time = std::pin::pin!(self.effects.quota_queue.clone().call_in_time());
+        let mut call_in_time =
+            std::pin::pin!(self.shared.effects.quota_queue.clone().call_in_time());
         let mut levels = tokio::time::interval(LEVELS);
         let mut synced = (false, false);
         loop {
@@ -255,7 +257,7 @@ impl Engine {
                     Ok(None) => return Err(EngineError::WatchEnded("events of pods")),
                     Err(error) => tracing::warn!(%error, "the watch of pods' events was interrupted"),
                 },
-                _ = levels.tick() => self.metrics.queue.look_at_rounds(),
+                _ = levels.tick() => self.shared.metrics.queue.look_at_rounds(),
                 _ = collect.tick() => controller.collect_garbage(&workflows),
             }
             if synced.0 {

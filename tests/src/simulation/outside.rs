@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, world::create};
+use super::{NAMESPACE, faults::Faults, world::create};
 
 /// Something that somebody else does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,14 @@ pub enum Outside {
     SetPhase(WorkflowPhase),
     /// The resource is removed with all that belongs to it, and made again as it was at first.
     Replace,
+    /// The resource is removed with all that belongs to it while no watch shows anything. Then all watches have to begin
+    /// anew: what they had seen last is too long ago.
+    RemoveUnwatched,
 }
 
 impl Outside {
     /// Does it.
-    pub(super) async fn happen(self, client: Client, workflow: &FlyteWorkflow) {
+    pub(super) async fn happen(self, client: Client, workflow: &FlyteWorkflow, faults: &Faults) {
         let name = workflow.metadata.name.clone().unwrap_or_default();
         let resources: Api<PartialObjectMeta<FlyteWorkflow>> =
             Api::namespaced(client.clone(), NAMESPACE);
@@ -75,6 +78,12 @@ impl Outside {
                 patch(no_finalizers).await;
                 drop(resources.delete(&name, &at_once).await);
                 create(client, workflow).await;
+            }
+            Self::RemoveUnwatched => {
+                faults.hold_watches();
+                patch(no_finalizers).await;
+                drop(resources.delete(&name, &at_once).await);
+                faults.expire_watches();
             }
         }
     }

@@ -58,6 +58,36 @@ fn another_workflow_of_the_same_name_is_brought_to_its_own_end() {
     assert!(aborted > 8, "{aborted} were replaced before their end");
 }
 
+/// Nothing tells it but a list in which the resource is missing.
+#[test]
+fn a_workflow_that_went_while_no_watch_showed_it_is_ended() {
+    for (what, simulation) in [
+        ("a chain", workflow as fn() -> Simulation),
+        ("endless tasks", || Simulation::new(graphs::endless())),
+    ] {
+        let most = if what == "a chain" {
+            workflow().run().effects
+        } else {
+            12
+        };
+        let mut aborted = 0;
+        for effects in 1..most {
+            let run = simulation()
+                .with_outside(effects, Outside::RemoveUnwatched)
+                .run();
+            let what = format!("{what}, removed after {effects}");
+            assert_eq!(run.left, [""; 0], "{what}: pods still run");
+            assert_eq!(run.records.open(), [""; 0], "{what}: still open");
+            assert_eq!(run.doubles(), [""; 0], "{what}: an attempt ran twice");
+            aborted += u32::from(run.records.workflow().0 == "ABORTED");
+        }
+        assert!(
+            aborted > 8,
+            "{what}: {aborted} were removed before their end"
+        );
+    }
+}
+
 #[test]
 fn nothing_runs_on_when_finalizers_are_removed_during_an_abort() {
     let endless = || Simulation::new(graphs::endless());

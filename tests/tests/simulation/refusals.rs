@@ -127,6 +127,44 @@ fn a_pod_without_labels_and_owner_is_found_by_its_name() {
     assert_eq!(stripped.doubles(), [""; 0]);
 }
 
+/// A router that has lost its way, or an API server in whose discovery the kind is missing for a moment: it says nothing
+/// about the object, whose end it must not be taken for.
+#[test]
+fn a_404_that_is_not_about_the_object_is_asked_again() {
+    let stray = Answer::Refuse(Refusal {
+        code: 404,
+        reason: "",
+        message: "404 page not found",
+    });
+    for (method, path, deleted) in [
+        ("GET", "/flyteworkflows/run", false),
+        ("PATCH", "/flyteworkflows/", false),
+        ("PATCH", "/flyteworkflows/", true),
+        ("GET", "/pods/", true),
+        ("PATCH", "/pods/", true),
+        ("DELETE", "/pods/", true),
+    ] {
+        let what = format!("{method} {path}, deleted: {deleted}");
+        let mut simulation = Simulation::new(graphs::chain());
+        if deleted {
+            simulation = Simulation::new(graphs::endless()).deleted_after(12);
+        }
+        let run = simulation
+            .ruled(rule(method, path, 2, stray))
+            .attempt()
+            .unwrap_or_else(|why| panic!("{what}: {why}"));
+        let expected = if deleted {
+            WorkflowPhase::Aborted
+        } else {
+            WorkflowPhase::Success
+        };
+        assert_eq!(run.phase, expected, "{what}");
+        assert_eq!(run.left, [""; 0], "{what}: pods still run");
+        assert_eq!(run.records.open(), [""; 0], "{what}: still open");
+        assert_eq!(run.doubles(), [""; 0], "{what}: an attempt ran twice");
+    }
+}
+
 /// The request is made again when its answer does not come.
 fn is_made_again(method: &'static str, path: &'static str) {
     let run = Simulation::new(graphs::chain())

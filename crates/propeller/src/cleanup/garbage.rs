@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
-use crate::{engine::resource, metrics::EngineMetrics};
+use crate::{effects::resource, metrics::EngineMetrics};
 
 /// How many resources are deleted side by side.
 const DELETIONS_AT_ONCE: usize = 16;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use flyte_crd::status::TaskPhase;
 use flyte_idl::core::execution_error::ErrorKind;
+use flyte_platform::kubernetes;
 use flyte_plugins::{
     PhaseInfo, Plugin, TaskContext, TaskInfo,
     config::K8sConfig,
@@ -197,10 +198,10 @@ impl WorkflowEffects {
         let metrics = &self.metrics.plugin;
         let found = self
             .budget
-            .request(Backend::Kubernetes, api.get_opt(&name))
+            .request(Backend::Kubernetes, api.get(&name))
             .await;
         metrics.asked(&labels, attempt.plugin, began.elapsed());
-        let found = found??;
+        let found = kubernetes::found(found?)?;
         metrics.looked_up(&labels, attempt.plugin, began.elapsed());
         let workflow = &view.workflow.owner.name;
         let ours = found.filter(|pod| !is_of_another(&pod.metadata, workflow));
@@ -223,11 +224,8 @@ impl WorkflowEffects {
                     api.delete(name, &DeleteParams::default()),
                 )
                 .await?;
-            match deleted {
-                Ok(_) => Ok(()),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                Err(error) => Err(error.into()),
-            }
+            kubernetes::found(deleted)?;
+            Ok(())
         })
         .await;
     }
@@ -252,9 +250,10 @@ impl WorkflowEffects {
     ) -> Result<bool, TransientError> {
         let found = self
             .budget
-            .request(Backend::Kubernetes, api.get_metadata_opt(name))
-            .await??;
-        let ours = found.filter(|found| !is_of_another(&found.metadata, &workflow.name));
+            .request(Backend::Kubernetes, api.get_metadata(name))
+            .await?;
+        let ours = kubernetes::found(found)?
+            .filter(|found| !is_of_another(&found.metadata, &workflow.name));
         let Some(found) = ours else {
             return Ok(false);
         };
@@ -274,9 +273,8 @@ impl WorkflowEffects {
                 api.patch(name, &PatchParams::default(), &patch),
             )
             .await?;
-        match patched {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        match kubernetes::found(patched) {
+            Ok(patched) => Ok(patched.is_some()),
             Err(error) => {
                 self.metrics.plugin.not_released(&self.labels(None));
                 Err(error.into())

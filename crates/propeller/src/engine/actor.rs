@@ -23,13 +23,12 @@ use self::{
     counting::Counting,
     write::{Write, Writer},
 };
-use super::{
-    inbox::Inbox,
-    pods::PodCache,
-    resource::{self, Found},
-};
+use super::{inbox::Inbox, pods::PodCache};
 use crate::{
-    effects::{EffectError, KUBERNETES_TIMEOUT, WorkflowEffects},
+    effects::{
+        EffectError, KUBERNETES_TIMEOUT, WorkflowEffects,
+        resource::{self, Found},
+    },
     key::Key,
     machine::{EffectResult, EndMark, JobId, Machine, Origin, Spill},
     metrics::{self, EngineMetrics},

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Engine,
     actor::Actor,
     inbox::Inbox,
     pods::{self, PodCache},
@@ -25,6 +24,15 @@ use crate::{
     metrics::EngineMetrics,
     node::{Settings, task::observed_pod::is_finished},
 };
+
+/// What all workflows of an engine share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) effects: Effects,
+    pub(super) settings: Arc<Settings>,
+    pub(super) pods: Arc<PodCache>,
+    pub(super) metrics: Arc<EngineMetrics>,
+}
 
 /// A workflow resource as the watch shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +51,20 @@ struct ActorHandle {
     next: Option<SeenWorkflow>,
 }
 
+impl ActorHandle {
+    /// The resource of this UID is no more.
+    fn gone(&mut self, uid: &str) {
+        if self.uid == uid {
+            self.inbox.gone();
+        } else {
+            self.next.take_if(|next| next.uid == uid);
+        }
+    }
+}
+
 /// Owns the actors and knows which wake-up is whose.
 pub(super) struct Controller {
-    effects: Effects,
-    settings: Arc<Settings>,
-    pods: Arc<PodCache>,
-    metrics: Arc<EngineMetrics>,
+    shared: Shared,
     pub(super) actors: JoinSet<()>,
     /// Short errands: orphaned pods, old resources.
     pub(super) background: JoinSet<()>,
@@ -56,23 +72,23 @@ pub(super) struct Controller {
     keys: HashMap<tokio::task::Id, Key>,
     /// Workflows seen before the pods were; none once they are.
     unsynced: Option<Vec<(Key, SeenWorkflow)>>,
+    /// UIDs in the list of workflows that is coming in.
+    relisted_workflows: HashMap<Key, String>,
     relisted: Vec<Pod>,
     relisted_events: HashSet<String>,
     pub(super) stop: CancellationToken,
 }
 
 impl Controller {
-    pub(super) fn new(engine: &Engine, stop: CancellationToken) -> Self {
+    pub(super) fn new(shared: Shared, stop: CancellationToken) -> Self {
         Self {
-            effects: engine.effects.clone(),
-            settings: engine.settings.clone(),
-            pods: engine.pods.clone(),
-            metrics: engine.metrics.clone(),
+            shared,
             actors: JoinSet::new(),
             background: JoinSet::new(),
             actors_of: HashMap::new(),
             keys: HashMap::new(),
             unsynced: Some(Vec::new()),
+            relisted_workflows: HashMap::new(),
             relisted: Vec::new(),
             relisted_events: HashSet::new(),
             stop,
@@ -85,27 +101,48 @@ impl Controller {
         event: watcher::Event<PartialObjectMeta<FlyteWorkflow>>,
     ) -> bool {
         match event {
-            watcher::Event::Apply(found) | watcher::Event::InitApply(found) => {
-                let (key, seen) = seen(&found);
-                match &mut self.unsynced {
-                    Some(waiting) => waiting.push((key, seen)),
-                    None => self.wake_workflow(key, seen),
-                }
-            }
+            watcher::Event::Apply(found) => self.workflow_seen(&found),
             watcher::Event::Delete(found) => {
                 let (key, seen) = seen(&found);
                 if let Some(handle) = self.actors_of.get_mut(&key) {
-                    if handle.uid == seen.uid {
-                        handle.inbox.gone();
-                    } else {
-                        handle.next.take_if(|next| next.uid == seen.uid);
-                    }
+                    handle.gone(&seen.uid);
                 }
             }
-            watcher::Event::InitDone => return true,
-            watcher::Event::Init => {}
+            watcher::Event::Init => self.relisted_workflows.clear(),
+            watcher::Event::InitApply(found) => {
+                let (key, seen) = seen(&found);
+                self.relisted_workflows.insert(key, seen.uid);
+                self.workflow_seen(&found);
+            }
+            watcher::Event::InitDone => {
+                self.end_unlisted();
+                return true;
+            }
         }
         false
+    }
+
+    fn workflow_seen(&mut self, found: &PartialObjectMeta<FlyteWorkflow>) {
+        let (key, seen) = seen(found);
+        match &mut self.unsynced {
+            Some(waiting) => waiting.push((key, seen)),
+            None => self.wake_workflow(key, seen),
+        }
+    }
+
+    /// Workflows that were there before a watch began anew and are not in its list: they went meanwhile, and nothing
+    /// else tells it.
+    fn end_unlisted(&mut self) {
+        let listed = std::mem::take(&mut self.relisted_workflows);
+        for (key, handle) in &mut self.actors_of {
+            let now = listed.get(key);
+            let next = handle.next.as_ref().map(|next| next.uid.clone());
+            for uid in [Some(handle.uid.clone()), next].into_iter().flatten() {
+                if now != Some(&uid) {
+                    handle.gone(&uid);
+                }
+            }
+        }
     }
 
     pub(super) fn start_waiting(&mut self) {
@@ -115,7 +152,7 @@ impl Controller {
     }
 
     fn wake_workflow(&mut self, key: Key, seen: SeenWorkflow) {
-        self.metrics.wakes.with_label_values(&["wf"]).inc();
+        self.shared.metrics.wakes.with_label_values(&["wf"]).inc();
         if let Some(handle) = self.actors_of.get_mut(&key) {
             if handle.uid != seen.uid {
                 handle.inbox.gone();
@@ -125,7 +162,7 @@ impl Controller {
             }
             return;
         }
-        let inbox = Inbox::new(self.metrics.queue.clone());
+        let inbox = Inbox::new(self.shared.metrics.queue.clone());
         if seen.deleting {
             inbox.deleting();
         }
@@ -135,16 +172,16 @@ impl Controller {
     /// Starts the actor of a workflow.
     fn start_actor(&mut self, key: Key, uid: String, inbox: Arc<Inbox>) {
         let actor = Actor {
-            effects: self.effects.of_workflow(&key.namespace),
+            effects: self.shared.effects.of_workflow(&key.namespace),
             key: key.clone(),
             uid: uid.clone(),
-            settings: self.settings.clone(),
-            pods: self.pods.clone(),
+            settings: self.shared.settings.clone(),
+            pods: self.shared.pods.clone(),
             inbox: inbox.clone(),
-            metrics: self.metrics.clone(),
+            metrics: self.shared.metrics.clone(),
             stop: self.stop.clone(),
         };
-        self.metrics.levels.workflows.inc();
+        self.shared.metrics.levels.workflows.inc();
         let task = self.actors.spawn(actor.run());
         self.keys.insert(task.id(), key.clone());
         let handle = ActorHandle {
@@ -163,7 +200,7 @@ impl Controller {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
         };
-        self.metrics.levels.workflows.dec();
+        self.shared.metrics.levels.workflows.dec();
         let Some(key) = self.keys.remove(&id) else {
             return;
         };
@@ -173,14 +210,14 @@ impl Controller {
         if let Err(error) = ended
             && error.is_panic()
         {
-            self.metrics.round.workers_restarted.inc();
-            self.metrics.round.panic.inc(&Labels::default());
+            self.shared.metrics.round.workers_restarted.inc();
+            self.shared.metrics.round.panic.inc(&Labels::default());
             tracing::error!(
                 ns = key.namespace,
                 exec_id = key.name,
                 "a workflow's task panicked; starting it again"
             );
-            self.metrics.wakes.with_label_values(&["wf"]).inc();
+            self.shared.metrics.wakes.with_label_values(&["wf"]).inc();
             let inbox = Arc::new(handle.inbox.after_panic());
             self.start_actor(key.clone(), handle.uid, inbox);
             if let (Some(again), Some(next)) = (self.actors_of.get_mut(&key), handle.next) {
@@ -197,7 +234,7 @@ impl Controller {
         match event {
             watcher::Event::Apply(pod) => self.pod_changed(pod),
             watcher::Event::Delete(pod) => {
-                if let Some(known) = self.pods.remove(&pod) {
+                if let Some(known) = self.shared.pods.remove(&pod) {
                     self.left(&known, None);
                 }
                 self.wake_owner(&pod);
@@ -206,7 +243,7 @@ impl Controller {
             watcher::Event::InitApply(pod) => self.relisted.push(pods::trimmed(pod)),
             watcher::Event::InitDone => {
                 let pods = std::mem::take(&mut self.relisted);
-                for gone in self.pods.keep_only(&pods) {
+                for gone in self.shared.pods.keep_only(&pods) {
                     self.left(&gone, None);
                     self.wake_owner(&gone);
                 }
@@ -219,15 +256,15 @@ impl Controller {
 
     fn pod_changed(&mut self, pod: Pod) {
         // First the cache, then its owner: an owner that looks before the cache knows the change sees it never.
-        let (pod, before) = self.pods.put(pod);
+        let (pod, before) = self.shared.pods.put(pod);
         let known = self.wake_owner(&pod);
         match before {
             Some(before) => {
                 self.left(&before, Some(&pod));
                 let is_new = before.metadata.resource_version != pod.metadata.resource_version;
-                self.metrics.plugin.pod_seen(known && is_new);
+                self.shared.metrics.plugin.pod_seen(known && is_new);
             }
-            None => self.metrics.plugin.pods(namespace_of(&pod), 1),
+            None => self.shared.metrics.plugin.pods(namespace_of(&pod), 1),
         }
         if !known && self.unsynced.is_none() {
             self.adopt_or_release(&pod);
@@ -237,10 +274,10 @@ impl Controller {
     /// A pod that has ended or is gone leaves room in its namespace.
     fn left(&self, before: &Pod, now: Option<&Pod>) {
         if now.is_none() {
-            self.metrics.plugin.pods(namespace_of(before), -1);
+            self.shared.metrics.plugin.pods(namespace_of(before), -1);
         }
         if !is_finished(before) && now.is_none_or(is_finished) {
-            self.effects.quota_queue.freed(namespace_of(before));
+            self.shared.effects.quota_queue.freed(namespace_of(before));
         }
     }
 
@@ -250,7 +287,7 @@ impl Controller {
         let Some(handle) = self.actors_of.get(&key) else {
             return false;
         };
-        self.metrics.wakes.with_label_values(&["task"]).inc();
+        self.shared.metrics.wakes.with_label_values(&["task"]).inc();
         handle.inbox.pod(pod.name_any());
         true
     }
@@ -259,7 +296,7 @@ impl Controller {
     pub(super) fn object_event(&mut self, event: watcher::Event<Event>) {
         match event {
             watcher::Event::Apply(event) => self.object_told(event),
-            watcher::Event::Delete(event) => self.pods.remove_event(&event),
+            watcher::Event::Delete(event) => self.shared.pods.remove_event(&event),
             watcher::Event::Init => self.relisted_events.clear(),
             watcher::Event::InitApply(event) => {
                 self.relisted_events.extend(event.metadata.name.clone());
@@ -267,33 +304,33 @@ impl Controller {
             }
             watcher::Event::InitDone => {
                 let listed = std::mem::take(&mut self.relisted_events);
-                self.pods.keep_only_events(&listed);
+                self.shared.pods.keep_only_events(&listed);
             }
         }
     }
 
     fn object_told(&self, event: Event) {
-        if let Some(pod) = self.pods.put_event(event) {
+        if let Some(pod) = self.shared.pods.put_event(event) {
             self.wake_owner(&pod);
         }
     }
 
     /// Looks at a pod whose workflow is not under way.
     fn adopt_or_release(&mut self, pod: &Pod) {
-        let deletes = self.settings.plugins.k8s.delete_resource_on_finalize;
+        let deletes = self.shared.settings.plugins.k8s.delete_resource_on_finalize;
         if let Some(key) = owner(pod).filter(|_| orphans::concerns(pod, deletes)) {
             let pods = BTreeMap::from([(key, vec![orphans::Orphan::of(pod, deletes)])]);
             self.background
-                .spawn(orphans::end(self.effects.clone(), pods));
+                .spawn(orphans::end(self.shared.effects.clone(), pods));
         }
     }
 
     /// Looks at all pods whose workflow is not under way, once at the start: the process that ended their workflows
     /// may not have come to ending them, and nothing else may ever change them.
     pub(super) fn end_orphans(&mut self) {
-        let deletes = self.settings.plugins.k8s.delete_resource_on_finalize;
+        let deletes = self.shared.settings.plugins.k8s.delete_resource_on_finalize;
         let mut pods: BTreeMap<Key, Vec<orphans::Orphan>> = BTreeMap::new();
-        for pod in self.pods.all() {
+        for pod in self.shared.pods.all() {
             if let Some(key) = owner(&pod).filter(|_| orphans::concerns(&pod, deletes))
                 && !self.actors_of.contains_key(&key)
             {
@@ -303,18 +340,18 @@ impl Controller {
             }
         }
         self.background
-            .spawn(orphans::end(self.effects.clone(), pods));
+            .spawn(orphans::end(self.shared.effects.clone(), pods));
     }
 
     pub(super) fn collect_garbage(&mut self, workflows: &Api<PartialObjectMeta<FlyteWorkflow>>) {
-        let ttl = self.settings.propeller.max_ttl_hours.min(23);
+        let ttl = self.shared.settings.propeller.max_ttl_hours.min(23);
         if ttl > 0 {
             self.background.spawn(garbage::collect(
-                self.effects.kube.clone(),
+                self.shared.effects.kube.clone(),
                 workflows.clone(),
                 ttl,
-                self.effects.clock.now(),
-                self.metrics.clone(),
+                self.shared.effects.clock.now(),
+                self.shared.metrics.clone(),
             ));
         }
     }

@@ -1,10 +1,12 @@
 //! Retries, deadlines and interruptions (spec 04 §6.3-6.5).
 
 use flyte_core::duration;
-use flyte_idl::core::{ExecutionError, execution_error::ErrorKind};
+use flyte_idl::core::{
+    ExecutionError, execution_error::ErrorKind, task_metadata::InterruptibleValue,
+};
 use jiff::{SignedDuration, Timestamp};
 
-use super::NodeView;
+use super::{NodeView, template};
 use crate::config::NodeConfig;
 
 /// Attempts that a node has in all for failures of its own.
@@ -75,12 +77,19 @@ impl Attempts {
     }
 }
 
-/// Whether this attempt may run on a machine that can be taken away (spec 04 §6.5).
+/// Whether this attempt may run on a machine that can be taken away (spec 04 §6.5). Nodes of workflows carry what their
+/// tasks say; the node that is made for a task which is run alone does not.
 pub fn is_interruptible(view: &NodeView<'_>) -> bool {
+    let of_task = || {
+        let metadata = template(view)?.metadata.as_ref()?;
+        let InterruptibleValue::Interruptible(wanted) = metadata.interruptible_value?;
+        Some(wanted)
+    };
     let wanted = view
         .spec
         .interruptible
         .or(view.workflow.execution_config.interruptible)
+        .or_else(of_task)
         .unwrap_or(view.workflow.interruptible);
     if !wanted {
         return false;

@@ -10,7 +10,7 @@ use flyte_crd::{
     COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, TERMINATED, TERMINATION_LABEL, WorkflowPhase,
 };
 use flyte_idl::core::{ExecutionError, workflow_execution::Phase as EventPhase};
-use flyte_platform::{Backoff, Chain};
+use flyte_platform::{Backoff, Chain, kubernetes};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -137,7 +137,11 @@ impl Drive<'_> {
             }
             match self.put(&patch).await {
                 Written::Yes => {}
-                Written::Gone => self.writer.gone(),
+                Written::Gone => {
+                    // The watch may tell it later, or may have been away: what the workflow began ends now.
+                    self.writer.gone();
+                    self.machine.abort("Workflow aborted.");
+                }
                 Written::Again => {
                     self.count_stale();
                     continue;
@@ -279,14 +283,14 @@ impl Actor {
             store.failed.inc();
             return Written::Later(format!("no answer within {KUBERNETES_TIMEOUT:?}"));
         };
-        match patched {
-            Ok(found) => {
+        match kubernetes::found(patched) {
+            Ok(Some(found)) => {
                 store.latency.observe(began.elapsed());
                 store.success.inc();
                 known.have(found);
                 Written::Yes
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => Written::Gone,
+            Ok(None) => Written::Gone,
             Err(kube::Error::Api(status)) if is_too_large(&status) => {
                 store.too_large.inc();
                 Written::TooLarge

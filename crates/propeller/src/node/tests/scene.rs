@@ -33,6 +33,11 @@ pub(super) fn ago(seconds: i64) -> Option<Time> {
 }
 
 pub(super) fn context() -> Arc<WorkflowContext> {
+    context_with(json!({}))
+}
+
+/// The context of the workflow with this merged into its resource.
+pub(super) fn context_with(change: Value) -> Arc<WorkflowContext> {
     let sub = |outputs: Value| {
         json!({
             "id": "p:d:sub", "nodes": { "start-node": { "id": "start-node", "kind": "start" } },
@@ -46,7 +51,7 @@ pub(super) fn context() -> Arc<WorkflowContext> {
         "type": "container", "metadata": {}, "container": { "image": "i", "resources": {} },
         "interface": { "outputs": { "variables": { "o0": { "type": { "simple": "INTEGER" } } } } },
     });
-    let workflow = json!({
+    let mut workflow = json!({
         "metadata": { "name": "run", "namespace": "ns" },
         "spec": {
             "id": "p:d:wf", "nodes": { "start-node": { "id": "start-node", "kind": "start" } },
@@ -57,6 +62,7 @@ pub(super) fn context() -> Arc<WorkflowContext> {
         "executionId": { "project": "p", "domain": "d", "name": "run" },
         "status": { "phase": 0 },
     });
+    flyte_platform::json::merge(&mut workflow, &change);
     let workflow: FlyteWorkflow = serde_json::from_value(workflow).unwrap();
     let plugins = PluginsConfig::default();
     let settings = Arc::new(Settings {
@@ -174,10 +180,17 @@ impl Scene {
     }
 
     pub(super) fn with_view<T>(&self, use_it: impl FnOnce(&NodeView<'_>) -> T) -> T {
-        let context = context();
+        self.with_view_in(&context(), use_it)
+    }
+
+    pub(super) fn with_view_in<T>(
+        &self,
+        context: &WorkflowContext,
+        use_it: impl FnOnce(&NodeView<'_>) -> T,
+    ) -> T {
         let files = NodeFiles::top_level("mem://bucket/run", "n0", self.status.attempts).unwrap();
         use_it(&NodeView {
-            workflow: &context,
+            workflow: context,
             spec: &self.spec,
             status: &self.status,
             unique_id: "n0",

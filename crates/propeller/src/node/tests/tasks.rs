@@ -4,6 +4,7 @@ use flyte_crd::{NodePhase, status::TaskPhase};
 use flyte_idl::core::execution_error::ErrorKind;
 use flyte_plugins::{PhaseInfo, TaskInfo};
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::super::*;
 use super::scene::*;
@@ -245,5 +246,33 @@ fn trouble_stands_where_users_look() {
         if let Some(Event::Task(event)) = change.events.first() {
             assert_eq!(event.reasons[0].reason, trouble, "{case}");
         }
+    }
+}
+
+/// Who says whether an attempt may run on a machine that can be taken away: the node, the execution, the task, the workflow.
+#[test]
+fn the_first_that_says_so_makes_a_task_interruptible() {
+    let (yes, no, silent) = (Some(true), Some(false), None);
+    for (node, execution, task, workflow, expected) in [
+        (silent, silent, silent, false, false),
+        (silent, silent, silent, true, true),
+        (silent, silent, no, true, false),
+        (silent, silent, yes, false, true),
+        (silent, no, yes, true, false),
+        (silent, yes, no, false, true),
+        (no, yes, yes, true, false),
+        (yes, no, no, false, true),
+    ] {
+        let context = context_with(json!({
+            "executionConfig": { "Interruptible": execution },
+            "tasks": { "t": { "metadata": { "interruptible": task } } },
+            "node-defaults": { "interruptible": workflow },
+        }));
+        let scene = Scene::task().change(|scene| scene.spec.interruptible = node);
+        let answer = scene.with_view_in(&context, is_interruptible);
+        assert_eq!(
+            answer, expected,
+            "node {node:?}, execution {execution:?}, task {task:?}, workflow {workflow}"
+        );
     }
 }

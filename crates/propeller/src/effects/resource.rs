@@ -5,6 +5,7 @@
 
 use flyte_crd::FlyteWorkflow;
 use flyte_idl::json::{self, JsonError};
+use flyte_platform::kubernetes;
 use kube::{
     Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, GetParams, Preconditions},
@@ -51,10 +52,8 @@ pub(crate) async fn read(
     let request = request(namespace)
         .get(name, &GetParams::default())
         .map_err(kube::Error::BuildRequest)?;
-    let text = match client.request_text(request).await {
-        Ok(text) => text,
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let Some(text) = kubernetes::found(client.request_text(request).await)? else {
+        return Ok(None);
     };
     let value = json::parse(text.as_bytes())?;
     let status = value
