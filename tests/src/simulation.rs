@@ -118,6 +118,8 @@ pub struct Run {
     pub rounds: u64,
     /// How many steps of nodes and of the workflow it took.
     pub steps: u64,
+    /// Requests that rules refused.
+    pub refused: usize,
     /// The effects in order: requests of the cluster and of admin, and blobs.
     pub trace: Vec<String>,
     /// What the engine read of the cluster and watched: paths with queries.
@@ -420,6 +422,7 @@ impl Simulation {
             kept,
             left,
             effects: faults.effects(),
+            refused: faults.refusals(),
             rounds,
             steps,
             trace: faults.trace(),

@@ -178,9 +178,19 @@ impl WorkflowEffects {
         node: Option<OwnedNode>,
     ) -> Result<EffectResult, EffectError> {
         let timer = self.begin_counting(&effect);
-        let result = Box::pin(self.dispatch(effect, node.as_ref())).await;
+        let mut result = Box::pin(self.dispatch(effect, node.as_ref())).await;
+        if let Err(EffectError::Transient(error)) = &mut result
+            && error.answered == Answered::Refused
+        {
+            error.retry_after = self.retry_after();
+        }
         timer.ends(node.as_ref(), &result);
         result
+    }
+
+    /// How long what was refused just now waits for its next try, at least.
+    pub(crate) fn retry_after(&self) -> Duration {
+        self.budget.retry_after()
     }
 
     async fn dispatch(

@@ -329,6 +329,11 @@ impl Faults {
         http::Response::from_parts(parts, Body::from_stream(frames))
     }
 
+    /// How many requests rules have refused.
+    pub(super) fn refusals(&self) -> usize {
+        *self.0.refused.borrow()
+    }
+
     /// Waits for the next crash.
     pub(super) async fn crashed(&self) {
         self.0.crash.notified().await;

@@ -3,6 +3,9 @@
 //! A permit is held while a request is under way and never while anything is waited for, so that who can never succeed
 //! takes nothing from others. Each backend has its permits, so that one which does not answer stops no other; and of
 //! those each namespace has a part, so that its requests leave some to the others.
+//!
+//! What was refused is tried again at a pace of its namespace, so that thousands of nodes that can never succeed take
+//! little of the process and of the backends.
 
 use std::{
     collections::HashMap,
@@ -12,7 +15,7 @@ use std::{
 };
 
 use flyte_platform::sync::Mutex;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::error::{Backend, TransientError};
 
@@ -21,6 +24,8 @@ use super::error::{Backend, TransientError};
 const PER_BACKEND: usize = 512;
 /// Requests of the workflows of one namespace at once.
 const PER_NAMESPACE: usize = 128;
+/// Tries after a refusal that one namespace may have a second, once it has had as many at once.
+const RETRIES_PER_SECOND: u32 = 50;
 /// Longest time of one request to the API server: Go's `kube-client-config.timeout`.
 pub(crate) const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time of one request to the blob store, which may carry gigabytes.
@@ -36,14 +41,21 @@ struct Inner {
     blobs: Semaphore,
     admin: Semaphore,
     admin_timeout: Duration,
-    namespaces: Mutex<HashMap<String, Weak<Semaphore>>>,
+    namespaces: Mutex<HashMap<String, Weak<Namespace>>>,
 }
 
 /// The part of one namespace, shared by its workflows.
 #[derive(Clone, Debug)]
 pub(super) struct NamespaceBudget {
     all: Budget,
-    own: Arc<Semaphore>,
+    own: Arc<Namespace>,
+}
+
+#[derive(Debug)]
+struct Namespace {
+    permits: Semaphore,
+    /// When all tries that have their turn are made.
+    tried: Mutex<Option<Instant>>,
 }
 
 impl Budget {
@@ -62,8 +74,11 @@ impl Budget {
         let mut namespaces = self.0.namespaces.lock();
         let known = namespaces.get(namespace).and_then(Weak::upgrade);
         let own = known.unwrap_or_else(|| {
-            namespaces.retain(|_, semaphore| semaphore.strong_count() > 0);
-            let own = Arc::new(Semaphore::new(PER_NAMESPACE));
+            namespaces.retain(|_, namespace| namespace.strong_count() > 0);
+            let own = Arc::new(Namespace {
+                permits: Semaphore::new(PER_NAMESPACE),
+                tried: Mutex::default(),
+            });
             namespaces.insert(namespace.to_owned(), Arc::downgrade(&own));
             own
         });
@@ -99,7 +114,7 @@ impl NamespaceBudget {
         call: impl Future<Output = T>,
     ) -> Result<T, TransientError> {
         // Semaphores that nobody closes always give a permit.
-        let _own = self.own.acquire().await;
+        let _own = self.own.permits.acquire().await;
         let (semaphore, within) = self.all.backend(backend);
         let _shared = semaphore.acquire().await;
         tokio::time::timeout(within, call).await.map_err(|_| {
@@ -107,11 +122,21 @@ impl NamespaceBudget {
             TransientError::no_answer(backend, message)
         })
     }
+
+    /// How long what was refused just now waits for its turn to be tried again, at least.
+    pub(super) fn retry_after(&self) -> Duration {
+        let now = Instant::now();
+        let turn = Duration::from_secs(1) / RETRIES_PER_SECOND;
+        let mut tried = self.own.tried.lock();
+        let next = tried.map_or(now, |tried| tried.max(now)) + turn;
+        *tried = Some(next);
+        (next - now).saturating_sub(turn * RETRIES_PER_SECOND)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{task::JoinSet, time::Instant};
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -152,6 +177,24 @@ mod tests {
         }
         assert!(goes_through(&budget, Backend::Blobs).await);
         assert!(!goes_through(&budget, Backend::Admin).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_tried_again_at_the_pace_of_its_namespace() {
+        let budget = Budget::new(Duration::from_secs(15));
+        let (bad, good) = (budget.of("bad"), budget.of("good"));
+        let waits: Vec<_> = (0..5_000).map(|_| bad.retry_after()).collect();
+        for second in 0..99 {
+            let turns = Duration::from_secs(second)..Duration::from_secs(second + 1);
+            let count = waits.iter().filter(|wait| turns.contains(*wait)).count();
+            let most = if second == 0 { 100 } else { 50 };
+            assert!(count <= most, "{count} tries in second {second}");
+        }
+        assert!(waits[49].is_zero() && waits[4_999] <= Duration::from_secs(99));
+        assert!(good.retry_after().is_zero(), "another namespace waits");
+        // Turns are as many after a while.
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        assert!(bad.retry_after().is_zero());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! How an effect fails: for good, or so that another try may succeed.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use flyte_idl::core::{ExecutionError, execution_error::ErrorKind};
 use flyte_platform::{Chain, blob::BlobError};
@@ -48,22 +48,26 @@ pub struct TransientError {
     pub answered: Answered,
     /// What it said, with its causes.
     pub message: String,
+    /// It is not to be asked again before: others of the namespace wait for their next try as well.
+    pub retry_after: Duration,
 }
 
 impl TransientError {
-    pub(super) fn no_answer(backend: Backend, message: String) -> Self {
+    pub(crate) fn no_answer(backend: Backend, message: String) -> Self {
         Self {
             backend,
             answered: Answered::NoAnswer,
             message,
+            retry_after: Duration::ZERO,
         }
     }
 
-    pub(super) fn refused(backend: Backend, message: String) -> Self {
+    pub(crate) fn refused(backend: Backend, message: String) -> Self {
         Self {
             backend,
             answered: Answered::Refused,
             message,
+            retry_after: Duration::ZERO,
         }
     }
 

@@ -24,7 +24,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::{
-    Answered, Backend, EffectError, PermanentError, TransientError, WorkflowEffects,
+    Backend, EffectError, PermanentError, TransientError, WorkflowEffects,
     quota_queue::{Admission, Request},
 };
 use crate::{
@@ -161,11 +161,7 @@ impl WorkflowEffects {
             ),
             Some(_) => return Ok(submitted()),
         };
-        Err(EffectError::Transient(TransientError {
-            backend: Backend::Kubernetes,
-            answered: Answered::Refused,
-            message,
-        }))
+        Err(TransientError::refused(Backend::Kubernetes, message).into())
     }
 
     /// The PodTemplate that the task's pod starts from. The inner error is the task's own.

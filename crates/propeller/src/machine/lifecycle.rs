@@ -32,7 +32,7 @@ use super::{
     step::SEND,
 };
 use crate::{
-    effects::{Answered, Backend, EffectError, PermanentError, TransientError},
+    effects::{Backend, EffectError, PermanentError, TransientError},
     events::{self, WorkflowOutput},
     node::system,
 };
@@ -389,11 +389,7 @@ impl Machine {
             (Stage::Ending(end), _) => self.end(&end, now),
             // It is being aborted: its resource will be deleted any moment.
             (stage, Rejection::WrongPhase(message)) => {
-                let error = TransientError {
-                    backend: Backend::Admin,
-                    answered: Answered::Refused,
-                    message,
-                };
+                let error = TransientError::refused(Backend::Admin, message);
                 self.try_workflow_again(stage, error, now);
             }
             (stage @ Stage::AnnouncingFailure(_), _) => self.acknowledged(stage, now),
@@ -430,11 +426,7 @@ impl Machine {
             .as_ref()
             .map_or(now, |retry| retry.since);
         if now.duration_since(since) < CREATION_RACE {
-            let error = TransientError {
-                backend: Backend::Admin,
-                answered: Answered::NoAnswer,
-                message,
-            };
+            let error = TransientError::no_answer(Backend::Admin, message);
             self.try_workflow_again(Stage::Announcing, error, now);
             return;
         }

@@ -71,7 +71,7 @@ impl Retry {
         let backoff = if is_refused { REFUSED } else { NO_ANSWER };
         let mut seed = fnv::FnvHasher::default();
         policy.subject.hash(&mut seed);
-        let wait = backoff.wait(tries, seed.finish());
+        let wait = backoff.wait(tries, seed.finish()).max(error.retry_after);
         let retry = Self {
             purpose,
             since,
@@ -127,6 +127,7 @@ mod tests {
             backend: Backend::Kubernetes,
             answered,
             message: "m".into(),
+            retry_after: Duration::ZERO,
         }
     }
 
@@ -171,6 +172,20 @@ mod tests {
             error.is_some() && (86_400..86_410).contains(&seconds),
             "{seconds}"
         );
+    }
+
+    #[test]
+    fn a_turn_that_comes_later_is_waited_for() {
+        let policy = Policy {
+            most_refusals: 10,
+            subject: "n0",
+        };
+        for (seconds, waited) in [(0, 0), (60, 60)] {
+            let mut error = failing(Answered::Refused);
+            error.retry_after = Duration::from_secs(seconds);
+            let retry = Retry::next(None, "a", error, policy, at(0)).unwrap();
+            assert_eq!(retry.not_before.duration_since(at(0)).as_secs(), waited);
+        }
     }
 
     #[test]

@@ -135,6 +135,7 @@ impl Driven {
                 backend: Backend::Admin,
                 answered,
                 message: "m".into(),
+                retry_after: std::time::Duration::ZERO,
             }))
         };
         match goes {
@@ -472,11 +473,10 @@ fn a_node_that_waits_to_try_again_can_time_out_and_be_aborted() {
                     Effect::Node {
                         effect: NodeEffect::CreatePod,
                         ..
-                    } => Err(EffectError::Transient(TransientError {
-                        backend: Backend::Kubernetes,
-                        answered: Answered::NoAnswer,
-                        message: "away".into(),
-                    })),
+                    } => {
+                        let message = "away".to_owned();
+                        Err(TransientError::no_answer(Backend::Kubernetes, message).into())
+                    }
                     Effect::Node { .. } => Ok(EffectResult::Node(Box::new(NodeResult::Prepared(
                         Ok(Arc::default()),
                     )))),

@@ -107,9 +107,10 @@ impl Writer {
         self.not_before = None;
     }
 
-    fn failed(&mut self, error: &str) -> Write {
+    /// A write failed; the next try waits `at_least` so long.
+    fn failed(&mut self, error: &str, at_least: Duration) -> Write {
         self.tries += 1;
-        let wait = BACKOFF.wait(self.tries, 0);
+        let wait = BACKOFF.wait(self.tries, 0).max(at_least);
         tracing::warn!(error, ?wait, "cannot write status, trying again");
         self.not_before = Some(Instant::now() + wait);
         Write::Later
@@ -156,11 +157,11 @@ impl Drive<'_> {
                     self.writer.refusals += 1;
                     let most = self.actor.settings.propeller.max_workflow_retries;
                     if self.writer.refusals <= most {
-                        return self.writer.failed(&message);
+                        return self.writer.failed(&message, self.effects.retry_after());
                     }
                     return self.cannot_write(&patch, refused(&message));
                 }
-                Written::Later(error) => return self.writer.failed(&error),
+                Written::Later(error) => return self.writer.failed(&error, Duration::ZERO),
             }
             self.writer.succeeded();
             self.written(&patch).await;
