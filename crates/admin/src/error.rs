@@ -104,6 +104,19 @@ pub enum Error {
     /// The object is not in a state that allows this.
     #[error("{0}")]
     Precondition(String),
+    /// The execution would write into the folder of another one.
+    #[error(
+        "execution {id} would write into folder {folder} of execution {other}, whose outputs it would overwrite: \
+         folders are named <project>-<domain>-<name>; choose another name"
+    )]
+    SharedFolder {
+        /// The refused execution, as `project:domain:name`.
+        id: String,
+        /// The folder, below the engine's prefix.
+        folder: String,
+        /// The execution that has it.
+        other: String,
+    },
     /// A payload is larger than the configuration allows.
     #[error("{0}")]
     TooLarge(String),
@@ -245,9 +258,10 @@ impl Error {
                 Structure::Identical => Code::AlreadyExists,
                 Structure::Different => Code::InvalidArgument,
             },
-            Self::Terminal { .. } | Self::ForeignCluster { .. } | Self::Precondition(_) => {
-                Code::FailedPrecondition
-            }
+            Self::Terminal { .. }
+            | Self::ForeignCluster { .. }
+            | Self::SharedFolder { .. }
+            | Self::Precondition(_) => Code::FailedPrecondition,
             Self::TooLarge(_) => Code::ResourceExhausted,
             Self::Unimplemented(_) => Code::Unimplemented,
             Self::Internal(_) | Self::Blob { .. } | Self::Cluster { .. } => Code::Internal,

@@ -24,6 +24,7 @@ use crate::{
     },
     records::{Execution, ExecutionRow},
     repository::executions::{self, Unfinished},
+    targets::Holder,
 };
 
 /// Pause between passes.
@@ -114,14 +115,15 @@ fn report(execution: &Execution, outcome: Result<()>) {
 async fn finish(context: &AdminContext, execution: &Execution) -> Result<()> {
     let target = context.targets.stored(&execution.cluster)?;
     let namespace = namespace(context, execution);
-    let there = target
-        .has(&namespace, &execution.id.name)
+    let holder = target
+        .holder(&namespace, &execution.id)
         .await
         .map_err(|error| Error::Cluster {
             context: "looking for the resource:".to_owned(),
             source: error.into(),
         })?;
-    if there {
+    // Another execution's is in the way, which ends this one with a sentence.
+    if holder == Holder::Own {
         return Ok(());
     }
     tracing::info!(

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use flyte_core::identifiers::ExecutionId;
 use flyte_crd::FlyteWorkflow;
 use flyte_platform::kubernetes;
 use http::{HeaderValue, header};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Resource as _,
-    api::{DeleteParams, ObjectMeta, PostParams, Request},
+    api::{DeleteParams, GetParams, ObjectMeta, PostParams, Request},
 };
-use serde::de::IgnoredAny;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::error::{Error, Result};
 
@@ -38,6 +39,32 @@ pub enum Ensured {
     Created,
     /// It was there before.
     Existed,
+}
+
+/// Whose resource a name in a namespace leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// There is none.
+    Nobody,
+    /// The execution's own, or one that names no execution, as an operator writes it.
+    Own,
+    /// Another execution's, as `project:domain:name`.
+    Other(String),
+}
+
+/// What is read of a resource to see whose it is: all else is passed over, whatever it is and however deep.
+#[derive(Deserialize)]
+struct Held {
+    #[serde(rename = "executionId")]
+    id: Option<HeldId>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HeldId {
+    project: String,
+    domain: String,
+    name: String,
 }
 
 /// What became of a resource that was to be deleted.
@@ -126,11 +153,17 @@ impl ExecutionTarget {
         self.send(request).await
     }
 
-    /// Creates the resource; one that exists already under this name is the one of an earlier try.
+    /// Creates the resource of execution `id`; one that it has already is the one of an earlier try.
     ///
     /// # Errors
-    /// `failed to create workflow in propeller` and what Kubernetes said.
-    pub async fn create(&self, namespace: &str, resource: &FlyteWorkflow) -> Result<()> {
+    /// `failed to create workflow in propeller` and what Kubernetes said. FAILED_PRECONDITION if another execution has a
+    /// resource of this name here: a template of namespaces may give one to several domains or projects.
+    pub async fn create(
+        &self,
+        namespace: &str,
+        id: &ExecutionId,
+        resource: &FlyteWorkflow,
+    ) -> Result<()> {
         let body = serde_json::to_vec(resource).map_err(|error| {
             Error::Internal(format!("failed to create workflow in propeller {error}"))
         })?;
@@ -141,19 +174,23 @@ impl ExecutionTarget {
             // The project is newer than the last round of the cluster-resource loop.
             self.ensure_namespace(namespace)
                 .await
-                .map_err(|error| Error::Cluster {
-                    context: "failed to create workflow in propeller".to_owned(),
-                    source: api_server_message(error),
-                })?;
+                .map_err(not_created)?;
             created = self.post(namespace, &body).await;
         }
         match created {
             Ok(()) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(error) => Err(Error::Cluster {
-                context: "failed to create workflow in propeller".to_owned(),
-                source: api_server_message(error),
-            }),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                match self.holder(namespace, id).await {
+                    Ok(Holder::Own | Holder::Nobody) => Ok(()),
+                    Ok(Holder::Other(other)) => Err(Error::Precondition(format!(
+                        "failed to create workflow in propeller: execution {other} has the workflow resource {} of namespace \
+                         {namespace}, which namespace_mapping.template gives to both; choose another name",
+                        id.name
+                    ))),
+                    Err(error) => Err(not_created(error)),
+                }
+            }
+            Err(error) => Err(not_created(error)),
         }
     }
 
@@ -174,10 +211,13 @@ impl ExecutionTarget {
         }
     }
 
-    /// Deletes the resource in the background.
-    pub async fn delete(&self, namespace: &str, name: &str) -> Result<Deletion, kube::Error> {
+    /// Deletes the resource of execution `id` in the background. Another execution's is not touched.
+    pub async fn delete(&self, namespace: &str, id: &ExecutionId) -> Result<Deletion, kube::Error> {
+        if self.holder(namespace, id).await? != Holder::Own {
+            return Ok(Deletion::Absent);
+        }
         let request = Self::workflows(namespace)
-            .delete(name, &DeleteParams::background())
+            .delete(&id.name, &DeleteParams::background())
             .map_err(kube::Error::BuildRequest)?;
         let deleted = kubernetes::found(self.send(request).await)?;
         Ok(match deleted {
@@ -186,11 +226,32 @@ impl ExecutionTarget {
         })
     }
 
-    /// Whether the resource exists.
-    pub async fn has(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
-        let workflows: Api<FlyteWorkflow> = Api::namespaced(self.client.clone(), namespace);
-        let found = workflows.get_metadata(name).await;
-        Ok(kubernetes::found(found)?.is_some())
+    /// Whose the resource is that execution `id` would have.
+    pub async fn holder(&self, namespace: &str, id: &ExecutionId) -> Result<Holder, kube::Error> {
+        let request = Self::workflows(namespace)
+            .get(&id.name, &GetParams::default())
+            .map_err(kube::Error::BuildRequest)?;
+        let HeldId {
+            project,
+            domain,
+            name,
+        } = match kubernetes::found(self.client.request::<Held>(request).await)? {
+            Some(held) => held.id.unwrap_or_default(),
+            None => return Ok(Holder::Nobody),
+        };
+        let own = [id.project.as_str(), id.domain.as_str(), id.name.as_str()];
+        let held = [project.as_str(), domain.as_str(), name.as_str()];
+        if held == own || held == [""; 3] {
+            return Ok(Holder::Own);
+        }
+        Ok(Holder::Other(held.join(":")))
+    }
+}
+
+fn not_created(error: kube::Error) -> Error {
+    Error::Cluster {
+        context: "failed to create workflow in propeller".to_owned(),
+        source: api_server_message(error),
     }
 }
 
@@ -223,11 +284,12 @@ mod tests {
                 id: String::new(),
                 client: kube::Client::new(service, "default"),
             };
-            let deleted = target.delete("ns", "run").await.ok();
+            let id = ExecutionId::new("p", "d", "run").unwrap();
+            let deleted = target.delete("ns", &id).await.ok();
             let absent = is_absent.then_some(Deletion::Absent);
             assert_eq!(deleted, absent, "{body}");
-            let has = target.has("ns", "run").await.ok();
-            assert_eq!(has, is_absent.then_some(false), "{body}");
+            let holder = target.holder("ns", &id).await.ok();
+            assert_eq!(holder, is_absent.then_some(Holder::Nobody), "{body}");
         }
     }
 }

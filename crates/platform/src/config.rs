@@ -9,6 +9,7 @@
 //!                                             env, flags --^
 //! ```
 
+mod decode;
 mod duration;
 mod environment;
 mod files;
@@ -19,6 +20,7 @@ mod merge;
 mod reload;
 mod secret;
 mod shape;
+mod text;
 mod unheard;
 
 use std::{
@@ -38,7 +40,51 @@ pub use reload::{Decode, Reload, decoded};
 pub use secret::Secret;
 pub use shape::Shape;
 pub(crate) use shape::environment_names;
+pub use text::text_that;
 pub use unheard::Unheard;
+
+/// The sections of all of Flyte's programs, beside those that a program reads itself (spec 07 §1.12).
+const OF_FLYTE: [&str; 35] = [
+    "admin",
+    "application",
+    "auth",
+    "catalog-cache",
+    "cloudEvents",
+    "cluster_resources",
+    "clusterPools",
+    "clusters",
+    "database",
+    "datacatalog",
+    "domains",
+    "event",
+    "externalEvents",
+    "flyte",
+    "flyteadmin",
+    "logger",
+    "manager",
+    "namespace_mapping",
+    "notifications",
+    "otel",
+    "plugins",
+    "prof",
+    "propeller",
+    "qualityOfService",
+    "queues",
+    "registration",
+    "remoteData",
+    "scheduler",
+    "secrets",
+    "server",
+    "storage",
+    "task_resources",
+    "task_type_whitelist",
+    "tasks",
+    "webhook",
+];
+
+fn is_of_flyte(key: &str) -> bool {
+    OF_FLYTE.iter().any(|name| name.eq_ignore_ascii_case(key))
+}
 
 /// Environment variables and flags, as values, so that tests need neither.
 #[derive(Clone, Debug, Default)]
@@ -197,22 +243,18 @@ impl Config {
         let problems: Vec<_> = problems.into_iter().map(|it| self.placed(it)).collect();
         self.warnings.extend(warnings);
         self.problems.extend(problems);
-        match serde_json::from_value::<S>(value.clone()) {
-            Ok(section) => {
-                let kept = serde_json::to_value(&section).unwrap_or_default();
-                let lost = foreign::lost(name, &value, &kept).into_iter();
-                let lost: Vec<_> = lost.map(|it| self.placed(it)).collect();
-                self.warnings.extend(lost);
-                section
-            }
-            Err(error) => {
-                self.problems.push(Problem {
-                    key: name.to_owned(),
-                    message: error.to_string(),
-                });
-                default
-            }
+        let (section, unfit) = decode::decode::<S>(name, &value);
+        let unfit: Vec<_> = unfit.into_iter().map(|it| self.placed(it)).collect();
+        if unfit.is_empty()
+            && let Some(section) = &section
+        {
+            let kept = serde_json::to_value(section).unwrap_or_default();
+            let lost = foreign::lost(name, &value, &kept).into_iter();
+            let lost: Vec<_> = lost.map(|it| self.placed(it)).collect();
+            self.warnings.extend(lost);
         }
+        self.problems.extend(unfit);
+        section.unwrap_or(default)
     }
 
     /// A variable of the environment, where a key says which one to read.
@@ -250,9 +292,18 @@ impl Config {
     /// # Errors
     /// All problems, and every key that nothing reads.
     pub fn finish_strict(mut self) -> Result<(), ConfigError> {
-        let unread = self.unread().map(|key| Problem {
-            key: key.clone(),
-            message: "strict mode is on but received a key that no section reads".into(),
+        // A file that services share has sections of all of them.
+        let unread = self.unread().filter(|key| !is_of_flyte(key));
+        let unread = unread.map(|key| {
+            let meant = self.known.iter().map(String::as_str).chain(OF_FLYTE);
+            let meant = shape::similar(key, meant)
+                .map_or_else(String::new, |name| format!("; is {name:?} meant?"));
+            self.placed(Problem {
+                key: key.clone(),
+                message: format!(
+                    "strict mode is on but received a key that no section reads{meant}"
+                ),
+            })
         });
         let unread: Vec<_> = unread.collect();
         self.problems.extend(unread);
@@ -266,27 +317,35 @@ impl Config {
 
     /// The problem with the place where its key got its value: flag, variable or file.
     fn placed(&self, mut problem: Problem) -> Problem {
-        let key = &problem.key;
-        let variable = || {
-            shape::environment_names(key)
-                .into_iter()
-                .find(|name| self.sources.environment.get(name).is_some())
-        };
-        let file = || {
-            let holds = |(_, document): &&(PathBuf, Value)| merge::holds(document, key);
-            self.documents.iter().rev().find(holds)
-        };
-        let place = if self.sources.flags.contains_key(key) {
-            Some(format!("--{key}"))
-        } else if let Some(name) = variable() {
-            Some(format!("variable {name}"))
-        } else {
-            file().map(|(file, _)| file.display().to_string())
+        let mut key = problem.key.as_str();
+        // What is in a list or in a map of the user's is where that is.
+        let place = loop {
+            match (self.place(key), key.rsplit_once(['.', '['])) {
+                (Some(place), _) => break Some(place),
+                (None, Some((above, _))) => key = above,
+                (None, None) => break None,
+            }
         };
         if let Some(place) = place {
             problem.message = format!("{} ({place})", problem.message);
         }
         problem
+    }
+
+    /// Where `key` got its value.
+    fn place(&self, key: &str) -> Option<String> {
+        if self.sources.flags.contains_key(key) {
+            return Some(format!("--{key}"));
+        }
+        let variable = shape::environment_names(key)
+            .into_iter()
+            .find(|name| self.sources.environment.get(name).is_some());
+        if let Some(name) = variable {
+            return Some(format!("variable {name}"));
+        }
+        let holds = |(_, document): &&(PathBuf, Value)| merge::holds(document, key);
+        let file = self.documents.iter().rev().find(holds);
+        file.map(|(file, _)| file.display().to_string())
     }
 
     /// Top-level keys that no section of this process reads.

@@ -2,6 +2,7 @@
 
 pub(crate) mod concurrency;
 pub(crate) mod config;
+pub(crate) mod folder;
 pub(crate) mod lineage;
 pub(crate) mod record;
 pub(crate) mod request;

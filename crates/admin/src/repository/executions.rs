@@ -247,6 +247,44 @@ pub async fn get(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<Execution>,
 pub async fn lock(tx: &mut WriteTx, id: &ExecutionId) -> Result<Option<Execution>, DbError> {
     one(tx, keyed(id).lock(LockType::Update)).await
 }
+/// One of `ids` that there is.
+pub async fn find_any(
+    tx: &mut ReadTx,
+    ids: &[ExecutionId],
+) -> Result<Option<ExecutionId>, DbError> {
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let wanted = ids.iter().map(|id| {
+        (
+            id.project.as_str().to_owned(),
+            id.domain.as_str().to_owned(),
+            id.name.clone(),
+        )
+    });
+    // Joined rather than compared with a disjunction: each of them is looked up by the key, and SQLite nests terms.
+    let select = Query::select()
+        .columns(EXECUTION_KEY.map(|column| (TABLE, column)))
+        .from_values(wanted, "wanted")
+        .join(
+            JoinType::InnerJoin,
+            TABLE,
+            EXECUTION_KEY
+                .iter()
+                .zip(["column1", "column2", "column3"])
+                .fold(Condition::all(), |all, (column, wanted)| {
+                    all.add(Expr::col((TABLE, *column)).equals(("wanted", wanted)))
+                }),
+        )
+        .limit(1)
+        .take();
+    let row = tx
+        .of(operations::EXECUTIONS.get())
+        .fetch_optional(&select)
+        .await?;
+    row.as_ref().map(execution_id).transpose()
+}
+
 
 /// The cluster of the execution with this id: all that node and task events need to know of it.
 pub async fn cluster(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>, DbError> {

@@ -34,7 +34,7 @@ fn plan(name: &str) -> Value {
     json!({"resource_type": "LAUNCH_PLAN", "project": "flytesnacks", "domain": "development", "name": name, "version": "rec1"})
 }
 
-fn launch(name: &str, inputs: &Value) -> Value {
+pub(crate) fn launch(name: &str, inputs: &Value) -> Value {
     json!({
         "project": "flytesnacks", "domain": "development", "name": name,
         "spec": {"launch_plan": plan("recwf.sub"), "metadata": {}},
@@ -42,7 +42,7 @@ fn launch(name: &str, inputs: &Value) -> Value {
     })
 }
 
-fn integer(value: i64) -> Value {
+pub(crate) fn integer(value: i64) -> Value {
     json!({"scalar": {"primitive": {"integer": value.to_string()}}})
 }
 

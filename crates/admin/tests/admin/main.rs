@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod clashes;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod data_proxy;

@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use flyte_core::duration::{self, DurationError};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Unexpected, Visitor},
+};
 
 /// A duration in configuration: Go text (`1h30m`, `300ms`, empty = 0) or a number of nanoseconds
 /// (spec 07 §1.7). Negative values are kept; where a length of time is needed they count as zero.
@@ -79,18 +82,34 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Nanoseconds(i64),
-            Text(String),
+        deserializer.deserialize_any(Written)
+    }
+}
+
+struct Written;
+
+impl Visitor<'_> for Written {
+    type Value = Duration;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a duration such as 300ms, 10s or 1h30m, or a number of nanoseconds")
+    }
+
+    fn visit_i64<E: Error>(self, nanoseconds: i64) -> Result<Duration, E> {
+        Ok(Duration { nanoseconds })
+    }
+
+    fn visit_u64<E: Error>(self, nanoseconds: u64) -> Result<Duration, E> {
+        i64::try_from(nanoseconds)
+            .map(|nanoseconds| Duration { nanoseconds })
+            .map_err(|_too_long| E::invalid_value(Unexpected::Unsigned(nanoseconds), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        if let Ok(nanoseconds) = text.parse() {
+            return Ok(Duration { nanoseconds });
         }
-        match Written::deserialize(deserializer)? {
-            Written::Nanoseconds(nanoseconds) => Ok(Self { nanoseconds }),
-            Written::Text(text) => match text.parse::<i64>() {
-                Ok(nanoseconds) => Ok(Self { nanoseconds }),
-                Err(_) => text.parse().map_err(D::Error::custom),
-            },
-        }
+        text.parse()
+            .map_err(|_unreadable: DurationError| E::invalid_value(Unexpected::Str(text), &self))
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{self, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 use serde_json::Value;
 
@@ -54,6 +54,15 @@ pub trait FromLoose: Sized {
     /// # Errors
     /// A sentence saying what was expected.
     fn from_loose(value: Value) -> Result<Self, String>;
+
+    /// Reads the value where it stands. A type with keys of its own reads itself, so that what is wrong in it is told by its
+    /// key.
+    ///
+    /// # Errors
+    /// Those of [`FromLoose::from_loose`].
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_loose(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
 }
 
 impl FromLoose for String {
@@ -64,7 +73,7 @@ impl FromLoose for String {
             // Weak typing of the reference: true becomes "1".
             Value::Bool(flag) => Ok(if flag { "1" } else { "0" }.into()),
             Value::Null => Ok(String::new()),
-            other => Err(format!("expected text, found {other}")),
+            Value::Array(_) | Value::Object(_) => Err("expected text".to_owned()),
         }
     }
 }
@@ -86,9 +95,9 @@ impl<'de, V: FromLoose> Visitor<'de> for Entries<V> {
         // The flag and environment form: k=v,k2=v2.
         let mut entries = BTreeMap::new();
         for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| E::custom(format!("expected key=value, found {pair:?}")))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                E::invalid_value(Unexpected::Str(text), &"pairs key=value, joined by commas")
+            })?;
             let value = V::from_loose(Value::String(value.to_owned())).map_err(E::custom)?;
             entries.insert(key.trim().to_owned(), value);
         }
@@ -97,19 +106,51 @@ impl<'de, V: FromLoose> Visitor<'de> for Entries<V> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = BTreeMap::new();
-        while let Some((key, value)) = map.next_entry::<String, Value>()? {
-            entries.insert(key, V::from_loose(value).map_err(de::Error::custom)?);
+        while let Some(key) = map.next_key::<String>()? {
+            entries.insert(key, map.next_value_seed(Loose(PhantomData))?);
         }
         Ok(KeyedList(entries))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut entries = BTreeMap::new();
-        while let Some(item) = items.next_element::<BTreeMap<String, Value>>()? {
-            for (key, value) in item {
-                entries.insert(key, V::from_loose(value).map_err(de::Error::custom)?);
-            }
+        while let Some(KeyedList(item)) = items.next_element_seed(Item(PhantomData))? {
+            entries.extend(item);
         }
         Ok(KeyedList(entries))
+    }
+}
+
+/// Reads a value.
+struct Loose<V>(PhantomData<V>);
+
+impl<'de, V: FromLoose> DeserializeSeed<'de> for Loose<V> {
+    type Value = V;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<V, D::Error> {
+        V::read(deserializer)
+    }
+}
+
+/// Reads one map of a list of them.
+struct Item<V>(PhantomData<V>);
+
+impl<'de, V: FromLoose> DeserializeSeed<'de> for Item<V> {
+    type Value = KeyedList<V>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, V: FromLoose> Visitor<'de> for Item<V> {
+    type Value = KeyedList<V>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a map with one key")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Entries(PhantomData).visit_map(map)
     }
 }

@@ -1,7 +1,8 @@
 //! Text that must not be seen.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
+use regex::Regex;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 const HIDDEN: &str = "***";
 
 /// In the name of a key of a free map, such as the settings of a storage provider or variables of tasks.
-const TELLING: [&str; 12] = [
+const TELLING: [&str; 14] = [
     "secret",
     "password",
     "passwd",
@@ -18,21 +19,38 @@ const TELLING: [&str; 12] = [
     "access_key",
     "accesskey",
     "access-key",
+    "account_key",
+    "accountkey",
     "api_key",
     "apikey",
     "private",
     "authorization",
 ];
 
-/// Replaces what may be secret in a value that people see: texts under telling names, and passwords in URLs. Fields that
-/// are secret by their type have been replaced before.
+/// Whole names of keys that say as much: an Azure account's key and a Google service account's file.
+const TELLING_ALONE: [&str; 3] = ["key", "json", "pass"];
+
+/// Whether what stands at `key`, a name or a path of names, may be secret.
+pub(super) fn is_telling(key: &str) -> bool {
+    let key = key.to_lowercase();
+    TELLING.iter().any(|part| key.contains(part))
+        || key
+            .split(['.', '[', ']', '_', '-'])
+            .any(|name| name == "pass")
+        || key
+            .split(['.', '[', ']'])
+            .any(|name| TELLING_ALONE.contains(&name))
+}
+
+/// Replaces what may be secret in a value that people see: texts under telling names, passwords in URLs, and values of
+/// telling names within texts, as in the options of a connection. Fields that are secret by their type have been replaced
+/// before.
 pub(super) fn hide(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                let name = name.to_lowercase();
                 match member {
-                    Value::String(text) if TELLING.iter().any(|part| name.contains(part)) => {
+                    Value::String(text) if is_telling(name) => {
                         if !text.is_empty() {
                             HIDDEN.clone_into(text);
                         }
@@ -42,20 +60,50 @@ pub(super) fn hide(value: &mut Value) {
             }
         }
         Value::Array(members) => members.iter_mut().for_each(hide),
-        Value::String(text) => hide_in_url(text),
+        Value::String(text) => *text = hidden(text),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// `amqp://user:password@host` keeps its host alone.
-fn hide_in_url(text: &mut String) {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return;
+/// `text` without what may be secret in it.
+pub(crate) fn hidden(text: &str) -> String {
+    if text.contains("PRIVATE KEY-----") {
+        return HIDDEN.to_owned();
+    }
+    let Some(patterns) = Patterns::all() else {
+        return HIDDEN.to_owned();
     };
-    let authority = rest.split('/').next().unwrap_or_default();
-    if let Some((_, host)) = authority.rsplit_once('@') {
-        let path = rest.strip_prefix(authority).unwrap_or_default();
-        *text = format!("{scheme}://{HIDDEN}@{host}{path}");
+    // `amqp://user:password@host` keeps its host alone.
+    let text = patterns
+        .userinfo
+        .replace_all(text, format!("${{1}}{HIDDEN}@"));
+    // `password='a b' sslmode=disable`, `https://host/?access_token=t&x=y`
+    patterns
+        .pair
+        .replace_all(&text, format!("${{1}}={HIDDEN}"))
+        .into_owned()
+}
+
+struct Patterns {
+    /// What is before the host of a URL.
+    userinfo: Regex,
+    /// A telling name and its value, which libpq allows to be in quotes.
+    pair: Regex,
+}
+
+impl Patterns {
+    /// None if they are no patterns, which a test would show.
+    fn all() -> Option<&'static Self> {
+        static ALL: LazyLock<Option<Patterns>> = LazyLock::new(|| {
+            let telling = TELLING.join("|");
+            let name = format!(r"[\w.\-]*(?:{telling})[\w.\-]*|(?:[\w.\-]*[_.\-])?pass");
+            let value = r#"'(?:[^'\\]|\\.)*'?|"[^"]*"?|[^\s&;,]*"#;
+            Some(Patterns {
+                userinfo: Regex::new(r"([A-Za-z][A-Za-z0-9+.\-]*://)[^\s/?#]*@").ok()?,
+                pair: Regex::new(&format!(r"(?i)\b({name})\s*=\s*(?:{value})")).ok()?,
+            })
+        });
+        ALL.as_ref()
     }
 }
 
@@ -111,6 +159,11 @@ mod tests {
             "publishers": ["amqp://me:word@host/queue"],
             "secrets": { "secrets-prefix": "/etc/secrets", "env-prefix": "FLYTE_SECRET_" },
             "tokens": 3,
+            "postgres": { "options": "sslmode=disable password=hunter2 sslpassword='a \\' b' application_name=x" },
+            "azure": { "account": "a", "key": "k", "keyword": "w" },
+            "google": { "json": "{}" },
+            "arguments": ["--store=s3://me:word@host/p", "x?access_token=t&y=1", "SMTP_PASS=p"],
+            "certificate": "-----BEGIN PRIVATE KEY-----\nabc",
         });
         hide(&mut value);
         let expected = json!({
@@ -119,6 +172,11 @@ mod tests {
             "publishers": ["amqp://***@host/queue"],
             "secrets": { "secrets-prefix": "***", "env-prefix": "FLYTE_SECRET_" },
             "tokens": 3,
+            "postgres": { "options": "sslmode=disable password=*** sslpassword=*** application_name=x" },
+            "azure": { "account": "a", "key": "***", "keyword": "w" },
+            "google": { "json": "***" },
+            "arguments": ["--store=s3://***@host/p", "x?access_token=***&y=1", "SMTP_PASS=***"],
+            "certificate": "***",
         });
         assert_eq!(value, expected);
     }

@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::Problem;
+use super::{Problem, decode};
 
 /// What a default value looks like.
 #[derive(Clone, Debug, PartialEq)]
@@ -247,7 +247,7 @@ impl Decoder {
         let mut wrong = |expected: &str| {
             self.problems.push(Problem {
                 key: key.to_owned(),
-                message: format!("expected {expected}, found {text:?}"),
+                message: decode::unfit(key, expected, &Value::from(text)),
             });
             shape.to_value()
         };
@@ -275,7 +275,7 @@ impl Decoder {
                     .map(|part| Value::String(part.to_owned()))
                     .collect(),
             ),
-            Shape::Struct(_) => wrong("a map"),
+            Shape::Struct(_) => wrong(decode::SECTION),
             Shape::Map(_) | Shape::Text(_) | Shape::Absent => Value::String(text.to_owned()),
         }
     }

@@ -42,6 +42,7 @@ use crate::{
     handlers::{entities, node_executions, projects, tasks, workflows},
     records::{Execution, ExecutionRow, Project, WorkflowPhase},
     repository::{self, executions},
+    targets::Holder,
     unknown_fields::{self, Incoming, UnknownFields, fields},
 };
 
@@ -216,14 +217,14 @@ async fn interrupted(
         return Err(executions::name_taken().into());
     }
     let target = context.targets.stored(&execution.cluster)?;
-    let there = target
-        .has(&namespace(context, &execution), &id.name)
+    let holder = target
+        .holder(&namespace(context, &execution), &id)
         .await
         .map_err(|error| Error::Cluster {
             context: "looking for the resource:".to_owned(),
             source: error.into(),
         })?;
-    if there {
+    if holder != Holder::Nobody {
         return Err(executions::name_taken().into());
     }
     tracing::info!(execution = %id, "finishing a reservation that a repeated request found");

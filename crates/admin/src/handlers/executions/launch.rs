@@ -123,7 +123,7 @@ async fn create(context: &AdminContext, execution: &Execution, launch: LaunchInp
     let resource = resource::build(inputs, server, &platform)
         .inspect(|_resource| metrics.built.inc())
         .inspect_err(|_error| metrics.not_built.inc())?;
-    target.create(&namespace, &resource).await
+    target.create(&namespace, &execution.id, &resource).await
 }
 
 /// Gives the name back: nothing of the execution was ever visible to the engine.

@@ -15,6 +15,7 @@ use crate::{
     context::AdminContext,
     domain::executions::{
         concurrency::require_room,
+        folder,
         record::{NewExecution, tags},
     },
     error::{Error, Result},
@@ -66,15 +67,18 @@ pub(super) async fn reserve(
                 Box::pin(insert(reservation, tx))
             })
             .await;
+        if let Err(Error::LimitReached { .. } | Error::SharedFolder { .. }) = &inserted
+            && request.name.is_empty()
+        {
+            files::remove(context, &uris).await;
+        }
         match inserted {
             Err(error @ Error::LimitReached { .. }) => {
-                if request.name.is_empty() {
-                    files::remove(context, &uris).await;
-                }
                 metrics.limit_hit(&new.target.plan.id);
                 return Err(error);
             }
-            Err(Error::Store(DbError::UniqueViolation { .. })) if tries > 0 => {}
+            Err(Error::SharedFolder { .. } | Error::Store(DbError::UniqueViolation { .. }))
+                if tries > 0 => {}
             outcome => return outcome,
         }
     }
@@ -109,8 +113,27 @@ async fn insert(reservation: &Reservation, tx: &mut WriteTx) -> Result<Execution
         let count = reservation.check.timed(&labels, count).await?;
         require_room(*policy, count, &plan.name)?;
     }
+    require_own_folder(tx, &reservation.execution.id).await?;
     let mut execution = reservation.execution.clone();
     execution.row = executions::insert(tx, &execution, reservation.now).await?;
     executions::insert_tags(tx, &execution.id, &reservation.tags, reservation.now).await?;
     Ok(execution)
+}
+
+/// Refuses an execution whose folder another one has. Of several that come at once the lock lets one through at a time.
+async fn require_own_folder(tx: &mut WriteTx, id: &ExecutionId) -> Result<()> {
+    let others = folder::others(id);
+    if others.is_empty() {
+        return Ok(());
+    }
+    let folder = folder::folder(id);
+    tx.lock(&format!("folder {folder}")).await?;
+    match executions::find_any(tx, &others).await? {
+        None => Ok(()),
+        Some(other) => Err(Error::SharedFolder {
+            id: id.to_string(),
+            folder,
+            other: other.to_string(),
+        }),
+    }
 }

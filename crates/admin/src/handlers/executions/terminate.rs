@@ -71,7 +71,7 @@ pub(crate) async fn end_resource(context: &AdminContext, execution: &Execution) 
     let target = context.targets.stored(&execution.cluster)?;
     let namespace = namespace(context, execution);
     let deletion = target
-        .delete(&namespace, &execution.id.name)
+        .delete(&namespace, &execution.id)
         .await
         .map_err(|error| Error::Cluster {
             context: format!(
