@@ -17,6 +17,7 @@ use flyte_idl::{
 };
 use flyte_platform::{
     Chain,
+    blob::BlobError,
     sql::{DbError, Retryable},
 };
 use prost::{Message, Name};
@@ -138,12 +139,21 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A cluster refused or could not be reached.
+    /// A cluster refused.
     #[error("{context}")]
     Cluster {
         /// What was being done.
         context: String,
         /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A cluster did not say whether it did what it was asked for.
+    #[error("{context}")]
+    ClusterAway {
+        /// What was being done.
+        context: String,
+        /// Why nothing is known.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -217,6 +227,20 @@ pub enum Structure {
     Different,
 }
 
+/// Why the blob store cannot do for now what it was asked for; none when it is there. Paths of servers are left out.
+fn storage_is_away(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
+    error
+        .downcast_ref::<BlobError>()
+        .filter(|error| error.is_away())?;
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    });
+    let io = causes
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .last();
+    Some(io.map_or_else(|| "it does not answer".to_owned(), ToString::to_string))
+}
+
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -264,7 +288,11 @@ impl Error {
             | Self::Precondition(_) => Code::FailedPrecondition,
             Self::TooLarge(_) => Code::ResourceExhausted,
             Self::Unimplemented(_) => Code::Unimplemented,
+            Self::Blob { source, .. } if storage_is_away(source.as_ref()).is_some() => {
+                Code::Unavailable
+            }
             Self::Internal(_) | Self::Blob { .. } | Self::Cluster { .. } => Code::Internal,
+            Self::ClusterAway { .. } => Code::Unavailable,
             Self::Store(error) => match error {
                 DbError::UniqueViolation { .. } => Code::AlreadyExists,
                 DbError::InvalidValue { .. } | DbError::UndefinedObject { .. } => {
@@ -297,8 +325,14 @@ impl Error {
                 | DbError::Panicked
                 | DbError::Other(_) => "internal error".to_owned(),
             },
+            Self::Blob { context, source } => match storage_is_away(source.as_ref()) {
+                Some(reason) => format!("{context}: storage is not available: {reason}"),
+                None => context.clone(),
+            },
             // Kubernetes' own words belong to the answer, as in the reference.
-            Self::Cluster { context, source } => format!("{context} {}", Chain(source.as_ref())),
+            Self::Cluster { context, source } | Self::ClusterAway { context, source } => {
+                format!("{context} {}", Chain(source.as_ref()))
+            }
             other => other.to_string(),
         }
     }
@@ -443,6 +477,43 @@ mod tests {
             details.first().unwrap().type_url,
             "type.googleapis.com/flyteidl.admin.CreateWorkflowFailureReason"
         );
+    }
+
+    #[test]
+    fn a_storage_that_is_away_is_told_with_its_reason() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let store = |source: Box<dyn std::error::Error + Send + Sync>| BlobError::Store {
+            reference: "s3://bucket/key".to_owned(),
+            source: object_store::Error::Generic {
+                store: "local",
+                source,
+            },
+        };
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        for (source, code, text) in [
+            (
+                store(full.into()),
+                Code::Unavailable,
+                "Failed to write: storage is not available: no storage space",
+            ),
+            (
+                store("connection refused".into()),
+                Code::Unavailable,
+                "Failed to write: storage is not available: it does not answer",
+            ),
+            (store(denied.into()), Code::Internal, "Failed to write"),
+            (
+                BlobError::NotFound("s3://bucket/key".to_owned()),
+                Code::Internal,
+                "Failed to write",
+            ),
+        ] {
+            let error = Error::Blob {
+                context: "Failed to write".to_owned(),
+                source: source.into(),
+            };
+            assert_eq!((error.code(), error.public_text().as_str()), (code, text));
+        }
     }
 
     #[test]

@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::AdminContext,
-    error::{Error, Result},
+    error::Result,
     handlers::executions::{
         launch,
         terminate::{end_resource, namespace},
     },
     records::{Execution, ExecutionRow},
     repository::executions::{self, Unfinished},
-    targets::Holder,
+    targets::{self, Holder},
 };
 
 /// Pause between passes.
@@ -118,10 +118,7 @@ async fn finish(context: &AdminContext, execution: &Execution) -> Result<()> {
     let holder = target
         .holder(&namespace, &execution.id)
         .await
-        .map_err(|error| Error::Cluster {
-            context: "looking for the resource:".to_owned(),
-            source: error.into(),
-        })?;
+        .map_err(|error| targets::failed("looking for the resource:".to_owned(), error))?;
     // Another execution's is in the way, which ends this one with a sentence.
     if holder == Holder::Own {
         return Ok(());

@@ -1,10 +1,10 @@
 //! The clusters that executions run on (spec 03 §3).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::FlyteWorkflow;
-use flyte_platform::kubernetes;
+use flyte_platform::{Backoff, kubernetes};
 use http::{HeaderValue, header};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -12,12 +12,18 @@ use kube::{
     api::{DeleteParams, GetParams, ObjectMeta, PostParams, Request},
 };
 use serde::{Deserialize, de::IgnoredAny};
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
 /// The media type of an object's metadata alone, with the object as the second choice.
 const METADATA_OF_ONE: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+
+/// How long a cluster is asked to create a resource while it does not say whether it has. The reconciler goes on after that.
+const CREATE_WITHIN: Duration = Duration::from_secs(5);
+/// Waits between those tries.
+const CREATE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 
 /// A Kubernetes cluster that executions may be created in.
 #[derive(Clone)]
@@ -153,10 +159,12 @@ impl ExecutionTarget {
         self.send(request).await
     }
 
-    /// Creates the resource of execution `id`; one that it has already is the one of an earlier try.
+    /// Creates the resource of execution `id`; one that it has already is the one of an earlier try. An API server that does
+    /// not say whether it did is asked again for a few seconds.
     ///
     /// # Errors
-    /// `failed to create workflow in propeller` and what Kubernetes said. FAILED_PRECONDITION if another execution has a
+    /// `failed to create workflow in propeller` and what Kubernetes said; [`Error::ClusterAway`] when nothing is known, and
+    /// the resource may be there. FAILED_PRECONDITION if another execution has a
     /// resource of this name here: a template of namespaces may give one to several domains or projects.
     pub async fn create(
         &self,
@@ -167,7 +175,21 @@ impl ExecutionTarget {
         let body = serde_json::to_vec(resource).map_err(|error| {
             Error::Internal(format!("failed to create workflow in propeller {error}"))
         })?;
-        let mut created = self.post(namespace, &body).await;
+        let deadline = Instant::now() + CREATE_WITHIN;
+        for tries in 1.. {
+            let created = self.create_once(namespace, id, &body).await;
+            let wait = CREATE_BACKOFF.wait(tries, rand::random());
+            let is_away = matches!(created, Err(Error::ClusterAway { .. }));
+            if !is_away || Instant::now() + wait > deadline {
+                return created;
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    async fn create_once(&self, namespace: &str, id: &ExecutionId, body: &[u8]) -> Result<()> {
+        let mut created = self.post(namespace, body).await;
         if let Err(kube::Error::Api(status)) = &created
             && status.code == 404
         {
@@ -175,7 +197,7 @@ impl ExecutionTarget {
             self.ensure_namespace(namespace)
                 .await
                 .map_err(not_created)?;
-            created = self.post(namespace, &body).await;
+            created = self.post(namespace, body).await;
         }
         match created {
             Ok(()) => Ok(()),
@@ -249,17 +271,20 @@ impl ExecutionTarget {
 }
 
 fn not_created(error: kube::Error) -> Error {
-    Error::Cluster {
-        context: "failed to create workflow in propeller".to_owned(),
-        source: api_server_message(error),
-    }
+    failed("failed to create workflow in propeller".to_owned(), error)
 }
 
-/// The API server's own message where there is one: users read it in the execution's error.
-fn api_server_message(error: kube::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    match error {
+/// What failed, `context`, with the API server's own message where there is one: users read it in the execution's error.
+pub(crate) fn failed(context: String, error: kube::Error) -> Error {
+    let is_away = kubernetes::is_away(&error);
+    let source = match error {
         kube::Error::Api(status) => status.message.clone().into(),
         error => error.into(),
+    };
+    if is_away {
+        Error::ClusterAway { context, source }
+    } else {
+        Error::Cluster { context, source }
     }
 }
 

@@ -85,6 +85,11 @@ impl BlobError {
         matches!(self, Self::NotFound(_))
     }
 
+    /// Whether the store could not do it for now: it did not answer, or has no room. Another try may succeed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if !is_missing_permission(source))
+    }
+
     fn store(reference: &str, source: object_store::Error) -> Self {
         match source {
             object_store::Error::NotFound { .. } => Self::NotFound(reference.to_owned()),
@@ -97,6 +102,34 @@ impl BlobError {
             },
         }
     }
+}
+
+/// Whether the store refused because it does not want to, rather than because it cannot for now.
+fn is_missing_permission(error: &object_store::Error) -> bool {
+    if matches!(
+        error,
+        object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. }
+            | object_store::Error::NotSupported { .. }
+            | object_store::Error::NotImplemented { .. }
+    ) {
+        return true;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return matches!(
+                io.kind(),
+                std::io::ErrorKind::PermissionDenied
+                    | std::io::ErrorKind::ReadOnlyFilesystem
+                    | std::io::ErrorKind::NotADirectory
+                    | std::io::ErrorKind::IsADirectory
+                    | std::io::ErrorKind::InvalidFilename
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Folders have names of 255 bytes at most.

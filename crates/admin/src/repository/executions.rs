@@ -285,7 +285,6 @@ pub async fn find_any(
     row.as_ref().map(execution_id).transpose()
 }
 
-
 /// The cluster of the execution with this id: all that node and task events need to know of it.
 pub async fn cluster(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<String>, DbError> {
     let select = query::select(TABLE, &["cluster"])

@@ -1,6 +1,9 @@
 //! The cluster of a test: the in-process Kubernetes API that `flyte start` has too, which a test can make refuse workflows.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use axum::body::Body;
 use flyte_crd::FlyteWorkflow;
@@ -26,6 +29,8 @@ type Refusal = Arc<Mutex<Option<(u16, String)>>>;
 pub(crate) struct TestCluster {
     api: ApiService,
     refusal: Refusal,
+    /// So many answers to creations of workflows get lost after the workflow was made.
+    losses: Arc<AtomicU32>,
 }
 
 impl TestCluster {
@@ -48,19 +53,29 @@ impl TestCluster {
         Self {
             api: cluster.service(),
             refusal: Refusal::default(),
+            losses: Arc::default(),
         }
     }
 
     /// A client of the API, as admin gets it.
     pub(crate) fn client(&self) -> Client {
-        let (api, refusal) = (self.api.clone(), self.refusal.clone());
+        let (api, refusal, losses) = (self.api.clone(), self.refusal.clone(), self.losses.clone());
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let refused = refused(&refusal, &request);
-            let api = api.clone();
+            let (api, losses) = (api.clone(), losses.clone());
             async move {
-                match refused {
-                    Some(refused) => Ok(refused),
-                    None => api.oneshot(request).await,
+                if let Some(refused) = refused {
+                    return Ok(refused);
+                }
+                let is_lost = creates_workflow(&request)
+                    && losses
+                        .fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1))
+                        .is_ok();
+                let Ok(answer) = api.oneshot(request).await;
+                if is_lost {
+                    Err("the connection broke")
+                } else {
+                    Ok(answer)
                 }
             }
         });
@@ -70,6 +85,11 @@ impl TestCluster {
     /// Makes creations of workflows fail until it is called with `None`.
     pub(crate) fn refuse(&self, refusal: Option<(u16, &str)>) {
         *self.refusal.lock() = refusal.map(|(code, text)| (code, text.to_owned()));
+    }
+
+    /// Loses the answers to the next creations of workflows, which take place.
+    pub(crate) fn lose_answers(&self, count: u32) {
+        self.losses.store(count, Relaxed);
     }
 
     /// Waits for a namespace.
@@ -141,11 +161,17 @@ impl TestCluster {
     }
 }
 
+fn creates_workflow(request: &Request<kube::client::Body>) -> bool {
+    let path = request.uri().path();
+    request.method() == Method::POST && path.starts_with("/apis/flyte.lyft.com/")
+}
+
 /// The answer to the creation of a workflow that is to be refused.
 fn refused(refusal: &Refusal, request: &Request<kube::client::Body>) -> Option<Response<Body>> {
-    let creates = request.method() == Method::POST
-        && request.uri().path().starts_with("/apis/flyte.lyft.com/");
-    let (code, message) = refusal.lock().clone().filter(|_| creates)?;
+    let (code, message) = refusal
+        .lock()
+        .clone()
+        .filter(|_| creates_workflow(request))?;
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": "Invalid", "code": code,

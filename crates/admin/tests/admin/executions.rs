@@ -18,6 +18,8 @@ on_both_databases!(
     a_name_is_taken_once,
     a_resource_that_is_refused_fails_the_execution_of_a_launch_plan,
     a_resource_that_is_refused_gives_back_the_name_of_a_task,
+    a_creation_whose_answer_is_lost_is_made_once,
+    a_creation_while_the_cluster_is_away_is_finished_later,
     an_abandoned_reservation_is_finished,
     the_repeat_of_an_interrupted_creation_completes_it,
     rows_that_need_nothing_never_keep_the_reconciler_from_others,
@@ -232,6 +234,51 @@ async fn a_resource_that_is_refused_gives_back_the_name_of_a_task(store: Store) 
     world.cluster.refuse(None);
     let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
     assert!(world.cluster.workflow(NAMESPACE, "again").await.is_some());
+}
+
+async fn a_creation_whose_answer_is_lost_is_made_once(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    world.cluster.lose_answers(2);
+    let request = launch("lost", &json!({"n": integer(3)}));
+    let _: admin::ExecutionCreateResponse = world.get("CreateExecution", &request).await.unwrap();
+    let execution: admin::Execution = world.get("GetExecution", &id("lost")).await.unwrap();
+    assert_eq!(
+        execution.closure.unwrap().phase().as_str_name(),
+        "UNDEFINED"
+    );
+    assert!(world.cluster.workflow(NAMESPACE, "lost").await.is_some());
+}
+
+/// Of a launch plan and of a single task: both keep their name, and run when the cluster is back.
+async fn a_creation_while_the_cluster_is_away_is_finished_later(store: Store) {
+    let world = World::start(store).await;
+    seed::entities(&world).await;
+    let task = json!({"resource_type": "TASK", "project": "flytesnacks", "domain": "development", "name": "plain", "version": "v"});
+    let register = json!({"id": task, "spec": {"template": {
+        "type": "python-task", "metadata": {"runtime": {"version": "1"}}, "interface": {},
+        "container": {"image": "i", "args": ["x"]},
+    }}});
+    let _: admin::TaskCreateResponse = world.get("CreateTask", &register).await.unwrap();
+    world
+        .cluster
+        .refuse(Some((503, "the server is currently unable")));
+    let of_plan = launch("plan", &json!({"n": integer(3)}));
+    let of_task = json!({"project": "flytesnacks", "domain": "development", "name": "task", "spec": {"launch_plan": task}});
+    let created = futures::future::try_join(
+        world.get::<admin::ExecutionCreateResponse>("CreateExecution", &of_plan),
+        world.get::<admin::ExecutionCreateResponse>("CreateExecution", &of_task),
+    );
+    created.await.unwrap();
+    world.cluster.refuse(None);
+    assert_eq!(world.replica().reconcile(Duration::ZERO).await.unwrap(), 2);
+    for name in ["plan", "task"] {
+        let execution: admin::Execution = world.get("GetExecution", &id(name)).await.unwrap();
+        let phase = execution.closure.unwrap().phase();
+        assert_eq!(phase.as_str_name(), "UNDEFINED", "{name}");
+        let resource = world.cluster.workflow(NAMESPACE, name).await;
+        assert!(resource.is_some(), "{name}");
+    }
 }
 
 async fn an_abandoned_reservation_is_finished(store: Store) {

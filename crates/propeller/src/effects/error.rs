@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use flyte_idl::core::{ExecutionError, execution_error::ErrorKind};
-use flyte_platform::{Chain, blob::BlobError};
+use flyte_platform::{Chain, blob::BlobError, kubernetes};
 use tonic::{Code, Status};
 
 use super::templates;
@@ -88,22 +88,16 @@ impl TransientError {
 
 impl From<kube::Error> for TransientError {
     fn from(error: kube::Error) -> Self {
-        let message = Chain(&error).to_string();
-        match &error {
+        let message = match &error {
             kube::Error::Api(status) => {
-                let is_overloaded = matches!(status.code, 408 | 429 | 502..=504)
-                    || matches!(
-                        status.reason.as_str(),
-                        "Timeout" | "ServerTimeout" | "TooManyRequests"
-                    );
-                let message = format!("{} {}: {}", status.code, status.reason, status.message);
-                if is_overloaded {
-                    Self::no_answer(Backend::Kubernetes, message)
-                } else {
-                    Self::refused(Backend::Kubernetes, message)
-                }
+                format!("{} {}: {}", status.code, status.reason, status.message)
             }
-            _ => Self::no_answer(Backend::Kubernetes, message),
+            error => Chain(error).to_string(),
+        };
+        if kubernetes::is_away(&error) {
+            Self::no_answer(Backend::Kubernetes, message)
+        } else {
+            Self::refused(Backend::Kubernetes, message)
         }
     }
 }
@@ -117,42 +111,12 @@ impl From<templates::NotListed> for TransientError {
 impl From<BlobError> for TransientError {
     fn from(error: BlobError) -> Self {
         let message = Chain(&error).to_string();
-        match &error {
-            BlobError::Store { source, .. } if is_missing_permission(source) => {
-                Self::refused(Backend::Blobs, message)
-            }
-            BlobError::Store { .. } => Self::no_answer(Backend::Blobs, message),
-            _ => Self::refused(Backend::Blobs, message),
+        if error.is_away() {
+            Self::no_answer(Backend::Blobs, message)
+        } else {
+            Self::refused(Backend::Blobs, message)
         }
     }
-}
-
-/// Whether the store refused because it does not want to, rather than because it cannot for now.
-fn is_missing_permission(error: &object_store::Error) -> bool {
-    if matches!(
-        error,
-        object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. }
-            | object_store::Error::NotSupported { .. }
-            | object_store::Error::NotImplemented { .. }
-    ) {
-        return true;
-    }
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                io.kind(),
-                std::io::ErrorKind::PermissionDenied
-                    | std::io::ErrorKind::ReadOnlyFilesystem
-                    | std::io::ErrorKind::NotADirectory
-                    | std::io::ErrorKind::IsADirectory
-                    | std::io::ErrorKind::InvalidFilename
-            );
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// No other try can succeed.

@@ -42,7 +42,7 @@ use crate::{
     handlers::{entities, node_executions, projects, tasks, workflows},
     records::{Execution, ExecutionRow, Project, WorkflowPhase},
     repository::{self, executions},
-    targets::Holder,
+    targets::{self, Holder},
     unknown_fields::{self, Incoming, UnknownFields, fields},
 };
 
@@ -220,10 +220,7 @@ async fn interrupted(
     let holder = target
         .holder(&namespace(context, &execution), &id)
         .await
-        .map_err(|error| Error::Cluster {
-            context: "looking for the resource:".to_owned(),
-            source: error.into(),
-        })?;
+        .map_err(|error| targets::failed("looking for the resource:".to_owned(), error))?;
     if holder != Holder::Nobody {
         return Err(executions::name_taken().into());
     }

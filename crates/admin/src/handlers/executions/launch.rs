@@ -9,6 +9,10 @@ use flyte_idl::{
     core::{CompiledWorkflowClosure, ExecutionError, LiteralMap, execution_error::ErrorKind},
 };
 
+use flyte_platform::Chain;
+use jiff::SignedDuration;
+use tonic::Code;
+
 use super::terminate::{end_resource, namespace};
 use crate::{
     caller::Caller,
@@ -29,6 +33,9 @@ use crate::{
     repository::{self, executions},
     targets::ExecutionTarget,
 };
+
+/// A cluster or a storage that does not answer is waited for no longer than this.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the resource is made from besides the row.
 pub(crate) struct LaunchInputs {
@@ -68,6 +75,11 @@ pub(crate) async fn run(
         Ok(()) => {
             metrics.created(execution);
             end_if_terminated(context, execution).await
+        }
+        Err(error @ Error::ClusterAway { .. }) => {
+            // Nothing acknowledged is lost, and what may run has its row: the reconciler goes on.
+            tracing::warn!(execution = %execution.id, error = %Chain(&error), "a creation is finished later");
+            Ok(())
         }
         Err(error) if execution.task_row.is_some() => {
             withdraw(context, &execution.id).await?;
@@ -200,7 +212,7 @@ pub(crate) async fn resume(context: &AdminContext, execution: &Execution) -> Res
     let metrics = &context.metrics().executions;
     let launch = match launch_inputs(context, execution).await {
         Ok(launch) => launch,
-        Err(error @ (Error::Store(_) | Error::Cluster { .. })) => return Err(error),
+        Err(error) if may_come(context, execution, &error) => return Err(error),
         Err(error) => {
             metrics.created(execution);
             return fail(context, &execution.id, &error).await;
@@ -211,12 +223,23 @@ pub(crate) async fn resume(context: &AdminContext, execution: &Execution) -> Res
             metrics.created(execution);
             end_if_terminated(context, execution).await
         }
-        Err(error @ Error::Store(_)) => Err(error),
+        Err(error) if may_come(context, execution, &error) => Err(error),
         Err(error) => {
             metrics.created(execution);
             fail(context, &execution.id, &error).await
         }
     }
+}
+
+/// Whether another pass may do what this one could not: the database failed, or a cluster or the storage is away and has not
+/// been for too long.
+fn may_come(context: &AdminContext, execution: &Execution, error: &Error) -> bool {
+    let now = context.clock.now();
+    let age = execution
+        .created_at
+        .map(|created| now.duration_since(created));
+    let is_too_old = age.is_some_and(|age| age > LONGEST);
+    matches!(error, Error::Store(_)) || (error.code() == Code::Unavailable && !is_too_old)
 }
 
 async fn launch_inputs(context: &AdminContext, execution: &Execution) -> Result<LaunchInputs> {

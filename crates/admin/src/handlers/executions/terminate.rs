@@ -11,7 +11,7 @@ use crate::{
     metrics::ExecutionEnd,
     records::{Execution, WorkflowPhase},
     repository::executions,
-    targets::Deletion,
+    targets::{self, Deletion},
 };
 
 pub(crate) async fn terminate(
@@ -73,12 +73,10 @@ pub(crate) async fn end_resource(context: &AdminContext, execution: &Execution) 
     let deletion = target
         .delete(&namespace, &execution.id)
         .await
-        .map_err(|error| Error::Cluster {
-            context: format!(
-                "failed to terminate execution: {} with err",
-                text::prototext(&execution.id.to_proto())
-            ),
-            source: error.into(),
+        .map_err(|error| {
+            let id = text::prototext(&execution.id.to_proto());
+            let context = format!("failed to terminate execution: {id} with err");
+            targets::failed(context, error)
         })?;
     match deletion {
         Deletion::Accepted => Ok(()),
