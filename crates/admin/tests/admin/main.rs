@@ -7,6 +7,8 @@ mod clashes;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod configuration;
+#[cfg(test)]
 mod data_proxy;
 #[cfg(test)]
 mod database;
