@@ -51,6 +51,8 @@ mod rest;
 mod seed;
 #[cfg(test)]
 mod unknown;
+#[cfg(test)]
+mod unreadable;
 
 /// Each test once per database.
 macro_rules! on_both_databases {

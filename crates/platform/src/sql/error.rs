@@ -42,6 +42,16 @@ pub enum DbError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A row, named by its key, does not hold what the schema promises.
+    #[error("row {row} of table {table} cannot be read: {source}")]
+    Row {
+        /// The table's name.
+        table: &'static str,
+        /// `column=value` for the columns that tell rows apart.
+        row: String,
+        /// What does not fit.
+        source: Box<DbError>,
+    },
     /// The configuration does not describe a database.
     #[error("invalid database configuration: {0}")]
     Config(String),
@@ -62,6 +72,7 @@ impl DbError {
             | Self::InvalidValue { .. }
             | Self::UndefinedObject { .. }
             | Self::Column { .. }
+            | Self::Row { .. }
             | Self::Config(_)
             | Self::Panicked
             | Self::Other(_) => false,
