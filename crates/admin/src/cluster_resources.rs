@@ -106,7 +106,7 @@ async fn namespaces(context: &AdminContext) -> Result<Vec<String>> {
     loop {
         let page = projects::list(&mut tx, &query).await?;
         let rows = page.len() as u64;
-        projects.extend(page);
+        projects.extend(page.into_vec());
         if rows < MAX_ROWS {
             break;
         }

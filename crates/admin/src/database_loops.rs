@@ -3,13 +3,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flyte_platform::{Chain, sql::Database};
+use flyte_platform::{
+    Chain,
+    sql::{Database, DbError},
+};
 use sea_query::{Expr, Query};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Pause between questions, each of which waits for a connection as long as a request would.
+/// Pause between questions.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long an answer may take, the wait for a connection included. A server whose processes are stopped, or whose network is
+/// gone, neither answers nor closes its connections.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pause between looks at what the tables hold.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(3600);
@@ -61,9 +68,14 @@ pub(crate) async fn watch_health(
     }
 }
 
-async fn ask(database: &Database) -> Result<(), flyte_platform::sql::DbError> {
-    let mut tx = database.read().await?;
-    tx.fetch_optional(&Query::select().expr(Expr::val(1)).take())
+async fn ask(database: &Database) -> Result<(), DbError> {
+    let answer = async {
+        let mut tx = database.read().await?;
+        tx.fetch_optional(&Query::select().expr(Expr::val(1)).take())
+            .await
+            .map(drop)
+    };
+    tokio::time::timeout(ANSWER_WITHIN, answer)
         .await
-        .map(drop)
+        .unwrap_or_else(|_elapsed| Err(database.silent(ANSWER_WITHIN)))
 }

@@ -301,6 +301,7 @@ impl Error {
                 DbError::Serialization(_) => Code::Aborted,
                 DbError::Unavailable(_) => Code::Unavailable,
                 DbError::Column { .. }
+                | DbError::Row { .. }
                 | DbError::Config(_)
                 | DbError::Panicked
                 | DbError::Other(_) => Code::Internal,
@@ -319,7 +320,9 @@ impl Error {
                 DbError::UndefinedObject { .. } => {
                     format!("cannot query with specified table attributes: {error}")
                 }
-                DbError::Serialization(_) | DbError::Unavailable(_) => error.to_string(),
+                DbError::Row { .. } | DbError::Serialization(_) | DbError::Unavailable(_) => {
+                    error.to_string()
+                }
                 DbError::Column { .. }
                 | DbError::Config(_)
                 | DbError::Panicked

@@ -81,16 +81,24 @@ pub(crate) async fn pass(
             let mut tx = context.database.read().await?;
             let rows = executions::unfinished(&mut tx, phase, before, *place, BATCH).await?;
             drop(tx);
-            of_phase += rows.len();
-            for execution in &rows {
-                let outcome = match phase {
-                    Unfinished::Reserved => finish(context, execution).await,
-                    Unfinished::Aborting => end_resource(context, execution).await,
+            let found = rows.len();
+            of_phase += found;
+            for Candidate { row, execution } in rows {
+                *place = row;
+                let execution = match execution {
+                    Ok(execution) => execution,
+                    Err(error) => {
+                        tracing::warn!(error = %Chain(&error), "an execution cannot be looked after");
+                        continue;
+                    }
                 };
-                report(execution, outcome);
-                *place = execution.row;
+                let outcome = match phase {
+                    Unfinished::Reserved => Box::pin(finish(context, &execution)).await,
+                    Unfinished::Aborting => Box::pin(end_resource(context, &execution)).await,
+                };
+                report(&execution, outcome);
             }
-            if (rows.len() as u64) < BATCH {
+            if (found as u64) < BATCH {
                 *place = None;
                 break;
             }

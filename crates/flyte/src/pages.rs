@@ -4,7 +4,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, Query, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -21,15 +21,26 @@ pub(crate) fn log_template(base: &str) -> String {
 /// `/`, `/metrics` and `/logs/<namespace>/<pod>[?container=…]`, merged into what admin serves.
 pub(crate) fn routes(client: Client, metrics: Scope) -> Router {
     Router::new()
-        .route("/", get(|| async { WELCOME }))
+        .route("/", get(welcome))
         .route("/logs/{namespace}/{pod}", get(logs))
         .with_state(client)
         .merge(server::exposition(metrics))
 }
 
-const WELCOME: &str = "Flyte is running here. Point clients at this address:\n\n\
-    \tadmin:\n\t  endpoint: localhost:30080\n\t  insecure: true\n\n\
-    The API is below /api/v1, for example /api/v1/projects.\n";
+/// Tells where to point clients: where this request came to, whichever port that is.
+async fn welcome(uri: Uri, headers: HeaderMap) -> String {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    // HTTP/2 has it in the URI.
+    let authority = uri.authority().map(Authority::as_str);
+    let address = authority.or(host).unwrap_or("<this address>");
+    format!(
+        "Flyte is running here. Point clients at this address:\n\n\
+         \tadmin:\n\t  endpoint: {address}\n\t  insecure: true\n\n\
+         The API is below /api/v1, for example /api/v1/projects.\n"
+    )
+}
 
 #[derive(Deserialize)]
 struct Which {
@@ -197,6 +208,30 @@ mod tests {
     async fn get_page(path: &str) -> Response {
         let request = axum::http::Request::get(path).body(Body::empty()).unwrap();
         pages().await.oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_first_page_names_the_address_that_it_was_reached_at() {
+        for (uri, host) in [
+            ("/", Some("localhost:31999")),
+            ("http://localhost:31999/", None),
+        ] {
+            let mut request = axum::http::Request::get(uri);
+            if let Some(host) = host {
+                request = request.header(header::HOST, host);
+            }
+            let request = request.body(Body::empty()).unwrap();
+            let answer = pages().await.oneshot(request).await.unwrap();
+            assert_eq!(
+                answer.headers()[header::CONTENT_TYPE],
+                "text/plain; charset=utf-8"
+            );
+            let body = axum::body::to_bytes(answer.into_body(), 4096)
+                .await
+                .unwrap();
+            let text = String::from_utf8_lossy(&body);
+            assert!(text.contains("endpoint: localhost:31999\n"), "{text}");
+        }
     }
 
     #[tokio::test]

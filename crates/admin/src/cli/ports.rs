@@ -111,6 +111,14 @@ fn acceptor(server: &ServerConfig) -> Outcome<Option<TlsAcceptor>> {
 
 #[cfg(test)]
 mod tests {
+    use flyte_platform::config::{Config, Sources};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+    use tokio_rustls::TlsConnector;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
     use crate::config::{GrpcConfig, SecurityConfig};
 
@@ -175,6 +183,64 @@ mod tests {
         let refused = Ports::of(&config).err().unwrap().to_string();
         let expected = "server.security.ssl.keyFile \"/nowhere\"";
         assert!(refused.starts_with(expected), "{refused}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_certificate_of_the_files_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let file = folder.path().join("admin.yaml");
+        let text = serde_json::json!({"server": {"security": {
+            "secure": true,
+            "ssl": {"certificateFile": certificate, "keyFile": key},
+        }}});
+        std::fs::write(&file, text.to_string()).unwrap();
+        let mut config = Config::load(Sources {
+            pattern: file.display().to_string(),
+            ..Sources::default()
+        })
+        .unwrap();
+        let ports = Ports::of(&config.section("server")).unwrap();
+        config.finish().unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let stopping = Stopping {
+            stop: stop.clone(),
+            grace: ports.grace,
+        };
+        let router = Router::new().route("/", axum::routing::get(|| async { "served" }));
+        let mut tasks = Tasks::new(stop.clone());
+        tasks.spawn_infallible(
+            "port",
+            server::serve_within(ports.limits, listener, ports.tls, router, stopping),
+        );
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let trusting = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connection = TcpStream::connect(address).await.unwrap();
+        let mut connection = TlsConnector::from(Arc::new(trusting))
+            .connect("localhost".try_into().unwrap(), connection)
+            .await
+            .unwrap();
+        let served = connection.get_ref().1.peer_certificates().unwrap().to_vec();
+        assert_eq!(served, [made.cert.der().clone()]);
+        connection
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.ends_with("served"), "{answer}");
+        stop.cancel();
     }
 
     #[test]

@@ -66,41 +66,37 @@ impl AdminConfig {
 
 #[cfg(test)]
 mod tests {
+    use flyte_platform::config::Sources;
+
     use super::*;
+
+    /// What a file with this text configures, nothing of which is worth a warning.
+    fn configured(text: &str) -> AdminConfig {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("admin.yaml");
+        std::fs::write(&file, text).unwrap();
+        let mut loaded = Config::load(Sources {
+            pattern: file.display().to_string(),
+            ..Sources::default()
+        })
+        .unwrap();
+        let config = AdminConfig::read(&mut loaded);
+        assert_eq!(loaded.finish().unwrap(), []);
+        config
+    }
 
     #[test]
     fn nothing_configured_is_the_default() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("admin.yaml");
-        std::fs::write(&file, "{}").unwrap();
-        let sources = flyte_platform::config::Sources {
-            pattern: file.display().to_string(),
-            ..Default::default()
-        };
-        let mut loaded = Config::load(sources).unwrap();
-        let config = AdminConfig::read(&mut loaded);
-        assert_eq!(loaded.finish().unwrap(), []);
-        assert_eq!(config.domains.0.len(), 3);
+        assert_eq!(configured("{}").domains.0.len(), 3);
     }
 
     #[test]
     fn files_override_defaults_by_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("admin.yaml");
-        std::fs::write(
-            &file,
+        let config = configured(
             "server: {httpPort: 80}\ndomains: [{id: d, name: D}]\ndatabase: {postgres: {host: db}}\n\
              task_type_whitelist: {sparkonk8s: [{project: p}]}\n\
              clusterPools: {clusterPoolAssignments: {production: {pool: gpu}}}\n",
-        )
-        .unwrap();
-        let sources = flyte_platform::config::Sources {
-            pattern: file.display().to_string(),
-            ..Default::default()
-        };
-        let mut loaded = Config::load(sources).unwrap();
-        let config = AdminConfig::read(&mut loaded);
-        assert_eq!(loaded.finish().unwrap(), []);
+        );
         assert_eq!(config.server.http_port, 80);
         assert_eq!(config.server.grpc.port, 8089);
         assert_eq!(config.domains.0.len(), 1);

@@ -1,8 +1,21 @@
 //! The sections that flyteadmin reads, besides `server`.
 
-use flyte_core::compiler::Rules;
-use flyte_platform::config::{Duration, KeyedList, StringMap};
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use flyte_core::{compiler::Rules, names, quantity::Quantity};
+use flyte_platform::config::{Duration, KeyedList, StringMap, text_that};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor},
+};
+
+/// A Kubernetes quantity, or nothing.
+fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let expected = "a Kubernetes quantity such as 500m, 2 or 4Gi";
+    text_that(deserializer, expected, |text| {
+        text.is_empty() || text.parse::<Quantity>().is_ok()
+    })
+}
 
 /// Section `flyteadmin`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -112,32 +125,52 @@ pub struct FeatureGates {
 
 /// A domain that every project has.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(default)]
 pub struct DomainConfig {
     /// Id in identifiers.
+    #[serde(deserialize_with = "domain_id")]
     pub id: String,
     /// Name for people, and in namespaces of the resource loop.
+    #[serde(default)]
     pub name: String,
 }
 
-/// Section `domains`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(from = "GivenDomains", into = "Vec<DomainConfig>")]
-pub struct DomainsConfig(pub Vec<DomainConfig>);
-
-/// A section that is a list; when no file has it, the loader hands over an empty map.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum GivenDomains {
-    List(Vec<DomainConfig>),
-    Nothing {},
+fn domain_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_that(deserializer, "the id of a domain", |id| !id.is_empty())
 }
 
-impl From<GivenDomains> for DomainsConfig {
-    fn from(given: GivenDomains) -> Self {
-        match given {
-            GivenDomains::List(domains) => Self(domains),
-            GivenDomains::Nothing {} => Self::default(),
+/// Section `domains`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(into = "Vec<DomainConfig>")]
+pub struct DomainsConfig(pub Vec<DomainConfig>);
+
+impl<'de> Deserialize<'de> for DomainsConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(GivenDomains)
+    }
+}
+
+struct GivenDomains;
+
+impl<'de> Visitor<'de> for GivenDomains {
+    type Value = DomainsConfig;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of sections with the keys id and name")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<DomainsConfig, A::Error> {
+        let mut domains = Vec::new();
+        while let Some(domain) = items.next_element()? {
+            domains.push(domain);
+        }
+        Ok(DomainsConfig(domains))
+    }
+
+    /// When no file has the section, the loader hands over an empty map.
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<DomainsConfig, A::Error> {
+        match entries.next_key::<String>()? {
+            None => Ok(DomainsConfig::default()),
+            Some(_) => Err(A::Error::invalid_type(Unexpected::Map, &self)),
         }
     }
 }
@@ -172,6 +205,7 @@ pub struct RegistrationConfig {
     /// The most annotations of an execution; 0 is no limit.
     pub max_annotation_entries: usize,
     /// The largest closure of a workflow, as a Kubernetes quantity; empty is no limit.
+    #[serde(deserialize_with = "quantity")]
     pub workflow_size_limit: String,
     /// What to do with workflows that the compiler of Go Flyte lets pass although they cannot work: `strict` refuses
     /// them, `reference` registers them (docs/compatibility.md).
@@ -215,6 +249,7 @@ impl Default for RegistrationConfig {
 #[serde(default)]
 pub struct NamespaceMappingConfig {
     /// Text in which `{{ project }}` and `{{ domain }}` are replaced (spec 03 §3.6).
+    #[serde(deserialize_with = "namespace_template")]
     pub template: String,
     /// Deprecated and ignored.
     pub mapping: String,
@@ -232,10 +267,23 @@ impl Default for NamespaceMappingConfig {
 impl NamespaceMappingConfig {
     /// The namespace of a project and domain.
     pub fn namespace(&self, project: &str, domain: &str) -> String {
-        self.template
-            .replace("{{ project }}", project)
-            .replace("{{ domain }}", domain)
+        filled_in(&self.template, project, domain)
     }
+}
+
+fn filled_in(template: &str, project: &str, domain: &str) -> String {
+    template
+        .replace("{{ project }}", project)
+        .replace("{{ domain }}", domain)
+}
+
+/// A template that makes a name that Kubernetes takes, at least of a short project and domain.
+fn namespace_template<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let expected = "a template that makes a Kubernetes namespace (lower case letters, digits and hyphens) when exactly \
+                    \"{{ project }}\" and \"{{ domain }}\" in it are replaced, such as \"{{ project }}-{{ domain }}\"";
+    text_that(deserializer, expected, |template| {
+        names::rfc1123_label(&filled_in(template, "p", "d")).is_empty()
+    })
 }
 
 /// Section `task_resources`.
@@ -271,12 +319,16 @@ impl Default for TaskResourcesConfig {
 #[serde(default, rename_all = "camelCase")]
 pub struct ResourceSetConfig {
     /// CPU, as a Kubernetes quantity of cores (`500m`); empty means not set.
+    #[serde(deserialize_with = "quantity")]
     pub cpu: String,
     /// Number of GPUs, as a Kubernetes quantity; empty means not set.
+    #[serde(deserialize_with = "quantity")]
     pub gpu: String,
     /// Bytes of memory.
+    #[serde(deserialize_with = "quantity")]
     pub memory: String,
     /// Bytes of scratch disk.
+    #[serde(deserialize_with = "quantity")]
     pub ephemeral_storage: String,
     /// Accepted and ignored.
     pub storage: String,
@@ -301,6 +353,10 @@ impl flyte_platform::config::FromLoose for WhitelistScopes {
     fn from_loose(value: serde_json::Value) -> Result<Self, String> {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
 }
 
 /// Section `remoteData`.
@@ -317,6 +373,7 @@ pub struct RemoteDataConfig {
     /// The largest inputs or outputs that are returned or accepted inline, in bytes.
     pub max_size_in_bytes: u64,
     /// `Offload` or `StoreInline`, or 0 or 1: where inline data of events goes.
+    #[serde(deserialize_with = "inline_policy")]
     pub inline_event_data_policy: String,
 }
 
@@ -330,6 +387,12 @@ impl Default for RemoteDataConfig {
             inline_event_data_policy: "Offload".to_owned(),
         }
     }
+}
+
+fn inline_policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_that(deserializer, "Offload or StoreInline", |text| {
+        ["offload", "storeinline", "0", "1"].contains(&text.to_ascii_lowercase().as_str())
+    })
 }
 
 impl RemoteDataConfig {
@@ -373,6 +436,10 @@ pub struct PoolAssignment {
 impl flyte_platform::config::FromLoose for PoolAssignment {
     fn from_loose(value: serde_json::Value) -> Result<Self, String> {
         serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
     }
 }
 

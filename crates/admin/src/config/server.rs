@@ -172,7 +172,8 @@ pub struct DataProxyConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct UploadConfig {
-    /// The longest that an upload URL is good for, and how long it is good for unless asked.
+    /// The longest that an upload URL is good for, and how long it is good for unless asked; S3 and Google Cloud Storage take 7
+    /// days at most, whatever it says.
     pub max_expires_in: Duration,
     /// Length of generated file names.
     pub default_file_name_length: usize,
@@ -194,7 +195,8 @@ impl Default for UploadConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DownloadConfig {
-    /// The longest that a download URL is good for, and how long it is good for unless asked.
+    /// The longest that a download URL is good for, and how long it is good for unless asked; S3 and Google Cloud Storage take
+    /// 7 days at most, whatever it says.
     pub max_expires_in: Duration,
 }
 

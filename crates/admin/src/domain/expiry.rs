@@ -25,6 +25,19 @@ pub(crate) struct Limits {
     pub(crate) now: Timestamp,
 }
 
+/// The longest that S3 and Google Cloud Storage take a signed URL for. Their signers sign longer ones all the same, which
+/// are refused when they are used.
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// As much of `length` as the store of `base`, a reference to its container, takes. Azure has no bound.
+pub(crate) fn signable(length: SignedDuration, base: &str) -> SignedDuration {
+    if base.starts_with("abfs:") {
+        length
+    } else {
+        length.min(WEEK)
+    }
+}
+
 impl Expiry {
     fn after(length: SignedDuration, now: Timestamp) -> Self {
         Self {
@@ -105,6 +118,23 @@ pub(crate) fn of_download(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_url_is_signed_for_longer_than_its_store_takes() {
+        for (base, asked, hours) in [
+            ("s3://bucket", 1, 1),
+            ("s3://bucket", 115 * 24, 168),
+            ("gs://bucket", 169, 168),
+            ("abfs://container", 115 * 24, 115 * 24),
+        ] {
+            let signed = signable(SignedDuration::from_hours(asked), base);
+            assert_eq!(
+                signed,
+                SignedDuration::from_hours(hours),
+                "{asked} of {base}"
+            );
+        }
+    }
 
     #[test]
     fn a_url_lives_as_long_as_was_asked_and_allowed() {

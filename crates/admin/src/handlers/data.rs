@@ -1,7 +1,5 @@
 //! Inputs and outputs of executions, nodes and tasks (spec 01 §15.2).
 
-use std::time::Duration;
-
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, TaskExecutionId};
 use flyte_idl::{
     admin::{
@@ -15,6 +13,7 @@ use flyte_platform::{
     blob::{BlobError, SignRequest, Verb},
 };
 use futures::future::{try_join, try_join3};
+use jiff::SignedDuration;
 use prost::Message as _;
 
 use super::{executions, node_executions, task_executions};
@@ -22,6 +21,7 @@ use crate::{
     caller::{Action, Caller},
     context::AdminContext,
     domain::{
+        expiry,
         ids::{execution_scope, node_scope, with_task_type},
         objects,
     },
@@ -100,7 +100,7 @@ async fn signed(context: &AdminContext, uri: &str) -> Result<admin::UrlBlob> {
         Err(error) if is_elsewhere(&error) => return Ok(admin::UrlBlob::default()),
         Err(error) => return Err(failed(error.into())),
     };
-    let minutes = u64::from(
+    let minutes = i64::from(
         context
             .config()
             .remote_data
@@ -110,7 +110,11 @@ async fn signed(context: &AdminContext, uri: &str) -> Result<admin::UrlBlob> {
     );
     let request = SignRequest {
         verb: Verb::Get,
-        expires_in: Duration::from_secs(minutes * 60),
+        expires_in: expiry::signable(
+            SignedDuration::from_secs(minutes * 60),
+            &context.blobs.base(),
+        )
+        .unsigned_abs(),
         content_md5: None,
         add_content_md5_metadata: false,
     };

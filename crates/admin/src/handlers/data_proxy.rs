@@ -40,7 +40,7 @@ fn download_expiry(
 ) -> Result<Expiry> {
     let config = &context.server.data_proxy.download;
     let limits = Limits {
-        longest: config.max_expires_in.to_signed(),
+        longest: expiry::signable(config.max_expires_in.to_signed(), &context.blobs.base()),
         now: context.clock.now(),
     };
     expiry::of_download(asked, limits, prefix)

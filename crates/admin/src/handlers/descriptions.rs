@@ -148,7 +148,7 @@ pub(crate) async fn list(
     let query = page.parse_with(filtered, &DESCRIPTION_ENTITIES, context.clock.now())?;
     let mut tx = context.database.read_lagging().await?;
     let list = descriptions::list(&mut tx, request.resource_type, &id, &query).await?;
-    let replies = list.into_iter().map(answer).collect();
+    let replies = list.map(answer);
     Ok(pages::reply(
         context,
         &query,

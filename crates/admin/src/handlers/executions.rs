@@ -110,7 +110,7 @@ pub(crate) async fn list(
     }
     let mut tx = context.database.read_lagging().await?;
     let list = executions::list(&mut tx, names, &query).await?;
-    let executions = list.into_iter().map(listed).collect();
+    let executions = list.map(listed);
     Ok(pages::reply(
         context,
         &query,

@@ -5,7 +5,7 @@ use flyte_core::{
     names,
 };
 use flyte_idl::{admin, stored::Stored, text};
-use flyte_platform::sql::{DbError, WriteTx};
+use flyte_platform::sql::{DbError, Listed, WriteTx};
 use jiff::Timestamp;
 
 use super::{
@@ -202,9 +202,9 @@ pub(crate) async fn list(
 fn listed(
     context: &AdminContext,
     query: &ListQuery,
-    plans: Vec<LaunchPlan>,
+    plans: Listed<LaunchPlan>,
 ) -> Reply<admin::LaunchPlanList> {
-    let plans = plans.into_iter().map(message).collect();
+    let plans = plans.map(message);
     pages::reply(
         context,
         query,

@@ -186,12 +186,12 @@ pub(crate) async fn list(
     let mut tx = context.database.read_lagging().await?;
     let names = names_of(&request.project, &request.domain);
     let entities = named_entities::list(&mut tx, resource, names, &query).await?;
-    let mut entities: Vec<_> = entities
-        .into_iter()
-        .map(|entity| message(resource, entity))
-        .collect();
+    let mut entities = entities.map(|entity| message(resource, entity));
     let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
-    Ok(admin::NamedEntityList { entities, token })
+    Ok(admin::NamedEntityList {
+        entities: entities.into_vec(),
+        token,
+    })
 }
 
 /// All names of a project and domain.
@@ -327,5 +327,8 @@ pub(crate) async fn ids(
     let names = names_of(&request.project, &request.domain);
     let mut entities = named_entities::names(&mut tx, which.resource(), names, &query).await?;
     let token = pages::fit(context, &query, &mut entities, Message::encoded_len);
-    Ok(admin::NamedEntityIdentifierList { entities, token })
+    Ok(admin::NamedEntityIdentifierList {
+        entities: entities.into_vec(),
+        token,
+    })
 }

@@ -129,10 +129,7 @@ async fn select(
     let nodes = node_executions::list(&mut tx, execution, level, &query).await?;
     let rows: Vec<_> = nodes.iter().filter_map(|node| node.row).collect();
     let parents = node_executions::with_children(&mut tx, &rows).await?;
-    let nodes = nodes
-        .into_iter()
-        .map(|node| listed(node, &parents))
-        .collect();
+    let nodes = nodes.map(|node| listed(node, &parents));
     Ok(pages::reply(
         context,
         &query,

@@ -2,6 +2,7 @@
 //!
 //! A page whose rows are larger ends early, with the token of the next one. The reference sends it and the client refuses it.
 
+use flyte_platform::sql::Listed;
 use prost::{Message, Name};
 
 use crate::{
@@ -34,24 +35,24 @@ const TOKEN: usize = 64;
 pub(super) fn reply<M: Message + Name, L: Name>(
     context: &AdminContext,
     query: &ListQuery,
-    mut replies: Vec<Reply<M>>,
+    mut replies: Listed<Reply<M>>,
     field: Field<L, M>,
     list: impl FnOnce(Vec<M>, String) -> L,
 ) -> Reply<L> {
     let token = fit(context, query, &mut replies, Reply::encoded_len);
-    Reply::list(replies, field, |messages| list(messages, token))
+    Reply::list(replies.into_vec(), field, |messages| list(messages, token))
 }
 
 /// Leaves the elements of an answer that fit into it, and answers the token of the next page.
 pub(super) fn fit<T>(
     context: &AdminContext,
     query: &ListQuery,
-    elements: &mut Vec<T>,
+    elements: &mut Listed<T>,
     encoded_len: impl Fn(&T) -> usize,
 ) -> String {
     let sizes: Vec<usize> = elements
-        .iter()
-        .map(|element| encoded_len(element) + ELEMENT)
+        .places()
+        .map(|element| element.map_or(0, |element| encoded_len(element) + ELEMENT))
         .collect();
     let most = context.message_bytes().saturating_sub(TOKEN);
     let (count, token) = query.fit(&sizes, most);

@@ -132,10 +132,7 @@ pub(crate) async fn list(
     let mut tx = context.database.read_lagging().await?;
     let projects = projects::list(&mut tx, &query).await?;
     let config = context.config();
-    let replies = projects
-        .into_iter()
-        .map(|project| answer(&config, project))
-        .collect();
+    let replies = projects.map(|project| answer(&config, project));
     Ok(pages::reply(
         context,
         &query,

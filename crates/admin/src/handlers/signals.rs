@@ -100,7 +100,7 @@ pub(crate) async fn list(
     let query = page.parse(&SIGNALS, context.clock.now())?;
     let mut tx = context.signal_database.read().await?;
     let list = signals::list(&mut tx, &execution, &query).await?;
-    let signals = list.into_iter().map(answer).collect();
+    let signals = list.map(answer);
     Ok(pages::reply(
         context,
         &query,

@@ -68,10 +68,7 @@ pub(crate) async fn list(
     let tasks = task_executions::list(&mut tx, &node, &query).await?;
     let rows: Vec<_> = tasks.iter().filter_map(|task| task.row).collect();
     let parents = node_executions::made_by_tasks(&mut tx, &rows).await?;
-    let tasks = tasks
-        .into_iter()
-        .map(|task| message(task, &parents))
-        .collect();
+    let tasks = tasks.map(|task| message(task, &parents));
     Ok(pages::reply(
         context,
         &query,

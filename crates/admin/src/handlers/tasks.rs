@@ -192,7 +192,7 @@ pub(crate) async fn list(
     let (names, query) = entities::list_query(context, caller, &request, &TASKS, "ListTasks")?;
     let mut tx = context.database.read_lagging().await?;
     let tasks = repository::tasks::list(&mut tx, names, &query).await?;
-    let tasks = tasks.into_iter().map(message).collect();
+    let tasks = tasks.map(message);
     Ok(pages::reply(
         context,
         &query,

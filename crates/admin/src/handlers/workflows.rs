@@ -452,7 +452,7 @@ pub(crate) async fn list(
         entities::list_query(context, caller, &request, &WORKFLOWS, "ListWorkflows")?;
     let mut tx = context.database.read_lagging().await?;
     let workflows = repository::workflows::list(&mut tx, names, &query).await?;
-    let workflows = workflows.into_iter().map(listed).collect();
+    let workflows = workflows.map(listed);
     Ok(pages::reply(
         context,
         &query,

@@ -1,7 +1,7 @@
 //! Table `description_entities`.
 
 use flyte_idl::{admin, core};
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{Expr, ExprTrait as _, OnConflict, SelectStatement};
 
@@ -26,6 +26,8 @@ const COLUMNS: [&str; 8] = [
     "long_description",
     "link",
 ];
+
+const ROWS: Table<Description> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<Description, DbError> {
     Ok(Description {
@@ -94,11 +96,8 @@ pub async fn get(tx: &mut ReadTx, id: &core::Identifier) -> Result<Option<Descri
         .and_where(Expr::col((TABLE, "version")).eq(id.version.as_str()))
         .to_owned();
     tx.of(operations::DESCRIPTIONS.get())
-        .fetch_expected(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_expected(&select, ROWS)
+        .await
 }
 
 /// The descriptions of all versions of a name.
@@ -109,7 +108,7 @@ pub async fn list(
     resource_type: i32,
     id: &admin::NamedEntityIdentifier,
     list: &ListQuery,
-) -> Result<Vec<Description>, DbError> {
+) -> Result<Listed<Description>, DbError> {
     let mut select = named(resource_type, id);
     let mut list = list.clone();
     for predicate in &mut list.predicates {
@@ -124,9 +123,6 @@ pub async fn list(
     }
     query::apply(&mut select, &DESCRIPTION_ENTITIES, &list, tx.dialect());
     tx.of(operations::DESCRIPTIONS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }

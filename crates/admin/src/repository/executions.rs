@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use flyte_core::identifiers::ExecutionId;
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{
     Condition, Expr, ExprTrait as _, Func, JoinType, LockType, OnConflict, Order, Query,
@@ -56,6 +56,8 @@ const COLUMNS: [&str; 27] = [
     "state",
     "launch_entity",
 ];
+
+const ROWS: Table<Execution> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<Execution, DbError> {
     Ok(Execution {
@@ -231,11 +233,8 @@ fn keyed(id: &ExecutionId) -> SelectStatement {
 
 async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<Execution>, DbError> {
     tx.of(operations::EXECUTIONS.get())
-        .fetch_optional(select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(select, ROWS)
+        .await
 }
 
 /// The execution with this id.
@@ -247,6 +246,7 @@ pub async fn get(tx: &mut ReadTx, id: &ExecutionId) -> Result<Option<Execution>,
 pub async fn lock(tx: &mut WriteTx, id: &ExecutionId) -> Result<Option<Execution>, DbError> {
     one(tx, keyed(id).lock(LockType::Update)).await
 }
+
 /// One of `ids` that there is.
 pub async fn find_any(
     tx: &mut ReadTx,
@@ -315,7 +315,7 @@ pub async fn list(
     tx: &mut ReadTx,
     names: Names<'_>,
     list: &ListQuery,
-) -> Result<Vec<Execution>, DbError> {
+) -> Result<Listed<Execution>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     let scope = resolve::Scope {
         table: TABLE,
@@ -323,11 +323,8 @@ pub async fn list(
     };
     resolve::apply(tx, &mut select, &EXECUTIONS, &scope, list).await?;
     tx.of(operations::EXECUTIONS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }
 
 /// How many executions of a launch plan's name, of any version, have not ended.
@@ -370,6 +367,24 @@ pub enum Unfinished {
     Aborting,
 }
 
+/// An execution that may need repair.
+pub struct Candidate {
+    /// Its row, by which the next page begins behind it.
+    pub row: Option<ExecutionRow>,
+    /// The execution, or why its row cannot be read.
+    pub execution: Result<Execution, DbError>,
+}
+
+const CANDIDATES: Table<Candidate> = Table {
+    name: TABLE,
+    read: |row| {
+        Ok(Candidate {
+            row: row_number(row, "id")?,
+            execution: ROWS.one(row),
+        })
+    },
+};
+
 /// Executions in `phase` that nothing has touched since `before`, behind row `after`, at most `limit` in the order of
 /// rows: candidates for repair.
 pub async fn unfinished(
@@ -378,7 +393,7 @@ pub async fn unfinished(
     before: Timestamp,
     after: Option<ExecutionRow>,
     limit: u64,
-) -> Result<Vec<Execution>, DbError> {
+) -> Result<Vec<Candidate>, DbError> {
     let phase = match phase {
         Unfinished::Reserved => WorkflowPhase::Undefined,
         Unfinished::Aborting => WorkflowPhase::Aborting,
@@ -393,10 +408,9 @@ pub async fn unfinished(
         .order_by((TABLE, "id"), Order::Asc)
         .limit(limit)
         .to_owned();
-    tx.of(operations::EXECUTIONS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    let found = tx
+        .of(operations::EXECUTIONS.list())
+        .read_all(&select, CANDIDATES)
+        .await?;
+    Ok(found.into_vec())
 }

@@ -1,7 +1,7 @@
 //! Table `launch_plans`.
 
 use flyte_core::identifiers::{EntityId, ResourceType};
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{Cond, Condition, Expr, ExprTrait as _, JoinType, LockType, Query};
 
@@ -35,6 +35,8 @@ const COLUMNS: [&str; 13] = [
     "digest",
     "schedule_type",
 ];
+
+const ROWS: Table<LaunchPlan> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<LaunchPlan, DbError> {
     Ok(LaunchPlan {
@@ -88,11 +90,8 @@ async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<LaunchPlan>
         .cond_where(condition)
         .to_owned();
     tx.of(operations::LAUNCH_PLANS.get())
-        .fetch_optional(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(&select, ROWS)
+        .await
 }
 
 /// The launch plans among `ids` that exist, in no particular order.
@@ -107,7 +106,7 @@ pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<LaunchPla
             .fetch_all(&select)
             .await?;
         for row in &rows {
-            found.push(read(row)?);
+            found.push(ROWS.one(row)?);
         }
     }
     Ok(found)
@@ -119,7 +118,7 @@ pub async fn list(
     tx: &mut ReadTx,
     names: Names<'_>,
     list: &ListQuery,
-) -> Result<Vec<LaunchPlan>, DbError> {
+) -> Result<Listed<LaunchPlan>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     let scope = resolve::Scope {
         table: TABLE,
@@ -139,11 +138,8 @@ pub async fn list(
     }
     resolve::apply(tx, &mut select, &LAUNCH_PLANS, &scope, list).await?;
     tx.of(operations::LAUNCH_PLANS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }
 
 /// The active version of a name.
@@ -155,11 +151,8 @@ pub async fn active(tx: &mut ReadTx, names: Names<'_>) -> Result<Option<LaunchPl
         .order_by((TABLE, "id"), sea_query::Order::Asc)
         .limit(1);
     tx.of(operations::LAUNCH_PLANS.get())
-        .fetch_optional(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(&select, ROWS)
+        .await
 }
 
 /// Keeps other transactions from changing which version of a name is active, until this one ends.
@@ -181,12 +174,11 @@ pub async fn lock_active(tx: &mut WriteTx, names: Names<'_>) -> Result<Vec<Launc
         .cond_where(names.condition(TABLE))
         .and_where(Expr::col((TABLE, "state")).eq(LaunchPlanState::Active.number()))
         .lock(LockType::Update);
-    tx.of(operations::LAUNCH_PLANS.list())
+    let rows = tx
+        .of(operations::LAUNCH_PLANS.list())
         .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .await?;
+    rows.iter().map(|row| ROWS.one(row)).collect()
 }
 
 /// Whether a change of state is visible in `updated_at`: activation is not (spec 01 §10.3).

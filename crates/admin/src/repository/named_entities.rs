@@ -4,7 +4,7 @@ mod parts;
 mod walk;
 
 use flyte_idl::admin;
-use flyte_platform::sql::{DbError, ReadTx, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{OnConflict, Order, Query};
 
@@ -13,7 +13,7 @@ use crate::{
     filters::{ListQuery, NAMED_ENTITIES},
     records::NamedEntity,
 };
-use parts::{KEY, METADATA, describe, read, versions};
+use parts::{KEY, METADATA, ROWS, describe, versions};
 use walk::Walk;
 
 pub use parts::NamedResource;
@@ -34,11 +34,8 @@ pub async fn get(
     describe(&mut select, resource);
     select.from_subquery(any, "entities");
     tx.of(operations::NAMED_ENTITIES.get())
-        .fetch_expected(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_expected(&select, ROWS)
+        .await
 }
 
 /// Writes the metadata of a name; an empty description keeps what is stored, the state is always written.
@@ -77,7 +74,7 @@ pub async fn list(
     resource: NamedResource,
     names: Names<'_>,
     list: &ListQuery,
-) -> Result<Vec<NamedEntity>, DbError> {
+) -> Result<Listed<NamedEntity>, DbError> {
     let operation = operations::NAMED_ENTITIES.list();
     let walk = Walk {
         resource,
@@ -97,8 +94,7 @@ pub async fn list(
     }
     select.order_by(("entities", "name"), Order::Asc);
     query::page(&mut select, list);
-    let rows = tx.of(operation).fetch_all(&select).await?;
-    rows.iter().map(read).collect()
+    tx.of(operation).read_all(&select, ROWS).await
 }
 
 /// Names alone, archived and generated ones included.
@@ -107,7 +103,7 @@ pub async fn names(
     resource: NamedResource,
     names: Names<'_>,
     list: &ListQuery,
-) -> Result<Vec<admin::NamedEntityIdentifier>, DbError> {
+) -> Result<Listed<admin::NamedEntityIdentifier>, DbError> {
     let operation = resource.repository().list_identifiers();
     // ListLaunchPlanIds may leave one of them out.
     if !names.project.is_empty() && !names.domain.is_empty() {
@@ -117,7 +113,7 @@ pub async fn names(
             list,
         };
         if let Some(page) = walk.page(tx, operation).await? {
-            return Ok(page.into_iter().map(identifier).collect());
+            return Ok(page.map(identifier));
         }
     }
     let mut select = versions(resource, names);
@@ -131,17 +127,20 @@ pub async fn names(
         }
     }
     query::page(&mut select, list);
-    let rows = tx.of(operation).fetch_all(&select).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(admin::NamedEntityIdentifier {
-                project: row.text("project")?,
-                domain: row.text("domain")?,
-                name: row.text("name")?,
-                ..Default::default()
-            })
-        })
-        .collect()
+    let table = Table {
+        name: resource.table(),
+        read: name_alone,
+    };
+    tx.of(operation).read_all(&select, table).await
+}
+
+fn name_alone(row: &Row) -> Result<admin::NamedEntityIdentifier, DbError> {
+    Ok(admin::NamedEntityIdentifier {
+        project: row.text("project")?,
+        domain: row.text("domain")?,
+        name: row.text("name")?,
+        ..Default::default()
+    })
 }
 
 fn identifier(entity: NamedEntity) -> admin::NamedEntityIdentifier {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId};
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use prost::Message;
 use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
@@ -53,6 +53,8 @@ struct InternalData {
     #[prost(int32, tag = "1")]
     event_version: i32,
 }
+
+const ROWS: Table<NodeExecution> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<NodeExecution, DbError> {
     Ok(NodeExecution {
@@ -152,11 +154,8 @@ fn keyed(id: &NodeExecutionId) -> SelectStatement {
 
 async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<NodeExecution>, DbError> {
     tx.of(operations::NODE_EXECUTIONS.get())
-        .fetch_optional(select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(select, ROWS)
+        .await
 }
 
 /// The node execution with this id.
@@ -204,7 +203,7 @@ pub async fn list(
     execution: &ExecutionId,
     level: Level,
     list: &ListQuery,
-) -> Result<Vec<NodeExecution>, DbError> {
+) -> Result<Listed<NodeExecution>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     let parent = Expr::col((TABLE, "parent_id"));
     let parent_task = Expr::col((TABLE, "parent_task_execution_id"));
@@ -220,11 +219,8 @@ pub async fn list(
     };
     query::apply(&mut select, &NODE_EXECUTIONS, list, tx.dialect());
     tx.of(operations::NODE_EXECUTIONS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }
 
 /// Those of `rows` that are the parent of some node: one query for a whole page.

@@ -1,6 +1,6 @@
 //! Table `projects`.
 
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{Expr, ExprTrait as _, OnConflict, Order, Query};
 
@@ -14,6 +14,11 @@ use crate::{
 };
 
 const COLUMNS: [&str; 5] = ["identifier", "name", "description", "labels", "state"];
+
+const ROWS: Table<Project> = Table {
+    name: "projects",
+    read,
+};
 
 fn read(row: &Row) -> Result<Project, DbError> {
     Ok(Project {
@@ -66,11 +71,8 @@ pub async fn get(tx: &mut ReadTx, identifier: &str) -> Result<Option<Project>, D
         .and_where(Expr::col("identifier").eq(identifier))
         .to_owned();
     tx.of(operations::PROJECTS.get())
-        .fetch_optional(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(&select, ROWS)
+        .await
 }
 
 /// Writes name, description, labels and state of a project that exists.
@@ -97,7 +99,7 @@ pub async fn update(tx: &mut WriteTx, project: &Project, now: Timestamp) -> Resu
 }
 
 /// Projects in the requested order, by identifier if none was requested.
-pub async fn list(tx: &mut ReadTx, list: &ListQuery) -> Result<Vec<Project>, DbError> {
+pub async fn list(tx: &mut ReadTx, list: &ListQuery) -> Result<Listed<Project>, DbError> {
     let mut select = query::select("projects", &COLUMNS);
     query::restrict(&mut select, &PROJECTS, &list.predicates, tx.dialect());
     if let Some(sort) = list.sort {
@@ -106,9 +108,6 @@ pub async fn list(tx: &mut ReadTx, list: &ListQuery) -> Result<Vec<Project>, DbE
     select.order_by(("projects", "identifier"), Order::Asc);
     query::page(&mut select, list);
     tx.of(operations::PROJECTS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }

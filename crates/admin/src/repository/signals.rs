@@ -1,7 +1,7 @@
 //! Table `signals` (spec 01 §17).
 
 use flyte_core::identifiers::ExecutionId;
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{Condition, Expr, ExprTrait as _, OnConflict, Query};
 
@@ -24,6 +24,8 @@ const COLUMNS: [&str; 6] = [
     "type",
     "value",
 ];
+
+const ROWS: Table<Signal> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<Signal, DbError> {
     Ok(Signal {
@@ -67,11 +69,8 @@ pub async fn get(
         .cond_where(is_signal(execution, signal))
         .to_owned();
     tx.of(operations::SIGNALS.get())
-        .fetch_optional(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(&select, ROWS)
+        .await
 }
 
 /// Writes the value of a signal that exists.
@@ -94,14 +93,11 @@ pub async fn list(
     tx: &mut ReadTx,
     execution: &ExecutionId,
     list: &ListQuery,
-) -> Result<Vec<Signal>, DbError> {
+) -> Result<Listed<Signal>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     select.cond_where(of_execution(TABLE, execution));
     query::apply(&mut select, &SIGNALS, list, tx.dialect());
     tx.of(operations::SIGNALS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }

@@ -1,7 +1,7 @@
 //! Table `task_executions`.
 
 use flyte_core::identifiers::{NodeExecutionId, ResourceType, TaskExecutionId};
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{Condition, Expr, ExprTrait as _, LockType, Query, SelectStatement, Value};
 
@@ -38,6 +38,8 @@ const COLUMNS: [&str; 18] = [
     "task_execution_updated_at",
     "duration",
 ];
+
+const ROWS: Table<TaskExecution> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<TaskExecution, DbError> {
     let number = |column: &str| -> Result<u32, DbError> {
@@ -113,11 +115,8 @@ pub async fn update(tx: &mut WriteTx, task: &TaskExecution, now: Timestamp) -> R
 
 async fn one(tx: &mut ReadTx, select: &SelectStatement) -> Result<Option<TaskExecution>, DbError> {
     tx.of(operations::TASK_EXECUTIONS.get())
-        .fetch_optional(select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(select, ROWS)
+        .await
 }
 
 fn keyed(id: &TaskExecutionId) -> SelectStatement {
@@ -159,16 +158,13 @@ pub async fn list(
     tx: &mut ReadTx,
     node: &NodeExecutionId,
     list: &ListQuery,
-) -> Result<Vec<TaskExecution>, DbError> {
+) -> Result<Listed<TaskExecution>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     select.cond_where(of_node(TABLE, node));
     query::apply(&mut select, &TASK_EXECUTIONS, list, tx.dialect());
     tx.of(operations::TASK_EXECUTIONS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }
 
 /// The attempt of a node with this number, whichever task it belongs to.

@@ -1,7 +1,7 @@
 //! Table `tasks`.
 
 use flyte_core::identifiers::{EntityId, ResourceType};
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 
 use super::{
@@ -28,6 +28,8 @@ const COLUMNS: [&str; 10] = [
     "type",
     "short_description",
 ];
+
+const ROWS: Table<Task> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<Task, DbError> {
     Ok(Task {
@@ -61,11 +63,8 @@ pub async fn get(tx: &mut ReadTx, id: &EntityId) -> Result<Option<Task>, DbError
         .cond_where(is_entity(TABLE, id))
         .to_owned();
     tx.of(operations::TASKS.get())
-        .fetch_optional(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(&select, ROWS)
+        .await
 }
 
 /// The digest of the task with this id: the cheap answer to a repeated registration.
@@ -89,7 +88,7 @@ pub async fn get_many(tx: &mut ReadTx, ids: &[EntityId]) -> Result<Vec<Task>, Db
             .to_owned();
         let rows = tx.of(operations::TASKS.list()).fetch_all(&select).await?;
         for row in &rows {
-            found.push(read(row)?);
+            found.push(ROWS.one(row)?);
         }
     }
     Ok(found)
@@ -100,14 +99,11 @@ pub async fn list(
     tx: &mut ReadTx,
     names: Names<'_>,
     list: &ListQuery,
-) -> Result<Vec<Task>, DbError> {
+) -> Result<Listed<Task>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     select.cond_where(names.condition(TABLE));
     query::apply(&mut select, &TASKS, list, tx.dialect());
     tx.of(operations::TASKS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }

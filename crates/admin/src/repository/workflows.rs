@@ -1,7 +1,7 @@
 //! Table `workflows`.
 
 use flyte_core::identifiers::{EntityId, ResourceType};
-use flyte_platform::sql::{DbError, ReadTx, Row, WriteTx};
+use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{Condition, Expr, ExprTrait as _, Query};
 
@@ -29,6 +29,8 @@ const COLUMNS: [&str; 10] = [
     "digest",
     "short_description",
 ];
+
+const ROWS: Table<Workflow> = Table { name: TABLE, read };
 
 fn read(row: &Row) -> Result<Workflow, DbError> {
     Ok(Workflow {
@@ -78,11 +80,8 @@ async fn one(tx: &mut ReadTx, condition: Condition) -> Result<Option<Workflow>, 
         .cond_where(condition)
         .to_owned();
     tx.of(operations::WORKFLOWS.get())
-        .fetch_optional(&select)
-        .await?
-        .as_ref()
-        .map(read)
-        .transpose()
+        .read_optional(&select, ROWS)
+        .await
 }
 
 /// Writes where the closure of the workflow in `row` is.
@@ -103,14 +102,11 @@ pub async fn list(
     tx: &mut ReadTx,
     names: Names<'_>,
     list: &ListQuery,
-) -> Result<Vec<Workflow>, DbError> {
+) -> Result<Listed<Workflow>, DbError> {
     let mut select = query::select(TABLE, &COLUMNS);
     select.cond_where(names.condition(TABLE));
     query::apply(&mut select, &WORKFLOWS, list, tx.dialect());
     tx.of(operations::WORKFLOWS.list())
-        .fetch_all(&select)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+        .read_all(&select, ROWS)
+        .await
 }

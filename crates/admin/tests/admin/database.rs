@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use flyte_platform::{
-    Tasks,
+    Chain, Tasks,
     sql::{Database, DatabaseConfig, DbError},
 };
 use http::Request;
@@ -171,6 +171,52 @@ async fn health_follows_the_database() {
         assert_eq!(world.http(request).await.status(), 200);
     }
     stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_does_not_wait_for_a_database_that_says_nothing() {
+    let (proxy, database) = Proxy::before(flyte_postgres::database()).await;
+    let world = World::start_on(&database, config()).await;
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    let service = "flyteadmin".to_owned();
+    let watch = world.health().watch(HealthCheckRequest { service }).await;
+    let mut changes = watch.unwrap().into_inner();
+    world.admin.spawn(&mut tasks);
+    become_status(&mut changes, ServingStatus::Serving).await;
+    proxy.freeze();
+    become_status(&mut changes, ServingStatus::NotServing).await;
+    proxy.thaw();
+    become_status(&mut changes, ServingStatus::Serving).await;
+    stop.cancel();
+}
+
+/// Who reads the one line that a failed start leaves must know which server is meant, and is told its trouble once.
+#[tokio::test]
+async fn a_database_that_is_not_there_is_named() {
+    // Nobody listens on a port that was just given back.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut away = flyte_postgres::database();
+    away.postgres.host = "127.0.0.1".to_owned();
+    away.postgres.port = port;
+    away.postgres.dbname = "flyte".to_owned();
+    let error = Database::open(&away).await.err().unwrap();
+    assert_eq!(
+        Chain(&error).to_string(),
+        format!(
+            "the database is unavailable: PostgreSQL at 127.0.0.1:{port}, database \"flyte\": Connection refused (os error 111)"
+        )
+    );
+
+    let mut stranger = flyte_postgres::database();
+    stranger.postgres.options = "sslmode=disable hunter2".to_owned();
+    let error = Database::open(&stranger).await.err().unwrap();
+    assert_eq!(
+        Chain(&error).to_string(),
+        "invalid database configuration: database.postgres.options: the text number 2 of those between blanks is not key=value"
+    );
 }
 
 /// Waits until a watch of health says `expected`.

@@ -1,18 +1,22 @@
 //! Keys of flyteadmin do what docs/reference says: each is set in a file, as an operator would, and what comes of it is looked
 //! at beside what comes of the default. Those that have tests of their own elsewhere are not repeated here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use flyte_admin::config::{AdminConfig, DomainConfig, DomainsConfig};
 use flyte_idl::admin;
 use flyte_platform::{
+    Tasks,
     blob::BlobStore,
     config::{Config, Sources},
+    sql::DbError,
 };
 use http::Request;
 use object_store::memory::InMemory;
+use sea_query::{Expr, Query};
 use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::{
@@ -411,6 +415,13 @@ async fn each_key_of_uploads_and_downloads() {
             20,
             "s3://bucket/flytesnacks/",
         ),
+        // S3 takes 7 days.
+        (
+            vec![("server.dataProxy.upload.maxExpiresIn", json!("2760h"))],
+            "604800",
+            20,
+            "s3://bucket/flytesnacks/",
+        ),
         (
             vec![("server.dataProxy.upload.defaultFileNameLength", json!(7))],
             "3600",
@@ -442,6 +453,10 @@ async fn each_key_of_uploads_and_downloads() {
             vec![("server.dataProxy.download.maxExpiresIn", json!("10m"))],
             "600",
         ),
+        (
+            vec![("server.dataProxy.download.maxExpiresIn", json!("2760h"))],
+            "604800",
+        ),
     ] {
         let config = configured(&settings);
         let world = World::start_over(Store::Sqlite, config, bucket()).await;
@@ -452,6 +467,71 @@ async fn each_key_of_uploads_and_downloads() {
         let signed = parameters(answer["signedUrl"].as_str().unwrap());
         assert_eq!(signed["X-Amz-Expires"], seconds, "{settings:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_that_no_store_takes_is_not_signed() {
+    const PROXY: &str = "flyteidl.service.DataProxyService";
+    let settings = [
+        ("server.dataProxy.upload.maxExpiresIn", json!("2760h")),
+        ("server.dataProxy.download.maxExpiresIn", json!("2760h")),
+    ];
+    let world = World::start_over(Store::Sqlite, configured(&settings), bucket()).await;
+    for (rpc, mut request) in [
+        (
+            "CreateUploadLocation",
+            json!({"project": "flytesnacks", "domain": "development", "filename_root": "r", "filename": "f"}),
+        ),
+        (
+            "CreateDownloadLocation",
+            json!({"native_url": "s3://bucket/x"}),
+        ),
+    ] {
+        for (asked, refused) in [("604800s", false), ("604801s", true), ("9936000s", true)] {
+            request["expires_in"] = json!(asked);
+            let answer = world.call(&format!("{PROXY}/{rpc}"), &request).await;
+            let Err(status) = answer else {
+                assert!(!refused, "{rpc}: {asked}");
+                continue;
+            };
+            assert!(refused, "{rpc}: {status}");
+            assert_eq!(status.code(), Code::InvalidArgument, "{rpc}");
+            assert!(
+                status
+                    .message()
+                    .ends_with("cannot exceed max allowed expiration [168h0m0s]"),
+                "{rpc}: {status}"
+            );
+        }
+    }
+}
+
+/// A project of which nobody has told this admin is found by the next round, long before the minute that is the default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_resources_are_refreshed_as_often_as_is_said() {
+    let world = world(&[("cluster_resources.refreshInterval", json!("100ms"))]).await;
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    world.admin.spawn(&mut tasks);
+    let mut ready = world.admin.readiness();
+    ready.wait_for(|ready| *ready).await.unwrap();
+    let insert = Query::insert()
+        .into_table("projects")
+        .columns(["identifier", "name", "state"])
+        .values_panic([Expr::val("elsewhere"), Expr::val("Elsewhere"), Expr::val(0)])
+        .take();
+    world
+        .database
+        .write::<_, _, _, DbError>(insert, |insert, tx| {
+            Box::pin(async move { tx.execute(insert).await })
+        })
+        .await
+        .unwrap();
+    let made = world.cluster.made("elsewhere-development");
+    tokio::time::timeout(Duration::from_secs(45), made)
+        .await
+        .expect("no round has come");
+    stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

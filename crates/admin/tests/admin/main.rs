@@ -7,6 +7,8 @@ mod clashes;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod configuration;
+#[cfg(test)]
 mod data_proxy;
 #[cfg(test)]
 mod database;
@@ -49,6 +51,8 @@ mod rest;
 mod seed;
 #[cfg(test)]
 mod unknown;
+#[cfg(test)]
+mod unreadable;
 
 /// Each test once per database.
 macro_rules! on_both_databases {

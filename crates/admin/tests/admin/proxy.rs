@@ -1,4 +1,4 @@
-//! A way to PostgreSQL that a test can cut.
+//! A way to PostgreSQL that a test can cut or stop.
 
 use flyte_platform::sql::DatabaseConfig;
 use tokio::{
@@ -10,6 +10,7 @@ use tokio::{
 /// A port in front of the server of a database. Dropping it cuts the way for good.
 pub(crate) struct Proxy {
     open: watch::Sender<bool>,
+    flowing: watch::Sender<bool>,
     _connections: JoinSet<()>,
 }
 
@@ -23,9 +24,15 @@ impl Proxy {
         config.postgres.port = port;
         let open = watch::Sender::new(true);
         let mut connections = JoinSet::new();
-        connections.spawn(accept(listener, server, open.subscribe()));
+        let flowing = watch::Sender::new(true);
+        let way = Way {
+            open: open.subscribe(),
+            flowing: flowing.subscribe(),
+        };
+        connections.spawn(accept(listener, server, way));
         let proxy = Self {
             open,
+            flowing,
             _connections: connections,
         };
         (proxy, config)
@@ -36,27 +43,58 @@ impl Proxy {
         self.open.send_replace(false);
     }
 
+    /// Passes nothing on, and ends nothing: as a server does whose processes are stopped.
+    pub(crate) fn freeze(&self) {
+        self.flowing.send_replace(false);
+    }
+
+    /// Passes on again.
+    pub(crate) fn thaw(&self) {
+        self.flowing.send_replace(true);
+    }
+
     /// Lets connections through again.
     pub(crate) fn restore(&self) {
         self.open.send_replace(true);
     }
 }
 
-async fn accept(listener: TcpListener, server: (String, u16), open: watch::Receiver<bool>) {
+/// What a connection watches.
+#[derive(Clone)]
+struct Way {
+    open: watch::Receiver<bool>,
+    flowing: watch::Receiver<bool>,
+}
+
+async fn accept(listener: TcpListener, server: (String, u16), way: Way) {
     let mut connections = JoinSet::new();
     loop {
         let (client, _address) = listener.accept().await.unwrap();
-        if *open.borrow() {
-            connections.spawn(forward(client, server.clone(), open.clone()));
+        if *way.open.borrow() {
+            connections.spawn(forward(client, server.clone(), way.clone()));
         }
     }
 }
 
-async fn forward(mut client: TcpStream, server: (String, u16), mut open: watch::Receiver<bool>) {
-    let mut server = TcpStream::connect(server).await.unwrap();
+async fn forward(mut client: TcpStream, server: (String, u16), way: Way) {
+    let Way {
+        mut open,
+        mut flowing,
+    } = way;
+    let pass = async {
+        let mut server = TcpStream::connect(server).await.unwrap();
+        let mut flows = flowing.clone();
+        // Who waits for `flowing` is gone with the proxy.
+        while flows.wait_for(|flowing| *flowing).await.is_ok() {
+            tokio::select! {
+                // How either side ends is the other's business.
+                _ended = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+                _stopped = flowing.wait_for(|flowing| !flowing) => {}
+            }
+        }
+    };
     tokio::select! {
         _cut = open.wait_for(|open| !open) => {}
-        // How either side ends is the other's business.
-        _ended = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        () = pass => {}
     }
 }

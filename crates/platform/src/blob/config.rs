@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory, signer::Signer};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{BlobError, BlobStore, Inner};
-use crate::config::{Secret, StringMap, Unheard};
+use crate::config::{Secret, StringMap, Unheard, text_that};
 
 /// Keys of section `storage` that change nothing.
 pub const UNHEARD: &[Unheard] = &[Unheard {
@@ -19,7 +19,7 @@ pub const UNHEARD: &[Unheard] = &[Unheard {
 #[serde(default)]
 pub struct StorageConfig {
     /// `s3`, `minio`, `local`, `mem` or `stow`. Only `mem` is special: `stow.kind` decides, else `connection`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "store_type")]
     pub kind: String,
     /// The base container (bucket); required.
     pub container: String,
@@ -52,6 +52,19 @@ impl Default for StorageConfig {
             cache: CacheConfig::default(),
         }
     }
+}
+
+fn store_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_that(deserializer, "one of s3, minio, local, mem, stow", |text| {
+        ["s3", "minio", "local", "mem", "stow"].contains(&text)
+    })
+}
+
+/// `minio` and `mem` are taken too: earlier versions said nothing against them.
+fn stow_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text_that(deserializer, "one of s3, google, azure, local", |text| {
+        ["", "s3", "minio", "google", "azure", "local", "mem"].contains(&text)
+    })
 }
 
 /// Section `storage.connection`.
@@ -90,6 +103,7 @@ impl Default for ConnectionConfig {
 #[serde(default)]
 pub struct StowConfig {
     /// `s3`, `google`, `azure` or `local`.
+    #[serde(deserialize_with = "stow_kind")]
     pub kind: String,
     /// The provider's settings.
     pub config: StringMap,

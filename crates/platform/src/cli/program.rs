@@ -97,6 +97,10 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ArgMatches, ExitCode> {
     command.try_get_matches_from(arguments).map_err(|error| {
+        if let Some(mistake) = mistake(&error) {
+            complain(&mistake);
+            return ExitCode::FAILURE;
+        }
         let said = error.print().is_ok();
         if said && !error.use_stderr() {
             ExitCode::SUCCESS
@@ -104,6 +108,26 @@ pub fn parse(
             ExitCode::FAILURE
         }
     })
+}
+
+/// A mistake in using a program, in one line; none if help or the version was asked for, or no command was given, which
+/// shows the help.
+fn mistake(error: &clap::Error) -> Option<String> {
+    use clap::error::ErrorKind;
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return None;
+    }
+    let text = error.render().to_string();
+    let (said, _usage) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
+    let parts = said.split("\n\n").map(|part| {
+        let lines: Vec<_> = part.lines().map(str::trim).collect();
+        lines.join(" ")
+    });
+    let parts: Vec<_> = parts
+        .map(|part| part.trim_start_matches("error: ").trim().to_owned())
+        .filter(|part| !part.is_empty() && !part.starts_with("For more information"))
+        .collect();
+    Some(format!("{}; --help lists what there is", parts.join("; ")))
 }
 
 /// The subcommand `completion`.
@@ -160,6 +184,37 @@ mod tests {
             ("service config docs", ExitCode::SUCCESS),
         ] {
             assert_eq!(run(line), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_one_line() {
+        let mistake = |line: &str| {
+            let command = program().command().clone();
+            let error = command.try_get_matches_from(line.split(' ')).unwrap_err();
+            mistake(&error)
+        };
+        for (line, expected) in [
+            ("service --help", None),
+            ("service", None),
+            (
+                "service sing",
+                Some("unrecognized subcommand 'sing'; --help lists what there is"),
+            ),
+            (
+                "service serv",
+                Some(
+                    "unrecognized subcommand 'serv'; tip: a similar subcommand exists: 'serve'; --help lists what there is",
+                ),
+            ),
+            (
+                "service completion",
+                Some(
+                    "the following required arguments were not provided: <shell>; --help lists what there is",
+                ),
+            ),
+        ] {
+            assert_eq!(mistake(line).as_deref(), expected, "{line}");
         }
     }
 

@@ -36,6 +36,10 @@ impl WriteTx {
 }
 
 impl<T> Counted<'_, T> {
+    pub(super) fn metrics(&self) -> Option<Arc<OperationMetrics>> {
+        self.metrics.clone()
+    }
+
     fn done<R>(&self, start: Instant, outcome: &Result<R, DbError>) {
         if let Some(metrics) = &self.metrics {
             metrics.count(self.operation, start.elapsed(), outcome.as_ref().err());

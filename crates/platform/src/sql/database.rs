@@ -12,6 +12,7 @@ use sqlx::{
 use super::{
     DatabaseConfig, DbError, Dialect, OperationMetrics, PostgresConfig, ReadTx, WriteTx,
     config::ACQUIRE,
+    error::Server,
     tx::{Connection, PostgresConnection},
     writer::Writer,
 };
@@ -38,9 +39,24 @@ pub(super) enum Pools {
         writer: Writer,
     },
     Postgres {
-        primary: PgPool,
-        replica: Option<PgPool>,
+        primary: ServerPool,
+        replica: Option<ServerPool>,
     },
+}
+
+/// Connections to one server.
+pub(super) struct ServerPool {
+    pub(super) pool: PgPool,
+    server: Server,
+}
+
+impl ServerPool {
+    async fn acquire(&self) -> Result<PostgresConnection, DbError> {
+        let connection = self.pool.acquire().await;
+        connection
+            .map(PostgresConnection::new)
+            .map_err(|error| self.server.away(error))
+    }
 }
 
 impl Database {
@@ -83,18 +99,31 @@ impl Database {
     async fn open_postgres(config: &DatabaseConfig) -> Result<Self, DbError> {
         let postgres = config.effective_postgres();
         let options = postgres_options(&postgres).await?;
+        let server = |host: &str| Server {
+            host: host.to_owned(),
+            port: postgres.port,
+            database: postgres.dbname.clone(),
+        };
+        let primary = server(&postgres.host);
         match options.connect().await {
             Ok(connection) => connection.close().await?,
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
-                create_database(&options, &postgres.dbname).await?;
+                create_database(&options, &postgres.dbname)
+                    .await
+                    .map_err(|error| primary.refused(error))?;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(primary.refused(error)),
         }
         let pool = pool_options(config, &postgres);
-        let replica = replica_host(&postgres)
-            .map(|host| pool.clone().connect_lazy_with(options.clone().host(host)));
+        let replica = replica_host(&postgres).map(|host| ServerPool {
+            pool: pool.clone().connect_lazy_with(options.clone().host(host)),
+            server: server(host),
+        });
         Ok(Self::over(Pools::Postgres {
-            primary: pool.connect_lazy_with(options),
+            primary: ServerPool {
+                pool: pool.connect_lazy_with(options),
+                server: primary,
+            },
             replica,
         }))
     }
@@ -134,13 +163,21 @@ impl Database {
         }
     }
 
+    /// The error of a question that this database has not answered `within` a time.
+    pub fn silent(&self, within: Duration) -> DbError {
+        let silent =
+            DbError::Unavailable(format!("no answer within {} s", within.as_secs()).into());
+        match &*self.pools {
+            Pools::Sqlite { .. } => silent,
+            Pools::Postgres { primary, .. } => primary.server.away(silent),
+        }
+    }
+
     /// Reads what has been committed.
     pub async fn read(&self) -> Result<ReadTx, DbError> {
         Ok(self.reading(match &*self.pools {
             Pools::Sqlite { readers, .. } => Connection::SqliteReader(readers.acquire().await?),
-            Pools::Postgres { primary, .. } => {
-                Connection::Postgres(PostgresConnection::new(primary.acquire().await?))
-            }
+            Pools::Postgres { primary, .. } => Connection::Postgres(primary.acquire().await?),
         }))
     }
 
@@ -150,10 +187,7 @@ impl Database {
             Pools::Postgres {
                 replica: Some(replica),
                 ..
-            } => {
-                let connection = PostgresConnection::new(replica.acquire().await?);
-                Ok(self.reading(Connection::Postgres(connection)))
-            }
+            } => Ok(self.reading(Connection::Postgres(replica.acquire().await?))),
             Pools::Postgres { .. } | Pools::Sqlite { .. } => self.read().await,
         }
     }
@@ -199,9 +233,9 @@ impl Database {
                 readers.close().await;
             }
             Pools::Postgres { primary, replica } => {
-                primary.close().await;
+                primary.pool.close().await;
                 if let Some(replica) = replica {
-                    replica.close().await;
+                    replica.pool.close().await;
                 }
             }
         }
@@ -222,7 +256,7 @@ impl Retryable for DbError {
 
 async fn try_write<C, F, T, E>(
     database: &Database,
-    pool: &PgPool,
+    pool: &ServerPool,
     context: &C,
     work: &F,
 ) -> Result<T, E>
@@ -256,13 +290,17 @@ where
 
 /// A connection in a transaction. Nothing has been written when `BEGIN` fails, so one that turns out to be dead makes way
 /// for the next.
-async fn begin(pool: &PgPool) -> Result<PostgresConnection, DbError> {
+async fn begin(pool: &ServerPool) -> Result<PostgresConnection, DbError> {
     let mut attempt = 0;
     loop {
-        let mut connection = PostgresConnection::new(pool.acquire().await?);
+        let mut connection = pool.acquire().await?;
         match connection.control("BEGIN", true).await {
             Err(sqlx::Error::Io(_)) if attempt < RETRIES => attempt += 1,
-            outcome => return outcome.map(|()| connection).map_err(DbError::from),
+            outcome => {
+                return outcome
+                    .map(|()| connection)
+                    .map_err(|error| pool.server.away(error));
+            }
         }
     }
 }
@@ -363,15 +401,29 @@ async fn postgres_options(config: &PostgresConfig) -> Result<PgConnectOptions, D
         return Ok(options);
     }
     options = options.password(&password);
-    for option in config.options.split_whitespace() {
-        let invalid = || DbError::Config(format!("database.postgres.options {option:?}"));
-        let (key, value) = option.split_once('=').ok_or_else(invalid)?;
+    for (index, option) in config.options.split_whitespace().enumerate() {
+        // Values may be secret, and a value with a blank in it is cut in two.
+        let invalid = |why: &str| {
+            let number = index + 1;
+            DbError::Config(format!(
+                "database.postgres.options: the text number {number} of those between blanks {why}"
+            ))
+        };
+        let (key, value) = option
+            .split_once('=')
+            .ok_or_else(|| invalid("is not key=value"))?;
         options = match key {
-            "sslmode" => options.ssl_mode(value.parse().map_err(|_unknown| invalid())?),
+            "sslmode" => options.ssl_mode(value.parse().map_err(|_unknown| {
+                invalid(
+                    "has no mode of SSL (disable, allow, prefer, require, verify-ca, verify-full)",
+                )
+            })?),
             "sslrootcert" => options.ssl_root_cert(value),
             "sslcert" => options.ssl_client_cert(value),
             "sslkey" => options.ssl_client_key(value),
             "application_name" => options.application_name(value),
+            // The reference puts the options behind its own settings, and the later one counts.
+            "password" => options.password(value),
             key => options.options([(key, value)]),
         };
     }
@@ -379,7 +431,7 @@ async fn postgres_options(config: &PostgresConfig) -> Result<PgConnectOptions, D
 }
 
 /// `CREATE DATABASE` through database `postgres`; losing the race to another process is fine.
-async fn create_database(options: &PgConnectOptions, name: &str) -> Result<(), DbError> {
+async fn create_database(options: &PgConnectOptions, name: &str) -> Result<(), sqlx::Error> {
     let mut connection: PgConnection = options.clone().database("postgres").connect().await?;
     let statement = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
     match sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
@@ -390,10 +442,9 @@ async fn create_database(options: &PgConnectOptions, name: &str) -> Result<(), D
         // duplicate_database, or the unique violation that two simultaneous creations end in
         Err(sqlx::Error::Database(error))
             if matches!(error.code().as_deref(), Some("42P04" | "23505")) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
-    connection.close().await?;
-    Ok(())
+    connection.close().await
 }
 
 #[cfg(test)]

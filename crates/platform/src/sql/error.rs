@@ -42,6 +42,16 @@ pub enum DbError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A row, named by its key, does not hold what the schema promises.
+    #[error("row {row} of table {table} cannot be read: {source}")]
+    Row {
+        /// The table's name.
+        table: &'static str,
+        /// `column=value` for the columns that tell rows apart.
+        row: String,
+        /// What does not fit.
+        source: Box<DbError>,
+    },
     /// The configuration does not describe a database.
     #[error("invalid database configuration: {0}")]
     Config(String),
@@ -62,6 +72,7 @@ impl DbError {
             | Self::InvalidValue { .. }
             | Self::UndefinedObject { .. }
             | Self::Column { .. }
+            | Self::Row { .. }
             | Self::Config(_)
             | Self::Panicked
             | Self::Other(_) => false,
@@ -78,6 +89,12 @@ impl DbError {
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
+        // sqlx's own texts repeat their causes.
+        let error = match error {
+            sqlx::Error::Io(source) => return Self::Unavailable(source.into()),
+            sqlx::Error::Tls(source) => return Self::Unavailable(source),
+            other => other,
+        };
         match &error {
             sqlx::Error::Database(database) => match classify(database.as_ref()) {
                 Class::Unique(constraint) => Self::UniqueViolation { constraint },
@@ -88,14 +105,13 @@ impl From<sqlx::Error> for DbError {
                     message: database.message().to_owned(),
                 },
                 Class::Serialization => Self::Serialization(error),
-                Class::Unavailable => Self::Unavailable(Box::new(error)),
+                Class::Unavailable => Self::Unavailable(database.message().to_owned().into()),
                 Class::Other => Self::Other(error),
             },
             sqlx::Error::PoolTimedOut => Self::Unavailable(NoConnection.into()),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(Box::new(error)),
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Self::Unavailable(Box::new(error))
+            }
             _ => Self::Other(error),
         }
     }
@@ -104,10 +120,52 @@ impl From<sqlx::Error> for DbError {
 /// Nothing came out of the pool in time.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no connection within {} s: either it does not answer at database.postgres.host, or all of \
-     database.maxOpenConnections are busy", ACQUIRE.as_secs()
+    "no connection within {} s: either it does not answer, or all connections are busy \
+     (database.maxOpenConnections)", ACQUIRE.as_secs()
 )]
 struct NoConnection;
+
+/// A server of PostgreSQL, for texts that say which one is meant. It knows no password.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("PostgreSQL at {host}:{port}, database {database:?}")]
+pub(super) struct Server {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) database: String,
+}
+
+/// What kept a server from being reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{server}")]
+struct Away {
+    server: Server,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl Server {
+    /// An error of getting a connection to this server.
+    pub(super) fn away(&self, error: impl Into<DbError>) -> DbError {
+        match error.into() {
+            DbError::Unavailable(source) => DbError::Unavailable(Box::new(Away {
+                server: self.clone(),
+                source,
+            })),
+            other => other,
+        }
+    }
+
+    /// As [`Server::away`], for the first connection: what PostgreSQL says against it is about the configuration.
+    pub(super) fn refused(&self, error: sqlx::Error) -> DbError {
+        match &error {
+            sqlx::Error::Database(said)
+                if !matches!(classify(said.as_ref()), Class::Unavailable) =>
+            {
+                DbError::Config(format!("{self}: {}", said.message()))
+            }
+            _ => self.away(error),
+        }
+    }
+}
 
 enum Class {
     Unique(String),

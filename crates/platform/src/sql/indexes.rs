@@ -28,7 +28,7 @@ impl Database {
     /// The database's; what was made stays.
     pub async fn ensure_indexes(&self, indexes: &'static [Index]) -> Result<usize, DbError> {
         if let Pools::Postgres { primary, .. } = self.pools() {
-            return on_postgres(primary, indexes).await;
+            return on_postgres(&primary.pool, indexes).await;
         }
         self.write(indexes, |indexes, tx| {
             Box::pin(async move {

@@ -26,6 +26,7 @@ pub struct OperationMetrics {
     already_exists: IntCounter,
     undefined_table: IntCounter,
     postgres_error: IntCounter,
+    unreadable: IntCounter,
 }
 
 impl OperationMetrics {
@@ -54,6 +55,10 @@ impl OperationMetrics {
             undefined_table: errors
                 .counter("undefined_table", "Tables and columns that do not exist.")?,
             postgres_error: errors.counter("postgres_error", "Other refusals of the database.")?,
+            unreadable: errors.counter(
+                "unreadable_rows",
+                "Rows that lists left out, because they do not hold what they should.",
+            )?,
         })
     }
 
@@ -72,6 +77,11 @@ impl OperationMetrics {
         self.not_found.inc();
     }
 
+    /// Counts a row that cannot be read.
+    pub(super) fn count_unreadable(&self) {
+        self.unreadable.inc();
+    }
+
     /// As Go sorts them, by what PostgreSQL answered, if anything.
     fn kind(&self, error: &DbError) -> &IntCounter {
         match error {
@@ -82,6 +92,7 @@ impl OperationMetrics {
             | DbError::Other(sqlx::Error::Database(_)) => &self.postgres_error,
             DbError::Unavailable(_)
             | DbError::Column { .. }
+            | DbError::Row { .. }
             | DbError::Config(_)
             | DbError::Panicked
             | DbError::Other(_) => &self.gorm_error,

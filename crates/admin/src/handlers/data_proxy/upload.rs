@@ -44,7 +44,7 @@ pub(crate) async fn upload_location(
         refuse_overwriting(context, &location, &request.content_md5).await?;
     }
     let limits = Limits {
-        longest: config.max_expires_in.to_signed(),
+        longest: expiry::signable(config.max_expires_in.to_signed(), &context.blobs.base()),
         now: context.clock.now(),
     };
     let expiry = expiry::of_upload(&request, limits)?;

@@ -1,7 +1,7 @@
 //! What every statement about names has.
 
 use flyte_core::identifiers::ResourceType;
-use flyte_platform::sql::{DbError, Row};
+use flyte_platform::sql::{DbError, Row, Table};
 use sea_query::{Cond, Expr, ExprTrait as _, JoinType, SelectStatement};
 
 use crate::{
@@ -58,7 +58,12 @@ impl NamedResource {
     }
 }
 
-pub(super) fn read(row: &Row) -> Result<NamedEntity, DbError> {
+pub(super) const ROWS: Table<NamedEntity> = Table {
+    name: METADATA,
+    read,
+};
+
+fn read(row: &Row) -> Result<NamedEntity, DbError> {
     Ok(NamedEntity {
         project: row.text("project")?,
         domain: row.text("domain")?,

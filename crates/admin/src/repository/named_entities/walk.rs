@@ -4,13 +4,13 @@
 //! That is a loose index scan, which PostgreSQL does not know: it reads each version for DISTINCT. A step costs about as much as
 //! reading some hundred versions, so the walk ends after [`MOST`] names, and who asks for more of them is left to DISTINCT.
 
-use flyte_platform::sql::{DbError, Dialect, Operation, ReadTx, Row};
+use flyte_platform::sql::{DbError, Dialect, Listed, Operation, ReadTx, Row};
 use sea_query::{
     Alias, CaseStatement, CommonTableExpression, Expr, ExprTrait as _, Order, Query,
     SelectStatement, UnionType, WithClause,
 };
 
-use super::parts::{NamedResource, describe, join_metadata, read};
+use super::parts::{NamedResource, ROWS, describe, join_metadata};
 use crate::{
     filters::{Direction, ListQuery, MAX_ROWS},
     records::NamedEntity,
@@ -37,7 +37,7 @@ impl Walk<'_> {
         &self,
         tx: &mut ReadTx,
         operation: Operation,
-    ) -> Result<Option<Vec<NamedEntity>>, DbError> {
+    ) -> Result<Option<Listed<NamedEntity>>, DbError> {
         let select = self.select(tx.dialect());
         let rows = tx.of(operation).fetch_all(&select).await?;
         let mut fitting = Vec::new();
@@ -51,7 +51,7 @@ impl Walk<'_> {
         }
         let skipped = usize::try_from(self.list.offset).unwrap_or(usize::MAX);
         let page = fitting.into_iter().take(self.wanted()).skip(skipped);
-        page.map(read).collect::<Result<_, _>>().map(Some)
+        Ok(Some(ROWS.all(page, None)))
     }
 
     /// Names that fit, up to the end of the page.
