@@ -23,7 +23,7 @@ use crate::{
         terminate::{end_resource, namespace},
     },
     records::{Execution, ExecutionRow},
-    repository::executions::{self, Unfinished},
+    repository::executions::{self, Candidate, Unfinished},
     targets::{self, Holder},
 };
 
