@@ -95,9 +95,25 @@ fn running(pod: &Pod, status: &PodStatus, info: TaskInfo) -> PhaseInfo {
     };
     match terminated(container) {
         None => running_phase(info),
+        Some(end) if end.exit_code == STOPPED && all_ended(pod, status) => running_phase(info),
         Some(end) => primary_ended(primary, end, info),
     }
 }
+
+/// Whether nothing of the pod runs any more: its own end is about to be told.
+fn all_ended(pod: &Pod, status: &PodStatus) -> bool {
+    let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let ended = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter(|status| terminated(status).is_some());
+    ended.count() >= containers
+}
+
+/// The exit code of a container that SIGTERM has ended. Who stops a whole pod (an eviction, its deadline, the node's
+/// shutdown) tells why with the pod's end, and whose failure it is depends on that.
+const STOPPED: i32 = 143;
 
 /// The container that does the work has ended (spec 05 §9.2).
 fn primary_ended(name: &str, end: &ContainerStateTerminated, info: TaskInfo) -> PhaseInfo {

@@ -1,3 +1,4 @@
+use k8s_openapi::api::core::v1::Container;
 use serde_json::{Value, json};
 
 use super::*;
@@ -70,6 +71,24 @@ fn a_running_pod_is_judged_by_its_primary_container() {
                 Some(ErrorKind::System),
                 "Error",
             ),
+        ),
+        (
+            "stopped, and why is not told yet",
+            pod(main, status(json!([ended("main", 143, "Error")]))),
+            (TaskPhase::Running, None, ""),
+        ),
+        (
+            "stopped beside a sidecar that goes on",
+            {
+                let mut pod = pod(main, status(json!([ended("main", 143, "Error")])));
+                let sidecar = Container {
+                    name: "sidecar".into(),
+                    ..Container::default()
+                };
+                pod.spec.as_mut().unwrap().containers.push(sidecar);
+                pod
+            },
+            (TaskPhase::RetryableFailure, Some(ErrorKind::User), "Error"),
         ),
         (
             "out of memory",
