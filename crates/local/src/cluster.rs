@@ -157,7 +157,7 @@ impl Cluster {
             bytes: options.history_bytes,
             minimum: 32,
         };
-        let model = Model::new(contents, limits, !store.is_volatile())?;
+        let model = Model::new(contents, limits, options.json_depth, !store.is_volatile())?;
         let (durable, _) = watch::channel(model.revision);
         let mut writer = JoinSet::new();
         let writes = (!store.is_volatile()).then(|| {

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -119,10 +118,10 @@ pub(crate) fn check_depth(depth: usize, limit: usize) -> Result<(), String> {
 }
 
 /// Parses JSON whose nesting is known to be bounded.
-pub(crate) fn parse(json: &[u8]) -> Result<Value, serde_json::Error> {
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();
-    let value = Value::deserialize(&mut reader)?;
+    let value = T::deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
 }
@@ -144,7 +143,7 @@ pub(crate) fn depth_of(value: &Value) -> usize {
 }
 
 /// The deepest nesting of a document, counted without recursion. Brackets in texts do not count.
-fn depth(json: &[u8]) -> usize {
+pub(crate) fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_text, mut escaped) = (false, false);
     for byte in json {
@@ -177,7 +176,7 @@ mod tests {
             ("]]][", 1),
         ] {
             assert_eq!(depth(json.as_bytes()), expected, "{json}");
-            if let Ok(value) = parse(json.as_bytes()) {
+            if let Ok(value) = parse::<Value>(json.as_bytes()) {
                 assert_eq!(depth_of(&value), expected, "{json}");
             }
         }
