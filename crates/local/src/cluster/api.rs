@@ -19,16 +19,31 @@ use crate::cluster::request::{Form, Path, Query, Target, Verb, negotiate, parse_
 
 /// kube-apiserver's limit on request bodies.
 const BODY_BYTES: usize = 3 << 20;
+/// Bodies larger than this take milliseconds of work.
+const LARGE: usize = 128 << 10;
 
 /// The Kubernetes API as a tower service. Refusals are answers, so it never fails.
 #[derive(Debug, Clone)]
 pub struct ApiService {
     cluster: Cluster,
+    /// Whether what is large is worked on by threads that nothing else waits for.
+    aside: bool,
 }
 
 impl ApiService {
     pub(crate) fn new(cluster: Cluster) -> Self {
-        Self { cluster }
+        Self {
+            cluster,
+            aside: false,
+        }
+    }
+
+    /// For clients that nobody knows: their large requests do not keep the runtime's threads from others.
+    pub(crate) fn aside(self) -> Self {
+        Self {
+            aside: true,
+            ..self
+        }
     }
 }
 
@@ -47,24 +62,39 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let cluster = self.cluster.clone();
+        let Self { cluster, aside } = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let answer = match read_body(body).await {
                 Ok(body) => {
+                    let aside = aside && body.len() > LARGE;
                     let call = Call {
                         query: Query::parse(parts.uri.query()),
                         method: parts.method,
                         headers: parts.headers,
                         body,
                     };
-                    answer(&cluster, parts.uri.path(), call).await
+                    let answer = async move { answer(&cluster, parts.uri.path(), call).await };
+                    if aside {
+                        on_a_thread(answer).await
+                    } else {
+                        answer.await
+                    }
                 }
                 Err(refusal) => Err(refusal),
             };
             Ok(answer.unwrap_or_else(|refusal| error_response(&refusal)))
         })
     }
+}
+
+/// Answers on a thread of its own, from which the runtime takes nothing but what is waited for.
+async fn on_a_thread<T: Send + 'static>(
+    answer: impl Future<Output = Result<T, ApiStatus>> + Send + 'static,
+) -> Result<T, ApiStatus> {
+    let runtime = tokio::runtime::Handle::current();
+    let answered = tokio::task::spawn_blocking(move || runtime.block_on(answer)).await;
+    answered.unwrap_or_else(|error| Err(ApiStatus::internal(error.to_string())))
 }
 
 /// A request without its path.

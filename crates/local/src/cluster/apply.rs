@@ -3,9 +3,12 @@
 
 mod fields;
 
+use flyte_idl::text::quoted;
 use serde_json::{Value, json};
 
-use crate::cluster::api_status::ApiStatus;
+use crate::cluster::api_status::{ApiStatus, StatusCause};
+use crate::cluster::causes::{Causes, and_more};
+use crate::cluster::field_path::FieldPath;
 use crate::cluster::object::set_metadata;
 use fields::{Fields, different, fields_of, leaves, merge, remove};
 
@@ -116,7 +119,7 @@ impl Apply<'_> {
         &self,
         current: Option<&Value>,
         applied: &Value,
-    ) -> Result<Value, Vec<(String, String)>> {
+    ) -> Result<Value, Box<Causes>> {
         let wanted = ownable(applied);
         let own_fields = fields_of(&wanted, self.custom);
         let mut managers = current.map(managers).unwrap_or_default();
@@ -142,7 +145,7 @@ impl Apply<'_> {
                 && manager.subresource == self.subresource
         };
         if let Some(current) = current {
-            let mut conflicts = Vec::new();
+            let mut conflicts = Causes::default();
             for manager in managers.iter_mut().filter(|manager| !is_own(manager)) {
                 let taken = different(&manager.fields, &own_fields, current, &wanted);
                 if taken.is_empty() {
@@ -151,13 +154,17 @@ impl Apply<'_> {
                 if self.force {
                     manager.fields = manager.fields.without(&taken);
                 } else {
-                    leaves(&taken, "", &mut |path| {
-                        conflicts.push((manager.name.clone(), path));
+                    leaves(&taken, &FieldPath::root(""), &mut |path| {
+                        conflicts.add((&manager.name, path.identity()), || StatusCause {
+                            reason: "FieldManagerConflict",
+                            field: format!(".{path}"),
+                            message: format!("conflict with {}", quoted(&manager.name)),
+                        });
                     });
                 }
             }
             if !conflicts.is_empty() {
-                return Err(conflicts);
+                return Err(Box::new(conflicts));
             }
         }
         let before = managers
@@ -223,29 +230,23 @@ impl Apply<'_> {
 }
 
 /// The conflict of an apply, as Kubernetes words it.
-pub(crate) fn conflict(conflicts: &[(String, String)]) -> ApiStatus {
-    let plural = if conflicts.len() == 1 {
+pub(crate) fn conflict(conflicts: &Causes) -> ApiStatus {
+    let plural = if conflicts.count() == 1 {
         "conflict"
     } else {
         "conflicts"
     };
-    let lines: Vec<String> = conflicts
-        .iter()
-        .map(|(manager, path)| format!("conflict with {manager:?}: {path}"))
+    let told = conflicts.told().iter();
+    let lines: Vec<String> = told
+        .map(|cause| format!("{}: {}", cause.message, cause.field))
         .collect();
     let message = format!(
         "Apply failed with {} {plural}: {}",
-        conflicts.len(),
-        lines.join(", ")
+        conflicts.count(),
+        and_more(lines.join(", "), conflicts.more())
     );
     let mut refusal = ApiStatus::new(409, "Conflict", message);
-    let causes: Vec<Value> = conflicts
-        .iter()
-        .map(|(manager, path)| {
-            json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {manager:?}"), "field": path })
-        })
-        .collect();
-    refusal.details = Some(Box::new(json!({ "causes": causes })));
+    refusal.details = Some(Box::new(json!({ "causes": conflicts.to_value() })));
     refusal
 }
 
@@ -260,6 +261,14 @@ mod tests {
             force,
             custom: false,
             now: "2026-01-01T00:00:00Z",
+        }
+    }
+
+    fn taken(manager: &str, field: &str) -> StatusCause {
+        StatusCause {
+            reason: "FieldManagerConflict",
+            field: field.to_owned(),
+            message: format!("conflict with {manager:?}"),
         }
     }
 
@@ -304,7 +313,7 @@ mod tests {
             .unwrap();
         let other = json!({"metadata": {"name": "m"}, "data": {"x": "2"}});
         let conflicts = by("b", false).to(Some(&first), &other).unwrap_err();
-        assert_eq!(conflicts, [("a".to_owned(), ".data.x".to_owned())]);
+        assert_eq!(conflicts.told(), [taken("a", ".data.x")]);
         assert_eq!(
             conflict(&conflicts).message,
             "Apply failed with 1 conflict: conflict with \"a\": .data.x"
@@ -325,10 +334,7 @@ mod tests {
         let conflicts = by("b", false)
             .to(Some(&created), &json!({"data": {"x": "2"}}))
             .unwrap_err();
-        assert_eq!(
-            conflicts,
-            [("before-first-apply".to_owned(), ".data.x".to_owned())]
-        );
+        assert_eq!(conflicts.told(), [taken("before-first-apply", ".data.x")]);
         by("b", false)
             .to(Some(&created), &json!({"data": {"x": "1", "y": "2"}}))
             .unwrap();
@@ -369,6 +375,6 @@ mod tests {
         let conflicts = by("a", false)
             .to(Some(&updated), &json!({"data": {"x": "1", "y": "2"}}))
             .unwrap_err();
-        assert_eq!(conflicts, [("kubectl".to_owned(), ".data.x".to_owned())]);
+        assert_eq!(conflicts.told(), [taken("kubectl", ".data.x")]);
     }
 }

@@ -7,6 +7,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::cluster::field_path::FieldPath;
 
 impl Cluster {
     /// Parses a client's JSON. The error is for the client.
@@ -22,7 +23,7 @@ pub(crate) fn doubled(json: &[u8]) -> Option<String> {
     reader.disable_recursion_limit();
     let mut found = None;
     let walk = Members {
-        path: String::new(),
+        path: FieldPath::root(""),
         found: &mut found,
     };
     // A document that is none is refused by whoever reads it.
@@ -32,7 +33,7 @@ pub(crate) fn doubled(json: &[u8]) -> Option<String> {
 
 /// Reads a value at `path` and keeps nothing of it but a doubled member.
 struct Members<'a> {
-    path: String,
+    path: FieldPath<'a>,
     found: &'a mut Option<String>,
 }
 
@@ -78,7 +79,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         for index in 0.. {
             let item = Members {
-                path: format!("{}[{index}]", self.path),
+                path: self.path.item(index),
                 found: &mut *self.found,
             };
             if items.next_element_seed(item)?.is_none() {
@@ -91,17 +92,15 @@ impl<'de> Visitor<'de> for Members<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
-            let path = match self.path.as_str() {
-                "" => name.clone(),
-                path => format!("{path}.{name}"),
-            };
-            if !names.insert(name) && self.found.is_none() {
-                *self.found = Some(path.clone());
+            let path = self.path.member(&name);
+            if names.contains(&name) && self.found.is_none() {
+                *self.found = Some(path.to_string());
             }
             members.next_value_seed(Members {
                 path,
                 found: &mut *self.found,
             })?;
+            names.insert(name);
         }
         Ok(())
     }
