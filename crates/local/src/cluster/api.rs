@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
+use crate::arriving::Late;
 use crate::cluster::Cluster;
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::options;
@@ -166,6 +167,9 @@ where
     match Limited::new(body, BODY_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiStatus::body_too_large(BODY_BYTES)),
+        Err(error) if let Some(late) = Late::find(&*error) => {
+            Err(ApiStatus::new(408, "Timeout", late.to_string()))
+        }
         Err(error) => Err(ApiStatus::bad_request(format!(
             "the body of the request cannot be read: {error}"
         ))),

@@ -217,6 +217,10 @@ fn refused(fault: Fault) -> Response<Body> {
             "IncompleteBody",
             "You did not provide the number of bytes specified by the Content-Length HTTP header.",
         ),
+        Fault::Late => (
+            "RequestTimeout",
+            "Your socket connection to the server was not read from or written to within the timeout period.",
+        ),
         Fault::TooLong => ("MaxMessageLengthExceeded", "Your request was too large."),
         Fault::Digest => (
             "BadDigest",
