@@ -164,6 +164,19 @@ impl ApiStatus {
         )
     }
 
+    /// An object of a kind that is not read from protobuf. Clients of Kubernetes send it in no other form then.
+    pub(crate) fn not_in_protobuf(kind: &str) -> Self {
+        Self::new(
+            415,
+            "UnsupportedMediaType",
+            format!(
+                "the body of the request was in an unknown format - the embedded Kubernetes API reads objects of kind {kind} \
+                 as JSON and YAML, not as protobuf: with kubectl, add \"--dry-run=client -o yaml | kubectl apply -f -\" to \
+                 the command"
+            ),
+        )
+    }
+
     /// The watch or list starts at a version that the bounded history no longer has.
     pub(crate) fn expired(asked: u64, oldest: u64) -> Self {
         Self::new(

@@ -12,6 +12,9 @@ use crate::cluster::field_path::FieldPath;
 use crate::cluster::object::set_metadata;
 use fields::{Fields, different, fields_of, leaves, merge, remove};
 
+/// Where `kubectl apply` of a client keeps what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// One entry of `managedFields`.
 #[derive(Debug, Clone, PartialEq)]
 struct Manager {
@@ -115,6 +118,9 @@ pub(crate) struct Apply<'a> {
 
 impl Apply<'_> {
     /// The object after `applied` has been applied to it, or the fields that others hold with other values.
+    ///
+    /// What `kubectl apply` of a client set last is no conflict for `kubectl apply --server-side`, which says so by its
+    /// manager's name: as kube-apiserver does, it takes over the fields of the annotation that the former left.
     pub(crate) fn to(
         &self,
         current: Option<&Value>,
@@ -146,15 +152,21 @@ impl Apply<'_> {
         };
         if let Some(current) = current {
             let mut conflicts = Causes::default();
+            let last_applied = self.last_applied(current);
             for manager in managers.iter_mut().filter(|manager| !is_own(manager)) {
                 let taken = different(&manager.fields, &own_fields, current, &wanted);
                 if taken.is_empty() {
                     continue;
                 }
-                if self.force {
+                let refused = if self.force {
+                    Fields::default()
+                } else {
+                    taken.without(&last_applied)
+                };
+                if refused.is_empty() {
                     manager.fields = manager.fields.without(&taken);
                 } else {
-                    leaves(&taken, &FieldPath::root(""), &mut |path| {
+                    leaves(&refused, &FieldPath::root(""), &mut |path| {
                         conflicts.add((&manager.name, path.identity()), || StatusCause {
                             reason: "FieldManagerConflict",
                             field: format!(".{path}"),
@@ -189,6 +201,25 @@ impl Apply<'_> {
         });
         set_managers(&mut result, &managers);
         Ok(result)
+    }
+
+    /// The fields that `kubectl apply` of a client set last, if this is its apply on the server.
+    fn last_applied(&self, current: &Value) -> Fields {
+        if self.manager != "kubectl" {
+            return Fields::default();
+        }
+        let annotations = current.pointer("/metadata/annotations");
+        let applied = annotations
+            .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
+            // One that nests deeper than the reader takes was not made by kubectl.
+            .and_then(|applied| serde_json::from_str::<Value>(applied).ok());
+        let Some(mut applied) = applied.filter(Value::is_object) else {
+            return Fields::default();
+        };
+        let mut fields = fields_of(&ownable(&applied), self.custom);
+        set_metadata(&mut applied, "annotations", json!({ LAST_APPLIED: "" }));
+        fields.union(fields_of(&ownable(&applied), self.custom));
+        fields
     }
 
     /// Keeps the owners of fields after a write that was not an apply: its manager owns what it changed. Objects that
@@ -338,6 +369,37 @@ mod tests {
         by("b", false)
             .to(Some(&created), &json!({"data": {"x": "1", "y": "2"}}))
             .unwrap();
+    }
+
+    #[test]
+    fn kubectl_takes_over_what_its_client_applied() {
+        let map = |x: &str, y: &str| json!({"metadata": {"name": "m"}, "data": {"x": x, "y": y}});
+        let mut created = map("1", "1");
+        let last = json!({"metadata": {"name": "m"}, "data": {"x": "1"}}).to_string();
+        created["metadata"]["annotations"] = json!({ LAST_APPLIED: last });
+        for (case, manager, applied, refused) in [
+            ("what kubectl applied", "kubectl", map("2", "1"), vec![]),
+            ("what it did not", "kubectl", map("2", "2"), vec![".data.y"]),
+            (
+                "by another",
+                "me",
+                map("2", "2"),
+                vec![".data.x", ".data.y"],
+            ),
+        ] {
+            let done = by(manager, false).to(Some(&created), &applied);
+            let expected: Vec<_> = refused
+                .iter()
+                .map(|field| taken("before-first-apply", field))
+                .collect();
+            match done {
+                Ok(object) if refused.is_empty() => {
+                    assert_eq!(object.pointer("/data/x"), Some(&json!("2")), "{case}");
+                }
+                Ok(_) => panic!("{case}: no conflict"),
+                Err(conflicts) => assert_eq!(conflicts.told(), expected, "{case}"),
+            }
+        }
     }
 
     #[test]

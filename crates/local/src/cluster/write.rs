@@ -232,7 +232,7 @@ impl Cluster {
             "application/yaml" | APPLY_MEDIA_TYPE => self.parse_yaml(&call.body)?,
             protobuf::MEDIA_TYPE => {
                 protobuf::read(&call.body, &target.resource).map_err(|error| match error {
-                    ProtobufError::Kind => ApiStatus::unsupported_media(protobuf::MEDIA_TYPE),
+                    ProtobufError::Kind => ApiStatus::not_in_protobuf(&target.resource.kind),
                     error => ApiStatus::bad_request(format!("the body cannot be read: {error}")),
                 })?
             }

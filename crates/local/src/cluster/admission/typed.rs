@@ -98,6 +98,7 @@ pub(crate) fn kind(id: &str) -> Option<Kind> {
         "resourcequotas" => Kind::of::<core::ResourceQuota>(),
         "limitranges" => Kind::of::<core::LimitRange>(),
         "podtemplates" => Kind::of::<core::PodTemplate>(),
+        "replicationcontrollers" => Kind::of::<core::ReplicationController>(),
         "persistentvolumeclaims" => Kind::of::<core::PersistentVolumeClaim>(),
         "persistentvolumes" => Kind::of::<core::PersistentVolume>(),
         "deployments.apps" => Kind::of::<apps::Deployment>(),
@@ -210,6 +211,7 @@ fn has_quantities(id: &str) -> bool {
         id,
         "pods"
             | "podtemplates"
+            | "replicationcontrollers"
             | "nodes"
             | "resourcequotas"
             | "limitranges"
