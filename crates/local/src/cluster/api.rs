@@ -39,7 +39,7 @@ impl ApiService {
         }
     }
 
-    /// For clients that nobody knows: their large requests do not keep the runtime's threads from others.
+    /// For clients that nobody knows: their large requests and their patches do not keep the runtime's threads from others.
     pub(crate) fn aside(self) -> Self {
         Self {
             aside: true,
@@ -68,7 +68,9 @@ where
             let (parts, body) = request.into_parts();
             let answer = match read_body(body).await {
                 Ok(body) => {
-                    let aside = aside && body.len() > LARGE;
+                    // A small patch may be of a large object.
+                    let large = body.len() > LARGE || parts.method == Method::PATCH;
+                    let aside = aside && large;
                     let call = Call {
                         query: Query::parse(parts.uri.query()),
                         method: parts.method,
