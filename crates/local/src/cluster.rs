@@ -21,9 +21,11 @@ mod api;
 mod api_status;
 mod apply;
 mod binding;
+mod causes;
 mod delete;
 mod discovery;
 mod events;
+mod field_path;
 mod json;
 mod logs;
 mod model;
@@ -157,7 +159,7 @@ impl Cluster {
             bytes: options.history_bytes,
             minimum: 32,
         };
-        let model = Model::new(contents, limits, !store.is_volatile())?;
+        let model = Model::new(contents, limits, options.json_depth, !store.is_volatile())?;
         let (durable, _) = watch::channel(model.revision);
         let mut writer = JoinSet::new();
         let writes = (!store.is_volatile()).then(|| {

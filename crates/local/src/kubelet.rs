@@ -121,6 +121,10 @@ impl Kubelet {
                 .create(folder)
                 .map_err(failed)?;
         }
+        let swept = tokio::task::spawn_blocking(temporary::remove_left_behind);
+        swept
+            .await
+            .map_err(|error| failed(io::Error::other(error)))?;
         let changes = Inotify::new(&records, WatchFlags::MOVED_TO).map_err(failed)?;
         let mount_with = namespaces::program(&options.folder).await;
         let (events, event_writer) =

@@ -7,6 +7,7 @@
 //! - [`platform`]: all of these together over one data folder.
 
 mod access;
+mod arriving;
 pub mod cluster;
 pub mod collection;
 mod files;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::error_handling::HandleError;
+use axum::extract::Request;
 use flyte_platform::server::{
     AllowedHosts, ConnectionLimits, Guard, PagesRead, Stopping, serve_within,
 };
@@ -26,9 +27,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 
 use crate::access::{Access, AccessError, Authenticated};
+use crate::arriving::Within;
 use crate::cluster::{
     ApiStatus, Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError, error_response,
 };
@@ -216,7 +218,11 @@ impl LocalPlatform {
         let programs_only = Guard::new(hosts.clone(), PagesRead::Nothing, |foreign| {
             error_response(&ApiStatus::foreign(&foreign.to_string()))
         });
-        let api = programs_only.layer(Authenticated::new(cluster.service(), &access.token));
+        let api = Authenticated::new(cluster.service().aside(), &access.token);
+        let api = programs_only.layer(api);
+        // As long as an answer may wait for its client.
+        let whole = Within::Whole(limits.write_timeout);
+        let api = api.map_request(move |request: Request| request.map(|body| whole.bound(body)));
         let stopping = Stopping {
             stop: stop_servers.clone(),
             grace: LAST_REQUESTS,
@@ -232,6 +238,9 @@ impl LocalPlatform {
             S3Endpoint::denied(&foreign.to_string())
         });
         let endpoint = pages_too.layer(S3Endpoint::new(blobs.clone(), &options.credentials));
+        let piece = Within::Piece(limits.write_timeout);
+        let endpoint =
+            endpoint.map_request(move |request: Request| request.map(|body| piece.bound(body)));
         let endpoint = HandleError::new(endpoint, async |error: s3s::HttpError| {
             tracing::warn!(?error, "a request to S3 could not be answered");
             StatusCode::INTERNAL_SERVER_ERROR

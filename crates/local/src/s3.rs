@@ -21,11 +21,15 @@ use std::sync::MutexGuard;
 use flyte_platform::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
+use folders::NewFolders;
+
 mod checks;
 mod conditions;
 mod endpoint;
+mod folders;
 mod keys;
 mod listing;
+mod messages;
 mod multipart;
 mod object;
 mod parts;
@@ -163,6 +167,7 @@ pub struct BlobFolder {
     root: PathBuf,
     /// Held while an object takes its place or goes, so that conditions hold and folders do not vanish in between.
     places: Mutex<()>,
+    new_folders: NewFolders,
     readers: parts::Readers,
     /// When unfinished uploads were last expired.
     expired_at: Mutex<Option<jiff::Timestamp>>,
@@ -189,6 +194,7 @@ impl BlobFolder {
         let folder = Self {
             root: root.to_owned(),
             places: Mutex::new(()),
+            new_folders: NewFolders::default(),
             readers: parts::Readers::default(),
             expired_at: Mutex::new(None),
         };
@@ -207,6 +213,19 @@ impl BlobFolder {
 
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.places.lock()
+    }
+
+    /// The lock, with a folder that is there. It is made before the lock is taken: a key may have a thousand folders, and each
+    /// costs a sync, for which the other writers need not wait.
+    fn lock_with(&self, folder: &Path) -> Result<MutexGuard<'_, ()>, BlobError> {
+        loop {
+            self.new_folders.make(folder)?;
+            let guard = self.lock();
+            if folder.is_dir() {
+                return Ok(guard);
+            }
+            // It went with the last object in it.
+        }
     }
 
     /// Makes a bucket; says whether it is new.
@@ -305,20 +324,14 @@ impl BlobFolder {
             .parent()
             .map_or_else(|| self.root.clone(), Path::to_owned);
         {
-            let _guard = self.lock();
+            // Nothing is made for a write that is refused.
             check_condition(&place.path, key, condition)?;
-            let before = Self::parts_at(&place.path);
-            // A new folder is only as durable as its entry in the one above.
-            let new: Vec<&Path> = folder
-                .ancestors()
-                .take_while(|folder| !folder.exists())
-                .collect();
-            fs::create_dir_all(&folder).map_err(BlobError::at(&folder))?;
-            for above in new.into_iter().rev().filter_map(Path::parent) {
-                File::open(above)
-                    .and_then(|above| above.sync_all())
-                    .map_err(BlobError::at(above))?;
+            let _guard = self.lock_with(&folder)?;
+            if let Err(refused) = check_condition(&place.path, key, condition) {
+                keys::prune(&self.bucket_path(bucket), &place.path);
+                return Err(refused);
             }
+            let before = Self::parts_at(&place.path);
             for (named, name) in &place.long_names {
                 if !named.exists() {
                     fs::write(named, name).map_err(BlobError::at(named))?;

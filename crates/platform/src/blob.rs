@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{
     Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutOptions, PutPayload,
-    memory::InMemory, path::Path, signer::Signer,
+    memory::InMemory,
+    path::{Path, PathPart},
+    signer::Signer,
 };
 
 pub use config::{LimitsConfig, SignedUrlConfig, StorageConfig, StowConfig, UNHEARD};
@@ -496,9 +498,12 @@ impl BlobStore {
     }
 }
 
-/// The key as `object_store` wants it: what it cannot express is percent-encoded by [`Path::from`].
+/// The key as `object_store` wants it: a part that it cannot express is percent-encoded. Parts stay that are empty, as in
+/// `a//b`: whoever has the reference reads and writes the object by other means too, and there that is another key than `a/b`.
 fn store_path(key: &str) -> Path {
-    Path::parse(key).unwrap_or_else(|_| Path::from(key))
+    key.split('/').fold(Path::ROOT, |path, part| {
+        path.join(PathPart::parse(part).unwrap_or_else(|_| PathPart::from(part)))
+    })
 }
 
 fn percent_decoded(location: &str) -> String {

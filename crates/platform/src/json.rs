@@ -15,10 +15,12 @@ pub fn merge(target: &mut Value, patch: &Value) {
     let Some(members) = target.as_object_mut() else {
         return;
     };
+    // All at once: each member that is taken out alone moves those behind it.
+    if patch.values().any(Value::is_null) {
+        members.retain(|name, _| !patch.get(name).is_some_and(Value::is_null));
+    }
     for (name, change) in patch {
-        if change.is_null() {
-            members.shift_remove(name);
-        } else {
+        if !change.is_null() {
             merge(members.entry(name.as_str()).or_insert(Value::Null), change);
         }
     }

@@ -1,8 +1,12 @@
 //! What happens to an object on its way in: names are checked, defaults are filled in, what must not change is guarded.
 
+use std::collections::HashSet;
+
+use flyte_idl::text::quoted;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::api_status::{ApiStatus, StatusCause};
+use crate::cluster::causes::{Causes, Fields};
 use crate::cluster::events;
 use crate::cluster::object::{metadata_mut, read_metadata, set_metadata, text_at};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, NAMESPACES, PODS, Resource};
@@ -97,16 +101,17 @@ pub(crate) fn admit_new(
 
 /// Removes the fields that a kind does not have, by the schema of a custom resource or the type of a kind of Kubernetes;
 /// returns their paths.
-pub(crate) fn prune(resource: &Resource, value: &mut Value) -> Vec<String> {
+pub(crate) fn prune(resource: &Resource, value: &mut Value) -> Fields {
+    let mut unknown = Fields::default();
     match &resource.schema {
         Some(schema) => {
-            let mut unknown = schema.prune(value);
-            unknown.extend(typed::prune_metadata(value));
-            unknown
+            schema.prune(value, &mut unknown);
+            typed::prune_metadata(value, &mut unknown);
         }
-        None if resource.custom => Vec::new(),
-        None => typed::prune(&resource.id, value),
+        None if resource.custom => {}
+        None => typed::prune(&resource.id, value, &mut unknown),
     }
+    unknown
 }
 
 /// Prunes an object, and fills in the defaults that the schema of a custom resource has.
@@ -130,17 +135,14 @@ pub(crate) fn check_unknown_fields(
     let mut value = value.clone();
     typed::write_quantities(resource, &mut value);
     let unknown = prune(resource, &mut value);
-    if unknown.is_empty() {
+    if unknown.count() == 0 {
         return Ok(());
     }
-    let fields: Vec<String> = unknown
-        .iter()
-        .map(|field| format!("unknown field {field:?}"))
-        .collect();
+    let fields = unknown.listed(|field| format!("unknown field {}", quoted(field)));
     let (kind, version) = (&resource.kind, resource.api_version());
     Err(ApiStatus::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
-        fields.join(", ")
+        "{kind} in version {} cannot be handled as a {kind}: strict decoding error: {fields}",
+        quoted(&version)
     )))
 }
 
@@ -281,20 +283,21 @@ fn guard(
     resource: &Resource,
     current: &Value,
     next: &Value,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) -> Result<(), ApiStatus> {
     let (before, after) = (read_metadata(current)?, read_metadata(next)?);
     if before.deletion_timestamp.is_some() {
+        let known: HashSet<&String> = before.finalizers.iter().collect();
         let new: Vec<&String> = after
             .finalizers
             .iter()
-            .filter(|finalizer| !before.finalizers.contains(finalizer))
+            .filter(|finalizer| !known.contains(finalizer))
             .collect();
         if !new.is_empty() {
             let rule = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
                 new.iter()
-                    .map(|finalizer| format!("{finalizer:?}"))
+                    .map(|finalizer| quoted(finalizer).to_string())
                     .collect::<Vec<_>>()
                     .join(", ")
             );
@@ -322,14 +325,15 @@ fn validate_change(resource: &Resource, next: &Value, current: &Value) -> Result
     let mut causes = broken_rules(resource, next)?;
     if !causes.is_empty() {
         let known = broken_rules(resource, current).unwrap_or_default();
-        causes.retain(|cause| !known.contains(cause));
+        causes = Causes::beyond(known);
+        break_rules(resource, next, &mut causes)?;
     }
     guard(resource, current, next, &mut causes)?;
     refuse(resource, next, &causes)
 }
 
 /// Refuses an object for its causes, if there are any.
-fn refuse(resource: &Resource, value: &Value, causes: &[StatusCause]) -> Result<(), ApiStatus> {
+fn refuse(resource: &Resource, value: &Value, causes: &Causes) -> Result<(), ApiStatus> {
     if causes.is_empty() {
         return Ok(());
     }
@@ -343,23 +347,28 @@ fn refuse(resource: &Resource, value: &Value, causes: &[StatusCause]) -> Result<
 }
 
 /// The rules that an object of the right type breaks.
-fn broken_rules(resource: &Resource, value: &Value) -> Result<Vec<StatusCause>, ApiStatus> {
+fn broken_rules(resource: &Resource, value: &Value) -> Result<Causes, ApiStatus> {
+    let mut causes = Causes::default();
+    break_rules(resource, value, &mut causes)?;
+    Ok(causes)
+}
+
+/// Adds a cause for each rule that an object of the right type breaks.
+fn break_rules(resource: &Resource, value: &Value, causes: &mut Causes) -> Result<(), ApiStatus> {
     let meta = read_metadata(value)?;
-    let mut causes = Vec::new();
-    metadata::validate(resource, value, &meta, &mut causes);
+    metadata::validate(resource, value, &meta, causes);
     match &*resource.id {
-        PODS => pods::validate(value, &mut causes).map_err(|wrong| wrong.refuse(resource))?,
-        "configmaps" | "secrets" => data::validate(value, &mut causes),
-        DEFINITIONS => definitions::validate(value, &mut causes),
+        PODS => pods::validate(value, causes).map_err(|wrong| wrong.refuse(resource))?,
+        "configmaps" | "secrets" => data::validate(value, causes),
+        DEFINITIONS => definitions::validate(value, causes),
         _ => {
-            kinds::validate(resource, value, &mut causes)
-                .map_err(|wrong| wrong.refuse(resource))?;
+            kinds::validate(resource, value, causes).map_err(|wrong| wrong.refuse(resource))?;
         }
     }
     if let Some(schema) = &resource.schema {
-        schema.validate(value, &mut causes);
+        schema.validate(value, causes);
     }
-    Ok(causes)
+    Ok(())
 }
 
 /// `stringData` is what people write; `data` is what is kept.

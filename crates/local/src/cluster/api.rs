@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
+use crate::arriving::Late;
 use crate::cluster::Cluster;
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::options;
@@ -19,16 +20,31 @@ use crate::cluster::request::{Form, Path, Query, Target, Verb, negotiate, parse_
 
 /// kube-apiserver's limit on request bodies.
 const BODY_BYTES: usize = 3 << 20;
+/// Bodies larger than this take milliseconds of work.
+const LARGE: usize = 128 << 10;
 
 /// The Kubernetes API as a tower service. Refusals are answers, so it never fails.
 #[derive(Debug, Clone)]
 pub struct ApiService {
     cluster: Cluster,
+    /// Whether what is large is worked on by threads that nothing else waits for.
+    aside: bool,
 }
 
 impl ApiService {
     pub(crate) fn new(cluster: Cluster) -> Self {
-        Self { cluster }
+        Self {
+            cluster,
+            aside: false,
+        }
+    }
+
+    /// For clients that nobody knows: their large requests and their patches do not keep the runtime's threads from others.
+    pub(crate) fn aside(self) -> Self {
+        Self {
+            aside: true,
+            ..self
+        }
     }
 }
 
@@ -47,24 +63,41 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let cluster = self.cluster.clone();
+        let Self { cluster, aside } = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let answer = match read_body(body).await {
                 Ok(body) => {
+                    // A small patch may be of a large object.
+                    let large = body.len() > LARGE || parts.method == Method::PATCH;
+                    let aside = aside && large;
                     let call = Call {
                         query: Query::parse(parts.uri.query()),
                         method: parts.method,
                         headers: parts.headers,
                         body,
                     };
-                    answer(&cluster, parts.uri.path(), call).await
+                    let answer = async move { answer(&cluster, parts.uri.path(), call).await };
+                    if aside {
+                        on_a_thread(answer).await
+                    } else {
+                        answer.await
+                    }
                 }
                 Err(refusal) => Err(refusal),
             };
             Ok(answer.unwrap_or_else(|refusal| error_response(&refusal)))
         })
     }
+}
+
+/// Answers on a thread of its own, from which the runtime takes nothing but what is waited for.
+async fn on_a_thread<T: Send + 'static>(
+    answer: impl Future<Output = Result<T, ApiStatus>> + Send + 'static,
+) -> Result<T, ApiStatus> {
+    let runtime = tokio::runtime::Handle::current();
+    let answered = tokio::task::spawn_blocking(move || runtime.block_on(answer)).await;
+    answered.unwrap_or_else(|error| Err(ApiStatus::internal(error.to_string())))
 }
 
 /// A request without its path.
@@ -136,6 +169,9 @@ where
     match Limited::new(body, BODY_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiStatus::body_too_large(BODY_BYTES)),
+        Err(error) if let Some(late) = Late::find(&*error) => {
+            Err(ApiStatus::new(408, "Timeout", late.to_string()))
+        }
         Err(error) => Err(ApiStatus::bad_request(format!(
             "the body of the request cannot be read: {error}"
         ))),

@@ -1,7 +1,10 @@
 //! Refused requests, in the words of a Kubernetes API server: every refusal is answered as a `metav1.Status`.
 
 use bytes::Bytes;
+use flyte_idl::text::quoted;
 use serde_json::{Value, json};
+
+use crate::cluster::causes::{Causes, and_more};
 
 /// The `metav1.Status` of a request that was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -76,14 +79,15 @@ impl ApiStatus {
         Self::conflict(group, resource, name, why)
     }
 
-    pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: &[StatusCause]) -> Self {
+    pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: &Causes) -> Self {
         let texts: Vec<String> = causes
+            .told()
             .iter()
             .map(|cause| format!("{}: {}", cause.field, cause.message))
             .collect();
         let texts = match texts.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
+            [one] if causes.more() == 0 => one.clone(),
+            many => format!("[{}]", and_more(many.join(", "), causes.more())),
         };
         let mut refusal = Self::new(
             422,
@@ -96,11 +100,7 @@ impl ApiStatus {
             .as_mut()
             .and_then(|details| details.as_object_mut())
         {
-            let causes = causes
-                .iter()
-                .map(|cause| json!({ "reason": cause.reason, "message": cause.message, "field": cause.field }))
-                .collect();
-            details.insert("causes".to_owned(), Value::Array(causes));
+            details.insert("causes".to_owned(), causes.to_value());
         }
         refusal
     }
@@ -118,14 +118,14 @@ impl ApiStatus {
     }
 
     /// Parameters of a request that break a rule; `kind` is that of the options, as `CreateOptions`.
-    pub(crate) fn wrong_options(kind: &str, causes: &[StatusCause]) -> Self {
+    pub(crate) fn wrong_options(kind: &str, causes: &Causes) -> Self {
         Self::invalid("meta.k8s.io", kind, "", causes)
     }
 
     /// A patch that makes of an object what is none of its kind.
     pub(crate) fn wrong_patch(why: &str) -> Self {
         let causes = [StatusCause::value("patch", "", why)];
-        Self::invalid("", "", "", &causes)
+        Self::invalid("", "", "", &causes.into())
     }
 
     /// A request that a page from elsewhere may have sent.
@@ -157,7 +157,23 @@ impl ApiStatus {
         Self::new(
             415,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format - {given:?} is not accepted"),
+            format!(
+                "the body of the request was in an unknown format - {} is not accepted",
+                quoted(given)
+            ),
+        )
+    }
+
+    /// An object of a kind that is not read from protobuf. Clients of Kubernetes send it in no other form then.
+    pub(crate) fn not_in_protobuf(kind: &str) -> Self {
+        Self::new(
+            415,
+            "UnsupportedMediaType",
+            format!(
+                "the body of the request was in an unknown format - the embedded Kubernetes API reads objects of kind {kind} \
+                 as JSON and YAML, not as protobuf: with kubectl, add \"--dry-run=client -o yaml | kubectl apply -f -\" to \
+                 the command"
+            ),
         )
     }
 
@@ -281,7 +297,7 @@ impl StatusCause {
         Self {
             reason: "FieldValueInvalid",
             field: field.into(),
-            message: format!("Invalid value: {value:?}: {rule}"),
+            message: format!("Invalid value: {}: {rule}", quoted(value)),
         }
     }
 
@@ -305,12 +321,16 @@ impl StatusCause {
 
     /// A word that is none of `known`.
     pub(crate) fn unsupported(field: impl Into<String>, value: &str, known: &[&str]) -> Self {
-        let known: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
+        let known: Vec<String> = known
+            .iter()
+            .map(|known| quoted(known).to_string())
+            .collect();
         Self {
             reason: "FieldValueNotSupported",
             field: field.into(),
             message: format!(
-                "Unsupported value: {value:?}: supported values: {}",
+                "Unsupported value: {}: supported values: {}",
+                quoted(value),
                 known.join(", ")
             ),
         }
@@ -320,7 +340,7 @@ impl StatusCause {
         Self {
             reason: "FieldValueDuplicate",
             field: field.into(),
-            message: format!("Duplicate value: {value:?}"),
+            message: format!("Duplicate value: {}", quoted(value)),
         }
     }
 
@@ -329,7 +349,7 @@ impl StatusCause {
         Self {
             reason: "FieldValueNotFound",
             field: field.into(),
-            message: format!("Not found: {value:?}"),
+            message: format!("Not found: {}", quoted(value)),
         }
     }
 
@@ -347,5 +367,30 @@ fn qualified(group: &str, resource: &str) -> String {
         resource.to_owned()
     } else {
         format!("{resource}.{group}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_as_go_quotes_them() {
+        for (value, expected) in [
+            ("a b", r#""a b""#),
+            ("it's \"so\"", r#""it's \"so\"""#),
+            ("\u{7}\u{b}\u{1b}\0", r#""\a\v\x1b\x00""#),
+            ("\u{a0}\u{200b}", r#""\u00a0\u200b""#),
+        ] {
+            let texts = [
+                StatusCause::value("f", value, "rule").message,
+                StatusCause::duplicate("f", value).message,
+                StatusCause::not_found("f", value).message,
+                StatusCause::unsupported("f", value, &[value]).message,
+            ];
+            for text in texts {
+                assert!(text.contains(expected), "{text}");
+            }
+        }
     }
 }

@@ -3,11 +3,17 @@
 
 mod fields;
 
+use flyte_idl::text::quoted;
 use serde_json::{Value, json};
 
-use crate::cluster::api_status::ApiStatus;
+use crate::cluster::api_status::{ApiStatus, StatusCause};
+use crate::cluster::causes::{Causes, and_more};
+use crate::cluster::field_path::FieldPath;
 use crate::cluster::object::set_metadata;
 use fields::{Fields, different, fields_of, leaves, merge, remove};
+
+/// Where `kubectl apply` of a client keeps what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// One entry of `managedFields`.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,11 +118,14 @@ pub(crate) struct Apply<'a> {
 
 impl Apply<'_> {
     /// The object after `applied` has been applied to it, or the fields that others hold with other values.
+    ///
+    /// What `kubectl apply` of a client set last is no conflict for `kubectl apply --server-side`, which says so by its
+    /// manager's name: as kube-apiserver does, it takes over the fields of the annotation that the former left.
     pub(crate) fn to(
         &self,
         current: Option<&Value>,
         applied: &Value,
-    ) -> Result<Value, Vec<(String, String)>> {
+    ) -> Result<Value, Box<Causes>> {
         let wanted = ownable(applied);
         let own_fields = fields_of(&wanted, self.custom);
         let mut managers = current.map(managers).unwrap_or_default();
@@ -142,22 +151,32 @@ impl Apply<'_> {
                 && manager.subresource == self.subresource
         };
         if let Some(current) = current {
-            let mut conflicts = Vec::new();
+            let mut conflicts = Causes::default();
+            let last_applied = self.last_applied(current);
             for manager in managers.iter_mut().filter(|manager| !is_own(manager)) {
                 let taken = different(&manager.fields, &own_fields, current, &wanted);
                 if taken.is_empty() {
                     continue;
                 }
-                if self.force {
+                let refused = if self.force {
+                    Fields::default()
+                } else {
+                    taken.without(&last_applied)
+                };
+                if refused.is_empty() {
                     manager.fields = manager.fields.without(&taken);
                 } else {
-                    leaves(&taken, "", &mut |path| {
-                        conflicts.push((manager.name.clone(), path));
+                    leaves(&refused, &FieldPath::root(""), &mut |path| {
+                        conflicts.add((&manager.name, path.identity()), || StatusCause {
+                            reason: "FieldManagerConflict",
+                            field: format!(".{path}"),
+                            message: format!("conflict with {}", quoted(&manager.name)),
+                        });
                     });
                 }
             }
             if !conflicts.is_empty() {
-                return Err(conflicts);
+                return Err(Box::new(conflicts));
             }
         }
         let before = managers
@@ -182,6 +201,25 @@ impl Apply<'_> {
         });
         set_managers(&mut result, &managers);
         Ok(result)
+    }
+
+    /// The fields that `kubectl apply` of a client set last, if this is its apply on the server.
+    fn last_applied(&self, current: &Value) -> Fields {
+        if self.manager != "kubectl" {
+            return Fields::default();
+        }
+        let annotations = current.pointer("/metadata/annotations");
+        let applied = annotations
+            .and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str())
+            // One that nests deeper than the reader takes was not made by kubectl.
+            .and_then(|applied| serde_json::from_str::<Value>(applied).ok());
+        let Some(mut applied) = applied.filter(Value::is_object) else {
+            return Fields::default();
+        };
+        let mut fields = fields_of(&ownable(&applied), self.custom);
+        set_metadata(&mut applied, "annotations", json!({ LAST_APPLIED: "" }));
+        fields.union(fields_of(&ownable(&applied), self.custom));
+        fields
     }
 
     /// Keeps the owners of fields after a write that was not an apply: its manager owns what it changed. Objects that
@@ -223,29 +261,23 @@ impl Apply<'_> {
 }
 
 /// The conflict of an apply, as Kubernetes words it.
-pub(crate) fn conflict(conflicts: &[(String, String)]) -> ApiStatus {
-    let plural = if conflicts.len() == 1 {
+pub(crate) fn conflict(conflicts: &Causes) -> ApiStatus {
+    let plural = if conflicts.count() == 1 {
         "conflict"
     } else {
         "conflicts"
     };
-    let lines: Vec<String> = conflicts
-        .iter()
-        .map(|(manager, path)| format!("conflict with {manager:?}: {path}"))
+    let told = conflicts.told().iter();
+    let lines: Vec<String> = told
+        .map(|cause| format!("{}: {}", cause.message, cause.field))
         .collect();
     let message = format!(
         "Apply failed with {} {plural}: {}",
-        conflicts.len(),
-        lines.join(", ")
+        conflicts.count(),
+        and_more(lines.join(", "), conflicts.more())
     );
     let mut refusal = ApiStatus::new(409, "Conflict", message);
-    let causes: Vec<Value> = conflicts
-        .iter()
-        .map(|(manager, path)| {
-            json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {manager:?}"), "field": path })
-        })
-        .collect();
-    refusal.details = Some(Box::new(json!({ "causes": causes })));
+    refusal.details = Some(Box::new(json!({ "causes": conflicts.to_value() })));
     refusal
 }
 
@@ -260,6 +292,14 @@ mod tests {
             force,
             custom: false,
             now: "2026-01-01T00:00:00Z",
+        }
+    }
+
+    fn taken(manager: &str, field: &str) -> StatusCause {
+        StatusCause {
+            reason: "FieldManagerConflict",
+            field: field.to_owned(),
+            message: format!("conflict with {manager:?}"),
         }
     }
 
@@ -304,7 +344,7 @@ mod tests {
             .unwrap();
         let other = json!({"metadata": {"name": "m"}, "data": {"x": "2"}});
         let conflicts = by("b", false).to(Some(&first), &other).unwrap_err();
-        assert_eq!(conflicts, [("a".to_owned(), ".data.x".to_owned())]);
+        assert_eq!(conflicts.told(), [taken("a", ".data.x")]);
         assert_eq!(
             conflict(&conflicts).message,
             "Apply failed with 1 conflict: conflict with \"a\": .data.x"
@@ -325,13 +365,41 @@ mod tests {
         let conflicts = by("b", false)
             .to(Some(&created), &json!({"data": {"x": "2"}}))
             .unwrap_err();
-        assert_eq!(
-            conflicts,
-            [("before-first-apply".to_owned(), ".data.x".to_owned())]
-        );
+        assert_eq!(conflicts.told(), [taken("before-first-apply", ".data.x")]);
         by("b", false)
             .to(Some(&created), &json!({"data": {"x": "1", "y": "2"}}))
             .unwrap();
+    }
+
+    #[test]
+    fn kubectl_takes_over_what_its_client_applied() {
+        let map = |x: &str, y: &str| json!({"metadata": {"name": "m"}, "data": {"x": x, "y": y}});
+        let mut created = map("1", "1");
+        let last = json!({"metadata": {"name": "m"}, "data": {"x": "1"}}).to_string();
+        created["metadata"]["annotations"] = json!({ LAST_APPLIED: last });
+        for (case, manager, applied, refused) in [
+            ("what kubectl applied", "kubectl", map("2", "1"), vec![]),
+            ("what it did not", "kubectl", map("2", "2"), vec![".data.y"]),
+            (
+                "by another",
+                "me",
+                map("2", "2"),
+                vec![".data.x", ".data.y"],
+            ),
+        ] {
+            let done = by(manager, false).to(Some(&created), &applied);
+            let expected: Vec<_> = refused
+                .iter()
+                .map(|field| taken("before-first-apply", field))
+                .collect();
+            match done {
+                Ok(object) if refused.is_empty() => {
+                    assert_eq!(object.pointer("/data/x"), Some(&json!("2")), "{case}");
+                }
+                Ok(_) => panic!("{case}: no conflict"),
+                Err(conflicts) => assert_eq!(conflicts.told(), expected, "{case}"),
+            }
+        }
     }
 
     #[test]
@@ -369,6 +437,6 @@ mod tests {
         let conflicts = by("a", false)
             .to(Some(&updated), &json!({"data": {"x": "1", "y": "2"}}))
             .unwrap_err();
-        assert_eq!(conflicts, [("kubectl".to_owned(), ".data.x".to_owned())]);
+        assert_eq!(conflicts.told(), [taken("kubectl", ".data.x")]);
     }
 }

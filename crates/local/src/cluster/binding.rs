@@ -1,6 +1,7 @@
 //! Binding: a pod is put on a node.
 
 use axum::body::Body;
+use flyte_idl::text::quoted;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -41,7 +42,11 @@ impl Cluster {
                 return Err(ApiStatus::conflict("", "pods/binding", &key.1, &why));
             }
             if !node_before.is_empty() {
-                let why = format!("pod {} is already assigned to node {node_before:?}", key.1);
+                let why = format!(
+                    "pod {} is already assigned to node {}",
+                    key.1,
+                    quoted(node_before)
+                );
                 return Err(ApiStatus::conflict("", "pods/binding", &key.1, &why));
             }
             if next.get("spec").is_some_and(is_gated) {

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::cluster::field_path::FieldPath;
 
 impl Cluster {
     /// Parses a client's JSON. The error is for the client.
@@ -23,7 +23,7 @@ pub(crate) fn doubled(json: &[u8]) -> Option<String> {
     reader.disable_recursion_limit();
     let mut found = None;
     let walk = Members {
-        path: String::new(),
+        path: FieldPath::root(""),
         found: &mut found,
     };
     // A document that is none is refused by whoever reads it.
@@ -33,7 +33,7 @@ pub(crate) fn doubled(json: &[u8]) -> Option<String> {
 
 /// Reads a value at `path` and keeps nothing of it but a doubled member.
 struct Members<'a> {
-    path: String,
+    path: FieldPath<'a>,
     found: &'a mut Option<String>,
 }
 
@@ -79,7 +79,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         for index in 0.. {
             let item = Members {
-                path: format!("{}[{index}]", self.path),
+                path: self.path.item(index),
                 found: &mut *self.found,
             };
             if items.next_element_seed(item)?.is_none() {
@@ -92,17 +92,15 @@ impl<'de> Visitor<'de> for Members<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
-            let path = match self.path.as_str() {
-                "" => name.clone(),
-                path => format!("{path}.{name}"),
-            };
-            if !names.insert(name) && self.found.is_none() {
-                *self.found = Some(path.clone());
+            let path = self.path.member(&name);
+            if names.contains(&name) && self.found.is_none() {
+                *self.found = Some(path.to_string());
             }
             members.next_value_seed(Members {
                 path,
                 found: &mut *self.found,
             })?;
+            names.insert(name);
         }
         Ok(())
     }
@@ -119,10 +117,10 @@ pub(crate) fn check_depth(depth: usize, limit: usize) -> Result<(), String> {
 }
 
 /// Parses JSON whose nesting is known to be bounded.
-pub(crate) fn parse(json: &[u8]) -> Result<Value, serde_json::Error> {
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();
-    let value = Value::deserialize(&mut reader)?;
+    let value = T::deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
 }
@@ -144,7 +142,7 @@ pub(crate) fn depth_of(value: &Value) -> usize {
 }
 
 /// The deepest nesting of a document, counted without recursion. Brackets in texts do not count.
-fn depth(json: &[u8]) -> usize {
+pub(crate) fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_text, mut escaped) = (false, false);
     for byte in json {
@@ -177,7 +175,7 @@ mod tests {
             ("]]][", 1),
         ] {
             assert_eq!(depth(json.as_bytes()), expected, "{json}");
-            if let Ok(value) = parse(json.as_bytes()) {
+            if let Ok(value) = parse::<Value>(json.as_bytes()) {
                 assert_eq!(depth_of(&value), expected, "{json}");
             }
         }

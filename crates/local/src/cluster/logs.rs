@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, text_answer};
 use crate::cluster::api_status::{ApiStatus, StatusCause};
+use crate::cluster::causes::Causes;
 use crate::cluster::object::text_at;
 use crate::cluster::protobuf;
 use crate::cluster::request::{Query, Target, Verb};
@@ -199,7 +200,7 @@ struct LogOptions {
 impl LogOptions {
     /// Reads them from a query, by the rules and in the words of Kubernetes (`ValidatePodLogOptions`).
     fn read(query: &Query, pod: &str, now: jiff::Timestamp) -> Result<Self, ApiStatus> {
-        let mut causes = Vec::new();
+        let mut causes = Causes::default();
         let mut number = |name: &str, least: i64, rule: &str| -> Result<Option<u64>, ApiStatus> {
             let given = query.number::<i64>(name)?;
             if let Some(given) = given.filter(|given| *given < least) {

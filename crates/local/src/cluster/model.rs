@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::cluster::admission::typed;
 use crate::cluster::api_status::ApiStatus;
+use crate::cluster::json;
 use crate::cluster::object::{self, Key, ObjectRef, SharedKey, Stored, text_at};
 use crate::cluster::resource::{DEFINITIONS, EVENTS, Registry, ResourceId};
 use crate::cluster::store::{Contents, Row, RowChange};
@@ -22,6 +23,10 @@ use expiry::EventAges;
 /// So many revisions may pass without one being written to the store: those of events, which are kept in memory alone. A
 /// start goes on so far after the last written one that no revision is given twice.
 pub(crate) const UNWRITTEN_REVISIONS: u64 = 10_000;
+
+/// How much deeper than what clients sent an object may be: `metadata.managedFields[].fieldsV1` of the server has a level for
+/// each of the object's, below these, and `{}` where those end.
+const MANAGED_LEVELS: usize = 8;
 
 /// How far back watches may resume, per resource. A limit on bytes keeps many versions of one large object from filling the
 /// memory; the minimum lets watchers that keep up resume in any case.
@@ -115,10 +120,12 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Rebuilds the model from what a store kept.
+    /// Rebuilds the model from what a store kept. What it kept is read as what comes in is: nested no deeper than
+    /// `json_depth`, and read by its type. Else an object of an earlier version of this program would end every start.
     pub(crate) fn new(
         contents: Contents,
         limits: HistoryLimits,
+        json_depth: usize,
         keeps_rows: bool,
     ) -> Result<Self, ApiStatus> {
         let mut model = Self {
@@ -147,13 +154,13 @@ impl Model {
             }
             let known = model.tables.get_key_value(row.resource.as_str());
             let resource = known.map_or_else(|| row.resource.as_str().into(), |(id, _)| id.clone());
-            let stored = match Self::restore(resource, &row) {
+            let stored = match Self::restore(resource, &row, json_depth) {
                 Ok(stored) => stored,
                 Err(error) => {
                     // Its row stays as it is, for whoever wants to repair it.
                     tracing::error!(
                         resource = row.resource, namespace = row.namespace, name = row.name, %error,
-                        "a stored object is left out: no client could read a list that has it"
+                        "a stored object is left out, because lists with it could not be read"
                     );
                     continue;
                 }
@@ -175,7 +182,9 @@ impl Model {
 
     /// An object that a store kept, if clients can read it. What comes in is checked, but an earlier version of this program
     /// took anything.
-    fn restore(resource: ResourceId, row: &Row) -> Result<Stored, ApiStatus> {
+    fn restore(resource: ResourceId, row: &Row, json_depth: usize) -> Result<Stored, ApiStatus> {
+        json::check_depth(json::depth(&row.json), json_depth + MANAGED_LEVELS)
+            .map_err(ApiStatus::internal)?;
         let value = object::parse(&row.json)?;
         typed::check(&resource, &value).map_err(|wrong| ApiStatus::internal(wrong.to_string()))?;
         Stored::new(resource, row.revision, &value, None)

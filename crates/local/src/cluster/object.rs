@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::cluster::api_status::ApiStatus;
+use crate::cluster::json;
 use crate::cluster::resource::{EVENTS, NAMESPACES, PODS, ResourceId};
 
 /// Namespace (empty for cluster-scoped kinds) and name: the order of lists.
@@ -217,7 +218,7 @@ impl Stored {
         }
         let mut metadata = Vec::with_capacity(self.metadata.len() + 64);
         self.write_metadata(&mut metadata);
-        let labelled: Labelled = serde_json::from_slice(&metadata).unwrap_or_default();
+        let labelled: Labelled = json::parse(&metadata).unwrap_or_default();
         labelled.labels.unwrap_or_default()
     }
 }
@@ -289,7 +290,7 @@ fn write_member(text: &mut Vec<u8>, name: &str, member: &Value) -> Result<(), se
 
 /// Parses JSON that this server wrote itself.
 pub(crate) fn parse(json: &[u8]) -> Result<Value, ApiStatus> {
-    crate::cluster::json::parse(json)
+    json::parse(json)
         .map_err(|error| ApiStatus::internal(format!("stored object is unreadable: {error}")))
 }
 

@@ -1,6 +1,7 @@
 //! The parameters of a write (`metav1.CreateOptions`, `UpdateOptions`, `PatchOptions`), checked before anything is read.
 
 use crate::cluster::api_status::{ApiStatus, StatusCause};
+use crate::cluster::causes::Causes;
 use crate::cluster::request::{Query, Verb};
 
 /// The longest name of a field manager, in bytes.
@@ -15,7 +16,7 @@ pub(crate) fn check(query: &Query, verb: Verb, is_apply: bool) -> Result<(), Api
         // Deletions have most of theirs in the body, and reads have others.
         Verb::Get | Verb::List | Verb::Delete | Verb::DeleteCollection => return Ok(()),
     };
-    let mut causes = Vec::new();
+    let mut causes = Causes::default();
     let manager = query.text("fieldManager");
     if verb == Verb::Patch {
         if is_apply && manager.is_empty() {

@@ -1,7 +1,7 @@
 //! The patch types of Kubernetes but server-side apply: JSON merge patch (RFC 7386), JSON patch (RFC 6902) and strategic
 //! merge patch, whose lists of maps are merged by key.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use json_patch::{
     AddOperation, CopyOperation, MoveOperation, PatchOperation, RemoveOperation, ReplaceOperation,
@@ -176,13 +176,13 @@ pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), ApiStatu
         return Ok(());
     };
     if let Some(kept) = patch.shift_remove("$retainKeys") {
-        let kept: Vec<&str> = kept
+        let kept: HashSet<&str> = kept
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        members.retain(|name, _| kept.contains(&name.as_str()));
+        members.retain(|name, _| kept.contains(name.as_str()));
     }
     const ORDER: &str = "$setElementOrder/";
     let mut orders = Vec::new();
@@ -194,18 +194,27 @@ pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), ApiStatu
             orders.push((field.to_owned(), orders_of_field));
         }
     }
+    // Removed all at once: each member that is taken out alone moves those behind it.
+    let mut gone = HashSet::new();
     for (name, change) in patch {
         if name.starts_with(ORDER) {
             continue;
         }
+        if is_removal(&change) {
+            gone.insert(name);
+            continue;
+        }
         if let Some(field) = name.strip_prefix("$deleteFromPrimitiveList/") {
-            let gone = change.as_array().cloned().unwrap_or_default();
+            let gone: HashSet<&Value> = change.as_array().into_iter().flatten().collect();
             if let Some(list) = members.get_mut(field).and_then(Value::as_array_mut) {
                 list.retain(|member| !gone.contains(member));
             }
         } else {
             strategic_member(members, name, change)?;
         }
+    }
+    if !gone.is_empty() {
+        members.retain(|name, _| !gone.contains(name));
     }
     for (field, orders) in orders {
         if let Some(list) = members.get_mut(&field).and_then(Value::as_array_mut) {
@@ -215,15 +224,17 @@ pub(crate) fn strategic(target: &mut Value, patch: Value) -> Result<(), ApiStatu
     Ok(())
 }
 
+/// Whether a change takes away what it is for.
+fn is_removal(change: &Value) -> bool {
+    change.is_null() || change.get("$patch").and_then(Value::as_str) == Some("delete")
+}
+
 fn strategic_member(
     members: &mut Map<String, Value>,
     name: String,
     change: Value,
 ) -> Result<(), ApiStatus> {
     match change {
-        Value::Null => {
-            members.shift_remove(&name);
-        }
         Value::Array(changes) => match (list_kind(&name, false), members.get_mut(&name)) {
             (ListKind::Keyed(key), found) => {
                 let mut list = match found {
@@ -238,11 +249,7 @@ fn strategic_member(
             }
             (ListKind::Set, Some(Value::Array(list))) => {
                 let orders = Orders::new(list, &changes, ListKind::Set);
-                for change in changes {
-                    if !list.contains(&change) {
-                        list.push(change);
-                    }
-                }
+                add_missing(list, changes);
                 arrange(list, orders);
             }
             (ListKind::Set | ListKind::Atomic, _) => {
@@ -250,15 +257,8 @@ fn strategic_member(
             }
         },
         Value::Object(change) => {
-            let deleted = change.get("$patch").and_then(Value::as_str) == Some("delete");
-            if deleted {
-                members.shift_remove(&name);
-            } else {
-                strategic(
-                    members.entry(name).or_insert(Value::Null),
-                    Value::Object(change),
-                )?;
-            }
+            let member = members.entry(name).or_insert(Value::Null);
+            strategic(member, Value::Object(change))?;
         }
         scalar => {
             members.insert(name, scalar);
@@ -278,34 +278,51 @@ fn merge_keyed(list: &mut Vec<Value>, changes: Vec<Value>, key: &str) -> Result<
             .collect();
         return Ok(());
     }
+    // The places of the members by what they are merged by, and nothing at those that are deleted.
+    let mut members: Vec<Option<Value>> = std::mem::take(list).into_iter().map(Some).collect();
+    let mut places: HashMap<Value, VecDeque<usize>> = HashMap::new();
+    for (place, member) in members.iter().enumerate() {
+        if let Some(identity) = member.as_ref().and_then(|member| member.get(key)) {
+            let same = places.entry(identity.clone()).or_default();
+            same.push_back(place);
+        }
+    }
     for change in changes {
         let Some(identity) = change.get(key).cloned() else {
             return Err(ApiStatus::bad_request(format!(
                 "map: {change} does not contain declared merge key: {key}"
             )));
         };
-        let found = list
-            .iter()
-            .position(|member| member.get(key) == Some(&identity));
-        let delete = change.get("$patch").and_then(Value::as_str) == Some("delete");
-        match (found, delete) {
-            (Some(index), true) => {
-                list.remove(index);
-            }
-            (None, true) => {}
-            (Some(index), false) => {
-                if let Some(member) = list.get_mut(index) {
-                    strategic(member, change)?;
-                }
-            }
-            (None, false) => {
-                let mut member = Value::Null;
-                strategic(&mut member, change)?;
-                list.push(member);
-            }
+        let same = places.entry(identity).or_default();
+        if is_removal(&change) {
+            let deleted = same
+                .pop_front()
+                .and_then(|place| members.get_mut(place)?.take());
+            drop(deleted);
+            continue;
+        }
+        let found = same.front().and_then(|place| members.get_mut(*place));
+        if let Some(Some(member)) = found {
+            strategic(member, change)?;
+        } else {
+            let mut member = Value::Null;
+            strategic(&mut member, change)?;
+            same.push_back(members.len());
+            members.push(Some(member));
         }
     }
+    *list = members.into_iter().flatten().collect();
     Ok(())
+}
+
+/// Adds to a list without order what is not in it yet.
+pub(crate) fn add_missing(list: &mut Vec<Value>, changes: Vec<Value>) {
+    let mut known: HashSet<Value> = list.iter().cloned().collect();
+    for change in changes {
+        if known.insert(change.clone()) {
+            list.push(change);
+        }
+    }
 }
 
 /// Where the members of a list were, and where a patch wants those that it names.

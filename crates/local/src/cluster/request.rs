@@ -141,7 +141,7 @@ impl Query {
             "All" => Ok(true),
             other => Err(ApiStatus::wrong_options(
                 "DeleteOptions",
-                &[StatusCause::unsupported("dryRun", other, &["All"])],
+                &[StatusCause::unsupported("dryRun", other, &["All"])].into(),
             )),
         }
     }

@@ -63,7 +63,8 @@ impl Resource {
     pub(crate) fn needs_controller(&self) -> bool {
         matches!(
             &*self.id,
-            "deployments.apps"
+            "replicationcontrollers"
+                | "deployments.apps"
                 | "replicasets.apps"
                 | "statefulsets.apps"
                 | "daemonsets.apps"
@@ -97,6 +98,14 @@ const BUILT_IN: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("", "v1", "resourcequotas", "ResourceQuota", "ns", "quota"),
     ("", "v1", "limitranges", "LimitRange", "n", "limits"),
     ("", "v1", "podtemplates", "PodTemplate", "n", ""),
+    (
+        "",
+        "v1",
+        "replicationcontrollers",
+        "ReplicationController",
+        "ns",
+        "rc",
+    ),
     (
         "",
         "v1",

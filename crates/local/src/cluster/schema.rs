@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::{Causes, Fields};
+use crate::cluster::field_path::FieldPath;
 
 mod structural;
 mod validate;
@@ -49,11 +50,9 @@ impl Schema {
         &self.root
     }
 
-    /// Removes from an object what the schema does not have; returns the fields that went.
-    pub(crate) fn prune(&self, object: &mut Value) -> Vec<String> {
-        let mut pruned = Vec::new();
-        prune(&self.root, object, true, "", &mut pruned);
-        pruned
+    /// Removes from an object what the schema does not have; adds the fields that went.
+    pub(crate) fn prune(&self, object: &mut Value, pruned: &mut Fields) {
+        prune(&self.root, object, true, &FieldPath::root(""), pruned);
     }
 
     /// Fills in the defaults of fields that are missing.
@@ -62,11 +61,13 @@ impl Schema {
     }
 
     /// Adds a cause for each rule of the schema that an object breaks.
-    pub(crate) fn validate(&self, object: &Value, causes: &mut Vec<StatusCause>) {
-        validate::Validation {
-            patterns: &self.patterns,
-        }
-        .node(&self.root, object, "", causes);
+    pub(crate) fn validate(&self, object: &Value, causes: &mut Causes) {
+        validate::Validation::new(&self.patterns).node(
+            &self.root,
+            object,
+            &FieldPath::root(""),
+            causes,
+        );
     }
 }
 
@@ -128,40 +129,38 @@ fn member_schema<'a>(node: &'a Value, name: &str) -> Option<&'a Value> {
     })
 }
 
-fn below(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
-}
-
-fn prune(node: &Value, value: &mut Value, is_object: bool, path: &str, pruned: &mut Vec<String>) {
+fn prune(
+    node: &Value,
+    value: &mut Value,
+    is_object: bool,
+    path: &FieldPath<'_>,
+    pruned: &mut Fields,
+) {
     match value {
         Value::Object(members) => {
             let keeps_all = flag(node, "x-kubernetes-preserve-unknown-fields")
                 || flag(node, "additionalProperties");
             let is_object = is_object || flag(node, "x-kubernetes-embedded-resource");
-            let names: Vec<String> = members.keys().cloned().collect();
-            for name in names {
-                if is_object && is_of_every_object(&name) {
-                    continue;
+            members.retain(|name, member| {
+                if is_object && is_of_every_object(name) {
+                    return true;
                 }
-                let here = below(path, &name);
-                match (member_schema(node, &name), members.get_mut(&name)) {
-                    (Some(schema), Some(member)) => prune(schema, member, false, &here, pruned),
-                    (None, Some(_)) if !keeps_all => {
-                        members.shift_remove(&name);
-                        pruned.push(here);
+                let here = path.member(name);
+                match member_schema(node, name) {
+                    Some(schema) => prune(schema, member, false, &here, pruned),
+                    None if !keeps_all => {
+                        pruned.add(&here);
+                        return false;
                     }
-                    _ => {}
+                    None => {}
                 }
-            }
+                true
+            });
         }
         Value::Array(items) => {
             if let Some(schema) = node.get("items") {
                 for (index, item) in items.iter_mut().enumerate() {
-                    prune(schema, item, false, &format!("{path}[{index}]"), pruned);
+                    prune(schema, item, false, &path.item(index), pruned);
                 }
             }
         }
@@ -252,17 +251,11 @@ mod tests {
                     "spec": {"no": 1}}},
             "status": {"anything": true},
         });
-        let pruned = schema().prune(&mut object);
+        let mut pruned = Fields::default();
+        schema().prune(&mut object, &mut pruned);
         assert_eq!(
-            pruned,
-            [
-                "extra",
-                "spec.typo",
-                "spec.free.known.b",
-                "spec.list[0].no",
-                "spec.template.no",
-                "spec.template.spec.no",
-            ]
+            pruned.listed(str::to_owned),
+            "extra, spec.typo, spec.free.known.b, spec.list[0].no, spec.template.no, spec.template.spec.no"
         );
         let expected = json!({
             "apiVersion": "g/v1", "kind": "K", "metadata": {"name": "n", "odd": 1},
@@ -271,7 +264,9 @@ mod tests {
             "status": {"anything": true},
         });
         assert_eq!(object, expected);
-        assert_eq!(schema().prune(&mut object), Vec::<String>::new());
+        let mut pruned = Fields::default();
+        schema().prune(&mut object, &mut pruned);
+        assert_eq!(pruned.count(), 0);
     }
 
     #[test]
@@ -292,9 +287,9 @@ mod tests {
     fn what_breaks_a_rule_is_refused_by_its_field() {
         let good =
             json!({"spec": {"name": "abc", "replicas": 0, "list": [{"port": 1}, {"port": "web"}]}});
-        let mut causes = Vec::new();
+        let mut causes = Causes::default();
         schema().validate(&good, &mut causes);
-        assert_eq!(causes, []);
+        assert_eq!(causes.told(), []);
         for (spec, field, message) in [
             (json!({}), "spec.name", "Required value"),
             (
@@ -348,14 +343,18 @@ mod tests {
                 "must be of type",
             ),
         ] {
-            let mut causes = Vec::new();
+            let mut causes = Causes::default();
             schema().validate(&json!({ "spec": spec }), &mut causes);
-            let found: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+            let found: Vec<&str> = causes
+                .told()
+                .iter()
+                .map(|cause| cause.field.as_str())
+                .collect();
             assert_eq!(found, [field], "{spec}: {causes:?}");
             assert!(
-                causes[0].message.contains(message),
+                causes.told()[0].message.contains(message),
                 "{spec}: {}",
-                causes[0].message
+                causes.told()[0].message
             );
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use flyte_idl::text::quoted;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::cluster::admission::{
     Part, admit_change, admit_new, check_unknown_fields, prune, warnings,
 };
 use crate::cluster::api::{Call, json_answer};
-use crate::cluster::api_status::ApiStatus;
+use crate::cluster::api_status::{ApiStatus, StatusCause};
 use crate::cluster::apply::{Apply, conflict};
 use crate::cluster::events;
 use crate::cluster::json;
@@ -231,7 +232,7 @@ impl Cluster {
             "application/yaml" | APPLY_MEDIA_TYPE => self.parse_yaml(&call.body)?,
             protobuf::MEDIA_TYPE => {
                 protobuf::read(&call.body, &target.resource).map_err(|error| match error {
-                    ProtobufError::Kind => ApiStatus::unsupported_media(protobuf::MEDIA_TYPE),
+                    ProtobufError::Kind => ApiStatus::not_in_protobuf(&target.resource.kind),
                     error => ApiStatus::bad_request(format!("the body cannot be read: {error}")),
                 })?
             }
@@ -243,8 +244,9 @@ impl Cluster {
         {
             let (kind, version) = (&target.resource.kind, target.resource.api_version());
             return Err(ApiStatus::bad_request(format!(
-                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: duplicate field \
-                 {field:?}"
+                "{kind} in version {} cannot be handled as a {kind}: strict decoding error: duplicate field {}",
+                quoted(&version),
+                quoted(&field)
             )));
         }
         Self::check_body(target, value)
@@ -280,7 +282,8 @@ impl Cluster {
         let kind = text_at(&value, "/kind");
         if !kind.is_empty() && kind != resource.kind {
             return Err(ApiStatus::bad_request(format!(
-                "{kind} in version {expected:?} cannot be handled as a {}",
+                "{kind} in version {} cannot be handled as a {}",
+                quoted(&expected),
                 resource.kind
             )));
         }
@@ -317,7 +320,7 @@ impl Cluster {
         if resource.custom && text_at(&value, "/metadata/resourceVersion").is_empty() {
             let (_, name) = target.key()?;
             let rule = "must be specified for an update";
-            let causes = [crate::cluster::api_status::StatusCause {
+            let causes = [StatusCause {
                 reason: "FieldValueInvalid",
                 field: "metadata.resourceVersion".to_owned(),
                 message: format!("Invalid value: 0x0: {rule}"),
@@ -326,7 +329,7 @@ impl Cluster {
                 &resource.group,
                 &resource.plural,
                 &name,
-                &causes,
+                &causes.into(),
             ));
         }
         self.rewrite(target, call, |_| Ok(value.clone())).await

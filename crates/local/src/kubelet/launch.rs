@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
@@ -145,10 +145,12 @@ impl LaunchBuilder<'_> {
         make_folder(&work)?;
         let working_directory = match container.working_dir.as_deref() {
             None | Some("") => work.clone(),
-            Some(given) if Path::new(given).is_dir() => PathBuf::from(given),
+            Some(given) if Path::new(given).is_absolute() && Path::new(given).is_dir() => {
+                PathBuf::from(given)
+            }
             // Without the image there is no such folder; the pod gets one of its own.
             Some(given) => {
-                let inside = work.join(given.trim_start_matches('/'));
+                let inside = work.join(below_root(given));
                 make_folder(&inside)?;
                 inside
             }
@@ -273,6 +275,19 @@ fn make_folder(place: &Path) -> Result<(), LaunchError> {
 /// `pyflyte-fast-execute` unpacks the user's code into the folder that `--dest-dir` names, by default `/root` of the
 /// image. Here there is no image and every attempt has a working directory of its own: that is where it goes
 /// (spec 08 C17).
+/// A path as it is below the root of a container, from which no `..` leads out.
+fn below_root(given: &str) -> PathBuf {
+    let mut below = PathBuf::new();
+    for part in Path::new(given).components() {
+        match part {
+            Component::Normal(name) => below.push(name),
+            Component::ParentDir => drop(below.pop()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    below
+}
+
 fn unpack_into_working_directory(mut command: Vec<String>) -> Vec<String> {
     let mut destination = false;
     let fast = command
@@ -316,6 +331,19 @@ pub(crate) fn grace_seconds(pod: &Pod) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_stays_below_the_root() {
+        for (given, expected) in [
+            ("/a/b", "a/b"),
+            ("a/./b/../c", "a/c"),
+            ("../..", ""),
+            ("/../../etc", "etc"),
+            ("a/../../b", "b"),
+        ] {
+            assert_eq!(below_root(given), Path::new(expected), "{given}");
+        }
+    }
 
     #[test]
     fn code_is_unpacked_into_the_working_directory() {

@@ -13,6 +13,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use crate::s3::BlobFolder;
 use crate::s3::endpoint::Endpoint;
+use crate::s3::messages::explained;
 use crate::s3::whole::{Fault, WHOLE_BYTES, Whole, noting};
 
 /// The one key that may use an endpoint.
@@ -122,6 +123,9 @@ where
             if let Some(refused) = unsupported(request.uri().query(), request.headers()) {
                 return Ok(refused);
             }
+            if let Some(refused) = expiry(request.uri().query()) {
+                return Ok(refused);
+            }
             if let Some(name) = unsigned_header(request.uri().query(), request.headers()) {
                 return Ok(unsigned(&name));
             }
@@ -143,9 +147,29 @@ where
             {
                 *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
             }
-            Ok(answer)
+            Ok(explained(answer).await)
         })
     }
+}
+
+/// Seven days, the longest that a presigned URL of signature version 4 is good for.
+const LONGEST_EXPIRY: i64 = 604_800;
+
+/// What is wrong with the time that a presigned URL is good for.
+fn expiry(query: Option<&str>) -> Option<Response<Body>> {
+    let mut query = url::form_urlencoded::parse(query?.as_bytes());
+    let (_, seconds) = query.find(|(name, _)| name == "X-Amz-Expires")?;
+    let message = match seconds.parse::<i64>() {
+        Err(_) => "X-Amz-Expires should be a number",
+        Ok(seconds) if seconds < 0 => "X-Amz-Expires must be non-negative",
+        Ok(seconds) if seconds > LONGEST_EXPIRY => {
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 \
+             seconds"
+        }
+        Ok(_) => return None,
+    };
+    let code = "AuthorizationQueryParametersError";
+    Some(error(StatusCode::BAD_REQUEST, code, message))
 }
 
 /// A header that changes what a signed request does and is not signed. Anybody on the way could have added it, so S3 refuses
@@ -217,6 +241,10 @@ fn refused(fault: Fault) -> Response<Body> {
             "IncompleteBody",
             "You did not provide the number of bytes specified by the Content-Length HTTP header.",
         ),
+        Fault::Late => (
+            "RequestTimeout",
+            "Your socket connection to the server was not read from or written to within the timeout period.",
+        ),
         Fault::TooLong => ("MaxMessageLengthExceeded", "Your request was too large."),
         Fault::Digest => (
             "BadDigest",
@@ -262,6 +290,24 @@ fn access_denied(details: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_presigned_url_is_good_for_a_week_at_most() {
+        for (seconds, refused) in [
+            ("0", false),
+            ("604800", false),
+            ("604801", true),
+            ("9999999999999999999999", true),
+            ("-1", true),
+            ("week", true),
+            ("", true),
+        ] {
+            let query = format!("X-Amz-Date=1&X-Amz-Expires={seconds}");
+            assert_eq!(expiry(Some(&query)).is_some(), refused, "{seconds}");
+        }
+        assert!(expiry(Some("prefix=X-Amz-Expires")).is_none());
+        assert!(expiry(None).is_none());
+    }
 
     #[test]
     fn every_amz_header_has_to_be_signed() {

@@ -11,6 +11,8 @@ use http::{HeaderMap, Method, Uri};
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 
+use crate::arriving::Late;
+
 /// The longest body that is read whole, in bytes. A thousand keys to delete, each of a thousand escaped bytes, fit.
 pub(crate) const WHOLE_BYTES: usize = 20 << 20;
 
@@ -19,6 +21,8 @@ pub(crate) const WHOLE_BYTES: usize = 20 << 20;
 pub(crate) enum Fault {
     /// It ended before its announced length.
     Incomplete,
+    /// It did not arrive in time.
+    Late,
     /// It is longer than [`WHOLE_BYTES`].
     TooLong,
     /// It is another than its signed hash says.
@@ -55,6 +59,7 @@ struct Seen {
     bytes: usize,
     hash: Sha256,
     broken: bool,
+    late: bool,
 }
 
 /// The body of one request, as far as it was read.
@@ -84,6 +89,7 @@ impl Whole {
     ) -> impl http_body::Body<Data = Bytes, Error = B::Error> + Send + use<B>
     where
         B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::error::Error + 'static,
     {
         let (passed, failed) = (self.seen.clone(), self.seen.clone());
         body.map_frame(move |frame| {
@@ -95,7 +101,10 @@ impl Whole {
             frame
         })
         .map_err(move |error| {
-            failed.lock().broken = true;
+            let mut seen = failed.lock();
+            seen.broken = true;
+            seen.late = Late::find(&error).is_some();
+            drop(seen);
             error
         })
     }
@@ -104,6 +113,9 @@ impl Whole {
     /// said.
     pub(crate) fn fault(self, begun: bool) -> Option<Fault> {
         let seen = std::mem::take(&mut *self.seen.lock());
+        if seen.late {
+            return Some(Fault::Late);
+        }
         if seen.broken {
             return Some(Fault::Incomplete);
         }

@@ -14,6 +14,7 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
+use crate::arriving::Late;
 use crate::s3::{BlobError, Content, Info, Page};
 
 /// Bytes that are read at once.
@@ -50,6 +51,9 @@ impl From<BlobError> for S3Error {
 
 /// A body that ended early, or is not what its signature says.
 pub(crate) fn broken_body(error: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
+    if let Some(late) = Late::find(error) {
+        return S3Error::with_message(S3ErrorCode::RequestTimeout, late.to_string());
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod costs;
 mod definitions;
 mod deletion;
 mod kinds;

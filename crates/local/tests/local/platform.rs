@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, LogParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) fn options(folder: &Path) -> PlatformOptions {
@@ -158,4 +158,53 @@ async fn a_taken_port_is_named_and_nothing_is_written() {
     );
     assert!(matches!(error, PlatformError::Listen { .. }));
     assert!(!folder.path().join("data").exists());
+}
+
+#[tokio::test]
+async fn a_patch_that_takes_long_keeps_nobody_else_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = LocalPlatform::start(options(folder.path()), CancellationToken::new())
+        .await
+        .unwrap();
+    let inside = platform.cluster().client();
+    crate::cluster::define_workflows(&inside).await;
+    let request = |method: &str, uri: &str, form: &str, body: &Value| {
+        http::Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("content-type", form)
+            .body(body.to_string().into_bytes())
+            .unwrap()
+    };
+    let uri = "/apis/flyte.lyft.com/v1alpha1/namespaces/default/flyteworkflows";
+    let object = json!({"metadata": {"name": "w"}, "spec": {"list": vec![1; 200_000]}});
+    let made = request("POST", uri, "application/json", &object);
+    inside.request_text(made).await.unwrap();
+    let (one, two) = (
+        client(platform.kubeconfig()).await,
+        client(platform.kubeconfig()).await,
+    );
+    for connected in [&one, &two] {
+        connected.apiserver_version().await.unwrap();
+    }
+    // Each removal moves the rest of the list.
+    let patch = Value::from(vec![json!({"op": "remove", "path": "/spec/list/0"}); 2_000]);
+    let patch = request(
+        "PATCH",
+        &format!("{uri}/w"),
+        "application/json-patch+json",
+        &patch,
+    );
+    let mut patched = std::pin::pin!(one.request_text(patch));
+    let mut answers = 0;
+    // Server and clients share one thread here.
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut patched => break drop(done.unwrap()),
+            other = two.apiserver_version() => drop(other.unwrap()),
+        }
+        answers += 1;
+    }
+    assert!(answers > 20, "{answers} others were answered meanwhile");
 }

@@ -40,6 +40,14 @@ async fn what_kubectl_creates_by_flags_is_read_from_protobuf() {
     assert_eq!(made["status"]["phase"], json!("Active"));
     let made = send_protobuf(&client, &format!("{core}/team/serviceaccounts"), account).await;
     assert_eq!(made.unwrap()["metadata"]["namespace"], json!("team"));
+    let role = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    let (code, message) = send_protobuf(&client, role, secret).await.unwrap_err();
+    assert_eq!(code, 415, "{message}");
+    let remedy = "add \"--dry-run=client -o yaml | kubectl apply -f -\"";
+    assert!(
+        message.contains("Role") && message.contains(remedy),
+        "{message}"
+    );
     for (uri, body, expected) in [
         ("/api/v1/namespaces/default/pods", &secret[..], 415),
         ("/api/v1/namespaces/default/secrets", b"", 400),

@@ -1,11 +1,15 @@
-//! Clients that ask and do not read the answer, at each listening port: their connection is ended when its time is over, so
-//! that it holds neither the answer nor a place.
+//! Clients that ask and do not read the answer, or announce a body and do not send it, at each listening port: their
+//! connection is ended when its time is over, so that it holds neither bytes nor a place.
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use flyte_local::platform::{Listeners, LocalPlatform};
 use flyte_local::s3::{Attributes, WriteIf};
 use flyte_platform::server::ConnectionLimits;
+use futures::{StreamExt, TryStreamExt};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use kube::config::Kubeconfig;
@@ -154,5 +158,44 @@ async fn the_s3_port_cuts_off_who_does_not_read_an_object() {
     let (object, other) = (path(BUCKET, "large"), format!("/{BUCKET}"));
     for protocol in [Protocol::Http1, Protocol::Http2] {
         narrow.cuts_off(protocol, &object, &other).await;
+    }
+}
+
+/// A body of which the first bytes come and no more.
+fn unsent() -> reqwest::Body {
+    let first = futures::stream::iter([Ok::<_, std::io::Error>("{".into())]);
+    let frames = first.chain(futures::stream::pending());
+    reqwest::Body::wrap(StreamBody::new(frames.map_ok(Frame::<Bytes>::data)))
+}
+
+#[tokio::test]
+async fn both_ports_refuse_a_body_that_does_not_arrive() {
+    let narrow = Narrow::start().await;
+    let host = narrow.platform.s3_address().to_string();
+    let maps = "kubernetes:/api/v1/namespaces/default/configmaps";
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let client = protocol.client();
+        let now = (jiff::Timestamp::now(), 60);
+        let object = presign(("PUT", &host, &path(BUCKET, "k")), &KEY, now, &[]);
+        let bucket = presign(("PUT", &host, "/another-bucket"), &KEY, now, &[]);
+        let mut create = narrow.get(&client, maps).build().unwrap();
+        *create.method_mut() = reqwest::Method::POST;
+        let create = reqwest::RequestBuilder::from_parts(client.clone(), create);
+        for (request, status, words) in [
+            (create, 408, "did not arrive"),
+            (client.put(object), 400, "RequestTimeout"),
+            (client.put(bucket), 400, "RequestTimeout"),
+        ] {
+            let case = format!("{protocol:?} {words}");
+            let began = Instant::now();
+            let unsent = request.header("content-length", 1_000).body(unsent());
+            let answer = tokio::time::timeout(PATIENCE, unsent.send()).await;
+            let answer = answer.unwrap_or_else(|_| panic!("{case}: no answer"));
+            let answer = answer.unwrap();
+            assert_eq!(answer.status(), status, "{case}");
+            let text = answer.text().await.unwrap();
+            assert!(text.contains(words), "{case}: {text}");
+            assert!(began.elapsed() >= BOUND, "{case}");
+        }
     }
 }

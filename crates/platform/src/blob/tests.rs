@@ -66,6 +66,45 @@ async fn objects_round_trip_and_missing_ones_are_told_apart() {
     }
 }
 
+/// References, and the keys of their objects.
+const PLACES: [(&str, &str); 4] = [
+    ("s3://b/q/r", "q/r"),
+    ("s3://b/q//r", "q//r"),
+    ("s3://b/q///r//s", "q///r//s"),
+    ("s3://b/q//r%20s", "q//r s"),
+];
+
+#[tokio::test]
+async fn an_object_is_where_its_reference_says() {
+    let memory = Arc::new(InMemory::new());
+    let store = BlobStore::over("s3", "b", memory.clone(), None);
+    for (reference, key) in PLACES {
+        store.put(reference, Bytes::new()).await.unwrap();
+        let found: Vec<_> = memory.list(None).try_collect().await.unwrap();
+        let keys: Vec<&str> = found.iter().map(|meta| meta.location.as_ref()).collect();
+        assert_eq!(keys, [key], "{reference}");
+        store.delete(reference).await.unwrap();
+    }
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_signed_url_is_of_the_object_that_its_reference_names() {
+    let signer = BlobStore::s3_signer("http://localhost:1", "b", "key", "secret").unwrap();
+    let store = BlobStore::over("s3", "b", Arc::new(InMemory::new()), Some(signer));
+    for (reference, _) in PLACES {
+        let request = SignRequest {
+            verb: Verb::Put,
+            expires_in: std::time::Duration::from_mins(1),
+            content_md5: None,
+            add_content_md5_metadata: false,
+        };
+        let signed = store.sign(reference, &request).await.unwrap().url;
+        let path = reference.strip_prefix("s3:/").unwrap();
+        assert!(signed.contains(&format!("{path}?")), "{signed}");
+    }
+}
+
 #[tokio::test]
 async fn a_foreign_container_is_refused() {
     let store = BlobStore::in_memory();

@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::names::{DATA_KEY_RULE, is_data_key};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each key that is no name of a file.
-pub(super) fn validate(object: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(object: &Value, causes: &mut Causes) {
     for member in ["data", "binaryData"] {
         let data = object.get(member).and_then(Value::as_object);
         for key in data.into_iter().flatten().map(|(key, _)| key) {
@@ -43,7 +44,7 @@ fn needed_keys(kind: &str) -> &'static [&'static str] {
     }
 }
 
-fn secret(object: &Value, causes: &mut Vec<StatusCause>) {
+fn secret(object: &Value, causes: &mut Causes) {
     let kind = object
         .get("type")
         .and_then(Value::as_str)
@@ -89,7 +90,7 @@ fn is_json(base64_text: &str) -> bool {
 }
 
 /// Adds a cause for each change of what is immutable.
-pub(super) fn guard(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard(current: &Value, next: &Value, causes: &mut Causes) {
     if current.get("immutable").and_then(Value::as_bool) == Some(true) {
         for member in ["immutable", "data", "binaryData"] {
             if current.get(member) != next.get(member) {

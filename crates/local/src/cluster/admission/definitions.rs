@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::names::{DNS_1035_LABEL_RULE, DNS_SUBDOMAIN_RULE, is_dns_1035_label, is_dns_subdomain};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::cluster::object::text_at;
 use crate::cluster::resource::{DEFINITIONS, Resource};
 use crate::cluster::schema;
@@ -16,7 +17,7 @@ pub(crate) fn warnings(resource: &Resource, value: &Value) -> Vec<String> {
         return Vec::new();
     }
     let versions = value.pointer("/spec/versions").and_then(Value::as_array);
-    let has_rules = |version: &&Value| schema::check(version, "", &mut Vec::new());
+    let has_rules = |version: &&Value| schema::check(version, "", &mut Causes::default());
     versions
         .into_iter()
         .flatten()
@@ -75,7 +76,7 @@ pub(super) fn fill_defaults(object: &mut Map<String, Value>, now: &str) {
 }
 
 /// Adds a cause for each rule that a definition breaks.
-pub(super) fn validate(value: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(value: &Value, causes: &mut Causes) {
     let (group, plural) = (
         text_at(value, "/spec/group"),
         text_at(value, "/spec/names/plural"),
@@ -119,7 +120,7 @@ pub(super) fn validate(value: &Value, causes: &mut Vec<StatusCause>) {
     validate_versions(versions.map_or(&[], Vec::as_slice), causes);
 }
 
-fn validate_versions(versions: &[Value], causes: &mut Vec<StatusCause>) {
+fn validate_versions(versions: &[Value], causes: &mut Causes) {
     let mut names = BTreeSet::new();
     for (index, version) in versions.iter().enumerate() {
         let name = text_at(version, "/name");
@@ -132,24 +133,23 @@ fn validate_versions(versions: &[Value], causes: &mut Vec<StatusCause>) {
             let rule = "must contain unique version names";
             causes.push(StatusCause::value("spec.versions", name, rule));
         }
-        let mut inner = Vec::new();
-        schema::check(version, &field, &mut inner);
-        validate_columns(version, &field, &mut inner);
+        let walk = |causes: &mut Causes| {
+            schema::check(version, &field, causes);
+            validate_columns(version, &field, causes);
+        };
         // The schema of the only version is that of all, and Kubernetes names it so.
-        if versions.len() == 1 {
-            for cause in &mut inner {
-                for (of_one, of_all) in [
-                    (".schema.openAPIV3Schema", "spec.validation.openAPIV3Schema"),
-                    (".additionalPrinterColumns", "spec.additionalPrinterColumns"),
-                ] {
-                    let rest = cause.field.strip_prefix(&format!("{field}{of_one}"));
-                    if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
-                        cause.field = format!("{of_all}{rest}");
-                    }
-                }
-            }
-        }
-        causes.append(&mut inner);
+        let of_all = |known: &str| {
+            let names = [
+                (".schema.openAPIV3Schema", "spec.validation.openAPIV3Schema"),
+                (".additionalPrinterColumns", "spec.additionalPrinterColumns"),
+            ];
+            let mut renamed = names.into_iter().filter_map(|(of_one, of_all)| {
+                let rest = known.strip_prefix(&format!("{field}{of_one}"))?;
+                (!rest.is_empty()).then(|| format!("{of_all}{rest}"))
+            });
+            renamed.next().filter(|_| versions.len() == 1)
+        };
+        causes.renamed(walk, |known| of_all(known).unwrap_or(known.to_owned()));
     }
     let stored = |version: &&Value| version.get("storage").and_then(Value::as_bool) == Some(true);
     let storage = versions.iter().filter(stored).count();
@@ -162,7 +162,7 @@ fn validate_versions(versions: &[Value], causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_columns(version: &Value, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_columns(version: &Value, field: &str, causes: &mut Causes) {
     const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
     let columns = version
         .get("additionalPrinterColumns")
@@ -186,7 +186,7 @@ fn validate_columns(version: &Value, field: &str, causes: &mut Vec<StatusCause>)
 }
 
 /// What the paths and types of a definition's objects are made of stays.
-pub(super) fn guard(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard(current: &Value, next: &Value, causes: &mut Causes) {
     for (pointer, field) in [
         ("/spec/group", "spec.group"),
         ("/spec/scope", "spec.scope"),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::typed::{self, WrongType};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::cluster::resource::{EVENTS, NAMESPACES, Resource};
 
 mod classes;
@@ -69,12 +70,7 @@ fn has_spec(id: &str) -> bool {
 }
 
 /// Adds a cause for each change of what must stay.
-pub(super) fn guard(
-    resource: &Resource,
-    current: &Value,
-    next: &Value,
-    causes: &mut Vec<StatusCause>,
-) {
+pub(super) fn guard(resource: &Resource, current: &Value, next: &Value, causes: &mut Causes) {
     let changes = |member: &str| current.get(member) != next.get(member);
     match &*resource.id {
         "rolebindings.rbac.authorization.k8s.io"
@@ -123,7 +119,7 @@ pub(super) fn guard(
 pub(super) fn validate(
     resource: &Resource,
     value: &Value,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) -> Result<(), WrongType> {
     match &*resource.id {
         EVENTS => events::validate(resource, value, causes),
@@ -178,7 +174,7 @@ pub(super) fn validate(
 }
 
 /// Refuses a word that is none of `known`.
-fn one_of(given: Option<&str>, known: &[&str], field: &str, causes: &mut Vec<StatusCause>) {
+fn one_of(given: Option<&str>, known: &[&str], field: &str, causes: &mut Causes) {
     if let Some(given) = given.filter(|given| !known.contains(given)) {
         causes.push(StatusCause::unsupported(field, given, known));
     }

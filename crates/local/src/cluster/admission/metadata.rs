@@ -7,16 +7,12 @@ use super::names::{
     is_dns_subdomain, is_finalizer, is_label_value, is_qualified_name,
 };
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::cluster::object::Metadata;
 use crate::cluster::resource::{NAMESPACES, Resource};
 
 /// Adds a cause for each rule that the metadata of an object break.
-pub(super) fn validate(
-    resource: &Resource,
-    value: &Value,
-    meta: &Metadata,
-    causes: &mut Vec<StatusCause>,
-) {
+pub(super) fn validate(resource: &Resource, value: &Value, meta: &Metadata, causes: &mut Causes) {
     name(resource, value, meta, causes);
     for (key, text) in &meta.labels {
         label("metadata.labels", key, text, causes);
@@ -27,7 +23,7 @@ pub(super) fn validate(
     annotations(annotated, "metadata.annotations", causes);
 }
 
-fn name(resource: &Resource, value: &Value, meta: &Metadata, causes: &mut Vec<StatusCause>) {
+fn name(resource: &Resource, value: &Value, meta: &Metadata, causes: &mut Causes) {
     let rule = if resource.group == "rbac.authorization.k8s.io" {
         (meta.name.contains(['/', '%']) || matches!(meta.name.as_str(), "." | ".."))
             .then_some("may not contain '/' or '%'")
@@ -51,7 +47,7 @@ fn name(resource: &Resource, value: &Value, meta: &Metadata, causes: &mut Vec<St
 }
 
 /// Checks one label at `field`.
-pub(super) fn label(field: &str, key: &str, text: &str, causes: &mut Vec<StatusCause>) {
+pub(super) fn label(field: &str, key: &str, text: &str, causes: &mut Causes) {
     if !is_qualified_name(key) {
         causes.push(StatusCause::value(field, key, QUALIFIED_NAME_RULE));
     }
@@ -60,7 +56,7 @@ pub(super) fn label(field: &str, key: &str, text: &str, causes: &mut Vec<StatusC
     }
 }
 
-fn finalizers(resource: &Resource, meta: &Metadata, causes: &mut Vec<StatusCause>) {
+fn finalizers(resource: &Resource, meta: &Metadata, causes: &mut Causes) {
     let has = |name: &str| meta.finalizers.iter().any(|finalizer| finalizer == name);
     for (index, finalizer) in meta.finalizers.iter().enumerate() {
         if !is_qualified_name(finalizer) {
@@ -84,7 +80,7 @@ fn finalizers(resource: &Resource, meta: &Metadata, causes: &mut Vec<StatusCause
     }
 }
 
-fn owners(value: &Value, meta: &Metadata, causes: &mut Vec<StatusCause>) {
+fn owners(value: &Value, meta: &Metadata, causes: &mut Causes) {
     let owners = value
         .pointer("/metadata/ownerReferences")
         .and_then(Value::as_array);
@@ -122,7 +118,7 @@ fn owners(value: &Value, meta: &Metadata, causes: &mut Vec<StatusCause>) {
 }
 
 /// Checks the annotations at `field`.
-pub(super) fn annotations(given: Option<&Value>, field: &str, causes: &mut Vec<StatusCause>) {
+pub(super) fn annotations(given: Option<&Value>, field: &str, causes: &mut Causes) {
     const ANNOTATION_BYTES: usize = 256 << 10;
     let Some(annotations) = given.and_then(Value::as_object) else {
         return;

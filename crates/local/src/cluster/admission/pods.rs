@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::admission::typed::{self, WrongType};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 mod affinity;
 mod containers;
@@ -170,14 +171,14 @@ pub(crate) use gates::is_gated;
 pub(crate) use updates::guard_spec;
 
 /// Adds a cause for each rule that a new pod breaks, and that does not hold for one that is there.
-pub(super) fn guard_new(pod: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard_new(pod: &Value, causes: &mut Causes) {
     if let Some(spec) = pod.get("spec") {
         gates::guard_new(spec, causes);
     }
 }
 
 /// Adds a cause for each rule of Kubernetes that the pod breaks.
-pub(crate) fn validate(pod: &Value, causes: &mut Vec<StatusCause>) -> Result<(), WrongType> {
+pub(crate) fn validate(pod: &Value, causes: &mut Causes) -> Result<(), WrongType> {
     let pod: Pod = typed::read(pod)?;
     let spec = pod.spec.unwrap_or_default();
     spec::validate(&spec, causes);
@@ -197,16 +198,14 @@ fn has_ephemeral(spec: &PodSpec) -> bool {
 }
 
 /// Adds a cause for each rule that the pod in a template breaks.
-pub(super) fn validate_template(template: &PodTemplateSpec, causes: &mut Vec<StatusCause>) {
-    let mut inner = Vec::new();
+pub(super) fn validate_template(template: &PodTemplateSpec, causes: &mut Causes) {
     let spec = template.spec.clone().unwrap_or_default();
-    spec::validate(&spec, &mut inner);
-    if has_ephemeral(&spec) {
-        let rule = "ephemeral containers not allowed in pod template";
-        inner.push(StatusCause::forbidden("spec.ephemeralContainers", rule));
-    }
-    causes.extend(inner.into_iter().map(|cause| StatusCause {
-        field: format!("template.{}", cause.field),
-        ..cause
-    }));
+    let walk = |causes: &mut Causes| {
+        spec::validate(&spec, causes);
+        if has_ephemeral(&spec) {
+            let rule = "ephemeral containers not allowed in pod template";
+            causes.push(StatusCause::forbidden("spec.ephemeralContainers", rule));
+        }
+    };
+    causes.renamed(walk, |field| format!("template.{field}"));
 }

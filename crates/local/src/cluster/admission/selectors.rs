@@ -5,13 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::metadata::label;
 use super::names::{LABEL_VALUE_RULE, QUALIFIED_NAME_RULE, is_label_value, is_qualified_name};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that the selector at `field` breaks.
-pub(super) fn validate(
-    selector: Option<&LabelSelector>,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+pub(super) fn validate(selector: Option<&LabelSelector>, field: &str, causes: &mut Causes) {
     let Some(selector) = selector else {
         return;
     };

@@ -3,6 +3,7 @@
 //! A client reads a list as a whole: one object of a wrong type would end the list, and every watch, of everybody. A real
 //! API server decodes what comes in for the same reason.
 
+use flyte_idl::text::quoted;
 use k8s_openapi::api::{
     admissionregistration::v1 as admissionregistration, apps::v1 as apps, batch::v1 as batch,
     coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
@@ -16,6 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::cluster::api_status::ApiStatus;
+use crate::cluster::causes::Fields;
+use crate::cluster::field_path::FieldPath;
 use crate::cluster::openapi::fields::Definitions;
 use crate::cluster::resource::Resource;
 use crate::kubelet::quantity;
@@ -32,9 +35,9 @@ impl WrongType {
     /// As an API server says it of a body.
     pub(crate) fn refuse(&self, resource: &Resource) -> ApiStatus {
         ApiStatus::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {self}",
+            "{} in version {} cannot be handled as a {}: {self}",
             resource.kind,
-            resource.api_version(),
+            quoted(&resource.api_version()),
             resource.kind
         ))
     }
@@ -95,6 +98,7 @@ pub(crate) fn kind(id: &str) -> Option<Kind> {
         "resourcequotas" => Kind::of::<core::ResourceQuota>(),
         "limitranges" => Kind::of::<core::LimitRange>(),
         "podtemplates" => Kind::of::<core::PodTemplate>(),
+        "replicationcontrollers" => Kind::of::<core::ReplicationController>(),
         "persistentvolumeclaims" => Kind::of::<core::PersistentVolumeClaim>(),
         "persistentvolumes" => Kind::of::<core::PersistentVolume>(),
         "deployments.apps" => Kind::of::<apps::Deployment>(),
@@ -141,29 +145,24 @@ pub(crate) fn check(id: &str, value: &Value) -> Result<(), WrongType> {
     Ok(())
 }
 
-/// Removes the fields that the kind of Kubernetes with this storage name does not have; returns their paths. An object that is
-/// of another type than its kind stays as it is: it is refused by [`check`].
-pub(crate) fn prune(id: &str, value: &mut Value) -> Vec<String> {
-    let mut unknown = Vec::new();
+/// Removes the fields that the kind of Kubernetes with this storage name does not have; adds their paths. An object that is of
+/// another type than its kind stays as it is: it is refused by [`check`].
+pub(crate) fn prune(id: &str, value: &mut Value, unknown: &mut Fields) {
     if let Some(known) = kind(id).and_then(|kind| (kind.known)(value)) {
-        remove_unknown(value, &known, "", &mut unknown);
+        remove_unknown(value, &known, &FieldPath::root(""), unknown);
     }
-    unknown
 }
 
 /// A member without a value says nothing: it stays, whether it is known or not.
-fn remove_unknown(value: &mut Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
+fn remove_unknown(value: &mut Value, known: &Value, path: &FieldPath<'_>, unknown: &mut Fields) {
     match (value, known) {
         (Value::Object(members), Value::Object(known)) => members.retain(|name, member| {
-            let here = match path {
-                "" => name.clone(),
-                path => format!("{path}.{name}"),
-            };
+            let here = path.member(name);
             match known.get(name) {
                 Some(known) => remove_unknown(member, known, &here, unknown),
                 None if member.is_null() => {}
                 None => {
-                    unknown.push(here);
+                    unknown.add(&here);
                     return false;
                 }
             }
@@ -171,7 +170,7 @@ fn remove_unknown(value: &mut Value, known: &Value, path: &str, unknown: &mut Ve
         }),
         (Value::Array(items), Value::Array(known)) => {
             for (index, (item, known)) in items.iter_mut().zip(known).enumerate() {
-                remove_unknown(item, known, &format!("{path}[{index}]"), unknown);
+                remove_unknown(item, known, &path.item(index), unknown);
             }
         }
         _ => {}
@@ -212,6 +211,7 @@ fn has_quantities(id: &str) -> bool {
         id,
         "pods"
             | "podtemplates"
+            | "replicationcontrollers"
             | "nodes"
             | "resourcequotas"
             | "limitranges"
@@ -226,15 +226,13 @@ fn has_quantities(id: &str) -> bool {
     )
 }
 
-/// Removes the members that metadata of no object have; returns their paths.
-pub(crate) fn prune_metadata(object: &mut Value) -> Vec<String> {
-    let mut unknown = Vec::new();
+/// Removes the members that metadata of no object have; adds their paths.
+pub(crate) fn prune_metadata(object: &mut Value, unknown: &mut Fields) {
     if let Some(metadata) = object.get_mut("metadata")
         && let Some(known) = known::<ObjectMeta>(metadata)
     {
-        remove_unknown(metadata, &known, "metadata", &mut unknown);
+        remove_unknown(metadata, &known, &FieldPath::root("metadata"), unknown);
     }
-    unknown
 }
 
 /// Members that hold a map of texts. A null in them is an empty text, as Go reads it.
@@ -336,7 +334,7 @@ fn quantities(value: &Value, path: &mut String) -> Result<(), WrongType> {
         {
             Err(WrongType {
                 field: path.to_owned(),
-                message: format!("unable to parse quantity {text:?}: {RULE}"),
+                message: format!("unable to parse quantity {}: {RULE}", quoted(text)),
             })
         }
         _ => Ok(()),

@@ -1,10 +1,11 @@
 //! Sets of fields of an object, in the format FieldsV1 of `managedFields`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::cluster::patch::{ListKind, effective_key, list_kind};
+use crate::cluster::field_path::FieldPath;
+use crate::cluster::patch::{ListKind, add_missing, effective_key, list_kind};
 
 /// A set of fields, as a tree: `f:name` is a member, `k:{…}` a list member by key, `v:…` a member of a set, `.` the thing
 /// itself. This is the format FieldsV1.
@@ -104,26 +105,93 @@ fn list_key(key: &str, member: &Value) -> String {
     )
 }
 
-/// A step of a field path into a value.
-fn step<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    if let Some(name) = path.strip_prefix("f:") {
-        return value.get(name);
+/// What field paths of one step lead to in a value.
+enum Entries<'a> {
+    Object(&'a Map<String, Value>),
+    List(&'a [Value], Places),
+    /// Neither has entries.
+    Other,
+}
+
+impl<'a> Entries<'a> {
+    fn new(value: &'a Value, fields: &Fields) -> Self {
+        match value {
+            Value::Object(members) => Self::Object(members),
+            Value::Array(members) => Self::List(members, Places::new(members, fields)),
+            _ => Self::Other,
+        }
     }
-    let members = value.as_array()?;
-    if let Some(key) = path.strip_prefix("k:") {
-        let key: Map<String, Value> = serde_json::from_str(key).ok()?;
-        return members.iter().find(|member| {
-            key.iter()
-                .all(|(name, wanted)| member.get(name) == Some(wanted))
-        });
+
+    fn at(&self, path: &str) -> Option<&'a Value> {
+        match self {
+            Self::Object(members) => members.get(path.strip_prefix("f:")?),
+            Self::List(members, places) => members.get(places.of(path, members)?),
+            Self::Other => None,
+        }
     }
-    let wanted: Value = serde_json::from_str(path.strip_prefix("v:")?).ok()?;
-    members.iter().find(|member| **member == wanted)
+}
+
+/// Where the members of a list are, by their paths. A search for each would be the square of the list.
+struct Places {
+    /// The names of the keys in the paths of the members.
+    keys: Vec<String>,
+    keyed: HashMap<String, usize>,
+    values: HashMap<String, usize>,
+}
+
+impl Places {
+    /// The places of `members` for the paths in `fields`.
+    fn new(members: &[Value], fields: &Fields) -> Self {
+        let keys = fields.0.keys().find_map(|path| key_of(path));
+        let keys: Vec<String> = keys.into_iter().flatten().map(|(name, _)| name).collect();
+        let has_values = fields.0.keys().any(|path| path.starts_with("v:"));
+        let mut places = Self {
+            keys,
+            keyed: HashMap::new(),
+            values: HashMap::new(),
+        };
+        for (place, member) in members.iter().enumerate() {
+            let named = places.keys.iter();
+            let key = named.map(|name| Some((name.clone(), member.get(name)?.clone())));
+            if let (false, Some(key)) = (places.keys.is_empty(), key.collect::<Option<Map<_, _>>>())
+            {
+                let text = Value::Object(key).to_string();
+                places.keyed.entry(text).or_insert(place);
+            }
+            if has_values {
+                places.values.entry(member.to_string()).or_insert(place);
+            }
+        }
+        places
+    }
+
+    /// The first member that a path leads to.
+    fn of(&self, path: &str, members: &[Value]) -> Option<usize> {
+        if let Some(key) = key_of(path) {
+            if key.keys().eq(self.keys.iter()) {
+                let text = Value::Object(key).to_string();
+                return self.keyed.get(&text).copied();
+            }
+            // Members that are told apart by others than their neighbours: a port by its number, and by its protocol too.
+            return members.iter().position(|member| {
+                key.iter()
+                    .all(|(name, wanted)| member.get(name) == Some(wanted))
+            });
+        }
+        let wanted: Value = serde_json::from_str(path.strip_prefix("v:")?).ok()?;
+        self.values.get(&wanted.to_string()).copied()
+    }
+}
+
+/// The key in a path of a list's member.
+fn key_of(path: &str) -> Option<Map<String, Value>> {
+    serde_json::from_str(path.strip_prefix("k:")?).ok()
 }
 
 /// The fields in both sets whose values differ between two versions.
 pub(super) fn different(left: &Fields, right: &Fields, before: &Value, after: &Value) -> Fields {
     let mut found = Fields::default();
+    let (entries_before, entries_after) = (Entries::new(before, left), Entries::new(after, left));
     for (path, left) in &left.0 {
         let Some(right) = right.0.get(path) else {
             continue;
@@ -131,7 +199,7 @@ pub(super) fn different(left: &Fields, right: &Fields, before: &Value, after: &V
         if path == "." {
             continue;
         }
-        let (before, after) = (step(before, path), step(after, path));
+        let (before, after) = (entries_before.at(path), entries_after.at(path));
         match (left.is_empty(), right.is_empty()) {
             (false, false) => {
                 let null = Value::Null;
@@ -156,25 +224,32 @@ pub(super) fn different(left: &Fields, right: &Fields, before: &Value, after: &V
     found
 }
 
-/// Calls `visit` with the path of every leaf, as `.spec.containers[name="a"].image`.
-pub(super) fn leaves(fields: &Fields, path: &str, visit: &mut impl FnMut(String)) {
+/// Calls `visit` with the path of every leaf, as `spec.containers[name="a"].image`.
+pub(super) fn leaves(
+    fields: &Fields,
+    path: &FieldPath<'_>,
+    visit: &mut impl FnMut(&FieldPath<'_>),
+) {
     for (name, inner) in &fields.0 {
+        let entry;
         let here = if let Some(member) = name.strip_prefix("f:") {
-            format!("{path}.{member}")
+            path.member(member)
         } else if let Some(key) = name.strip_prefix("k:") {
             let key: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
             let key: Vec<String> = key
                 .iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect();
-            format!("{path}[{}]", key.join(","))
+            entry = format!("[{}]", key.join(","));
+            path.entry(&entry)
         } else if let Some(value) = name.strip_prefix("v:") {
-            format!("{path}[={value}]")
+            entry = format!("[={value}]");
+            path.entry(&entry)
         } else {
             continue;
         };
         if inner.is_empty() {
-            visit(here);
+            visit(&here);
         } else {
             leaves(inner, &here, visit);
         }
@@ -182,28 +257,40 @@ pub(super) fn leaves(fields: &Fields, path: &str, visit: &mut impl FnMut(String)
 }
 
 pub(super) fn remove(value: &mut Value, fields: &Fields) {
-    for (path, inner) in &fields.0 {
-        let whole = inner.is_empty() || inner.0.contains_key(".");
-        if let Some(name) = path.strip_prefix("f:") {
-            let Some(members) = value.as_object_mut() else {
-                continue;
+    let is_whole = |inner: &Fields| inner.is_empty() || inner.0.contains_key(".");
+    match value {
+        Value::Object(members) => members.retain(|name, member| {
+            let Some(inner) = fields.0.get(&format!("f:{name}")) else {
+                return true;
             };
-            if whole {
-                members.shift_remove(name);
-            } else if let Some(member) = members.get_mut(name) {
-                remove(member, inner);
+            if is_whole(inner) {
+                return false;
             }
-            continue;
-        }
-        let found = step(value, path).cloned();
-        let (Some(members), Some(found)) = (value.as_array_mut(), found) else {
-            continue;
-        };
-        if whole {
-            members.retain(|member| *member != found);
-        } else if let Some(member) = members.iter_mut().find(|member| **member == found) {
             remove(member, inner);
+            true
+        }),
+        Value::Array(members) => {
+            // What is gone, of entries that are the same more than once too.
+            let mut gone = HashSet::new();
+            let entries = Places::new(members, fields);
+            for (path, inner) in &fields.0 {
+                let Some(place) = entries.of(path, members) else {
+                    continue;
+                };
+                let Some(member) = members.get_mut(place) else {
+                    continue;
+                };
+                if is_whole(inner) {
+                    gone.insert(member.clone());
+                } else {
+                    remove(member, inner);
+                }
+            }
+            if !gone.is_empty() {
+                members.retain(|member| !gone.contains(member));
+            }
         }
+        _ => {}
     }
 }
 
@@ -231,11 +318,13 @@ pub(super) fn merge(target: &mut Value, applied: &Value, custom: bool) {
                 let Some(list) = list.as_array_mut() else {
                     continue;
                 };
+                let mut places = HashMap::new();
+                for (place, member) in list.iter().enumerate() {
+                    places.entry(member.get(key).cloned()).or_insert(place);
+                }
                 for change in changes {
-                    match list
-                        .iter_mut()
-                        .find(|member| member.get(key) == change.get(key))
-                    {
+                    let place = *places.entry(change.get(key).cloned()).or_insert(list.len());
+                    match list.get_mut(place) {
                         Some(member) => merge(member, change, custom),
                         None => list.push(change.clone()),
                     }
@@ -248,11 +337,7 @@ pub(super) fn merge(target: &mut Value, applied: &Value, custom: bool) {
                 let Some(list) = list.as_array_mut() else {
                     continue;
                 };
-                for change in changes {
-                    if !list.contains(change) {
-                        list.push(change.clone());
-                    }
-                }
+                add_missing(list, changes.clone());
             }
             _ => {
                 members.insert(name.clone(), change.clone());

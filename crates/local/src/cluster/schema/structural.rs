@@ -8,11 +8,16 @@ use serde_json::Value;
 use super::validate::Validation;
 use super::{Schema, children, each_node, flag};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
+use crate::cluster::field_path::FieldPath;
 
 /// Adds a cause for each rule that the schema of a version at `field` breaks; returns whether it has rules that are not
 /// evaluated here.
-pub(crate) fn check(version: &Value, field: &str, causes: &mut Vec<StatusCause>) -> bool {
-    let field = format!("{field}.schema.openAPIV3Schema");
+pub(crate) fn check(version: &Value, field: &str, causes: &mut Causes) -> bool {
+    let version_path = FieldPath::root(field);
+    let schema_path = version_path.member("schema");
+    let path = schema_path.member("openAPIV3Schema");
+    let field = path.to_string();
     let Some(schema) = Schema::of_version(version) else {
         causes.push(StatusCause {
             message: "Required value: schemas are required".to_owned(),
@@ -32,7 +37,7 @@ pub(crate) fn check(version: &Value, field: &str, causes: &mut Vec<StatusCause>)
             causes.push(StatusCause::value(format!("{field}.type"), other, rule));
         }
     }
-    node(root, &field, (&schema.patterns, true), causes);
+    node(root, &path, (&schema.patterns, true), causes);
     let mut has_cel = false;
     each_node(root, &mut |node| {
         has_cel |= node.get("x-kubernetes-validations").is_some();
@@ -43,11 +48,14 @@ pub(crate) fn check(version: &Value, field: &str, causes: &mut Vec<StatusCause>)
 /// Checks a node. Inside combinations, types are those of the structure outside.
 fn node(
     schema: &Value,
-    field: &str,
+    path: &FieldPath<'_>,
     (patterns, is_structure): (&HashMap<String, Regex>, bool),
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
-    let at = |member: &str| format!("{field}.{member}");
+    let mut refuse = |member: &str, make: &dyn Fn(String) -> StatusCause| {
+        let path = path.member(member);
+        causes.add((path.identity(), "structure"), || make(path.to_string()));
+    };
     for member in [
         "$ref",
         "definitions",
@@ -57,13 +65,13 @@ fn node(
     ] {
         if schema.get(member).is_some() {
             let rule = format!("{member} is not supported");
-            causes.push(StatusCause::forbidden(at(member), &rule));
+            refuse(member, &|field| StatusCause::forbidden(field, &rule));
         }
     }
     if flag(schema, "uniqueItems") {
         let rule =
             "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        causes.push(StatusCause::forbidden(at("uniqueItems"), rule));
+        refuse("uniqueItems", &|field| StatusCause::forbidden(field, rule));
     }
     let has_properties = schema.get("properties").is_some_and(|properties| {
         properties
@@ -75,45 +83,44 @@ fn node(
         .is_some_and(|others| others != false);
     if has_properties && others {
         let rule = "additionalProperties and properties are mutual exclusive";
-        causes.push(StatusCause::forbidden(at("additionalProperties"), rule));
+        refuse("additionalProperties", &|field| {
+            StatusCause::forbidden(field, rule)
+        });
     }
     let may_lack_type = flag(schema, "x-kubernetes-int-or-string")
         || flag(schema, "x-kubernetes-preserve-unknown-fields");
     match schema.get("type").and_then(Value::as_str) {
         Some("object" | "array" | "string" | "integer" | "number" | "boolean") => {}
         None | Some("") if !is_structure || may_lack_type => {}
-        None | Some("") => causes.push(StatusCause {
-            message: "Required value: must not be empty for specified object fields".to_owned(),
-            ..StatusCause::required(at("type"))
+        None | Some("") => refuse("type", &|field| {
+            StatusCause::missing(field, "must not be empty for specified object fields")
         }),
-        Some(other) => causes.push(StatusCause::unsupported(
-            at("type"),
-            other,
-            &["array", "boolean", "integer", "number", "object", "string"],
-        )),
+        Some(other) => refuse("type", &|field| {
+            let known = ["array", "boolean", "integer", "number", "object", "string"];
+            StatusCause::unsupported(field, other, &known)
+        }),
     }
     let is_array = schema.get("type").and_then(Value::as_str) == Some("array");
     if is_array && is_structure && !schema.get("items").is_some_and(Value::is_object) {
-        causes.push(StatusCause {
-            message: "Required value: must be specified".to_owned(),
-            ..StatusCause::required(at("items"))
+        refuse("items", &|field| {
+            StatusCause::missing(field, "must be specified")
         });
     }
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
         && !patterns.contains_key(pattern)
     {
         let rule = "must be a valid regular expression";
-        causes.push(StatusCause::value(at("pattern"), pattern, rule));
+        refuse("pattern", &|field| StatusCause::value(field, pattern, rule));
     }
     if let Some(default) = schema.get("default") {
-        Validation { patterns }.node(schema, default, &at("default"), causes);
+        Validation::new(patterns).node(schema, default, &path.member("default"), causes);
     }
     for (name, child) in children(schema) {
         let is_combination = ["allOf", "anyOf", "oneOf", "not"]
             .iter()
             .any(|word| name.starts_with(word));
         let inner = is_structure && !is_combination;
-        node(child, &at(&name), (patterns, inner), causes);
+        node(child, &path.member(&name), (patterns, inner), causes);
     }
 }
 
@@ -124,10 +131,10 @@ mod tests {
     use super::*;
 
     fn causes(schema: &Value) -> Vec<StatusCause> {
-        let mut causes = Vec::new();
+        let mut causes = Causes::default();
         let version = json!({"schema": {"openAPIV3Schema": schema}});
         check(&version, "spec.versions[0]", &mut causes);
-        causes
+        causes.told().to_vec()
     }
 
     #[test]
@@ -205,6 +212,6 @@ mod tests {
         let rule = json!({"type": "object", "properties": {"spec": {"type": "object",
             "x-kubernetes-validations": [{"rule": "self.a > 1"}]}}});
         let version = json!({"schema": {"openAPIV3Schema": rule}});
-        assert!(check(&version, "spec.versions[0]", &mut Vec::new()));
+        assert!(check(&version, "spec.versions[0]", &mut Causes::default()));
     }
 }

@@ -1,58 +1,94 @@
 //! The rules of a schema, in the words of Kubernetes' validation of custom resources.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::{Hash, Hasher};
 
+use flyte_idl::text::quoted;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{below, flag, member_schema};
+use super::{flag, member_schema};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
+use crate::cluster::field_path::FieldPath;
 
 /// Checks values against nodes of one schema.
 pub(super) struct Validation<'a> {
-    pub(super) patterns: &'a HashMap<String, Regex>,
+    patterns: &'a HashMap<String, Regex>,
+    /// The values of long enumerations, by the address of their list: a list may have as many values to be looked for.
+    enumerations: RefCell<HashMap<usize, HashSet<Value>>>,
 }
 
-impl Validation<'_> {
+/// Enumerations that are longer are looked up.
+const SHORT: usize = 16;
+
+impl<'a> Validation<'a> {
+    /// With the patterns of the schema, compiled. The schema outlives the validation.
+    pub(super) fn new(patterns: &'a HashMap<String, Regex>) -> Self {
+        Self {
+            patterns,
+            enumerations: RefCell::default(),
+        }
+    }
+
+    fn is_allowed(&self, allowed: &Vec<Value>, value: &Value) -> bool {
+        if allowed.len() <= SHORT {
+            return allowed.contains(value);
+        }
+        let mut known = self.enumerations.borrow_mut();
+        let known = known.entry(std::ptr::from_ref(allowed).addr());
+        let known = known.or_insert_with(|| allowed.iter().cloned().collect());
+        known.contains(value)
+    }
+
     /// Adds a cause for each rule of `node` that `value`, at `path`, breaks.
     pub(super) fn node(
         &self,
         node: &Value,
         value: &Value,
-        path: &str,
-        causes: &mut Vec<StatusCause>,
+        path: &FieldPath<'_>,
+        causes: &mut Causes,
     ) {
         if value.is_null() && flag(node, "nullable") {
             return;
         }
         if let Some(expected) = wrong_type(node, value) {
             let found = type_of(value);
-            let rule = format!("{path} in body must be of type {expected}: {found:?}");
-            causes.push(StatusCause {
-                reason: "FieldValueTypeInvalid",
-                field: path.to_owned(),
-                message: format!("Invalid value: {found:?}: {rule}"),
+            causes.add((path.identity(), expected, found), || {
+                let rule = format!("{path} in body must be of type {expected}: {found:?}");
+                StatusCause {
+                    reason: "FieldValueTypeInvalid",
+                    field: path.to_string(),
+                    message: format!("Invalid value: {found:?}: {rule}"),
+                }
             });
             return;
         }
         if let Some(allowed) = node.get("enum").and_then(Value::as_array)
-            && !allowed.contains(value)
+            && !self.is_allowed(allowed, value)
         {
-            let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
-            causes.push(StatusCause {
-                reason: "FieldValueNotSupported",
-                field: path.to_owned(),
-                message: format!(
-                    "Unsupported value: {value}: supported values: {}",
-                    allowed.join(", ")
-                ),
+            causes.add((path.identity(), "enum", value), || {
+                let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
+                StatusCause {
+                    reason: "FieldValueNotSupported",
+                    field: path.to_string(),
+                    message: format!(
+                        "Unsupported value: {value}: supported values: {}",
+                        allowed.join(", ")
+                    ),
+                }
             });
         }
         match value {
             Value::Object(members) => {
                 for name in texts(node, "required") {
                     if !members.contains_key(name) {
-                        causes.push(StatusCause::required(below(path, name)));
+                        let missing = path.member(name);
+                        causes.add((missing.identity(), "required"), || {
+                            StatusCause::required(missing.to_string())
+                        });
                     }
                 }
                 counted(
@@ -64,7 +100,7 @@ impl Validation<'_> {
                 );
                 for (name, member) in members {
                     if let Some(schema) = member_schema(node, name) {
-                        self.node(schema, member, &below(path, name), causes);
+                        self.node(schema, member, &path.member(name), causes);
                     }
                 }
             }
@@ -73,7 +109,7 @@ impl Validation<'_> {
                 repeated(node, items, path, causes);
                 if let Some(schema) = node.get("items") {
                     for (index, item) in items.iter().enumerate() {
-                        self.node(schema, item, &format!("{path}[{index}]"), causes);
+                        self.node(schema, item, &path.item(index), causes);
                     }
                 }
             }
@@ -88,14 +124,14 @@ impl Validation<'_> {
         self.combinations(node, value, path, causes);
     }
 
-    fn holds(&self, node: &Value, value: &Value, path: &str) -> bool {
-        let mut causes = Vec::new();
+    fn holds(&self, node: &Value, value: &Value, path: &FieldPath<'_>) -> bool {
+        let mut causes = Causes::default();
         self.node(node, value, path, &mut causes);
         causes.is_empty()
     }
 
     /// `allOf`, `anyOf`, `oneOf`, `not`.
-    fn combinations(&self, node: &Value, value: &Value, path: &str, causes: &mut Vec<StatusCause>) {
+    fn combinations(&self, node: &Value, value: &Value, path: &FieldPath<'_>, causes: &mut Causes) {
         let list = |name: &str| {
             let list = node.get(name).and_then(Value::as_array);
             list.map(Vec::as_slice).unwrap_or_default()
@@ -110,8 +146,11 @@ impl Validation<'_> {
             holds.count()
         };
         let mut refuse = |rule: &str| {
-            let rule = format!("{path:?} must validate {rule}");
-            causes.push(StatusCause::value(path, &brief(value), &rule));
+            causes.add((path.identity(), rule, Brief(value)), || {
+                let path = path.to_string();
+                let rule = format!("{} must validate {rule}", quoted(&path));
+                StatusCause::value(path, &Brief(value).to_string(), &rule)
+            });
         };
         if !list("anyOf").is_empty() && holding(list("anyOf")) == 0 {
             refuse("at least one schema (anyOf)");
@@ -126,35 +165,41 @@ impl Validation<'_> {
         }
     }
 
-    fn text(&self, node: &Value, text: &str, path: &str, causes: &mut Vec<StatusCause>) {
+    fn text(&self, node: &Value, text: &str, path: &FieldPath<'_>, causes: &mut Causes) {
         let length = text.chars().count() as u64;
         if let Some(most) = node.get("maxLength").and_then(Value::as_u64)
             && length > most
         {
-            causes.push(StatusCause {
+            causes.add((path.identity(), "maxLength", most), || StatusCause {
                 reason: "FieldValueTooLong",
-                field: path.to_owned(),
+                field: path.to_string(),
                 message: format!("Too long: may not be more than {most} bytes"),
             });
         }
         if let Some(least) = node.get("minLength").and_then(Value::as_u64)
             && length < least
         {
-            let rule = format!("{path} in body should be at least {least} chars long");
-            causes.push(StatusCause::value(path, text, &rule));
+            causes.add((path.identity(), "minLength", least, text), || {
+                let rule = format!("{path} in body should be at least {least} chars long");
+                StatusCause::value(path.to_string(), text, &rule)
+            });
         }
         if let Some(pattern) = node.get("pattern").and_then(Value::as_str)
             && let Some(compiled) = self.patterns.get(pattern)
             && !compiled.is_match(text)
         {
-            let rule = format!("{path} in body should match '{pattern}'");
-            causes.push(StatusCause::value(path, text, &rule));
+            causes.add((path.identity(), "pattern", pattern, text), || {
+                let rule = format!("{path} in body should match '{pattern}'");
+                StatusCause::value(path.to_string(), text, &rule)
+            });
         }
         if let Some(format) = node.get("format").and_then(Value::as_str)
             && !has_format(text, format)
         {
-            let rule = format!("{path} in body must be of type {format}: {text:?}");
-            causes.push(StatusCause::value(path, text, &rule));
+            causes.add((path.identity(), "format", format, text), || {
+                let rule = format!("{path} in body must be of type {format}: {}", quoted(text));
+                StatusCause::value(path.to_string(), text, &rule)
+            });
         }
     }
 }
@@ -199,12 +244,25 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// A value for a message: a large one only by its type.
-fn brief(value: &Value) -> String {
-    match value {
-        Value::Object(_) | Value::Array(_) => type_of(value).to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+/// A value for a message: an object or a list only by its type.
+struct Brief<'a>(&'a Value);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::Object(_) | Value::Array(_) => formatter.write_str(type_of(self.0)),
+            Value::String(text) => formatter.write_str(text),
+            other => other.fmt(formatter),
+        }
+    }
+}
+
+impl Hash for Brief<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        match self.0 {
+            Value::Object(_) | Value::Array(_) => type_of(self.0).hash(hasher),
+            other => other.hash(hasher),
+        }
     }
 }
 
@@ -213,28 +271,30 @@ fn counted(
     node: &Value,
     count: usize,
     (suffix, noun): (&str, &str),
-    path: &str,
-    causes: &mut Vec<StatusCause>,
+    path: &FieldPath<'_>,
+    causes: &mut Causes,
 ) {
     let bound = |prefix: &str| {
         node.get(format!("{prefix}{suffix}"))
             .and_then(Value::as_u64)
     };
     if let Some(most) = bound("max").filter(|most| count as u64 > *most) {
-        causes.push(StatusCause {
+        causes.add((path.identity(), "most", most, count), || StatusCause {
             reason: "FieldValueTooMany",
-            field: path.to_owned(),
+            field: path.to_string(),
             message: format!("Too many: {count}: must have at most {most} {noun}"),
         });
     }
     if let Some(least) = bound("min").filter(|least| (count as u64) < *least) {
-        let rule = format!("{path} in body should have at least {least} {noun}");
-        causes.push(StatusCause::value(path, &count.to_string(), &rule));
+        causes.add((path.identity(), "least", least, count), || {
+            let rule = format!("{path} in body should have at least {least} {noun}");
+            StatusCause::value(path.to_string(), &count.to_string(), &rule)
+        });
     }
 }
 
 /// Lists that are sets, and maps by keys.
-fn repeated(node: &Value, items: &[Value], path: &str, causes: &mut Vec<StatusCause>) {
+fn repeated(node: &Value, items: &[Value], path: &FieldPath<'_>, causes: &mut Causes) {
     let keys: Vec<&str> = texts(node, "x-kubernetes-list-map-keys").collect();
     let identity = |item: &Value| match node.get("x-kubernetes-list-type").and_then(Value::as_str) {
         Some("set") => Some(item.to_string()),
@@ -251,20 +311,24 @@ fn repeated(node: &Value, items: &[Value], path: &str, causes: &mut Vec<StatusCa
         if let Some(identity) = identity(item)
             && !known.insert(identity)
         {
-            let field = format!("{path}[{index}]");
-            causes.push(StatusCause::duplicate(field, &brief(item)));
+            let path = path.item(index);
+            causes.add((path.identity(), "repeated", Brief(item)), || {
+                StatusCause::duplicate(path.to_string(), &Brief(item).to_string())
+            });
         }
     }
 }
 
-fn bounded(node: &Value, number: f64, path: &str, causes: &mut Vec<StatusCause>) {
+fn bounded(node: &Value, number: f64, path: &FieldPath<'_>, causes: &mut Causes) {
     let bound = |name: &str| node.get(name).and_then(Value::as_f64);
     let mut refuse = |rule: String| {
-        let rule = format!("{path} in body should be {rule}");
-        causes.push(StatusCause {
-            reason: "FieldValueInvalid",
-            field: path.to_owned(),
-            message: format!("Invalid value: {number}: {rule}"),
+        causes.add((path.identity(), &rule, number.to_bits()), || {
+            let rule = format!("{path} in body should be {rule}");
+            StatusCause {
+                reason: "FieldValueInvalid",
+                field: path.to_string(),
+                message: format!("Invalid value: {number}: {rule}"),
+            }
         });
     };
     if let Some(least) = bound("minimum") {
@@ -316,9 +380,8 @@ mod tests {
 
     #[test]
     fn a_value_holds_or_breaks_the_rules_of_its_node() {
-        let validation = Validation {
-            patterns: &HashMap::new(),
-        };
+        let patterns = HashMap::new();
+        let validation = Validation::new(&patterns);
         for (node, good, bad) in [
             (
                 json!({"anyOf": [{"type": "integer"}, {"enum": ["a"]}]}),
@@ -406,8 +469,14 @@ mod tests {
             ),
             (json!({"format": "ipv4"}), json!("1.2.3.4"), json!("1.2.3")),
         ] {
-            assert!(validation.holds(&node, &good, "f"), "{node} {good}");
-            assert!(!validation.holds(&node, &bad, "f"), "{node} {bad}");
+            assert!(
+                validation.holds(&node, &good, &FieldPath::root("f")),
+                "{node} {good}"
+            );
+            assert!(
+                !validation.holds(&node, &bad, &FieldPath::root("f")),
+                "{node} {bad}"
+            );
         }
     }
 }

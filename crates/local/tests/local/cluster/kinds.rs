@@ -272,3 +272,28 @@ async fn fields_that_a_kind_does_not_have_are_dropped_or_refused() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn kinds_without_a_controller_are_listed_and_not_made() {
+    // `kubectl apply --prune` lists them all.
+    let client = cluster().await;
+    for (version, plural) in [
+        ("api/v1", "replicationcontrollers"),
+        ("apis/apps/v1", "deployments"),
+        ("apis/batch/v1", "jobs"),
+    ] {
+        let uri = format!("/{version}/namespaces/default/{plural}");
+        let list = http::Request::get(&uri).body(Vec::new()).unwrap();
+        let listed = client.request::<Value>(list).await.unwrap();
+        assert_eq!(listed["items"], json!([]), "{plural}");
+        let create = http::Request::post(&uri)
+            .header("content-type", "application/json")
+            .body(br#"{"metadata": {"name": "a"}}"#.to_vec())
+            .unwrap();
+        let refused = client.request::<Value>(create).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("no controller"),
+            "{plural}: {refused}"
+        );
+    }
+}

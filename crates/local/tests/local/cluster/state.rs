@@ -1,9 +1,12 @@
 //! The state of a cluster: kept over restarts, by concurrent writers, apart from other clusters, in simulated time.
 
-use flyte_local::cluster::{Cluster, ClusterOptions, NoStore, SqliteStore};
+use bytes::Bytes;
+use flyte_local::cluster::{
+    Cluster, ClusterOptions, NoStore, Row, RowChange, SqliteStore, Store, StoreError,
+};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, WatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use kube::core::WatchEvent;
 use kube::{Client, ResourceExt};
 use serde_json::json;
@@ -60,6 +63,85 @@ async fn objects_survive_a_restart_and_versions_go_on() {
         panic!("history does not survive: {first:?}")
     };
     assert_eq!(error.code, 410);
+}
+
+/// What an earlier version of this program kept, which took anything.
+async fn keep(store: &SqliteStore, name: &str, data: &str) -> Result<(), StoreError> {
+    let metadata = format!(r#"{{"name": "{name}", "namespace": "default", "uid": ""}}"#);
+    let json = format!(
+        r#"{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {metadata}, "data": {data}}}"#
+    );
+    let row = Row {
+        resource: "configmaps".to_owned(),
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        revision: 7,
+        json: Bytes::from(json),
+    };
+    store.commit(&[RowChange::Put(row)], 7).await
+}
+
+#[tokio::test]
+async fn a_stored_object_that_cannot_be_read_keeps_no_cluster_from_starting() {
+    let nested = |levels: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    for (case, data) in [
+        ("nested deeper than any stack", nested(500_000)),
+        ("nested deeper than the bound", nested(200)),
+        ("of another type", "[]".to_owned()),
+        ("no JSON", "{".to_owned()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("cluster.db"))
+            .await
+            .unwrap();
+        keep(&store, "unreadable", &data).await.unwrap();
+        keep(&store, "sound", r#"{"k": "v"}"#).await.unwrap();
+        let options = ClusterOptions::default();
+        let client = Cluster::new(store, options).await.expect(case).client();
+        let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+        let listed = maps.list(&ListParams::default()).await.unwrap();
+        let names: Vec<String> = listed.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["sound"], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_at_the_bound_of_nesting_outlives_a_restart_with_its_owners() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.db");
+    let options = ClusterOptions {
+        json_depth: 300,
+        ..ClusterOptions::default()
+    };
+    let start = async || {
+        let store = SqliteStore::open(&file).await.unwrap();
+        Cluster::new(store, options.clone()).await.unwrap().client()
+    };
+    let request = |method: &str, query: &str, body: String| {
+        let uri = "/apis/flyte.lyft.com/v1alpha1/namespaces/default/flyteworkflows";
+        http::Request::builder()
+            .method(method)
+            .uri(format!("{uri}{query}"))
+            .header("content-type", "application/apply-patch+yaml")
+            .body(body.into_bytes())
+            .unwrap()
+    };
+    let client = start().await;
+    define_workflows(&client).await;
+    // The object, and `spec`.
+    let levels = options.json_depth - 2;
+    let nested = format!("{}{{}}{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    let body = format!(
+        r#"{{"apiVersion": "flyte.lyft.com/v1alpha1", "kind": "FlyteWorkflow",
+            "metadata": {{"name": "w", "labels": {{"l": "v"}}}}, "spec": {nested}}}"#
+    );
+    let applied = request("PATCH", "/w?fieldManager=me", body);
+    client.request_text(applied).await.unwrap();
+    drop(client);
+    let client = start().await;
+    let listed = request("GET", "?labelSelector=l%3Dv", String::new());
+    let listed = client.request_text(listed).await.unwrap();
+    assert!(listed.contains(&nested), "{listed}");
 }
 
 #[tokio::test]

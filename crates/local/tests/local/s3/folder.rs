@@ -1,10 +1,11 @@
 //! The folder below both faces: restarts, concurrency, and lists against their definition.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use flyte_local::s3::{BlobFolder, ListRequest};
+use flyte_local::s3::{Attributes, BlobFolder, ListRequest, WriteIf};
 use proptest::prelude::*;
 use tokio::task::JoinSet;
 
@@ -45,6 +46,55 @@ async fn concurrent_writers_and_deleters_of_one_folder_do_not_disturb_each_other
     tokio::time::timeout(Duration::from_secs(60), work.join_all())
         .await
         .unwrap();
+}
+
+#[test]
+fn a_key_of_many_folders_does_not_keep_others_from_writing() {
+    let (_folder, blobs) = bucket();
+    put(&blobs, "others/first", b"x");
+    let deep = "/".repeat(1_023) + "a";
+    let (began, over) = (Barrier::new(2), AtomicBool::new(false));
+    let writes = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            began.wait();
+            put(&blobs, &deep, b"x");
+            over.store(true, Ordering::Release);
+        });
+        began.wait();
+        let writes = (0..).take_while(|index| {
+            put(&blobs, &format!("others/{index}"), b"x");
+            !over.load(Ordering::Acquire)
+        });
+        writes.count()
+    });
+    // Each of them has a sync as each folder has one.
+    assert!(writes > 20, "{writes} objects were written meanwhile");
+    assert_eq!(blobs.head(BUCKET, &deep).unwrap().size, 1);
+}
+
+#[test]
+fn writes_and_deletions_of_the_last_object_of_a_folder_go_together() {
+    let (_folder, blobs) = bucket();
+    let refused = WriteIf::Present;
+    std::thread::scope(|threads| {
+        for index in 0..4 {
+            let (blobs, refused) = (&blobs, &refused);
+            threads.spawn(move || {
+                for round in 0..40 {
+                    let key = format!("a/b/c/{}/{index}", round % 3);
+                    put(blobs, &key, b"x");
+                    let draft = blobs.begin().unwrap();
+                    let to = (BUCKET, &*format!("{key}/none"));
+                    let all = (Attributes::default(), refused);
+                    blobs.commit(draft, to, all.0, all.1).unwrap_err();
+                    assert_eq!(blobs.head(BUCKET, &key).unwrap().size, 1);
+                    assert!(blobs.delete(BUCKET, &key).unwrap());
+                }
+            });
+        }
+    });
+    // Nothing is left but the bucket.
+    blobs.delete_bucket(BUCKET).unwrap();
 }
 
 /// What S3 answers for these keys, by the definition.

@@ -345,3 +345,56 @@ async fn a_body_that_is_not_as_announced_is_the_clients_fault() {
     assert_eq!(sent.0, 400, "{}", sent.1);
     assert!(sent.1.contains("MaxMessageLengthExceeded"), "{}", sent.1);
 }
+
+#[tokio::test]
+async fn every_error_says_what_is_wrong() {
+    let store = Store::start().await;
+    let (bucket, key) = (format!("/{BUCKET}"), path(BUCKET, "k"));
+    let long = path(BUCKET, &"k".repeat(1_025));
+    for (request, body, code, words) in [
+        (("PUT", &*bucket, ""), "", 409, "you already own it"),
+        (("PUT", "/Bad_Name", ""), "", 400, "3 to 63 letters"),
+        (("PUT", "/ab.", ""), "", 400, "3 to 63 letters"),
+        (("PUT", &*long, ""), "content", 400, "1024"),
+        (
+            ("GET", &*path(BUCKET, "none"), ""),
+            "",
+            404,
+            "there is no object",
+        ),
+        (
+            ("PUT", &*key, "partNumber=0&uploadId=u"),
+            "x",
+            400,
+            "Part number",
+        ),
+        (("POST", &*bucket, "delete="), "<Delete", 400, "XML"),
+        (("GET", &*bucket, "max-keys=-1"), "", 400, "argument"),
+        (("GET", &*bucket, "acl="), "", 501, "not implemented"),
+    ] {
+        let hash = hex::encode(Sha256::digest(body));
+        let (found, answer) = sent(&store, request, (body, body.len(), &hash)).await;
+        assert_eq!(found, code, "{request:?}: {answer}");
+        let (_, rest) = answer.split_once("<Message>").unwrap_or_default();
+        let (message, _) = rest.split_once("</Message>").unwrap_or_default();
+        assert!(message.contains(words), "{request:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_presigned_url_is_good_for_a_week_at_most() {
+    let store = Store::start().await;
+    put(&store.blobs, "k", b"x");
+    for (seconds, status) in [(604_800, 200), (604_801, 400), (10_000_000, 400)] {
+        let object = ("GET", &*store.host, &*path(BUCKET, "k"));
+        let url = presign(object, &KEY, (jiff::Timestamp::now(), seconds), &[]);
+        let answer = store.http.get(url).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{seconds}");
+        let text = answer.text().await.unwrap();
+        assert_eq!(
+            text.contains("AuthorizationQueryParametersError"),
+            status == 400,
+            "{text}"
+        );
+    }
+}

@@ -10,9 +10,10 @@ use super::{NOT_NEGATIVE, one_of};
 use crate::cluster::admission::names::{DNS_LABEL_RULE, is_dns_label};
 use crate::cluster::admission::selectors;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that a lease breaks.
-pub(super) fn lease(lease: &Lease, causes: &mut Vec<StatusCause>) {
+pub(super) fn lease(lease: &Lease, causes: &mut Causes) {
     let Some(spec) = &lease.spec else {
         return;
     };
@@ -34,7 +35,7 @@ pub(super) fn lease(lease: &Lease, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a budget breaks.
-pub(super) fn budget(budget: &PodDisruptionBudget, causes: &mut Vec<StatusCause>) {
+pub(super) fn budget(budget: &PodDisruptionBudget, causes: &mut Causes) {
     let Some(spec) = &budget.spec else {
         return;
     };
@@ -54,7 +55,7 @@ pub(super) fn budget(budget: &PodDisruptionBudget, causes: &mut Vec<StatusCause>
 }
 
 /// A number of pods, or a share of them in percent.
-fn share(given: &IntOrString, field: &str, causes: &mut Vec<StatusCause>) {
+fn share(given: &IntOrString, field: &str, causes: &mut Causes) {
     const RULE: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
                         '93%', regex used for validation is '[0-9]+%')";
     match given {
@@ -76,7 +77,7 @@ fn share(given: &IntOrString, field: &str, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a priority class breaks.
-pub(super) fn priority(class: &PriorityClass, causes: &mut Vec<StatusCause>) {
+pub(super) fn priority(class: &PriorityClass, causes: &mut Causes) {
     const HIGHEST: i32 = 1_000_000_000;
     let name = class.metadata.name.as_deref().unwrap_or_default();
     let is_own = matches!(name, "system-cluster-critical" | "system-node-critical");
@@ -93,7 +94,7 @@ pub(super) fn priority(class: &PriorityClass, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a runtime class breaks.
-pub(super) fn runtime(class: &RuntimeClass, causes: &mut Vec<StatusCause>) {
+pub(super) fn runtime(class: &RuntimeClass, causes: &mut Causes) {
     if !is_dns_label(&class.handler) {
         causes.push(StatusCause::value(
             "handler",

@@ -9,9 +9,10 @@ use super::one_of;
 use crate::cluster::admission::names::{DNS_SUBDOMAIN_RULE, IP_RULE, is_dns_subdomain, is_ip};
 use crate::cluster::admission::pods::ports::{PORT_RULE, PROTOCOLS, is_port};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that endpoints break.
-pub(super) fn validate(endpoints: &Endpoints, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(endpoints: &Endpoints, causes: &mut Causes) {
     for (index, subset) in endpoints.subsets.iter().flatten().enumerate() {
         let field = format!("subsets[{index}]");
         for (member, addresses) in [
@@ -42,7 +43,7 @@ pub(super) fn validate(endpoints: &Endpoints, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a slice breaks.
-pub(super) fn slice(slice: &EndpointSlice, causes: &mut Vec<StatusCause>) {
+pub(super) fn slice(slice: &EndpointSlice, causes: &mut Causes) {
     const TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
     let kind = slice.address_type.as_str();
     if kind.is_empty() {

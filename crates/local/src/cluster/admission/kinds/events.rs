@@ -4,11 +4,12 @@ use serde_json::Value;
 
 use crate::cluster::admission::names::{QUALIFIED_NAME_RULE, is_qualified_name};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::cluster::object::text_at;
 use crate::cluster::resource::Resource;
 
 /// Adds a cause for each rule that an event breaks. It is in the form of the core group.
-pub(super) fn validate(resource: &Resource, event: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(resource: &Resource, event: &Value, causes: &mut Causes) {
     if resource.is_modern_event() {
         return modern(event, causes);
     }
@@ -19,7 +20,7 @@ pub(super) fn validate(resource: &Resource, event: &Value, causes: &mut Vec<Stat
     }
 }
 
-fn modern(event: &Value, causes: &mut Vec<StatusCause>) {
+fn modern(event: &Value, causes: &mut Causes) {
     let reporter = text_at(event, "/reportingComponent");
     for (field, given) in [
         ("eventTime", text_at(event, "/eventTime")),
@@ -57,7 +58,7 @@ fn modern(event: &Value, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each change of what an event said: only its series goes on.
-pub(super) fn guard(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard(current: &Value, next: &Value, causes: &mut Causes) {
     // Under the names that they are kept by, as Kubernetes says them, but for the reporter.
     for member in [
         "involvedObject",

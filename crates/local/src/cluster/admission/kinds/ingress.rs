@@ -9,9 +9,10 @@ use crate::cluster::admission::names::{
 };
 use crate::cluster::admission::pods::ports::{PORT_RULE, is_port};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that an ingress breaks.
-pub(super) fn validate(ingress: &Ingress, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(ingress: &Ingress, causes: &mut Causes) {
     let spec = ingress.spec.clone().unwrap_or_default();
     let rules = spec.rules.as_deref().unwrap_or_default();
     match &spec.default_backend {
@@ -73,7 +74,7 @@ fn wrong_host(host: &str) -> Option<&'static str> {
     }
 }
 
-fn validate_host(host: &str, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_host(host: &str, field: &str, causes: &mut Causes) {
     if is_ip(host) {
         let rule = "must be a DNS name, not an IP address";
         causes.push(StatusCause::value(field, host, rule));
@@ -83,7 +84,7 @@ fn validate_host(host: &str, field: &str, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_path(path: &HTTPIngressPath, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_path(path: &HTTPIngressPath, field: &str, causes: &mut Causes) {
     const TYPES: &[&str] = &["Exact", "ImplementationSpecific", "Prefix"];
     let text = path.path.as_deref().unwrap_or_default();
     let at = format!("{field}.path");
@@ -119,7 +120,7 @@ fn validate_path(path: &HTTPIngressPath, field: &str, causes: &mut Vec<StatusCau
     validate_backend(&path.backend, &format!("{field}.backend"), causes);
 }
 
-fn validate_backend(backend: &IngressBackend, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_backend(backend: &IngressBackend, field: &str, causes: &mut Causes) {
     match (&backend.resource, &backend.service) {
         (Some(_), Some(_)) => {
             let rule = "cannot set both resource and service backends";

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::NOT_NEGATIVE;
 use crate::cluster::admission::names::{QUALIFIED_NAME_RULE, is_qualified_name};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::kubelet::quantity::millis;
 
 /// Resources of a quota that are counted, and those that are measured.
@@ -37,7 +38,7 @@ const MEASURED: &[&str] = &[
 ];
 
 /// Adds a cause for each rule that a quota breaks.
-pub(super) fn quota(quota: &ResourceQuota, causes: &mut Vec<StatusCause>) {
+pub(super) fn quota(quota: &ResourceQuota, causes: &mut Causes) {
     let Some(spec) = &quota.spec else {
         return;
     };
@@ -72,7 +73,7 @@ pub(super) fn quota(quota: &ResourceQuota, causes: &mut Vec<StatusCause>) {
 fn validate_scopes(
     scopes: &[&str],
     hard: Option<&BTreeMap<String, Quantity>>,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     const SCOPES: &[&str] = &[
         "BestEffort",
@@ -105,7 +106,7 @@ fn validate_scopes(
 }
 
 /// What a quota is of does not change.
-pub(super) fn guard_quota(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard_quota(current: &Value, next: &Value, causes: &mut Causes) {
     let scopes = |quota: &Value| quota.pointer("/spec/scopes").cloned();
     if scopes(current) != scopes(next) {
         let given = scopes(next).unwrap_or_default().to_string();
@@ -143,7 +144,7 @@ pub(super) fn fill_defaults(object: &mut Map<String, Value>) {
 }
 
 /// Adds a cause for each rule that a limit range breaks.
-pub(super) fn range(range: &LimitRange, causes: &mut Vec<StatusCause>) {
+pub(super) fn range(range: &LimitRange, causes: &mut Causes) {
     const TYPES: &[&str] = &["Container", "PersistentVolumeClaim", "Pod"];
     let limits = range.spec.as_ref().map(|spec| spec.limits.as_slice());
     let mut types = BTreeSet::new();
@@ -184,7 +185,7 @@ pub(super) fn range(range: &LimitRange, causes: &mut Vec<StatusCause>) {
 }
 
 /// How the amounts of a limit stand to each other.
-fn amounts(limit: &LimitRangeItem, field: &str, causes: &mut Vec<StatusCause>) {
+fn amounts(limit: &LimitRangeItem, field: &str, causes: &mut Causes) {
     let maps = [
         ("min", "min", limit.min.as_ref()),
         (

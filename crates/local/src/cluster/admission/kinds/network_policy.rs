@@ -11,9 +11,10 @@ use crate::cluster::admission::pods::ports::PROTOCOLS;
 use crate::cluster::admission::pods::probes::validate_port;
 use crate::cluster::admission::selectors;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that a policy breaks.
-pub(super) fn validate(policy: &NetworkPolicy, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(policy: &NetworkPolicy, causes: &mut Causes) {
     const TYPES: &[&str] = &["Egress", "Ingress"];
     let spec = policy.spec.clone().unwrap_or_default();
     selectors::validate(spec.pod_selector.as_ref(), "spec.podSelector", causes);
@@ -47,7 +48,7 @@ pub(super) fn validate(policy: &NetworkPolicy, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn ports(ports: Option<&[NetworkPolicyPort]>, field: &str, causes: &mut Vec<StatusCause>) {
+fn ports(ports: Option<&[NetworkPolicyPort]>, field: &str, causes: &mut Causes) {
     for (index, port) in ports.into_iter().flatten().enumerate() {
         let at = |member: &str| format!("{field}.ports[{index}].{member}");
         let protocol = port.protocol.as_deref();
@@ -73,7 +74,7 @@ fn ports(ports: Option<&[NetworkPolicyPort]>, field: &str, causes: &mut Vec<Stat
     }
 }
 
-fn peers(peers: Option<&[NetworkPolicyPeer]>, field: &str, causes: &mut Vec<StatusCause>) {
+fn peers(peers: Option<&[NetworkPolicyPeer]>, field: &str, causes: &mut Causes) {
     for (index, peer) in peers.into_iter().flatten().enumerate() {
         let field = format!("{field}[{index}]");
         let selectors = [
@@ -96,7 +97,7 @@ fn peers(peers: Option<&[NetworkPolicyPeer]>, field: &str, causes: &mut Vec<Stat
     }
 }
 
-fn validate_block(block: &IPBlock, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_block(block: &IPBlock, field: &str, causes: &mut Causes) {
     if block.cidr.is_empty() {
         causes.push(StatusCause::required(format!("{field}.cidr")));
         return;

@@ -13,9 +13,10 @@ use crate::cluster::admission::names::{
 };
 use crate::cluster::admission::pods;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that a node breaks.
-pub(super) fn validate(node: &Node, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(node: &Node, causes: &mut Causes) {
     const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
     let Some(spec) = &node.spec else {
         return;
@@ -56,7 +57,7 @@ pub(super) fn validate(node: &Node, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a namespace breaks.
-pub(super) fn namespace(namespace: &Namespace, causes: &mut Vec<StatusCause>) {
+pub(super) fn namespace(namespace: &Namespace, causes: &mut Causes) {
     let spec = namespace.spec.as_ref();
     let finalizers = spec.and_then(|spec| spec.finalizers.as_ref());
     for finalizer in finalizers.into_iter().flatten() {
@@ -68,7 +69,7 @@ pub(super) fn namespace(namespace: &Namespace, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a template of a pod breaks.
-pub(super) fn template(template: &PodTemplate, value: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn template(template: &PodTemplate, value: &Value, causes: &mut Causes) {
     let template = template.template.clone().unwrap_or_default();
     let labels = template
         .metadata

@@ -7,6 +7,7 @@ use super::one_of;
 use crate::cluster::admission::names::{DNS_SUBDOMAIN_RULE, is_dns_subdomain};
 use crate::cluster::admission::selectors;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -54,11 +55,7 @@ pub(super) fn fill_binding(object: &mut Map<String, Value>) {
 }
 
 /// Adds a cause for each rule of a role that breaks a rule.
-pub(super) fn rules(
-    given: Option<&[PolicyRule]>,
-    is_namespaced: bool,
-    causes: &mut Vec<StatusCause>,
-) {
+pub(super) fn rules(given: Option<&[PolicyRule]>, is_namespaced: bool, causes: &mut Causes) {
     for (index, rule) in given.into_iter().flatten().enumerate() {
         let at = |member: &str| format!("rules[{index}].{member}");
         let is_empty = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
@@ -98,7 +95,7 @@ pub(super) fn rules(
 }
 
 /// A role that is made of others says of which.
-pub(super) fn aggregation(role: &ClusterRole, causes: &mut Vec<StatusCause>) {
+pub(super) fn aggregation(role: &ClusterRole, causes: &mut Causes) {
     const FIELD: &str = "aggregationRule.clusterRoleSelectors";
     let Some(rule) = &role.aggregation_rule else {
         return;
@@ -114,7 +111,7 @@ pub(super) fn aggregation(role: &ClusterRole, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a binding breaks. `roles` are the kinds that it may bind to.
-pub(super) fn binding(binding: &RoleBinding, roles: &[&str], causes: &mut Vec<StatusCause>) {
+pub(super) fn binding(binding: &RoleBinding, roles: &[&str], causes: &mut Causes) {
     let role = &binding.role_ref;
     if role.api_group != RBAC {
         causes.push(StatusCause::unsupported(

@@ -14,6 +14,7 @@ use crate::cluster::admission::names::{
 use crate::cluster::admission::pods::ports::PROTOCOLS;
 use crate::cluster::admission::pods::probes::validate_port;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Fills in what a real server fills in.
 pub(super) fn fill_defaults(object: &mut Map<String, Value>) {
@@ -41,7 +42,7 @@ pub(super) fn fill_defaults(object: &mut Map<String, Value>) {
 }
 
 /// Adds a cause for each rule that a service breaks.
-pub(super) fn validate(service: &Service, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(service: &Service, causes: &mut Causes) {
     let name = service.metadata.name.as_deref().unwrap_or_default();
     if !name.is_empty() && !is_dns_1035_label(name) {
         causes.push(StatusCause::value(
@@ -106,7 +107,7 @@ pub(super) fn validate(service: &Service, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn service_port(port: &ServicePort, field: &str, needs_name: bool, causes: &mut Vec<StatusCause>) {
+fn service_port(port: &ServicePort, field: &str, needs_name: bool, causes: &mut Causes) {
     if needs_name && port.name.as_ref().is_none_or(String::is_empty) {
         causes.push(StatusCause::required(format!("{field}.name")));
     }
@@ -145,7 +146,7 @@ fn service_port(port: &ServicePort, field: &str, needs_name: bool, causes: &mut 
 }
 
 /// Addresses that a service is given.
-fn addresses(spec: &ServiceSpec, causes: &mut Vec<StatusCause>) {
+fn addresses(spec: &ServiceSpec, causes: &mut Causes) {
     let given = spec.cluster_ip.as_deref().unwrap_or_default();
     if !matches!(given, "" | "None") && !is_ip(given) {
         causes.push(StatusCause::value("spec.clusterIPs[0]", given, IP_RULE));

@@ -10,13 +10,14 @@ use crate::cluster::admission::names::{
 };
 use crate::cluster::admission::selectors;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::cluster::object::text_at;
 use crate::kubelet::quantity::millis;
 
 const EXCLUSIVE: &str = "ReadWriteOncePod";
 const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", EXCLUSIVE];
 
-fn modes(modes: Option<&[String]>, rule: &str, causes: &mut Vec<StatusCause>) {
+fn modes(modes: Option<&[String]>, rule: &str, causes: &mut Causes) {
     const FIELD: &str = "spec.accessModes";
     let modes = modes.unwrap_or_default();
     if modes.is_empty() {
@@ -31,7 +32,7 @@ fn modes(modes: Option<&[String]>, rule: &str, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn class_name(name: Option<&str>, causes: &mut Vec<StatusCause>) {
+fn class_name(name: Option<&str>, causes: &mut Causes) {
     if let Some(name) = name.filter(|name| !name.is_empty() && !is_dns_subdomain(name)) {
         let field = "spec.storageClassName";
         causes.push(StatusCause::value(field, name, DNS_SUBDOMAIN_RULE));
@@ -39,7 +40,7 @@ fn class_name(name: Option<&str>, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each rule that a claim breaks.
-pub(super) fn claim(claim: &PersistentVolumeClaim, causes: &mut Vec<StatusCause>) {
+pub(super) fn claim(claim: &PersistentVolumeClaim, causes: &mut Causes) {
     let spec = claim.spec.clone().unwrap_or_default();
     let rule = "at least 1 access mode is required";
     modes(spec.access_modes.as_deref(), rule, causes);
@@ -62,7 +63,7 @@ pub(super) fn claim(claim: &PersistentVolumeClaim, causes: &mut Vec<StatusCause>
 }
 
 /// What is asked for stays, but for the volume that it gets, and more room once it has one.
-pub(super) fn guard_claim(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard_claim(current: &Value, next: &Value, causes: &mut Causes) {
     let is_bound = text_at(current, "/status/phase") == "Bound";
     let has_volume = !text_at(current, "/spec/volumeName").is_empty();
     let fixed = |claim: &Value| -> Map<String, Value> {
@@ -106,7 +107,7 @@ fn source(volume: &Value) -> Map<String, Value> {
 }
 
 /// Adds a cause for each rule that a volume breaks.
-pub(super) fn volume(volume: &PersistentVolume, causes: &mut Vec<StatusCause>) {
+pub(super) fn volume(volume: &PersistentVolume, causes: &mut Causes) {
     let spec = volume.spec.clone().unwrap_or_default();
     let source = source(&serde_json::to_value(volume).unwrap_or_default());
     modes(spec.access_modes.as_deref(), "", causes);
@@ -136,7 +137,7 @@ pub(super) fn volume(volume: &PersistentVolume, causes: &mut Vec<StatusCause>) {
 }
 
 /// Where a volume is stays.
-pub(super) fn guard_volume(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard_volume(current: &Value, next: &Value, causes: &mut Causes) {
     if source(current) != source(next) {
         let field = "spec.persistentvolumesource";
         let rule = "spec.persistentvolumesource is immutable after creation";
@@ -145,7 +146,7 @@ pub(super) fn guard_volume(current: &Value, next: &Value, causes: &mut Vec<Statu
 }
 
 /// Adds a cause for each rule that a class breaks.
-pub(super) fn class(class: &StorageClass, causes: &mut Vec<StatusCause>) {
+pub(super) fn class(class: &StorageClass, causes: &mut Causes) {
     let provisioner = class.provisioner.as_str();
     if provisioner.is_empty() {
         causes.push(StatusCause::required("provisioner"));

@@ -10,9 +10,10 @@ use crate::cluster::admission::names::is_dns_subdomain;
 use crate::cluster::admission::selectors;
 use crate::cluster::admission::typed::{self, WrongType};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that a configuration breaks.
-pub(super) fn validate(value: &Value, causes: &mut Vec<StatusCause>) -> Result<(), WrongType> {
+pub(super) fn validate(value: &Value, causes: &mut Causes) -> Result<(), WrongType> {
     let webhooks = value.get("webhooks").and_then(Value::as_array);
     for (index, webhook) in webhooks.into_iter().flatten().enumerate() {
         // Those that validate have no member that those which mutate do not have.
@@ -22,7 +23,7 @@ pub(super) fn validate(value: &Value, causes: &mut Vec<StatusCause>) -> Result<(
     Ok(())
 }
 
-fn validate_one(webhook: &MutatingWebhook, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_one(webhook: &MutatingWebhook, field: &str, causes: &mut Causes) {
     let at = |member: &str| format!("{field}.{member}");
     let name = webhook.name.as_str();
     if !is_dns_subdomain(name) || name.split('.').count() < 3 {
@@ -74,7 +75,7 @@ fn validate_one(webhook: &MutatingWebhook, field: &str, causes: &mut Vec<StatusC
     validate_client(&webhook.client_config, &at("clientConfig"), causes);
 }
 
-fn validate_versions(webhook: &MutatingWebhook, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_versions(webhook: &MutatingWebhook, field: &str, causes: &mut Causes) {
     let versions = &webhook.admission_review_versions;
     if versions.is_empty() {
         let rule = "must specify one of v1, v1beta1";
@@ -88,7 +89,7 @@ fn validate_versions(webhook: &MutatingWebhook, field: &str, causes: &mut Vec<St
     }
 }
 
-fn validate_rule(rule: &RuleWithOperations, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_rule(rule: &RuleWithOperations, field: &str, causes: &mut Causes) {
     const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
     for (member, list) in [
         ("operations", &rule.operations),
@@ -109,7 +110,7 @@ fn validate_rule(rule: &RuleWithOperations, field: &str, causes: &mut Vec<Status
     one_of(scope, known, &format!("{field}.scope"), causes);
 }
 
-fn validate_client(client: &WebhookClientConfig, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_client(client: &WebhookClientConfig, field: &str, causes: &mut Causes) {
     match (&client.url, &client.service) {
         (None, None) | (Some(_), Some(_)) => {
             let rule = "exactly one of url or service is required";

@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::{
 use crate::cluster::admission::names::{QUALIFIED_NAME_RULE, is_qualified_name};
 use crate::cluster::admission::selectors;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that an affinity breaks.
-pub(super) fn validate(affinity: &Affinity, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(affinity: &Affinity, causes: &mut Causes) {
     validate_pods(affinity, causes);
     let Some(node) = &affinity.node_affinity else {
         return;
@@ -49,7 +50,7 @@ pub(super) fn validate(affinity: &Affinity, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_term(term: &NodeSelectorTerm, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_term(term: &NodeSelectorTerm, field: &str, causes: &mut Causes) {
     for (index, rule) in term.match_expressions.iter().flatten().enumerate() {
         let field = format!("{field}.matchExpressions[{index}]");
         let values = rule.values.as_ref().map_or(0, Vec::len);
@@ -102,7 +103,7 @@ fn validate_term(term: &NodeSelectorTerm, field: &str, causes: &mut Vec<StatusCa
     }
 }
 
-fn validate_pods(affinity: &Affinity, causes: &mut Vec<StatusCause>) {
+fn validate_pods(affinity: &Affinity, causes: &mut Causes) {
     let near = affinity.pod_affinity.as_ref();
     let near = near.map(|near| {
         (
@@ -143,7 +144,7 @@ fn validate_pods(affinity: &Affinity, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_pod_term(term: &PodAffinityTerm, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_pod_term(term: &PodAffinityTerm, field: &str, causes: &mut Causes) {
     let selector = term.label_selector.as_ref();
     selectors::validate(selector, &format!("{field}.labelSelector"), causes);
     let selector = term.namespace_selector.as_ref();
@@ -159,7 +160,7 @@ fn validate_pod_term(term: &PodAffinityTerm, field: &str, causes: &mut Vec<Statu
 /// Adds a cause for each rule that constraints of how pods are spread break.
 pub(super) fn validate_spread(
     constraints: Option<&[TopologySpreadConstraint]>,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     const ACTIONS: &[&str] = &["DoNotSchedule", "ScheduleAnyway"];
     let constraints = constraints.unwrap_or_default();

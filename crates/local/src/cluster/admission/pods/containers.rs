@@ -10,6 +10,7 @@ use crate::cluster::admission::names::{
     is_data_key, is_dns_label, is_dns_subdomain, is_environment_name, is_qualified_name,
 };
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// What of its pod a container is judged by.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +28,7 @@ pub(super) fn validate(
     field: &str,
     names: &mut BTreeSet<String>,
     context: Context<'_>,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     let name = &container.name;
     let at = |member: &str| format!("{field}.{member}");
@@ -84,7 +85,7 @@ fn validate_mounts(
     container: &Container,
     field: &str,
     volumes: &BTreeMap<String, Volume>,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     let mut paths = BTreeSet::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -107,7 +108,7 @@ fn validate_mounts(
     }
 }
 
-fn validate_environment(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_environment(container: &Container, field: &str, causes: &mut Causes) {
     for (index, variable) in container.env.iter().flatten().enumerate() {
         let field = format!("{field}.env[{index}]");
         if variable.name.is_empty() {
@@ -172,12 +173,7 @@ fn validate_environment(container: &Container, field: &str, causes: &mut Vec<Sta
     }
 }
 
-fn validate_source(
-    variable: &EnvVar,
-    from: &EnvVarSource,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+fn validate_source(variable: &EnvVar, from: &EnvVarSource, field: &str, causes: &mut Causes) {
     let given = [
         from.field_ref.is_some(),
         from.resource_field_ref.is_some(),
@@ -247,7 +243,7 @@ fn validate_source(
 }
 
 /// A key of a ConfigMap or Secret.
-pub(super) fn validate_key(key: &str, field: &str, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate_key(key: &str, field: &str, causes: &mut Causes) {
     if key.is_empty() {
         causes.push(StatusCause::required(field));
     } else if !is_data_key(key) {
@@ -256,7 +252,7 @@ pub(super) fn validate_key(key: &str, field: &str, causes: &mut Vec<StatusCause>
 }
 
 /// A field of the pod, as an environment variable may name it.
-fn validate_field_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_field_path(path: &str, field: &str, causes: &mut Causes) {
     const KNOWN: [&str; 9] = [
         "metadata.name",
         "metadata.namespace",
@@ -289,7 +285,7 @@ fn validate_mount(
     mount: &VolumeMount,
     field: &str,
     (paths, volumes): (&mut BTreeSet<String>, &BTreeMap<String, Volume>),
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     let at = |member: &str| format!("{field}.{member}");
     if mount.name.is_empty() {
@@ -328,12 +324,7 @@ fn of_list(field: &str) -> &str {
 }
 
 /// Checks how a volume is mounted.
-fn mounted_how(
-    container: &Container,
-    mount: &VolumeMount,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+fn mounted_how(container: &Container, mount: &VolumeMount, field: &str, causes: &mut Causes) {
     const PROPAGATIONS: &[&str] = &["Bidirectional", "HostToContainer", "None"];
     const RECURSIVE: &[&str] = &["Disabled", "Enabled", "IfPossible"];
     let at = |member: &str| format!("{}.{member}", of_list(field));
@@ -366,7 +357,7 @@ fn mounted_how(
 }
 
 /// A path below a folder that it must not leave.
-pub(super) fn validate_relative(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate_relative(path: &str, field: &str, causes: &mut Causes) {
     if path.starts_with('/') {
         causes.push(StatusCause::value(field, path, "must be a relative path"));
     }

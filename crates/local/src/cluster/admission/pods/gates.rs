@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSele
 use serde_json::{Map, Value, json};
 
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::cluster::object::text_at;
 
 /// Whether the spec has gates.
@@ -28,7 +29,7 @@ pub(super) fn condition() -> Value {
 
 /// A new pod with gates is on no node. Of templates and updates this is not asked: the former are no pods yet, the latter
 /// choose no node.
-pub(super) fn guard_new(spec: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard_new(spec: &Value, causes: &mut Causes) {
     let node = spec.get("nodeName").and_then(Value::as_str);
     if is_gated(spec) && node.is_some_and(|node| !node.is_empty()) {
         let rule = "cannot be set until all schedulingGates have been cleared";
@@ -37,7 +38,7 @@ pub(super) fn guard_new(spec: &Value, causes: &mut Vec<StatusCause>) {
 }
 
 /// Adds a cause for each gate that was not there before.
-pub(super) fn guard(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
+pub(super) fn guard(before: &Value, after: &Value, causes: &mut Causes) {
     let old = gates(before);
     for (index, gate) in gates(after).iter().enumerate() {
         if !old.contains(gate) {
@@ -51,11 +52,7 @@ pub(super) fn guard(before: &Value, after: &Value, causes: &mut Vec<StatusCause>
 
 /// The spec `after` an update, with what may change of a gated pod as it was `before`: what still differs then must not change.
 /// Adds a cause for each demand on the node that is no addition.
-pub(super) fn without_additions(
-    before: &Value,
-    after: &Value,
-    causes: &mut Vec<StatusCause>,
-) -> Value {
+pub(super) fn without_additions(before: &Value, after: &Value, causes: &mut Causes) -> Value {
     let mut after = after.clone();
     if let (true, Some(members)) = (is_gated(before), after.as_object_mut()) {
         take_back_selector(before, members, causes);
@@ -64,11 +61,7 @@ pub(super) fn without_additions(
     after
 }
 
-fn take_back_selector(
-    before: &Value,
-    after: &mut Map<String, Value>,
-    causes: &mut Vec<StatusCause>,
-) {
+fn take_back_selector(before: &Value, after: &mut Map<String, Value>, causes: &mut Causes) {
     const MEMBER: &str = "nodeSelector";
     let old = before.get(MEMBER).and_then(Value::as_object);
     let new = after.get(MEMBER).and_then(Value::as_object);
@@ -80,11 +73,7 @@ fn take_back_selector(
     set(after, MEMBER, before.get(MEMBER));
 }
 
-fn take_back_affinity(
-    before: &Value,
-    after: &mut Map<String, Value>,
-    causes: &mut Vec<StatusCause>,
-) {
+fn take_back_affinity(before: &Value, after: &mut Map<String, Value>, causes: &mut Causes) {
     const MEMBER: &str = "nodeAffinity";
     let of_node = |affinity: Option<&Value>| -> Option<NodeAffinity> {
         serde_json::from_value(affinity?.get(MEMBER)?.clone()).ok()
@@ -125,7 +114,7 @@ fn set(members: &mut Map<String, Value>, name: &str, value: Option<&Value>) {
 }
 
 /// Required terms are alternatives: where there are some, another would let in more nodes. What is preferred may change at will.
-fn guard_terms(old: &NodeAffinity, new: Option<&NodeAffinity>, causes: &mut Vec<StatusCause>) {
+fn guard_terms(old: &NodeAffinity, new: Option<&NodeAffinity>, causes: &mut Causes) {
     const FIELD: &str = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
     let (old, new) = (terms(Some(old)), terms(new));
     if old.is_empty() {

@@ -4,9 +4,10 @@ use k8s_openapi::api::core::v1::PodSpec;
 
 use crate::cluster::admission::names::{DNS_SUBDOMAIN_RULE, IP_RULE, is_dns_subdomain, is_ip};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that name servers and host aliases break.
-pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(spec: &PodSpec, causes: &mut Causes) {
     const SERVERS: usize = 3;
     let config = spec.dns_config.as_ref();
     let servers = config.and_then(|config| config.nameservers.as_deref());

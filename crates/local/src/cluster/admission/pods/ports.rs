@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::cluster::admission::names::wrong_port_name;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 pub(in crate::cluster::admission) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 pub(in crate::cluster::admission) const PORT_RULE: &str = "must be between 1 and 65535, inclusive";
@@ -15,12 +16,7 @@ pub(in crate::cluster::admission) fn is_port(number: i32) -> bool {
 }
 
 /// Adds a cause for each rule that the ports of the container at `field` break.
-pub(super) fn validate(
-    container: &Container,
-    spec: &PodSpec,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+pub(super) fn validate(container: &Container, spec: &PodSpec, field: &str, causes: &mut Causes) {
     let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
     let is_host_network = spec.host_network == Some(true);
     for (index, port) in container.ports.iter().flatten().enumerate() {

@@ -10,6 +10,7 @@ use super::containers::Context;
 use super::ports::{PORT_RULE, is_port};
 use crate::cluster::admission::names::wrong_port_name;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// `terminationGracePeriodSeconds` of a pod that does not say.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -61,7 +62,7 @@ pub(super) fn validate(
     container: &Container,
     context: Context<'_>,
     field: &str,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     if !context.stays {
         return forbid(container, field, causes);
@@ -91,7 +92,7 @@ pub(super) fn validate(
 }
 
 /// Containers that end before the others begin have no probes and no hooks.
-fn forbid(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
+fn forbid(container: &Container, field: &str, causes: &mut Causes) {
     for (member, is_given) in [
         ("lifecycle", container.lifecycle.is_some()),
         ("livenessProbe", container.liveness_probe.is_some()),
@@ -105,7 +106,7 @@ fn forbid(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_probe(probe: &Probe, member: &str, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_probe(probe: &Probe, member: &str, field: &str, causes: &mut Causes) {
     validate_handler(
         (&probe.exec, &probe.http_get, &probe.tcp_socket),
         probe.grpc.as_ref().map(|_| "grpc"),
@@ -154,12 +155,7 @@ fn validate_probe(probe: &Probe, member: &str, field: &str, causes: &mut Vec<Sta
     }
 }
 
-fn validate_hook(
-    hook: &LifecycleHandler,
-    grace_seconds: i64,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+fn validate_hook(hook: &LifecycleHandler, grace_seconds: i64, field: &str, causes: &mut Causes) {
     validate_handler(
         (&hook.exec, &hook.http_get, &hook.tcp_socket),
         hook.sleep.as_ref().map(|_| "sleep"),
@@ -185,7 +181,7 @@ fn validate_handler(
     ),
     other: Option<&str>,
     field: &str,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     let given = [
         exec.as_ref().map(|_| "exec"),
@@ -237,7 +233,7 @@ fn validate_handler(
 pub(in crate::cluster::admission) fn validate_port(
     port: &IntOrString,
     field: &str,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     match port {
         IntOrString::Int(number) if !is_port(*number) => {

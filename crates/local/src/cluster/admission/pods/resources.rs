@@ -7,14 +7,11 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::cluster::admission::names::{QUALIFIED_NAME_RULE, is_qualified_name};
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::kubelet::quantity::millis;
 
 /// `limits.cpu` and the like.
-pub(super) fn validate_field(
-    reference: &ResourceFieldSelector,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+pub(super) fn validate_field(reference: &ResourceFieldSelector, field: &str, causes: &mut Causes) {
     let resource = reference.resource.as_str();
     validate_divisor(reference, field, causes);
     let field = format!("{field}.resource");
@@ -42,7 +39,7 @@ pub(super) fn validate_field(
 }
 
 /// A divisor is a unit in which people count the resource.
-fn validate_divisor(reference: &ResourceFieldSelector, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_divisor(reference: &ResourceFieldSelector, field: &str, causes: &mut Causes) {
     const CORES: &[&str] = &["1m", "1"];
     const BYTES: &[&str] = &[
         "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
@@ -64,12 +61,7 @@ fn validate_divisor(reference: &ResourceFieldSelector, field: &str, causes: &mut
 }
 
 /// Adds a cause for each rule that the resources of the container at `field` break.
-pub(super) fn validate(
-    container: &Container,
-    spec: &PodSpec,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+pub(super) fn validate(container: &Container, spec: &PodSpec, field: &str, causes: &mut Causes) {
     let Some(resources) = &container.resources else {
         return;
     };
@@ -142,7 +134,7 @@ fn may_be_overcommitted(name: &str) -> bool {
 }
 
 /// A name of a resource that a container may ask for, at `field`, which has it in brackets.
-fn validate_name(name: &str, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_name(name: &str, field: &str, causes: &mut Causes) {
     if !is_qualified_name(name) {
         causes.push(StatusCause::value(field, name, QUALIFIED_NAME_RULE));
     } else if !name.contains('/')

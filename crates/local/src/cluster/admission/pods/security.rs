@@ -3,9 +3,10 @@
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that the security context of the container at `field` breaks.
-pub(super) fn validate(container: &Container, field: &str, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(container: &Container, field: &str, causes: &mut Causes) {
     let Some(context) = &container.security_context else {
         return;
     };
@@ -29,7 +30,7 @@ pub(super) fn validate(container: &Container, field: &str, causes: &mut Vec<Stat
 }
 
 /// As [`validate`], of the pod's own context.
-pub(super) fn validate_pod(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate_pod(spec: &PodSpec, causes: &mut Causes) {
     const FIELD: &str = "spec.securityContext";
     if spec.host_pid == Some(true) && spec.share_process_namespace == Some(true) {
         let rule = "ShareProcessNamespace and HostPID cannot both be enabled";
@@ -72,7 +73,7 @@ fn is_setting(name: &str) -> bool {
     name.len() <= 253 && name.split(['.', '/']).all(is_part)
 }
 
-fn identity(member: &str, number: Option<i64>, field: &str, causes: &mut Vec<StatusCause>) {
+fn identity(member: &str, number: Option<i64>, field: &str, causes: &mut Causes) {
     if let Some(number) = number.filter(|number| !(0..=i64::from(i32::MAX)).contains(number)) {
         let rule = "must be between 0 and 2147483647, inclusive";
         causes.push(StatusCause::number(
@@ -83,7 +84,7 @@ fn identity(member: &str, number: Option<i64>, field: &str, causes: &mut Vec<Sta
     }
 }
 
-fn profile(profile: Option<&SeccompProfile>, field: &str, causes: &mut Vec<StatusCause>) {
+fn profile(profile: Option<&SeccompProfile>, field: &str, causes: &mut Causes) {
     const TYPES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
     let Some(profile) = profile else {
         return;

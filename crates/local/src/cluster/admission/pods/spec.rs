@@ -12,9 +12,10 @@ use crate::cluster::admission::names::{
     is_dns_subdomain, is_label_value, is_qualified_name,
 };
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 /// Adds a cause for each rule that the spec breaks.
-pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
+pub(super) fn validate(spec: &PodSpec, causes: &mut Causes) {
     let declared = volumes::validate(spec, causes);
     validate_containers(spec, &declared, causes);
     validate_choices(spec, causes);
@@ -59,7 +60,7 @@ pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
     validate_gates(spec, causes);
 }
 
-fn validate_gates(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
+fn validate_gates(spec: &PodSpec, causes: &mut Causes) {
     for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {
         if !is_qualified_name(&gate.condition_type) {
             let field = format!("spec.readinessGates[{index}].conditionType");
@@ -82,11 +83,7 @@ fn validate_gates(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_containers(
-    spec: &PodSpec,
-    volumes: &BTreeMap<String, Volume>,
-    causes: &mut Vec<StatusCause>,
-) {
+fn validate_containers(spec: &PodSpec, volumes: &BTreeMap<String, Volume>, causes: &mut Causes) {
     if spec.containers.is_empty() {
         causes.push(StatusCause::required("spec.containers"));
     }
@@ -113,7 +110,7 @@ fn validate_containers(
 }
 
 /// Members that are one of a few words, and names.
-fn validate_choices(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
+fn validate_choices(spec: &PodSpec, causes: &mut Causes) {
     let choice = |field: &str, given: &Option<String>, known: &[&str]| {
         let given = given.as_deref()?;
         (!known.contains(&given)).then(|| StatusCause::unsupported(field, given, known))
@@ -167,7 +164,7 @@ fn validate_choices(spec: &PodSpec, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_toleration(toleration: &Toleration, field: &str, causes: &mut Causes) {
     let text = |member: &Option<String>| member.clone().unwrap_or_default();
     let (key, operator, value, effect) = (
         text(&toleration.key),

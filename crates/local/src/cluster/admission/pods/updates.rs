@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::gates;
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 
 const RULE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
                     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
@@ -12,7 +13,7 @@ const RULE: &str = "pod updates may not change fields other than `spec.container
                     previously negative)";
 
 /// Adds a cause for each change that may not be.
-pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Vec<StatusCause>) {
+pub(crate) fn guard_spec(current: &Value, next: &Value, causes: &mut Causes) {
     let none = Value::Null;
     let before = current.get("spec").unwrap_or(&none);
     let after = next.get("spec").unwrap_or(&none);
@@ -59,7 +60,7 @@ fn fixed(spec: &Value) -> Value {
     spec
 }
 
-fn guard_deadline(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
+fn guard_deadline(before: &Value, after: &Value, causes: &mut Causes) {
     const FIELD: &str = "spec.activeDeadlineSeconds";
     let seconds = |spec: &Value| spec.get("activeDeadlineSeconds").and_then(Value::as_i64);
     match (seconds(before), seconds(after)) {
@@ -77,7 +78,7 @@ fn guard_deadline(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) 
     }
 }
 
-fn guard_tolerations(before: &Value, after: &Value, causes: &mut Vec<StatusCause>) {
+fn guard_tolerations(before: &Value, after: &Value, causes: &mut Causes) {
     let tolerations = |spec: &Value| -> Vec<Value> {
         let list = spec.get("tolerations").and_then(Value::as_array);
         let mut list = list.cloned().unwrap_or_default();

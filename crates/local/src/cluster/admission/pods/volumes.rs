@@ -11,14 +11,15 @@ use crate::cluster::admission::names::{
     DNS_LABEL_RULE, DNS_SUBDOMAIN_RULE, is_dns_label, is_dns_subdomain,
 };
 use crate::cluster::api_status::StatusCause;
+use crate::cluster::causes::Causes;
 use crate::kubelet::quantity::millis;
 
 /// Adds a cause for each rule that a volume breaks; those that are declared rightly, by their names.
-pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) -> BTreeMap<String, Volume> {
+pub(super) fn validate(spec: &PodSpec, causes: &mut Causes) -> BTreeMap<String, Volume> {
     let mut declared = BTreeMap::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let field = format!("spec.volumes[{index}]");
-        let (name, before) = (&volume.name, causes.len());
+        let (name, before) = (&volume.name, causes.count());
         validate_sources(volume, &field, causes);
         validate_projected(volume, &field, causes);
         if name.is_empty() {
@@ -29,14 +30,14 @@ pub(super) fn validate(spec: &PodSpec, causes: &mut Vec<StatusCause>) -> BTreeMa
         }
         if declared.contains_key(name) {
             causes.push(StatusCause::duplicate(format!("{field}.name"), name));
-        } else if causes.len() == before {
+        } else if causes.count() == before {
             declared.insert(name.clone(), volume.clone());
         }
     }
     declared
 }
 
-fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_sources(volume: &Volume, field: &str, causes: &mut Causes) {
     // All members but the name are sources, of which there is one.
     let sources = serde_json::to_value(volume).unwrap_or_default();
     let sources = sources.as_object().into_iter().flatten();
@@ -113,7 +114,7 @@ fn validate_sources(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>)
 }
 
 /// Sources that are places elsewhere.
-fn validate_places(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_places(volume: &Volume, field: &str, causes: &mut Causes) {
     if let Some(folder) = &volume.empty_dir
         && let Some(size) = &folder.size_limit
         && millis(&size.0).is_some_and(|size| size < 0)
@@ -153,7 +154,7 @@ fn validate_places(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) 
     }
 }
 
-fn validate_projected(volume: &Volume, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_projected(volume: &Volume, field: &str, causes: &mut Causes) {
     let Some(projected) = &volume.projected else {
         return;
     };
@@ -164,7 +165,7 @@ fn validate_projected(volume: &Volume, field: &str, causes: &mut Vec<StatusCause
         causes,
     );
     let mut paths = BTreeSet::new();
-    let mut claim = |path: &str, causes: &mut Vec<StatusCause>| {
+    let mut claim = |path: &str, causes: &mut Causes| {
         if !path.is_empty() && !paths.insert(path.to_owned()) {
             causes.push(StatusCause::value(
                 &field,
@@ -243,7 +244,7 @@ fn validate_items(
     items: Option<&[KeyToPath]>,
     mode: Option<i32>,
     field: &str,
-    causes: &mut Vec<StatusCause>,
+    causes: &mut Causes,
 ) {
     validate_mode(mode, &format!("{field}.defaultMode"), causes);
     for (index, item) in items.into_iter().flatten().enumerate() {
@@ -254,11 +255,7 @@ fn validate_items(
     }
 }
 
-fn validate_files(
-    files: Option<&[DownwardAPIVolumeFile]>,
-    field: &str,
-    causes: &mut Vec<StatusCause>,
-) {
+fn validate_files(files: Option<&[DownwardAPIVolumeFile]>, field: &str, causes: &mut Causes) {
     // Without the index, as Kubernetes says it.
     for file in files.into_iter().flatten() {
         validate_path(&file.path, &format!("{field}.path"), causes);
@@ -306,7 +303,7 @@ fn validate_files(
     }
 }
 
-fn validate_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_path(path: &str, field: &str, causes: &mut Causes) {
     if path.is_empty() {
         causes.push(StatusCause::required(field));
     } else {
@@ -317,7 +314,7 @@ fn validate_path(path: &str, field: &str, causes: &mut Vec<StatusCause>) {
     }
 }
 
-fn validate_mode(mode: Option<i32>, field: &str, causes: &mut Vec<StatusCause>) {
+fn validate_mode(mode: Option<i32>, field: &str, causes: &mut Causes) {
     if let Some(mode) = mode
         && !(0..=0o777).contains(&mode)
     {
