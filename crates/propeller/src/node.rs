@@ -283,6 +283,9 @@ pub struct Change {
     pub then: Then,
     /// The pod of this attempt is to be deleted once the status is written.
     pub delete_pod: Option<String>,
+    /// The pod of this attempt went although nobody here asked for it. The node goes on when the status is written: another
+    /// engine may have the workflow by now, and have deleted the pod because it had ended. Then the write is refused.
+    pub lost_pod: bool,
     /// Events of the object that are reported with it.
     pub reported: Option<ReportedEvents>,
 }
@@ -322,6 +325,7 @@ impl Change {
             derivable: false,
             then: Then::Nothing,
             delete_pod: None,
+            lost_pod: false,
             reported: None,
         }
     }

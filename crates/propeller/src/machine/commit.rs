@@ -104,6 +104,9 @@ impl Machine {
         self.cleanup.delete.extend(change.delete_pod);
         self.queue.set_timer(index, None);
         self.note_change(index, change.derivable);
+        if change.lost_pod {
+            self.writer.hold(index);
+        }
         if ended {
             self.queue.release_slot(index);
         }

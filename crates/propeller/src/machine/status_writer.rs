@@ -96,6 +96,8 @@ pub(super) struct StatusWriter {
     head_changed: bool,
     /// Something changed that a crash must not lose.
     urgent: bool,
+    /// Nodes that go on when the status is written.
+    awaiting: BTreeSet<NodeIndex>,
 }
 
 /// A merge patch for the resource.
@@ -171,7 +173,17 @@ impl StatusWriter {
             changed: BTreeSet::new(),
             head_changed: false,
             urgent: false,
+            awaiting: BTreeSet::new(),
         }
+    }
+
+    /// The node goes on when what has changed is written.
+    pub(super) fn hold(&mut self, index: NodeIndex) {
+        self.awaiting.insert(index);
+    }
+
+    pub(super) fn holds(&self, index: NodeIndex) -> bool {
+        self.awaiting.contains(&index)
     }
 
     fn nodes(&self) -> Option<&Map<String, Value>> {
@@ -215,6 +227,7 @@ impl Machine {
     /// What changed cannot be written for now.
     pub fn postpone_write(&mut self) {
         self.writer.urgent = false;
+        self.let_go_on();
     }
 
     /// Everything that changed since the last write, as one merge patch with labels and finalizers; none when nothing
@@ -294,6 +307,14 @@ impl Machine {
         self.writer.changed.clear();
         self.writer.head_changed = false;
         self.writer.urgent = false;
+        self.let_go_on();
+    }
+
+    /// Nothing is waited for that would be written.
+    fn let_go_on(&mut self) {
+        for index in std::mem::take(&mut self.writer.awaiting) {
+            self.queue.mark(index);
+        }
     }
 
     /// Adds what changed of nodes to a patch of the status, or makes a blob of all of them.

@@ -78,7 +78,7 @@ impl Machine {
             }
             AbortState::None => {}
         }
-        if !self.may_step(index) {
+        if !self.may_step(index) || self.writer.holds(index) {
             return;
         }
         if self.nodes[index].pending.is_some() {

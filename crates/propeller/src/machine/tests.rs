@@ -507,3 +507,59 @@ fn a_node_that_waits_to_try_again_can_time_out_and_be_aborted() {
     assert_eq!(phase, WorkflowPhase::Aborted);
     assert!(waited < SignedDuration::from_secs(13), "{waited:?}");
 }
+
+/// Another engine may have the workflow, and have deleted the pod of an attempt that ended well: the attempt that follows is
+/// begun when the write was not refused.
+#[test]
+fn after_a_pod_that_went_the_next_is_made_when_the_loss_is_written() {
+    for (gone, waits) in [("ResourceDeletedExternally", true), ("Interrupted", false)] {
+        let mut machine =
+            Machine::load(&workflow(json!({})), Origin::default(), settings()).unwrap();
+        let now = Timestamp::from_second(1_767_225_600).unwrap();
+        let mut created = Vec::new();
+        let mut run = |machine: &mut Machine| {
+            created.clear();
+            loop {
+                let jobs = machine.next_jobs(now, |_| None);
+                if jobs.is_empty() {
+                    return created.len();
+                }
+                for job in jobs {
+                    let result = match &job.effect {
+                        Effect::Node {
+                            effect: NodeEffect::CreatePod,
+                            ..
+                        } => {
+                            created.push(job.id);
+                            let info = PhaseInfo::retryable(ErrorKind::System, gone, "gone");
+                            // Of the first attempt; that of the next one is under way.
+                            if created.len() > 2 {
+                                continue;
+                            }
+                            EffectResult::Node(Box::new(NodeResult::PodCreated(info)))
+                        }
+                        Effect::Node { .. } => {
+                            let inputs = NodeResult::Prepared(Ok(Arc::default()));
+                            EffectResult::Node(Box::new(inputs))
+                        }
+                        Effect::Begin { .. } => EffectResult::Begun,
+                        Effect::Send(_) => EffectResult::Sent(Ok(Receipt::New)),
+                        Effect::FindLeftovers(_) => EffectResult::Leftovers(Leftovers::default()),
+                    };
+                    machine.complete(job.id, Ok(result), now);
+                }
+            }
+        };
+        let before_write = run(&mut machine);
+        assert_eq!(before_write, if waits { 2 } else { 4 }, "{gone}");
+        assert!(
+            machine.must_write() && machine.is_quiescent() == waits,
+            "{gone}"
+        );
+        let patch = machine.patch(&[], now).unwrap();
+        machine.written(&patch);
+        if waits {
+            assert_eq!(run(&mut machine), 2, "{gone}");
+        }
+    }
+}

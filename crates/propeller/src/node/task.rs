@@ -31,6 +31,8 @@ use failures::{attempt_failed, retry, within_deadlines};
 
 /// Code of attempts whose pod somebody deletes (spec 05 §4.4).
 pub(crate) const OBJECT_DELETED: &str = "UnexpectedObjectDeletion";
+/// Code of attempts whose pod is not there.
+const OBJECT_MISSING: &str = "ResourceDeletedExternally";
 /// Longer reasons of a phase are cut.
 const MAX_REASON_BYTES: usize = 4_096;
 /// Version of the plugin state that we and Go write.
@@ -80,7 +82,7 @@ pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timesta
             );
             observed(
                 &attempt,
-                PhaseInfo::retryable(ErrorKind::System, "ResourceDeletedExternally", message),
+                PhaseInfo::retryable(ErrorKind::System, OBJECT_MISSING, message),
                 now,
             )
         }

@@ -7,7 +7,7 @@ use flyte_idl::core::{
 use flyte_plugins::{PhaseInfo, TaskInfo};
 use jiff::Timestamp;
 
-use super::Attempt;
+use super::{Attempt, OBJECT_DELETED, OBJECT_MISSING};
 use crate::{
     events::{self, Event},
     node::{
@@ -24,19 +24,20 @@ pub(super) fn attempt_failed(attempt: &Attempt<'_>, info: PhaseInfo, now: Timest
     let error = info.error.clone().unwrap_or_default();
     let events = vec![attempt.event(&info, now)];
     let delete_pod = info.clean_up.then(|| attempt.pod_name());
+    let lost_pod = [OBJECT_DELETED, OBJECT_MISSING].contains(&error.code.as_str());
     let retryable = info.phase == TaskPhase::RetryableFailure;
-    after_failure(
-        attempt,
-        error,
-        retryable,
-        Aftermath { events, delete_pod },
-        now,
-    )
+    let aftermath = Aftermath {
+        events,
+        delete_pod,
+        lost_pod,
+    };
+    after_failure(attempt, error, retryable, aftermath, now)
 }
 
 struct Aftermath {
     events: Vec<Event>,
     delete_pod: Option<String>,
+    lost_pod: bool,
 }
 
 fn after_failure(
@@ -48,10 +49,16 @@ fn after_failure(
 ) -> Step {
     let view = &attempt.view;
     let attempts = attempts_left(view, error.kind());
-    let Aftermath { events, delete_pod } = aftermath;
+    let Aftermath {
+        events,
+        delete_pod,
+        lost_pod,
+    } = aftermath;
     if retryable && attempts.left {
         let status = next_attempt(view.status, error, now);
-        return Change::new(events, status).deleting(delete_pod).step();
+        let mut change = Change::new(events, status).deleting(delete_pod);
+        change.lost_pod = lost_pod;
+        return change.step();
     }
     let error = if retryable {
         attempts.exhausted(&error)
@@ -131,7 +138,12 @@ pub(super) fn within_deadlines(
         Deadline::AttemptOver(length) => {
             let error = execution_timeout(length);
             let (events, delete_pod) = abort(view, now);
-            after_failure(attempt, error, true, Aftermath { events, delete_pod }, now)
+            let aftermath = Aftermath {
+                events,
+                delete_pod,
+                lost_pod: false,
+            };
+            after_failure(attempt, error, true, aftermath, now)
         }
         Deadline::NodeOver(_) => {
             let (mut events, delete_pod) = abort(view, now);
