@@ -307,8 +307,13 @@ impl Machine {
 
     fn try_workflow_again(&mut self, stage: Stage, error: TransientError, now: Timestamp) {
         let purpose = Self::purpose(&stage);
+        let most_refusals = match stage {
+            // Nobody else would tell admin, which would show for ever what is long over.
+            Stage::Ending(_) => u32::MAX,
+            _ => self.context.settings.propeller.max_workflow_retries,
+        };
         let policy = Policy {
-            most_refusals: self.context.settings.propeller.max_workflow_retries,
+            most_refusals,
             subject: "",
         };
         match Retry::next(self.lifecycle.retry.take(), purpose, error, policy, now) {

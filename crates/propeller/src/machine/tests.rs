@@ -313,10 +313,11 @@ fn a_workflow_goes_through_its_stages_as_the_table_says() {
             "inputs RUNNING SUCCEEDING+SUCCEEDED -> Success",
         ),
         (
-            "or does not say",
-            &[Well, Well, Refused, Refused, Refused],
+            "but it hears it, however often it fails to take it",
+            &[Well, Well, Refused, Refused, Refused, Refused],
             &[],
-            "inputs RUNNING SUCCEEDING+SUCCEEDED SUCCEEDING+SUCCEEDED SUCCEEDING+SUCCEEDED -> Success",
+            "inputs RUNNING SUCCEEDING+SUCCEEDED SUCCEEDING+SUCCEEDED SUCCEEDING+SUCCEEDED SUCCEEDING+SUCCEEDED \
+             SUCCEEDING+SUCCEEDED -> Success",
         ),
         (
             "terminated while it fails",
