@@ -20,10 +20,10 @@ use rate::RateLayer;
 
 /// How long an answer may take to begin, unless it is configured. That of a watch begins at once.
 const ANSWER: Duration = Duration::from_secs(60);
-/// How long a connection may be silent in the middle of an answer: longer than a watch lasts, which clients ask to be
-/// ended by the API server after 290 s. Without it, a connection that a router has forgotten would be waited on for
-/// ever.
-const SILENCE: Duration = Duration::from_secs(300);
+/// How long a connection may be silent in the middle of an answer. A watch is not for longer than a minute, after which an API
+/// server sends a bookmark; of one that sends none, watches begin anew where they stood. Without it, a connection that a
+/// router has forgotten would be waited on for ever.
+const SILENCE: Duration = Duration::from_secs(150);
 
 /// The reason of Kubernetes' answers about an object that does not exist.
 const NOT_FOUND: &str = "NotFound";
