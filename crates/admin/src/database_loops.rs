@@ -1,5 +1,5 @@
-//! The loops that look after the database: one asks whether it answers, and health is NOT_SERVING while it does not; one
-//! keeps its statistics up to date.
+//! The loops that look after the database: one asks whether it answers and takes writes, and health is NOT_SERVING while it does
+//! not; one keeps its statistics up to date.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,6 @@ use flyte_platform::{
     Chain,
     sql::{Database, DbError},
 };
-use sea_query::{Expr, Query};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -42,22 +41,22 @@ pub(crate) async fn watch_health(
     serving: Arc<watch::Sender<bool>>,
     stop: CancellationToken,
 ) {
-    let mut answered = true;
+    let mut was_there = true;
     loop {
-        let answers = tokio::select! {
+        let checked = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            answers = ask(&database) => answers,
+            checked = check(&database) => checked,
         };
-        match &answers {
-            Err(error) if answered => {
-                tracing::error!(error = %Chain(error), "the database does not answer; health is NOT_SERVING");
+        match &checked {
+            Err(error) if was_there => {
+                tracing::error!(error = %Chain(error), "the database does not do its work; health is NOT_SERVING");
             }
-            Ok(()) if !answered => tracing::info!("the database answers again"),
+            Ok(()) if !was_there => tracing::info!("the database does its work again"),
             _ => {}
         }
-        answered = answers.is_ok();
-        let now = *ready.borrow_and_update() && answered;
+        was_there = checked.is_ok();
+        let now = *ready.borrow_and_update() && was_there;
         serving.send_if_modified(|serving| std::mem::replace(serving, now) != now);
         tokio::select! {
             biased;
@@ -68,14 +67,8 @@ pub(crate) async fn watch_health(
     }
 }
 
-async fn ask(database: &Database) -> Result<(), DbError> {
-    let answer = async {
-        let mut tx = database.read().await?;
-        tx.fetch_optional(&Query::select().expr(Expr::val(1)).take())
-            .await
-            .map(drop)
-    };
-    tokio::time::timeout(ANSWER_WITHIN, answer)
+async fn check(database: &Database) -> Result<(), DbError> {
+    tokio::time::timeout(ANSWER_WITHIN, database.check())
         .await
         .unwrap_or_else(|_elapsed| Err(database.silent(ANSWER_WITHIN)))
 }

@@ -295,11 +295,9 @@ impl Error {
             Self::ClusterAway { .. } => Code::Unavailable,
             Self::Store(error) => match error {
                 DbError::UniqueViolation { .. } => Code::AlreadyExists,
-                DbError::InvalidValue { .. } | DbError::UndefinedObject { .. } => {
-                    Code::InvalidArgument
-                }
+                DbError::InvalidValue { .. } => Code::InvalidArgument,
                 DbError::Serialization(_) => Code::Aborted,
-                DbError::Unavailable(_) => Code::Unavailable,
+                DbError::Unavailable(_) | DbError::UndefinedObject { .. } => Code::Unavailable,
                 DbError::Column { .. }
                 | DbError::Row { .. }
                 | DbError::Config(_)

@@ -33,16 +33,19 @@
 //! # }
 //! ```
 
+mod codes;
 mod config;
 mod counted;
 mod database;
 mod dialect;
 mod error;
+mod health;
 mod indexes;
 mod listed;
 mod migrations;
 mod operations;
 mod row;
+mod sessions;
 mod timestamps;
 mod tx;
 mod values;

@@ -21,20 +21,20 @@ use crate::{
     proxy::Proxy,
 };
 
-fn select(expression: &str) -> SelectStatement {
+pub(crate) fn select(expression: &str) -> SelectStatement {
     Query::select()
         .expr_as(Expr::cust(expression.to_owned()), Alias::new("value"))
         .take()
 }
 
-async fn count(database: &Database, expression: &str) -> i64 {
+pub(crate) async fn count(database: &Database, expression: &str) -> i64 {
     let mut tx = database.read().await.unwrap();
     let row = tx.fetch_optional(&select(expression)).await.unwrap();
     row.unwrap().integer("value").unwrap()
 }
 
 /// Other sessions of this database, by a condition on pg_stat_activity.
-fn sessions(condition: &str) -> String {
+pub(crate) fn sessions(condition: &str) -> String {
     format!(
         "(SELECT count(*) FROM pg_stat_activity
           WHERE datname = current_database() AND pid <> pg_backend_pid() AND {condition})"
@@ -42,7 +42,7 @@ fn sessions(condition: &str) -> String {
 }
 
 /// How long anything here may take before its test fails.
-const WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const WITHIN: Duration = Duration::from_secs(120);
 
 /// Waits until a count of sessions is not 0, asking again as soon as the server has answered.
 async fn begins(database: &Database, expression: &str) {
@@ -53,7 +53,7 @@ async fn begins(database: &Database, expression: &str) {
 }
 
 /// Waits until a count of sessions is 0, asking again as soon as the server has answered.
-async fn ends(database: &Database, expression: &str) {
+pub(crate) async fn ends(database: &Database, expression: &str) {
     let ended = async { while count(database, expression).await > 0 {} };
     tokio::time::timeout(WITHIN, ended)
         .await
@@ -220,7 +220,10 @@ async fn a_database_that_is_not_there_is_named() {
 }
 
 /// Waits until a watch of health says `expected`.
-async fn become_status(changes: &mut Streaming<HealthCheckResponse>, expected: ServingStatus) {
+pub(crate) async fn become_status(
+    changes: &mut Streaming<HealthCheckResponse>,
+    expected: ServingStatus,
+) {
     let becomes = async { while changes.message().await.unwrap().unwrap().status() != expected {} };
     tokio::time::timeout(WITHIN, becomes)
         .await

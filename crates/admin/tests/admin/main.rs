@@ -37,6 +37,8 @@ mod migrations;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod not_now;
+#[cfg(test)]
 mod paths;
 #[cfg(test)]
 mod proxy;

@@ -1,6 +1,6 @@
 //! Opening a database and running transactions on it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use sqlx::{
@@ -11,8 +11,10 @@ use sqlx::{
 
 use super::{
     DatabaseConfig, DbError, Dialect, OperationMetrics, PostgresConfig, ReadTx, WriteTx,
+    codes::is_ended,
     config::ACQUIRE,
     error::Server,
+    sessions::Sessions,
     tx::{Connection, PostgresConnection},
     writer::Writer,
 };
@@ -48,14 +50,31 @@ pub(super) enum Pools {
 pub(super) struct ServerPool {
     pub(super) pool: PgPool,
     server: Server,
+    sessions: Sessions,
 }
 
 impl ServerPool {
+    fn new(config: &DatabaseConfig, options: PgConnectOptions, server: Server) -> Self {
+        let sessions = Sessions::new();
+        let pool = pool_options(config, &sessions);
+        Self {
+            pool: pool.connect_lazy_with(options),
+            server,
+            sessions,
+        }
+    }
+
     async fn acquire(&self) -> Result<PostgresConnection, DbError> {
-        let connection = self.pool.acquire().await;
-        connection
-            .map(PostgresConnection::new)
-            .map_err(|error| self.server.away(error))
+        match self.pool.acquire().await {
+            Ok(connection) => Ok(PostgresConnection::new(connection, self.sessions.clone())),
+            Err(error) => Err(self.server.unreached(error)),
+        }
+    }
+
+    /// The error of a session that takes no writes. Later ones may: it has kept what was so when it began.
+    pub(super) fn read_only(&self, reason: impl Error + Send + Sync + 'static) -> DbError {
+        self.sessions.renew();
+        self.server.away(DbError::Unavailable(Box::new(reason)))
     }
 }
 
@@ -114,16 +133,10 @@ impl Database {
             }
             Err(error) => return Err(primary.refused(error)),
         }
-        let pool = pool_options(config, &postgres);
-        let replica = replica_host(&postgres).map(|host| ServerPool {
-            pool: pool.clone().connect_lazy_with(options.clone().host(host)),
-            server: server(host),
-        });
+        let replica = replica_host(&postgres)
+            .map(|host| ServerPool::new(config, options.clone().host(host), server(host)));
         Ok(Self::over(Pools::Postgres {
-            primary: ServerPool {
-                pool: pool.connect_lazy_with(options),
-                server: primary,
-            },
+            primary: ServerPool::new(config, options, primary),
             replica,
         }))
     }
@@ -266,25 +279,33 @@ where
 {
     let connection = begin(pool).await?;
     let mut tx = WriteTx(database.reading(Connection::Postgres(connection)));
-    let outcome = work(context, &mut tx).await;
-    let Connection::Postgres(connection) = &mut tx.0.connection else {
-        return outcome;
-    };
-    match outcome {
-        Ok(value) => {
-            connection
-                .control("COMMIT", false)
-                .await
-                .map_err(DbError::from)?;
-            Ok(value)
-        }
-        Err(error) => {
-            // A connection that cannot roll back is closed, which does.
-            if let Err(failed) = connection.control("ROLLBACK", false).await {
-                tracing::debug!(error = %failed, "cannot roll back; the connection is closed");
+    let mut again = true;
+    loop {
+        let outcome = work(context, &mut tx).await;
+        let Connection::Postgres(connection) = &mut tx.0.connection else {
+            return outcome;
+        };
+        let error = match outcome {
+            Ok(value) => {
+                let committed = connection.control("COMMIT", false).await;
+                committed.map_err(DbError::from)?;
+                return Ok(value);
             }
-            Err(error)
+            Err(error) => error,
+        };
+        // A connection that cannot roll back is closed, which does.
+        if let Err(failed) = connection.control("ROLLBACK", false).await {
+            tracing::debug!(error = %failed, "cannot roll back; the connection is closed");
+            return Err(error);
         }
+        if !again || !connection.forget().await {
+            return Err(error);
+        }
+        // Nothing has been written, and the same statements are prepared anew on the same connection: the next of the pool
+        // may remember as much that is no longer so.
+        again = false;
+        let begun = connection.control("BEGIN", true).await;
+        begun.map_err(|error| pool.server.away(error))?;
     }
 }
 
@@ -295,7 +316,7 @@ async fn begin(pool: &ServerPool) -> Result<PostgresConnection, DbError> {
     loop {
         let mut connection = pool.acquire().await?;
         match connection.control("BEGIN", true).await {
-            Err(sqlx::Error::Io(_)) if attempt < RETRIES => attempt += 1,
+            Err(error) if attempt < RETRIES && is_ended(&error) => attempt += 1,
             outcome => {
                 return outcome
                     .map(|()| connection)
@@ -344,7 +365,8 @@ async fn limit_session(
 }
 
 /// What a pool keeps, and what it asks of connections.
-fn pool_options(config: &DatabaseConfig, postgres: &PostgresConfig) -> PgPoolOptions {
+fn pool_options(config: &DatabaseConfig, sessions: &Sessions) -> PgPoolOptions {
+    let postgres = config.effective_postgres();
     PgPoolOptions::new()
         .max_connections(match config.max_open_connections {
             0 => 100,
@@ -358,14 +380,16 @@ fn pool_options(config: &DatabaseConfig, postgres: &PostgresConfig) -> PgPoolOpt
         .before_acquire({
             // Under load nobody is asked.
             let trusted = postgres.trust_idle_for.to_std();
+            let sessions = sessions.clone();
             move |connection, meta| {
-                Box::pin(
-                    async move { Ok(meta.idle_for < trusted || connection.ping().await.is_ok()) },
-                )
+                let current = sessions.is_current(meta.age);
+                Box::pin(async move {
+                    Ok(current && (meta.idle_for < trusted || connection.ping().await.is_ok()))
+                })
             }
         })
         .after_connect({
-            let limits = session_limits(postgres);
+            let limits = session_limits(&postgres);
             move |connection, _meta| {
                 let limits = limits.clone();
                 Box::pin(async move { limit_session(connection, &limits).await })
@@ -525,7 +549,7 @@ mod tests {
         ] {
             let config = configured(text);
             let postgres = config.effective_postgres();
-            let options = pool_options(&config, &postgres);
+            let options = pool_options(&config, &Sessions::new());
             assert_eq!(options.get_max_connections(), connections, "{text}");
             let lifetime = lifetime.map(Duration::from_secs);
             assert_eq!(options.get_max_lifetime(), lifetime, "{text}");

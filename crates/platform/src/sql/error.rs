@@ -1,10 +1,11 @@
-//! SQLSTATE and SQLite codes, read in this one place.
+//! What a caller can know of a statement that failed.
 
 use std::error::Error;
 
-use sqlx::error::DatabaseError;
-
-use super::config::ACQUIRE;
+use super::{
+    codes::{Class, classify, is_starting},
+    config::ACQUIRE,
+};
 
 /// What a statement or connection came to grief on.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +22,8 @@ pub enum DbError {
         /// The database's own words, in PostgreSQL's form.
         message: String,
     },
-    /// A table or column that does not exist.
+    /// A schema, table, column, type or operator that is not there, or not as the migrations made it. No caller chooses their names, so
+    /// the database is not what it was, or not yet.
     #[error("{message}")]
     UndefinedObject {
         /// The database's own words.
@@ -30,7 +32,7 @@ pub enum DbError {
     /// Transactions got in each other's way; running the whole closure again may succeed.
     #[error("transactions collided")]
     Serialization(#[source] sqlx::Error),
-    /// The database cannot be reached, is full, read-only or busy; retrying later may succeed.
+    /// The database cannot be reached, is full, read-only, busy or barred to this role; retrying later may succeed.
     #[error("the database is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// A row does not hold what the schema promises.
@@ -67,10 +69,9 @@ impl DbError {
     /// Whether the same call may succeed later without a change of input.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Serialization(_) | Self::Unavailable(_) => true,
+            Self::Serialization(_) | Self::Unavailable(_) | Self::UndefinedObject { .. } => true,
             Self::UniqueViolation { .. }
             | Self::InvalidValue { .. }
-            | Self::UndefinedObject { .. }
             | Self::Column { .. }
             | Self::Row { .. }
             | Self::Config(_)
@@ -105,7 +106,9 @@ impl From<sqlx::Error> for DbError {
                     message: database.message().to_owned(),
                 },
                 Class::Serialization => Self::Serialization(error),
-                Class::Unavailable => Self::Unavailable(database.message().to_owned().into()),
+                Class::Unavailable => {
+                    Self::Unavailable(Box::new(NotNow(database.message().to_owned())))
+                }
                 Class::Other => Self::Other(error),
             },
             sqlx::Error::PoolTimedOut => Self::Unavailable(NoConnection.into()),
@@ -125,6 +128,11 @@ impl From<sqlx::Error> for DbError {
 )]
 struct NoConnection;
 
+/// What a database says that answers a statement, and does not run it now.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotNow(String);
+
 /// A server of PostgreSQL, for texts that say which one is meant. It knows no password.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("PostgreSQL at {host}:{port}, database {database:?}")]
@@ -143,7 +151,20 @@ struct Away {
 }
 
 impl Server {
-    /// An error of getting a connection to this server.
+    /// An error of getting a connection to this server: no statement has been sent, so whatever it is, it is not the caller's fault.
+    pub(super) fn unreached(&self, error: sqlx::Error) -> DbError {
+        let source = match error {
+            sqlx::Error::Database(said) => said.message().to_owned().into(),
+            other => match DbError::from(other) {
+                DbError::Unavailable(source) => source,
+                DbError::Other(error) => error.into(),
+                other => other.into(),
+            },
+        };
+        self.away(DbError::Unavailable(source))
+    }
+
+    /// Names this server in an error that says that it is away.
     pub(super) fn away(&self, error: impl Into<DbError>) -> DbError {
         match error.into() {
             DbError::Unavailable(source) => DbError::Unavailable(Box::new(Away {
@@ -157,84 +178,10 @@ impl Server {
     /// As [`Server::away`], for the first connection: what PostgreSQL says against it is about the configuration.
     pub(super) fn refused(&self, error: sqlx::Error) -> DbError {
         match &error {
-            sqlx::Error::Database(said)
-                if !matches!(classify(said.as_ref()), Class::Unavailable) =>
-            {
+            sqlx::Error::Database(said) if !is_starting(said.as_ref()) => {
                 DbError::Config(format!("{self}: {}", said.message()))
             }
             _ => self.away(error),
         }
-    }
-}
-
-enum Class {
-    Unique(String),
-    Value,
-    Undefined,
-    Serialization,
-    Unavailable,
-    Other,
-}
-
-fn classify(error: &dyn DatabaseError) -> Class {
-    let code = error.code().unwrap_or_default();
-    if error
-        .try_downcast_ref::<sqlx::sqlite::SqliteError>()
-        .is_some()
-    {
-        return classify_sqlite(code.parse().unwrap_or_default(), error.message());
-    }
-    match code.as_ref() {
-        "23505" => Class::Unique(error.constraint().unwrap_or_default().to_owned()),
-        "42P01" | "42703" => Class::Undefined,
-        "40001" | "40P01" => Class::Serialization,
-        // connection, resources, operator intervention, system
-        code if ["08", "53", "57", "58"]
-            .iter()
-            .any(|class| code.starts_with(class)) =>
-        {
-            Class::Unavailable
-        }
-        // data exceptions, and what is beyond PostgreSQL's limits: a key too long for its index, too many columns
-        code if code.starts_with("22") || code.starts_with("54") => Class::Value,
-        _ => Class::Other,
-    }
-}
-
-/// Result codes: <https://www.sqlite.org/rescode.html>; the low byte is the primary one.
-fn classify_sqlite(code: i32, message: &str) -> Class {
-    const UNIQUE: i32 = 2067;
-    const PRIMARY_KEY: i32 = 1555;
-    match (code, code & 0xff) {
-        (UNIQUE | PRIMARY_KEY, _) => Class::Unique(sqlite_constraint(message)),
-        // TOOBIG: a value beyond SQLite's limits
-        (_, 18) => Class::Value,
-        // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
-        (_, 5 | 6 | 8 | 10 | 13 | 14) => Class::Unavailable,
-        (_, 1) if message.starts_with("no such") => Class::Undefined,
-        // CONSTRAINT: our CHECKs state PostgreSQL's length limits
-        (_, 19) if message.starts_with("CHECK constraint failed: value too long") => Class::Value,
-        _ => Class::Other,
-    }
-}
-
-/// `UNIQUE constraint failed: projects.identifier` names columns; PostgreSQL names `projects_pkey`.
-fn sqlite_constraint(message: &str) -> String {
-    let table = message
-        .rsplit(": ")
-        .next()
-        .and_then(|columns| columns.split('.').next())
-        .unwrap_or_default();
-    format!("{table}_pkey")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sqlite_unique_violations_are_named_as_in_postgresql() {
-        let text = "UNIQUE constraint failed: tasks.project, tasks.domain, tasks.name";
-        assert_eq!(sqlite_constraint(text), "tasks_pkey");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use prometheus::IntCounter;
 
-use super::DbError;
+use super::{DbError, error::NotNow};
 use crate::metrics::{MetricError, Scope, StopWatch, Unit};
 
 /// A kind of operation on one table: `executions` and `get`, say.
@@ -90,6 +90,7 @@ impl OperationMetrics {
             DbError::InvalidValue { .. }
             | DbError::Serialization(_)
             | DbError::Other(sqlx::Error::Database(_)) => &self.postgres_error,
+            DbError::Unavailable(source) if source.is::<NotNow>() => &self.postgres_error,
             DbError::Unavailable(_)
             | DbError::Column { .. }
             | DbError::Row { .. }

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SelectStatement, SqliteQueryBuilder};
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Sqlite, SqliteConnection, pool::PoolConnection};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, Postgres, Sqlite, SqliteConnection,
+    pool::PoolConnection,
+};
 
 use super::{
     DbError, Dialect, OperationMetrics,
+    codes::{self, Stale},
     row::{Kind, Row},
+    sessions::Sessions,
     values,
 };
 
@@ -35,18 +40,23 @@ pub(super) enum Connection {
 /// statement and rolls back.
 pub(super) struct PostgresConnection {
     connection: Option<PoolConnection<Postgres>>,
+    sessions: Sessions,
     /// A statement is under way.
     busy: bool,
     /// A transaction is open.
     open: bool,
+    /// What is prepared on it is not what the server has.
+    stale: bool,
 }
 
 impl PostgresConnection {
-    pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
+    pub(super) fn new(connection: PoolConnection<Postgres>, sessions: Sessions) -> Self {
         Self {
             connection: Some(connection),
+            sessions,
             busy: false,
             open: false,
+            stale: false,
         }
     }
 
@@ -57,55 +67,51 @@ impl PostgresConnection {
         open: bool,
     ) -> Result<(), sqlx::Error> {
         self.open = true;
-        let Some(connection) = self.connection.as_deref_mut() else {
-            return Err(sqlx::Error::PoolClosed);
-        };
-        sqlx::raw_sql(text).execute(connection).await?;
+        let done = sqlx::raw_sql(text).execute(self.begin()?).await;
+        self.end(done)?;
         self.open = open;
         Ok(())
+    }
+
+    /// The session, for a statement whose outcome [`PostgresConnection::end`] is to be told.
+    fn begin(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let connection = self.connection.as_deref_mut();
+        self.busy = true;
+        connection.ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// A statement has ended, and may have shown that the session is not what it was.
+    fn end<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        self.busy = false;
+        match outcome.as_ref().err().and_then(codes::stale) {
+            Some(Stale::Statements) => self.stale = true,
+            Some(Stale::Settings) => self.sessions.renew(),
+            None => {}
+        }
+        outcome
+    }
+
+    /// Forgets what is prepared, if a statement has failed for that. True if it may be run again: nothing of its transaction is left.
+    pub(super) async fn forget(&mut self) -> bool {
+        if !self.stale || self.open {
+            return false;
+        }
+        let Ok(connection) = self.begin() else {
+            return false;
+        };
+        let forgotten = connection.clear_cached_statements().await;
+        self.stale = forgotten.is_err();
+        self.end(forgotten).is_ok()
     }
 }
 
 impl Drop for PostgresConnection {
     fn drop(&mut self) {
-        if (self.busy || self.open)
+        if (self.busy || self.open || self.stale)
             && let Some(connection) = self.connection.take()
         {
             drop(connection.detach());
         }
-    }
-}
-
-enum Target<'a> {
-    Sqlite(&'a mut SqliteConnection),
-    Postgres(Statement<'a>),
-}
-
-/// A connection while a statement is under way: until [`Statement::done`].
-struct Statement<'a> {
-    connection: &'a mut PgConnection,
-    busy: &'a mut bool,
-}
-
-impl Statement<'_> {
-    fn done(self) {
-        *self.busy = false;
-    }
-}
-
-impl Connection {
-    fn target(&mut self) -> Result<Target<'_>, DbError> {
-        Ok(match self {
-            Self::SqliteReader(connection) => Target::Sqlite(connection),
-            Self::SqliteWriter(connection) => Target::Sqlite(connection),
-            Self::Postgres(PostgresConnection {
-                connection, busy, ..
-            }) => {
-                let connection = connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)?;
-                *busy = true;
-                Target::Postgres(Statement { connection, busy })
-            }
-        })
     }
 }
 
@@ -132,27 +138,39 @@ impl ReadTx {
     }
 
     async fn rows(&mut self, statement: &impl QueryStatementBuilder) -> Result<Vec<Row>, DbError> {
-        match self.connection.target()? {
-            Target::Sqlite(connection) => {
-                let (text, values) = statement.build_any(&SqliteQueryBuilder);
-                let rows = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
-                    .fetch_all(connection)
-                    .await?;
-                Ok(rows.into_iter().map(|row| Row(Kind::Sqlite(row))).collect())
-            }
-            Target::Postgres(target) => {
-                let (text, values) = statement.build_any(&PostgresQueryBuilder);
-                let rows = sqlx::query_with(AssertSqlSafe(text), values::postgres(values)?)
-                    .fetch_all(&mut *target.connection)
-                    .await;
-                target.done();
-                Ok(rows?
-                    .into_iter()
-                    .map(|row| Row(Kind::Postgres(row)))
-                    .collect())
+        match &mut self.connection {
+            Connection::SqliteReader(connection) => sqlite_rows(connection, statement).await,
+            Connection::SqliteWriter(connection) => sqlite_rows(connection, statement).await,
+            Connection::Postgres(connection) => {
+                let mut again = true;
+                loop {
+                    let (text, values) = statement.build_any(&PostgresQueryBuilder);
+                    let rows = sqlx::query_with(AssertSqlSafe(text), values::postgres(values)?)
+                        .fetch_all(connection.begin()?)
+                        .await;
+                    match connection.end(rows) {
+                        Ok(rows) => {
+                            let rows = rows.into_iter().map(|row| Row(Kind::Postgres(row)));
+                            return Ok(rows.collect());
+                        }
+                        Err(_) if again && connection.forget().await => again = false,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
             }
         }
     }
+}
+
+async fn sqlite_rows(
+    connection: &mut SqliteConnection,
+    statement: &impl QueryStatementBuilder,
+) -> Result<Vec<Row>, DbError> {
+    let (text, values) = statement.build_any(&SqliteQueryBuilder);
+    let rows = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().map(|row| Row(Kind::Sqlite(row))).collect())
 }
 
 impl WriteTx {
@@ -161,21 +179,15 @@ impl WriteTx {
         &mut self,
         statement: &impl QueryStatementBuilder,
     ) -> Result<u64, DbError> {
-        match self.0.connection.target()? {
-            Target::Sqlite(connection) => {
-                let (text, values) = statement.build_any(&SqliteQueryBuilder);
-                let done = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
-                    .execute(connection)
-                    .await?;
-                Ok(done.rows_affected())
-            }
-            Target::Postgres(target) => {
+        match &mut self.0.connection {
+            Connection::SqliteReader(connection) => sqlite_execute(connection, statement).await,
+            Connection::SqliteWriter(connection) => sqlite_execute(connection, statement).await,
+            Connection::Postgres(connection) => {
                 let (text, values) = statement.build_any(&PostgresQueryBuilder);
                 let done = sqlx::query_with(AssertSqlSafe(text), values::postgres(values)?)
-                    .execute(&mut *target.connection)
+                    .execute(connection.begin()?)
                     .await;
-                target.done();
-                Ok(done?.rows_affected())
+                Ok(connection.end(done)?.rows_affected())
             }
         }
     }
@@ -191,12 +203,16 @@ impl WriteTx {
     /// Runs SQL text that has no parameters; several statements may follow each other.
     pub async fn execute_script(&mut self, text: &str) -> Result<(), DbError> {
         let script = sqlx::raw_sql(AssertSqlSafe(text.to_owned()));
-        match self.0.connection.target()? {
-            Target::Sqlite(connection) => script.execute(connection).await.map(drop)?,
-            Target::Postgres(target) => {
-                let done = script.execute(&mut *target.connection).await;
-                target.done();
-                done.map(drop)?;
+        match &mut self.0.connection {
+            Connection::SqliteReader(connection) => {
+                script.execute(&mut **connection).await.map(drop)?;
+            }
+            Connection::SqliteWriter(connection) => {
+                script.execute(&mut **connection).await.map(drop)?;
+            }
+            Connection::Postgres(connection) => {
+                let done = script.execute(connection.begin()?).await;
+                connection.end(done)?;
             }
         }
         Ok(())
@@ -207,19 +223,29 @@ impl WriteTx {
     /// For rules that span rows which a lock on one row cannot guard. On SQLite there is one writer and
     /// nothing to do.
     pub async fn lock(&mut self, key: &str) -> Result<(), DbError> {
-        match self.0.connection.target()? {
-            Target::Sqlite(_) => Ok(()),
-            Target::Postgres(target) => {
+        match &mut self.0.connection {
+            Connection::SqliteReader(_) | Connection::SqliteWriter(_) => Ok(()),
+            Connection::Postgres(connection) => {
                 let locked = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
                     .bind(key)
-                    .execute(&mut *target.connection)
+                    .execute(connection.begin()?)
                     .await;
-                target.done();
-                locked.map(drop)?;
+                connection.end(locked)?;
                 Ok(())
             }
         }
     }
+}
+
+async fn sqlite_execute(
+    connection: &mut SqliteConnection,
+    statement: &impl QueryStatementBuilder,
+) -> Result<u64, DbError> {
+    let (text, values) = statement.build_any(&SqliteQueryBuilder);
+    let done = sqlx::query_with(AssertSqlSafe(text), values::sqlite(values)?)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 impl std::ops::Deref for WriteTx {
