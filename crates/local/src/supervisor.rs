@@ -206,7 +206,7 @@ impl Supervisor {
                     self.hook_ended(hook.map_err(io::Error::other)?);
                 }
                 () = until(kill_one) => self.kill_due(),
-                _ = terminate.recv() => self.stop_requested()?,
+                _ = terminate.recv() => self.stop_requested(),
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
