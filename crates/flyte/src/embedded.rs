@@ -24,7 +24,7 @@ use flyte_platform::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use options::{ACCESS_KEY, GRACE, SECRET_KEY};
+use options::{ACCESS_KEY, GRACE, PLATFORM_GRACE, SECRET_KEY};
 pub(crate) use options::{Options, SUPERVISOR};
 use prepare::Prepared;
 use services::{BUCKET, Backends, Services, define_workflows};
@@ -54,9 +54,7 @@ pub(crate) async fn platform(options: Options) -> anyhow::Result<()> {
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("embedded platform", platform.run());
     cli::stop_on_signals(&mut tasks);
-    Ok(tasks
-        .run_until_stopped(GRACE + Duration::from_secs(5))
-        .await?)
+    Ok(tasks.run_until_stopped(PLATFORM_GRACE).await?)
 }
 
 /// `flyte start`: everything, until asked to stop.
@@ -162,7 +160,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
         }
     };
     stop_platform.cancel();
-    let ended = tokio::time::timeout(GRACE + Duration::from_secs(5), platform).await;
+    let ended = tokio::time::timeout(PLATFORM_GRACE, platform).await;
     outcome?;
     ended.context("the embedded platform did not stop in time")??;
     Ok(())

@@ -13,7 +13,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use flyte_platform::sync::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 mod admission;
@@ -24,6 +24,7 @@ mod binding;
 mod causes;
 mod delete;
 mod discovery;
+mod durability;
 mod events;
 mod field_path;
 mod json;
@@ -51,6 +52,7 @@ pub use api_status::ApiStatus;
 pub use logs::{LogError, LogRequest, LogSource, LogStream};
 pub use store::{Contents, NoStore, Row, RowChange, SqliteStore, Store, StoreError};
 
+use durability::Durability;
 use model::{HistoryLimits, Model, UNWRITTEN_REVISIONS};
 
 /// The clock. A simulation gives its own.
@@ -118,8 +120,7 @@ impl std::fmt::Debug for Cluster {
 struct Inner {
     model: Mutex<Model>,
     options: ClusterOptions,
-    /// Up to which revision everything is durable.
-    durable: watch::Sender<u64>,
+    durability: Arc<Durability>,
     writes: Option<mpsc::Sender<Batch>>,
     log_source: RwLock<Option<Arc<dyn LogSource>>>,
     _writer: JoinSet<()>,
@@ -160,18 +161,18 @@ impl Cluster {
             minimum: 32,
         };
         let model = Model::new(contents, limits, options.json_depth, !store.is_volatile())?;
-        let (durable, _) = watch::channel(model.revision);
+        let durability = Arc::new(Durability::new(model.revision));
         let mut writer = JoinSet::new();
         let writes = (!store.is_volatile()).then(|| {
             let (sender, receiver) = mpsc::channel(WAITING_WRITES);
-            writer.spawn(write_batches(store, written, receiver, durable.clone()));
+            writer.spawn(write_batches(store, written, receiver, durability.clone()));
             sender
         });
         let cluster = Self {
             inner: Arc::new(Inner {
                 model: Mutex::new(model),
                 options,
-                durable,
+                durability,
                 writes,
                 log_source: RwLock::new(None),
                 _writer: writer,
@@ -230,56 +231,6 @@ impl Cluster {
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.inner.model.lock()
     }
-
-    /// The revisions that are durable, now and as they come.
-    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
-        self.inner.durable.subscribe()
-    }
-
-    /// Waits until everything up to `revision` is durable.
-    pub(crate) async fn until_durable(&self, revision: u64) -> Result<(), ApiStatus> {
-        let mut durable = self.durable();
-        durable
-            .wait_for(|reached| *reached >= revision)
-            .await
-            .map_err(|_| stopped())?;
-        Ok(())
-    }
-
-    /// Runs one decision on the model and returns when its changes are durable.
-    pub(crate) async fn change<T>(
-        &self,
-        decide: impl FnOnce(&mut Model) -> Result<T, ApiStatus>,
-    ) -> Result<T, ApiStatus> {
-        let permit = match &self.inner.writes {
-            Some(writes) => Some(writes.reserve().await.map_err(|_| stopped())?),
-            None => None,
-        };
-        let (decided, revision) = {
-            let mut model = self.model();
-            let before = model.revision;
-            let decided = decide(&mut model);
-            let (changes, revision) = model.take_batch();
-            match permit {
-                // Changes of what no store keeps take their turn too: what is shown before must be durable.
-                Some(permit) if revision > before || !changes.is_empty() => {
-                    permit.send(Batch { changes, revision });
-                }
-                Some(_) => {}
-                None => {
-                    // Under the lock, so that the revision never goes back.
-                    self.inner.durable.send_if_modified(|durable| {
-                        let advanced = *durable < revision;
-                        *durable = revision;
-                        advanced
-                    });
-                }
-            }
-            (decided, revision)
-        };
-        self.until_durable(revision).await?;
-        decided
-    }
 }
 
 fn stopped() -> ApiStatus {
@@ -293,7 +244,7 @@ async fn write_batches(
     store: Arc<dyn Store>,
     mut written: u64,
     mut batches: mpsc::Receiver<Batch>,
-    durable: watch::Sender<u64>,
+    durability: Arc<Durability>,
 ) {
     const FIRST_WAIT: Duration = Duration::from_millis(50);
     const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -302,17 +253,18 @@ async fn write_batches(
         let revision = waiting.last().map_or(0, |batch: &Batch| batch.revision);
         let changes: Vec<RowChange> = waiting.drain(..).flat_map(|batch| batch.changes).collect();
         if changes.is_empty() && revision < written + UNWRITTEN_REVISIONS {
-            durable.send_replace(revision);
+            durability.reached(revision);
             continue;
         }
         let mut wait = FIRST_WAIT;
         while let Err(error) = store.commit(&changes, revision).await {
+            durability.failed(&error);
             tracing::error!(error = %error, cause = %error.source, "the cluster cannot store a change and tries again");
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         written = revision;
-        durable.send_replace(revision);
+        durability.reached(revision);
     }
 }
 

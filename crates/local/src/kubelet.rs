@@ -44,6 +44,7 @@ mod scheduling;
 mod sources;
 mod status;
 mod temporary;
+mod unrecorded;
 
 pub use cgroups::cgroup_root;
 pub use options::{KubeletOptions, SupervisorCommand, python_bin};

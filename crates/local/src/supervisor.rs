@@ -121,6 +121,8 @@ struct Supervisor {
     over_limit: Vec<Option<String>>,
     /// When the record is written again, if it could not be.
     rewrite_at: Option<Instant>,
+    /// An end of a container is on no record before the end of the pod is: see [`Supervisor::withholds`].
+    withheld: bool,
     /// The folder of records is gone, and with it everybody who might ask for this one.
     abandoned: bool,
 }
@@ -172,6 +174,7 @@ impl Supervisor {
             meters,
             over_limit,
             rewrite_at: None,
+            withheld: false,
             abandoned: false,
         })
     }
@@ -203,7 +206,7 @@ impl Supervisor {
                     self.hook_ended(hook.map_err(io::Error::other)?);
                 }
                 () = until(kill_one) => self.kill_due(),
-                _ = terminate.recv() => self.stop_requested()?,
+                _ = terminate.recv() => self.stop_requested(),
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
@@ -389,6 +392,7 @@ impl Supervisor {
         } else {
             record.state = ContainerState::Terminated(ended);
         }
+        self.withheld |= self.withholds();
         self.write();
     }
 }

@@ -12,6 +12,9 @@ pub(super) const ACCESS_KEY: &str = "minio";
 pub(super) const SECRET_KEY: &str = "miniostorage";
 /// How long open calls and pods have when the process is asked to end.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// How long the embedded platform may take to stop: its node gives up on pods 5 s after [`GRACE`], and leaves them to the next
+/// start.
+pub(super) const PLATFORM_GRACE: Duration = Duration::from_secs(20);
 
 /// What the command line says.
 #[derive(Clone, Debug)]

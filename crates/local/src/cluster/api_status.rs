@@ -5,6 +5,7 @@ use flyte_idl::text::quoted;
 use serde_json::{Value, json};
 
 use crate::cluster::causes::{Causes, and_more};
+use crate::cluster::store::StoreError;
 
 /// The `metav1.Status` of a request that was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -103,6 +104,18 @@ impl ApiStatus {
             details.insert("causes".to_owned(), causes.to_value());
         }
         refusal
+    }
+
+    /// Nothing can be written for the time being (RFC 4918 section 11.5 for a full disk).
+    pub(crate) fn not_stored(error: &StoreError) -> Self {
+        let (code, reason, why) = if error.is_full() {
+            let why = "its disk is full; reads go on, and writes do when there is room again";
+            (507, "InsufficientStorage", why)
+        } else {
+            let why = "reads go on, and writes do when it can";
+            (503, "ServiceUnavailable", why)
+        };
+        Self::new(code, reason, format!("{error}: {} ({why})", error.source))
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {

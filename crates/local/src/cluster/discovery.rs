@@ -82,6 +82,13 @@ impl Cluster {
                 "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
                 "compiler": "rustc", "platform": "linux/amd64",
             }),
+            [check @ ("healthz" | "readyz")] if let Some(failure) = self.store_failure() => {
+                // In the words of kube-apiserver, whose store is etcd.
+                let text = format!("[+]ping ok\n[-]etcd failed: {failure}\n{check} check failed\n");
+                let mut answer = text_answer(text);
+                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                return Ok(answer);
+            }
             ["healthz" | "livez" | "readyz", ..] => return Ok(text_answer("ok")),
             ["openapi", "v3"] => openapi::index(&registry),
             ["openapi", "v3", "api", version] => openapi::document(&registry, "", version)?,

@@ -57,13 +57,37 @@ impl Cluster {
     ) -> Result<Response<Body>, ApiStatus> {
         let form = call.form()?;
         let key = target.key()?;
-        let found = self.model().get(&target.resource.id, &key).cloned();
+        let found = self.current(target, &key).await?;
         let object = found.ok_or_else(|| target.not_found(&key.1))?;
-        self.until_durable(object.revision).await?;
         Ok(json_answer(
             StatusCode::OK,
             self.render(&object, &target.resource, form)?,
         ))
+    }
+
+    /// The object, once that is durable. Of a store that fails, the one that it has.
+    async fn current(&self, target: &Target, key: &Key) -> Result<Option<Arc<Stored>>, ApiStatus> {
+        let (found, revision) = {
+            let model = self.model();
+            let found = model.get(&target.resource.id, key).cloned();
+            // That there is none shows a removal, if that was the last change.
+            let revision = found
+                .as_ref()
+                .map_or(model.revision, |found| found.revision);
+            (found, revision)
+        };
+        let Err(refusal) = self.until_durable(revision).await else {
+            return Ok(found);
+        };
+        let shown = *self.durable().borrow();
+        let model = self.model();
+        match model.table(&target.resource.id) {
+            None => Ok(None),
+            Some(table) => {
+                let objects = table.at(shown).ok_or(refusal)?;
+                Ok(objects.get(key).cloned())
+            }
+        }
     }
 
     /// An object as a client sees it through this path.
@@ -92,11 +116,17 @@ impl Cluster {
     ) -> Result<Response<Body>, ApiStatus> {
         let form = call.form()?;
         let selector = Self::selector(target, call)?;
-        if &*target.resource.id == EVENTS {
-            self.expire_events().await?;
+        if &*target.resource.id == EVENTS
+            && let Err(refusal) = self.expire_events().await
+        {
+            tracing::debug!(error = %refusal, "events whose time is up stay for now");
         }
-        let page = self.page(target, call, &selector)?;
-        self.until_durable(page.revision).await?;
+        let mut page = self.page(target, call, &selector, None)?;
+        if self.until_durable(page.revision).await.is_err() {
+            // The store fails: what it has is shown.
+            let shown = *self.durable().borrow();
+            page = self.page(target, call, &selector, Some(shown))?;
+        }
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
         if let (Some(next), Some(map)) = (&page.next, metadata.as_object_mut()) {
             map.insert("continue".to_owned(), next.encode().into());
@@ -172,7 +202,14 @@ impl Cluster {
             .collect()
     }
 
-    fn page(&self, target: &Target, call: &Call, selector: &Selector) -> Result<Page, ApiStatus> {
+    /// A page of the list at the revision that the client asks for, else at `shown`, else of all there is.
+    fn page(
+        &self,
+        target: &Target,
+        call: &Call,
+        selector: &Selector,
+        shown: Option<u64>,
+    ) -> Result<Page, ApiStatus> {
         let limit = call
             .query
             .number::<usize>("limit")?
@@ -192,7 +229,7 @@ impl Cluster {
         let revision = match &next {
             Some(next) => next.rv,
             None if exact => asked,
-            None => model.revision,
+            None => shown.unwrap_or(model.revision),
         };
         let empty = std::collections::BTreeMap::new();
         let past;

@@ -1,6 +1,8 @@
 //! Where objects are kept across restarts. The model in memory answers every read; a store only has to load
 //! everything once and make changes durable.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
@@ -50,13 +52,34 @@ pub struct Contents {
 
 /// A store failed; the text says how, the source why.
 #[derive(Debug, thiserror::Error)]
-#[error("the cluster's object store cannot {doing}")]
+#[error("the cluster's object store {} cannot {doing}", file.display())]
 pub struct StoreError {
+    /// Where the objects are.
+    pub file: PathBuf,
     /// What was being done.
     pub doing: &'static str,
     /// The database's own error.
     #[source]
     pub source: sqlx::Error,
+}
+
+impl StoreError {
+    /// Whether it failed because there is no room for more on the disk. SQLite does not always say so: a log that cannot grow is an
+    /// error of input and output.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        /// `SQLITE_FULL`.
+        const FULL: &str = "13";
+        /// With less, in bytes, no transaction has room for its pages.
+        const NO_ROOM: u64 = 64 << 10;
+        let said = match &self.source {
+            sqlx::Error::Database(error) => error.code().as_deref() == Some(FULL),
+            sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        };
+        said || rustix::fs::statvfs(&self.file)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < NO_ROOM)
+    }
 }
 
 /// Keeps the objects of a cluster.

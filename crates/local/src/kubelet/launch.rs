@@ -132,6 +132,7 @@ impl LaunchBuilder<'_> {
                 .active_deadline_seconds
                 .map(|seconds| started.as_second().saturating_add(seconds)),
             grace_seconds: grace_seconds(self.pod),
+            shutdown_grace_seconds: Some(shutdown_grace_seconds(self.pod, self.options)),
         })
     }
 
@@ -326,6 +327,11 @@ pub(crate) fn grace_seconds(pod: &Pod) -> u64 {
         .and_then(|spec| spec.termination_grace_period_seconds);
     own.and_then(|seconds| u64::try_from(seconds).ok())
         .unwrap_or(30)
+}
+
+/// Seconds between SIGTERM and SIGKILL when the node shuts down.
+pub(crate) fn shutdown_grace_seconds(pod: &Pod, options: &KubeletOptions) -> u64 {
+    grace_seconds(pod).min(options.shutdown_grace.as_secs())
 }
 
 #[cfg(test)]

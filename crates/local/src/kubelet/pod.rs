@@ -18,10 +18,11 @@ use crate::cluster::time_text;
 use crate::files::{read_json, write_json};
 use crate::kubelet::Shared;
 use crate::kubelet::events::PodEvent;
-use crate::kubelet::launch::{LaunchBuilder, LaunchError, grace_seconds};
+use crate::kubelet::launch::{LaunchBuilder, LaunchError, shutdown_grace_seconds};
 use crate::kubelet::processes::{POD_VARIABLE, ProcessIdentity, end_pod};
 use crate::kubelet::record::{PodPaths, Record, StopRequest};
 use crate::kubelet::status::{RuntimeStatus, StartError, status};
+use crate::kubelet::unrecorded::{end_without_record, until_ended};
 use crate::kubelet::{lost, sources};
 
 /// The last version of a pod that the watch delivered.
@@ -116,6 +117,7 @@ impl PodRun {
         let Some(mut phase) = self.begin().await else {
             return;
         };
+        let mut unrecorded_end: Option<BoxFuture<'static, ()>> = None;
         loop {
             self.pass_on_stop();
             let record = self.record.borrow_and_update().clone();
@@ -142,11 +144,14 @@ impl PodRun {
                 return;
             }
             if !is_there {
-                self.stop(0, None);
+                self.stop(StopRequest::deleted(0));
             }
             let shutting_down = *self.shutdown.borrow();
             if shutting_down && matches!(phase, Phase::Blocked { .. }) {
                 return;
+            }
+            if let (true, Some(record)) = (shutting_down, &record) {
+                unrecorded_end.get_or_insert_with(|| Box::pin(end_without_record(record.clone())));
             }
             let (Phase::Supervised(due) | Phase::Blocked { again: due, .. }) = &mut phase;
             let is_due = tokio::select! {
@@ -155,6 +160,13 @@ impl PodRun {
                 changed = self.state.changed() => { if changed.is_err() { return } false }
                 changed = self.shutdown.changed() => { if changed.is_err() { return } false }
                 () = due => true,
+                () = until_ended(&mut unrecorded_end) => {
+                    tracing::warn!(
+                        pod = self.name(), file = %self.paths.record().display(),
+                        "the end of a pod is not on record: the disk may be full; its supervisor writes it later"
+                    );
+                    return;
+                }
             };
             if is_due {
                 phase = match phase {
@@ -403,30 +415,25 @@ impl PodRun {
     fn pass_on_stop(&mut self) {
         let state = self.state.borrow().clone();
         if state.gone {
-            self.stop(0, None);
+            self.stop(StopRequest::deleted(0));
         } else if state.pod.metadata.deletion_timestamp.is_some() {
             let grace = state.pod.metadata.deletion_grace_period_seconds;
-            self.stop(
-                grace
-                    .and_then(|seconds| u64::try_from(seconds).ok())
-                    .unwrap_or(0),
-                None,
-            );
+            let grace = grace.and_then(|seconds| u64::try_from(seconds).ok());
+            self.stop(StopRequest::deleted(grace.unwrap_or(0)));
         } else if *self.shutdown.borrow() {
-            let grace = grace_seconds(&state.pod).min(self.shared.options.shutdown_grace.as_secs());
-            let message = "Pod was terminated in response to imminent node shutdown.";
-            self.stop(grace, Some(("Shutdown".to_owned(), message.to_owned())));
+            let grace = shutdown_grace_seconds(&state.pod, &self.shared.options);
+            self.stop(StopRequest::node_shutdown(grace));
         }
     }
 
-    fn stop(&mut self, grace_seconds: u64, reason: Option<(String, String)>) {
+    fn stop(&mut self, order: StopRequest) {
         let Some(record) = self.record.borrow().clone() else {
             return;
         };
         if record.is_over()
             || self
                 .requested_grace
-                .is_some_and(|grace| grace <= grace_seconds)
+                .is_some_and(|grace| grace <= order.grace_seconds)
         {
             return;
         }
@@ -436,15 +443,13 @@ impl PodRun {
                 self.shared.events.emit(&pod, pod_event);
             }
         }
-        self.requested_grace = Some(grace_seconds);
-        if let Err(error) = write_json(
-            &self.paths.stop(),
-            &StopRequest {
-                grace_seconds,
-                reason,
-            },
-        ) {
-            tracing::error!(%error, pod = self.name(), "the order to stop a pod cannot be written");
+        self.requested_grace = Some(order.grace_seconds);
+        if let Err(error) = write_json(&self.paths.stop(), &order) {
+            // The supervisor takes the signal alone for a shutdown of the node.
+            tracing::error!(
+                %error, pod = self.name(), file = %self.paths.stop().display(),
+                "the order to stop a pod cannot be written"
+            );
         }
         record.supervisor.signal(Signal::TERM);
     }
@@ -507,6 +512,9 @@ impl PodRun {
                 Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
                     return false;
                 }
+                Err(kube::Error::Api(refusal)) if self.leaves_to_next_start(&refusal) => {
+                    return true;
+                }
                 Err(error) => {
                     backoff
                         .wait("write the status of the pod", &self.name(), &error)
@@ -514,6 +522,20 @@ impl PodRun {
                 }
             }
         }
+    }
+
+    /// Whether the kubelet ends while the API has no room for what it would write: the record of the pod stays, and the next
+    /// start writes by it.
+    fn leaves_to_next_start(&self, refusal: &kube::core::Status) -> bool {
+        let leaves = *self.shutdown.borrow() && refusal.code == 507;
+        if leaves {
+            tracing::warn!(
+                pod = self.name(),
+                error = refusal.message,
+                "what became of a pod is written at the next start"
+            );
+        }
+        leaves
     }
 
     /// Deletes the pod with grace period 0: nothing of it runs any more.
@@ -532,6 +554,7 @@ impl PodRun {
             match self.api().delete(&self.name(), &params).await {
                 Ok(_) => return,
                 Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => return,
+                Err(kube::Error::Api(refusal)) if self.leaves_to_next_start(&refusal) => return,
                 Err(error) => {
                     backoff
                         .wait("let go of the pod", &self.name(), &error)

@@ -5,7 +5,7 @@
 //! ```text
 //! <folder>/pods/<uid>/launch.json        what to run; mode 0600, it holds secrets
 //! <folder>/pods/<uid>/lock               held by the one supervisor of the pod
-//! <folder>/pods/<uid>/stop.json          grace period and reason, read at SIGTERM
+//! <folder>/pods/<uid>/stop.json          grace period and reason, read at SIGTERM; without it the node shuts down
 //! <folder>/pods/<uid>/logs/<container>/<run>.log
 //! <folder>/pods/<uid>/work/<container>/  working directory
 //! <folder>/pods/<uid>/logs/<container>/<run>.times
@@ -227,6 +227,9 @@ pub(crate) struct Launch {
     pub(crate) deadline: Option<i64>,
     /// Seconds between SIGTERM and SIGKILL when the pod ends on its own account.
     pub(crate) grace_seconds: u64,
+    /// The same when the node shuts down; supervisors of versions before this find none.
+    #[serde(default)]
+    pub(crate) shutdown_grace_seconds: Option<u64>,
 }
 
 /// The request to a supervisor to stop its pod.
@@ -236,6 +239,25 @@ pub(crate) struct StopRequest {
     pub(crate) grace_seconds: u64,
     /// `status.reason` of the pod then, and its message; none for a pod that is deleted.
     pub(crate) reason: Option<(String, String)>,
+}
+
+impl StopRequest {
+    /// The pod is deleted.
+    pub(crate) fn deleted(grace_seconds: u64) -> Self {
+        Self {
+            grace_seconds,
+            reason: None,
+        }
+    }
+
+    /// The node shuts down. The engine tries the task again: it is no failure of its own (spec 05 §9.5).
+    pub(crate) fn node_shutdown(grace_seconds: u64) -> Self {
+        let message = "Pod was terminated in response to imminent node shutdown.";
+        Self {
+            grace_seconds,
+            reason: Some(("Shutdown".to_owned(), message.to_owned())),
+        }
+    }
 }
 
 /// The end of one run of a container (`ContainerStateTerminated`).

@@ -1,6 +1,6 @@
 //! How a pod is stopped: SIGTERM or `preStop` hooks, and SIGKILL once the grace period is over.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -18,15 +18,21 @@ pub(super) struct Stopping {
 }
 
 impl Supervisor {
-    pub(super) fn stop_requested(&mut self) -> io::Result<()> {
-        let order: Option<StopRequest> = read_json(&self.paths.stop())?;
-        let default = StopRequest {
-            grace_seconds: self.launch.grace_seconds,
-            reason: None,
-        };
-        let order = order.unwrap_or(default);
+    /// SIGTERM came. Without an order that can be read it means that the node shuts down: the kubelet that does cannot write
+    /// one on a full disk, and the service manager of a machine that goes down writes none.
+    pub(super) fn stop_requested(&mut self) {
+        let order: Option<StopRequest> = read_json(&self.paths.stop()).unwrap_or_else(|error| {
+            // Standard error is the pod's own file.
+            drop(writeln!(
+                io::stderr(),
+                "the order to stop cannot be read: {error}"
+            ));
+            None
+        });
+        let grace = self.launch.shutdown_grace_seconds;
+        let grace = grace.unwrap_or(self.launch.grace_seconds);
+        let order = order.unwrap_or_else(|| StopRequest::node_shutdown(grace));
         self.stop(order.grace_seconds, order.reason);
-        Ok(())
     }
 
     /// Ends all containers. A second order may only be faster.

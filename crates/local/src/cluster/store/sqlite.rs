@@ -1,6 +1,6 @@
 //! Objects in one SQLite file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -15,6 +15,7 @@ use crate::cluster::store::{Contents, Row, RowChange, Store, StoreError};
 /// the driver counts as open then no longer is: every later transaction would fail.
 #[derive(Debug)]
 pub struct SqliteStore {
+    file: PathBuf,
     options: SqliteConnectOptions,
     /// None after a failure, until the next use.
     connection: Mutex<Option<SqliteConnection>>,
@@ -45,6 +46,7 @@ impl SqliteStore {
             .pragma("cache_size", CACHE)
             .disable_statement_logging();
         let failed = |source| StoreError {
+            file: file.to_owned(),
             doing: "open its file",
             source,
         };
@@ -54,6 +56,7 @@ impl SqliteStore {
             .await
             .map_err(failed)?;
         Ok(Self {
+            file: file.to_owned(),
             options,
             connection: Mutex::new(Some(connection)),
         })
@@ -165,6 +168,7 @@ impl Store for SqliteStore {
         Box::pin(async {
             let read = self.with_connection(Self::read_all).await;
             read.map_err(|source| StoreError {
+                file: self.file.clone(),
                 doing: "read its objects",
                 source,
             })
@@ -183,6 +187,7 @@ impl Store for SqliteStore {
                 })
                 .await;
             written.map_err(|source| StoreError {
+                file: self.file.clone(),
                 doing: "write a change",
                 source,
             })

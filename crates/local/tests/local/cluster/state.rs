@@ -2,14 +2,19 @@
 
 use bytes::Bytes;
 use flyte_local::cluster::{
-    Cluster, ClusterOptions, NoStore, Row, RowChange, SqliteStore, Store, StoreError,
+    Cluster, ClusterOptions, Contents, NoStore, Row, RowChange, SqliteStore, Store, StoreError,
 };
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use kube::core::WatchEvent;
 use kube::{Client, ResourceExt};
 use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::cluster::{cluster, code, config, define_workflows, object, workflow, workflows};
 
@@ -202,4 +207,124 @@ async fn a_simulation_gives_its_own_time_and_numbers() {
         created.creation_timestamp().unwrap().0,
         jiff::Timestamp::UNIX_EPOCH
     );
+}
+
+/// A store whose disk is full for a while.
+#[derive(Default)]
+struct FullAtTimes(Arc<AtomicBool>);
+
+impl Store for FullAtTimes {
+    fn load(&self) -> BoxFuture<'_, Result<Contents, StoreError>> {
+        Box::pin(async { Ok(Contents::default()) })
+    }
+
+    fn commit<'a>(&'a self, _: &'a [RowChange], _: u64) -> BoxFuture<'a, Result<(), StoreError>> {
+        let full = self.0.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if full {
+                Err(StoreError {
+                    file: PathBuf::from("/data/cluster.db"),
+                    doing: "write a change",
+                    source: sqlx::Error::Io(std::io::ErrorKind::StorageFull.into()),
+                })
+            } else {
+                Ok(())
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_disk_is_full_reads_go_on_and_writes_say_so() {
+    let full = Arc::new(AtomicBool::new(false));
+    let store = FullAtTimes(full.clone());
+    let options = ClusterOptions::default();
+    let client = Cluster::new(store, options).await.unwrap().client();
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let post = PostParams::default();
+    for name in ["kept", "removed"] {
+        maps.create(&post, &config(name, &[("k", "old")]))
+            .await
+            .unwrap();
+    }
+    let check = async |path: &str| {
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        client.request_text(request).await
+    };
+    full.store(true, Ordering::SeqCst);
+    let patch = Patch::Merge(json!({"data": {"k": "new"}}));
+    let (params, gone) = (PatchParams::default(), DeleteParams::default());
+    let caught = config("caught", &[]);
+    // The first are under way when it is found out, the others come later.
+    let began = tokio::time::Instant::now();
+    let (created, patched, deleted) = tokio::join!(
+        maps.create(&post, &caught),
+        maps.patch("kept", &params, &patch),
+        maps.delete("removed", &gone)
+    );
+    let later = config("later", &[]);
+    let outcomes = [
+        ("create", created.map(drop)),
+        ("patch", patched.map(drop)),
+        ("delete", deleted.map(drop)),
+        ("a create later", maps.create(&post, &later).await.map(drop)),
+        (
+            "a patch later",
+            maps.patch("kept", &params, &patch).await.map(drop),
+        ),
+        (
+            "a delete later",
+            maps.delete("removed", &gone).await.map(drop),
+        ),
+    ];
+    for (case, outcome) in outcomes {
+        let kube::Error::Api(refusal) = outcome.expect_err(case) else {
+            panic!("{case} is not refused")
+        };
+        assert_eq!(
+            (refusal.code, &*refusal.reason),
+            (507, "InsufficientStorage"),
+            "{case}"
+        );
+        for words in ["/data/cluster.db", "disk is full"] {
+            assert!(
+                refusal.message.contains(words),
+                "{case}: {}",
+                refusal.message
+            );
+        }
+    }
+    // Reads show what is durable.
+    let listed = maps.list(&ListParams::default()).await.unwrap();
+    let names: Vec<String> = listed.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(names, ["kept", "removed"]);
+    for name in ["kept", "removed"] {
+        let read = maps.get(name).await.unwrap();
+        assert_eq!(read.data.unwrap()["k"], "old", "{name}");
+    }
+    assert_eq!(code(maps.get("caught").await).0, 404);
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(check("/livez").await.is_ok());
+    for path in ["/healthz", "/readyz"] {
+        let refused = check(path).await.unwrap_err().to_string();
+        assert!(refused.contains("500"), "{path}: {refused}");
+    }
+    // What was under way is made when there is room.
+    full.store(false, Ordering::SeqCst);
+    let made =
+        kube::runtime::wait::await_condition(maps.clone(), "caught", |map: Option<&ConfigMap>| {
+            map.is_some()
+        });
+    tokio::time::timeout(Duration::from_secs(30), made)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(maps.get("kept").await.unwrap().data.unwrap()["k"], "new");
+    assert_eq!(code(maps.get("removed").await).0, 404);
+    maps.create(&post, &later).await.unwrap();
+    assert_eq!(check("/readyz").await.unwrap(), "ok");
 }

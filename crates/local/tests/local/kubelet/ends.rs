@@ -1,9 +1,13 @@
 //! How pods are ended: by deadline, by deletion, by force.
 
-use kube::api::{DeleteParams, LogParams};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, LogParams, WatchParams};
+use kube::core::WatchEvent;
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use crate::kubelet::{Machine, is_alive, sh};
+use crate::kubelet::{Machine, PATIENCE, ended, is_alive, phase_of, sh, shell};
 
 #[tokio::test]
 async fn a_pod_past_its_deadline_fails_with_its_processes() {
@@ -68,4 +72,90 @@ async fn a_pod_deleted_by_force_leaves_no_process() {
     });
     assert_eq!(end.await.unwrap(), 1, "the process ends");
     machine.stop_kubelet().await;
+}
+
+/// Every version of a pod, from now on until it is deleted or `Failed`.
+async fn versions(pods: Api<Pod>, ready: tokio::sync::oneshot::Sender<()>) -> Vec<Pod> {
+    let mut events = pods
+        .watch(&WatchParams::default(), "0")
+        .await
+        .unwrap()
+        .boxed();
+    let mut ready = Some(ready);
+    let mut seen = Vec::new();
+    while let Some(event) = events.next().await {
+        let (pod, gone) = match event.unwrap() {
+            WatchEvent::Added(pod) | WatchEvent::Modified(pod) => (pod, false),
+            WatchEvent::Deleted(pod) => (pod, true),
+            other => panic!("{other:?}"),
+        };
+        if let Some(ready) = ready.take() {
+            ready.send(()).unwrap();
+        }
+        let over = phase_of(&pod) == "Failed";
+        seen.push(pod);
+        if gone || over {
+            break;
+        }
+    }
+    seen
+}
+
+/// How a pod is made to end in a test.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Shutdown,
+    Deadline,
+    Deletion,
+}
+
+#[tokio::test]
+async fn the_ends_of_the_containers_and_of_the_pod_are_one_status() {
+    // One ends at once, the other when the grace period is over: what ended first does not show before.
+    let quick = "exec sleep 600";
+    let slow = "trap '' TERM; while true; do sleep 0.05; done";
+    for (case, how, reason) in [
+        ("the node shuts down", End::Shutdown, Some("Shutdown")),
+        ("its deadline", End::Deadline, Some("DeadlineExceeded")),
+        ("it is deleted", End::Deletion, None),
+    ] {
+        let mut machine = Machine::start().await;
+        let mut spec = json!({
+            "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+            "containers": [shell("main", quick), shell("slow", slow)],
+        });
+        if matches!(how, End::Deadline) {
+            spec["activeDeadlineSeconds"] = json!(2);
+        }
+        machine.create("p", spec).await;
+        machine.phase("p", "Running").await;
+        let (sender, watching) = tokio::sync::oneshot::channel();
+        let mut watch = JoinSet::new();
+        watch.spawn(versions(machine.pods(), sender));
+        watching.await.unwrap();
+        match how {
+            End::Shutdown => machine.stop_kubelet().await,
+            End::Deadline => {}
+            End::Deletion => {
+                let gently = DeleteParams::default();
+                machine.pods().delete("p", &gently).await.unwrap();
+            }
+        }
+        let seen = tokio::time::timeout(PATIENCE, watch.join_next()).await;
+        let seen = seen.unwrap().unwrap().unwrap();
+        let last = seen.last().unwrap();
+        assert_eq!(phase_of(last), "Failed", "{case}");
+        let found = last.status.as_ref().unwrap().reason.as_deref();
+        assert_eq!(found, reason, "{case}");
+        assert_eq!(ended(last, "main").exit_code, 143, "{case}");
+        assert_eq!(ended(last, "slow").exit_code, 137, "{case}");
+        for pod in &seen {
+            let statuses = pod.status.as_ref().unwrap().container_statuses.iter();
+            let any_ended = statuses.flatten().any(|status| {
+                let state = status.state.as_ref().unwrap();
+                state.terminated.is_some()
+            });
+            assert_eq!(any_ended, phase_of(pod) == "Failed", "{case}: {pod:?}");
+        }
+    }
 }

@@ -99,3 +99,42 @@ async fn a_supervisor_whose_folder_is_removed_ends() {
     };
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_shutdown_that_cannot_be_written_down_is_a_shutdown() {
+    let mut machine = Machine::start().await;
+    let uid = machine
+        .create("p", sh("exec sleep 600"))
+        .await
+        .uid()
+        .unwrap();
+    machine.phase("p", "Running").await;
+    // A folder stands where the kubelet writes its order: it fails as it would on a full disk.
+    let pod = machine.file("node/pods").join(&uid);
+    std::fs::create_dir(pod.join(".stop.json")).unwrap();
+    machine.stop_kubelet().await;
+    let status = machine.phase("p", "Failed").await.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Shutdown"));
+}
+
+#[tokio::test]
+async fn a_kubelet_whose_supervisors_have_no_room_for_records_ends_and_reads_them_later() {
+    let mut machine = Machine::start().await;
+    let uid = machine
+        .create("p", sh("exec sleep 600"))
+        .await
+        .uid()
+        .unwrap();
+    machine.phase("p", "Running").await;
+    let in_the_way = machine.file("node/records").join(format!(".{uid}.json"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    std::fs::create_dir(machine.file("node/pods").join(&uid).join(".stop.json")).unwrap();
+    let began = std::time::Instant::now();
+    machine.stop_kubelet().await;
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(9), "{took:?}");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    machine.start_kubelet().await;
+    let status = machine.phase("p", "Failed").await.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Shutdown"));
+}
