@@ -225,12 +225,12 @@ pub fn found<T>(answer: Result<T, kube::Error>) -> Result<Option<T>, kube::Error
     }
 }
 
-/// Whether the API server has not said what becomes of a request: it could not be reached, had no time, or its answer was
-/// lost. What was asked for may have happened.
+/// Whether the API server has not said what becomes of a request: it could not be reached, had no time or no room, or its
+/// answer was lost. What was asked for may have happened.
 pub fn is_away(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => {
-            matches!(status.code, 408 | 429 | 502..=504)
+            matches!(status.code, 408 | 429 | 502..=504 | 507)
                 || matches!(
                     status.reason.as_str(),
                     "Timeout" | "ServerTimeout" | "TooManyRequests"
