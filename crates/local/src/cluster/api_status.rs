@@ -106,16 +106,29 @@ impl ApiStatus {
         refusal
     }
 
-    /// Nothing can be written for the time being (RFC 4918 section 11.5 for a full disk).
+    /// Nothing can be written for the time being. 503 and not 507, which clients take for the end of the matter.
     pub(crate) fn not_stored(error: &StoreError) -> Self {
-        let (code, reason, why) = if error.is_full() {
-            let why = "its disk is full; reads go on, and writes do when there is room again";
-            (507, "InsufficientStorage", why)
+        let why = if error.is_full() {
+            "its disk is full; reads go on, and writes do when there is room again"
         } else {
-            let why = "reads go on, and writes do when it can";
-            (503, "ServiceUnavailable", why)
+            "reads go on, and writes do when it can"
         };
-        Self::new(code, reason, format!("{error}: {} ({why})", error.source))
+        let message = format!("{error}: {} ({why})", error.source);
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// The same for a change that was under way, and is made when it can be: as a timeout, this says neither that it was made
+    /// nor that it was not.
+    pub(crate) fn not_yet_stored(self) -> Self {
+        match self.reason {
+            "ServiceUnavailable" => Self {
+                code: 504,
+                reason: "Timeout",
+                message: format!("the change is made later: {}", self.message),
+                ..self
+            },
+            _ => self,
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {

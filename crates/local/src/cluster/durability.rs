@@ -150,7 +150,8 @@ impl Cluster {
             }
             (decided, revision)
         };
-        self.until_durable(revision).await?;
+        let durable = self.until_durable(revision).await;
+        durable.map_err(ApiStatus::not_yet_stored)?;
         decided
     }
 }

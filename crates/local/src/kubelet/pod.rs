@@ -524,10 +524,10 @@ impl PodRun {
         }
     }
 
-    /// Whether the kubelet ends while the API has no room for what it would write: the record of the pod stays, and the next
+    /// Whether the kubelet ends while the API cannot keep what it would write: the record of the pod stays, and the next
     /// start writes by it.
     fn leaves_to_next_start(&self, refusal: &kube::core::Status) -> bool {
-        let leaves = *self.shutdown.borrow() && refusal.code == 507;
+        let leaves = *self.shutdown.borrow() && matches!(refusal.code, 503 | 504);
         if leaves {
             tracing::warn!(
                 pod = self.name(),
