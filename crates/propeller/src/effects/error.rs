@@ -195,7 +195,11 @@ mod tests {
             ("no such namespace", api(404, "NotFound"), Refused),
             ("too many requests", api(429, "TooManyRequests"), NoAnswer),
             ("etcd is slow", api(500, "ServerTimeout"), NoAnswer),
-            ("a disk that is full", api(507, "InsufficientStorage"), NoAnswer),
+            (
+                "a disk that is full",
+                api(507, "InsufficientStorage"),
+                NoAnswer,
+            ),
             ("a proxy without a server", api(503, ""), NoAnswer),
             (
                 "a read-only folder",

@@ -45,7 +45,7 @@ async fn send(client: &Client, (method, path, form, body): &Call) -> (u16, Strin
 }
 
 /// Time of a processor, of which other processes take nothing; all tasks of a test are on its thread.
-fn worked() -> Duration {
+pub(super) fn worked() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap()
 }
