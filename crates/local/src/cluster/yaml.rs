@@ -202,6 +202,6 @@ mod tests {
         let before = worked();
         let body = format!("{}1{}", "{\"a\":".repeat(128_000), "}".repeat(128_000));
         assert!(refusal(&body).contains("nested 128000 levels"));
-        assert!((worked() - before).as_secs() < 5);
+        assert!(worked().saturating_sub(before).as_secs() < 5);
     }
 }
