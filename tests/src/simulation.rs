@@ -16,6 +16,7 @@ pub mod graphs;
 mod node;
 mod outside;
 mod trial;
+mod watches;
 mod world;
 
 use std::{

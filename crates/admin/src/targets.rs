@@ -176,7 +176,9 @@ impl ExecutionTarget {
             Error::Internal(format!("failed to create workflow in propeller {error}"))
         })?;
         let deadline = Instant::now() + CREATE_WITHIN;
-        for tries in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let created = self.create_once(namespace, id, &body).await;
             let wait = CREATE_BACKOFF.wait(tries, rand::random());
             let is_away = matches!(created, Err(Error::ClusterAway { .. }));
@@ -185,7 +187,6 @@ impl ExecutionTarget {
             }
             tokio::time::sleep(wait).await;
         }
-        Ok(())
     }
 
     async fn create_once(&self, namespace: &str, id: &ExecutionId, body: &[u8]) -> Result<()> {

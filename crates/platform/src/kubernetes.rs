@@ -236,6 +236,8 @@ pub fn is_away(error: &kube::Error) -> bool {
                     "Timeout" | "ServerTimeout" | "TooManyRequests"
                 )
         }
+        // It was not even sent.
+        kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => false,
         _ => true,
     }
 }
@@ -347,6 +349,35 @@ mod tests {
                 Api::all(Client::new(service, "default"));
             let answered = found(definitions.get("a").await);
             assert_eq!(answered.ok(), expected, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_not_said_anything_is_away() {
+        let said = |code: u16, reason: &str| {
+            let status = kube::core::Status::failure("m", reason).with_code(code);
+            kube::Error::Api(status.boxed())
+        };
+        let unsent = http::Request::get("http://a b").body(()).unwrap_err();
+        for (case, error, expected) in [
+            ("refused", said(403, "Forbidden"), false),
+            ("a webhook fails", said(500, "InternalError"), false),
+            ("an answer that took too long", said(500, "Timeout"), true),
+            ("too many", said(429, "TooManyRequests"), true),
+            ("a proxy without a server", said(503, ""), true),
+            ("no room", said(507, ""), true),
+            (
+                "a connection that broke",
+                kube::Error::Service("broken".into()),
+                true,
+            ),
+            (
+                "a request that cannot be sent",
+                kube::Error::HttpError(unsent),
+                false,
+            ),
+        ] {
+            assert_eq!(is_away(&error), expected, "{case}");
         }
     }
 

@@ -16,20 +16,15 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use bytes::Bytes;
 use flyte_local::cluster::ApiService;
 use flyte_platform::sync::Mutex;
-use futures::StreamExt as _;
 use http::{Method, StatusCode};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tower::ServiceExt as _;
 
-use super::NAMESPACE;
-
-/// How a watch ends whose begin is too long ago.
-const EXPIRED: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version","reason":"Expired","code":410}}"#;
+use super::{NAMESPACE, watches::Watches};
 
 /// Something that goes wrong at one effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,8 +187,7 @@ struct Inner {
     effects: watch::Sender<u64>,
     /// Requests that a rule has refused.
     refused: watch::Sender<usize>,
-    /// How often watches were held, and how often they expired, together: while the sum is odd they show nothing.
-    watches: watch::Sender<u32>,
+    watches: Watches,
     crash: Notify,
     pods: Mutex<BTreeMap<String, u32>>,
     trace: Mutex<Vec<String>>,
@@ -237,7 +231,7 @@ impl Faults {
             admission: tokio::sync::Mutex::default(),
             effects: watch::Sender::new(0),
             refused: watch::Sender::new(0),
-            watches: watch::Sender::new(0),
+            watches: Watches::default(),
             crash: Notify::new(),
             pods: Mutex::default(),
             trace: Mutex::default(),
@@ -294,39 +288,9 @@ impl Faults {
         drop(watched.wait_for(|count| *count >= requests).await);
     }
 
-    /// Watches show nothing from now on.
-    pub(super) fn hold_watches(&self) {
-        self.0.watches.send_modify(|count| *count |= 1);
-    }
-
-    /// Watches that were held end: what they have not shown is too long ago.
-    pub(super) fn expire_watches(&self) {
-        self.0.watches.send_modify(|count| *count += *count & 1);
-    }
-
-    /// The answer to a watch, which may be held and expire.
-    fn watched(&self, response: http::Response<Body>) -> http::Response<Body> {
-        let held = self.0.watches.subscribe();
-        let begun = *held.borrow() & !1;
-        let (parts, body) = response.into_parts();
-        let shown = Some((body.into_data_stream(), held));
-        let frames = futures::stream::unfold(shown, move |shown| async move {
-            let (mut frames, mut held) = shown?;
-            loop {
-                let count = *held.borrow_and_update();
-                if count >= begun + 2 {
-                    return Some((Ok(Bytes::from(format!("{EXPIRED}\n"))), None));
-                }
-                tokio::select! {
-                    biased;
-                    changed = held.changed() => changed.ok()?,
-                    frame = frames.next(), if count == begun => {
-                        return Some((frame?, Some((frames, held))));
-                    }
-                }
-            }
-        });
-        http::Response::from_parts(parts, Body::from_stream(frames))
+    /// What the engine watches.
+    pub(super) fn watches(&self) -> &Watches {
+        &self.0.watches
     }
 
     /// How many requests rules have refused.
@@ -520,7 +484,7 @@ pub(super) fn over_cluster(
                 faults.reading(path.map_or("", |path| path.as_str()));
                 let query = request.uri().query().unwrap_or_default();
                 if query.split('&').any(|parameter| parameter == "watch=true") {
-                    return Ok(faults.watched(service.oneshot(request).await?));
+                    return Ok(faults.watches().answer(service.oneshot(request).await?));
                 }
                 return service.oneshot(request).await;
             }

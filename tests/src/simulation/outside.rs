@@ -80,10 +80,10 @@ impl Outside {
                 create(client, workflow).await;
             }
             Self::RemoveUnwatched => {
-                faults.hold_watches();
+                faults.watches().hold();
                 patch(no_finalizers).await;
                 drop(resources.delete(&name, &at_once).await);
-                faults.expire_watches();
+                faults.watches().expire();
             }
         }
     }

@@ -136,11 +136,9 @@ impl Controller {
         let listed = std::mem::take(&mut self.relisted_workflows);
         for (key, handle) in &mut self.actors_of {
             let now = listed.get(key);
-            let next = handle.next.as_ref().map(|next| next.uid.clone());
-            for uid in [Some(handle.uid.clone()), next].into_iter().flatten() {
-                if now != Some(&uid) {
-                    handle.gone(&uid);
-                }
+            handle.next.take_if(|next| now != Some(&next.uid));
+            if now != Some(&handle.uid) {
+                handle.inbox.gone();
             }
         }
     }

@@ -44,6 +44,17 @@ async fn send(client: &Client, (method, path, form, body): &Call) -> (u16, Strin
     }
 }
 
+/// A map of `size` members, and a patch that removes them all.
+fn nulls(size: usize, form: &'static str) -> Vec<Call> {
+    let mut full = map(json!({}));
+    full["data"] = members(size, &json!(""));
+    let patch = json!({"data": members(size, &Value::Null)});
+    vec![
+        ("POST", MAPS.into(), JSON, full),
+        ("PATCH", format!("{MAPS}/m"), form, patch),
+    ]
+}
+
 /// Time of a processor, of which other processes take nothing; all tasks of a test are on its thread.
 pub(super) fn worked() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -194,31 +205,13 @@ const CASES: &[Case] = &[
     Case {
         name: "a merge patch of nulls",
         size: 10_000,
-        calls: |size| {
-            let mut full = map(json!({}));
-            full["data"] = members(size, &json!(""));
-            let patch = json!({"data": members(size, &Value::Null)});
-            let path = format!("{MAPS}/m");
-            vec![
-                ("POST", MAPS.into(), JSON, full),
-                ("PATCH", path, MERGE, patch),
-            ]
-        },
+        calls: |size| nulls(size, MERGE),
         status: 200,
     },
     Case {
         name: "a strategic patch of nulls",
         size: 10_000,
-        calls: |size| {
-            let mut full = map(json!({}));
-            full["data"] = members(size, &json!(""));
-            let patch = json!({"data": members(size, &Value::Null)});
-            let path = format!("{MAPS}/m");
-            vec![
-                ("POST", MAPS.into(), JSON, full),
-                ("PATCH", path, STRATEGIC, patch),
-            ]
-        },
+        calls: |size| nulls(size, STRATEGIC),
         status: 200,
     },
     Case {
