@@ -82,7 +82,7 @@ impl ApiStatus {
 
     pub(crate) fn invalid(group: &str, kind: &str, name: &str, causes: &Causes) -> Self {
         let texts: Vec<String> = causes
-            .told()
+            .listed()
             .iter()
             .map(|cause| format!("{}: {}", cause.field, cause.message))
             .collect();

@@ -267,7 +267,7 @@ pub(crate) fn conflict(conflicts: &Causes) -> ApiStatus {
     } else {
         "conflicts"
     };
-    let told = conflicts.told().iter();
+    let told = conflicts.listed().iter();
     let lines: Vec<String> = told
         .map(|cause| format!("{}: {}", cause.message, cause.field))
         .collect();
@@ -344,7 +344,7 @@ mod tests {
             .unwrap();
         let other = json!({"metadata": {"name": "m"}, "data": {"x": "2"}});
         let conflicts = by("b", false).to(Some(&first), &other).unwrap_err();
-        assert_eq!(conflicts.told(), [taken("a", ".data.x")]);
+        assert_eq!(conflicts.listed(), [taken("a", ".data.x")]);
         assert_eq!(
             conflict(&conflicts).message,
             "Apply failed with 1 conflict: conflict with \"a\": .data.x"
@@ -365,7 +365,7 @@ mod tests {
         let conflicts = by("b", false)
             .to(Some(&created), &json!({"data": {"x": "2"}}))
             .unwrap_err();
-        assert_eq!(conflicts.told(), [taken("before-first-apply", ".data.x")]);
+        assert_eq!(conflicts.listed(), [taken("before-first-apply", ".data.x")]);
         by("b", false)
             .to(Some(&created), &json!({"data": {"x": "1", "y": "2"}}))
             .unwrap();
@@ -397,7 +397,7 @@ mod tests {
                     assert_eq!(object.pointer("/data/x"), Some(&json!("2")), "{case}");
                 }
                 Ok(_) => panic!("{case}: no conflict"),
-                Err(conflicts) => assert_eq!(conflicts.told(), expected, "{case}"),
+                Err(conflicts) => assert_eq!(conflicts.listed(), expected, "{case}"),
             }
         }
     }
@@ -437,6 +437,6 @@ mod tests {
         let conflicts = by("a", false)
             .to(Some(&updated), &json!({"data": {"x": "1", "y": "2"}}))
             .unwrap_err();
-        assert_eq!(conflicts.told(), [taken("kubectl", ".data.x")]);
+        assert_eq!(conflicts.listed(), [taken("kubectl", ".data.x")]);
     }
 }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::cluster::api_status::StatusCause;
 use crate::cluster::field_path::FieldPath;
 
-/// Most causes that are told.
+/// Most causes that are listed.
 const MOST: usize = 100;
-/// Most bytes of texts of all causes that are told, but for the first.
+/// Most bytes of texts of all causes that are listed, but for the first.
 const MOST_BYTES: usize = 64 << 10;
 /// Most bytes of one text of a cause.
 const MOST_TEXT: usize = 16 << 10;
@@ -22,7 +22,7 @@ const MOST_TEXT: usize = 16 << 10;
 /// Collects the causes of one refusal.
 #[derive(Debug, Default)]
 pub(crate) struct Causes {
-    told: Vec<StatusCause>,
+    listed: Vec<StatusCause>,
     bytes: usize,
     more: usize,
     /// All that were found, also those that are known.
@@ -47,7 +47,7 @@ impl Causes {
         self.add_identified(identity, || cause);
     }
 
-    /// Adds a cause whose texts are made only if they are told. What has the same `identity` is the same cause.
+    /// Adds a cause whose texts are made only if they are listed. What has the same `identity` is the same cause.
     pub(crate) fn add(&mut self, identity: impl Hash, make: impl FnOnce() -> StatusCause) {
         self.add_identified(hash(identity), make);
     }
@@ -58,7 +58,7 @@ impl Causes {
         if self.known.contains(&identity) {
             return;
         }
-        if self.told.len() >= MOST || self.bytes >= MOST_BYTES {
+        if self.listed.len() >= MOST || self.bytes >= MOST_BYTES {
             self.more += 1;
             return;
         }
@@ -66,7 +66,7 @@ impl Causes {
         cut(&mut cause.field);
         cut(&mut cause.message);
         self.bytes += cause.field.len() + cause.message.len();
-        self.told.push(cause);
+        self.listed.push(cause);
     }
 
     /// How many were found, with those that were known.
@@ -76,23 +76,23 @@ impl Causes {
 
     /// Whether there is nothing to refuse.
     pub(crate) fn is_empty(&self) -> bool {
-        self.told.is_empty()
+        self.listed.is_empty()
     }
 
-    /// Those that are told.
-    pub(crate) fn told(&self) -> &[StatusCause] {
-        &self.told
+    /// Those that are listed.
+    pub(crate) fn listed(&self) -> &[StatusCause] {
+        &self.listed
     }
 
-    /// Those that are told, as a list of `metav1.StatusCause`.
+    /// Those that are listed, as a list of `metav1.StatusCause`.
     pub(crate) fn to_value(&self) -> Value {
-        let told = self.told.iter().map(
+        let causes = self.listed.iter().map(
             |cause| json!({ "reason": cause.reason, "message": cause.message, "field": cause.field }),
         );
-        Value::Array(told.collect())
+        Value::Array(causes.collect())
     }
 
-    /// How many there are besides those that are told.
+    /// How many there are besides those that are listed.
     pub(crate) fn more(&self) -> usize {
         self.more
     }
@@ -103,9 +103,9 @@ impl Causes {
         walk: impl FnOnce(&mut Self),
         rename: impl Fn(&str) -> String,
     ) {
-        let before = self.told.len();
+        let before = self.listed.len();
         walk(self);
-        for cause in self.told.iter_mut().skip(before) {
+        for cause in self.listed.iter_mut().skip(before) {
             cause.field = rename(&cause.field);
         }
     }
@@ -130,31 +130,31 @@ impl<const N: usize> From<[StatusCause; N]> for Causes {
 /// Fields of an object, in the bounds of causes.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
-    told: Vec<String>,
+    listed: Vec<String>,
     bytes: usize,
     more: usize,
 }
 
 impl Fields {
     pub(crate) fn add(&mut self, path: &FieldPath<'_>) {
-        if self.told.len() >= MOST || self.bytes >= MOST_BYTES {
+        if self.listed.len() >= MOST || self.bytes >= MOST_BYTES {
             self.more += 1;
             return;
         }
         let mut field = path.to_string();
         cut(&mut field);
         self.bytes += field.len();
-        self.told.push(field);
+        self.listed.push(field);
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.told.len() + self.more
+        self.listed.len() + self.more
     }
 
     /// A list of what `text` says of each field, and how many more there are.
     pub(crate) fn listed(&self, text: impl Fn(&str) -> String) -> String {
-        let told: Vec<String> = self.told.iter().map(|field| text(field)).collect();
-        and_more(told.join(", "), self.more)
+        let listed: Vec<String> = self.listed.iter().map(|field| text(field)).collect();
+        and_more(listed.join(", "), self.more)
     }
 }
 

@@ -289,7 +289,7 @@ mod tests {
             json!({"spec": {"name": "abc", "replicas": 0, "list": [{"port": 1}, {"port": "web"}]}});
         let mut causes = Causes::default();
         schema().validate(&good, &mut causes);
-        assert_eq!(causes.told(), []);
+        assert_eq!(causes.listed(), []);
         for (spec, field, message) in [
             (json!({}), "spec.name", "Required value"),
             (
@@ -346,15 +346,15 @@ mod tests {
             let mut causes = Causes::default();
             schema().validate(&json!({ "spec": spec }), &mut causes);
             let found: Vec<&str> = causes
-                .told()
+                .listed()
                 .iter()
                 .map(|cause| cause.field.as_str())
                 .collect();
             assert_eq!(found, [field], "{spec}: {causes:?}");
             assert!(
-                causes.told()[0].message.contains(message),
+                causes.listed()[0].message.contains(message),
                 "{spec}: {}",
-                causes.told()[0].message
+                causes.listed()[0].message
             );
         }
     }

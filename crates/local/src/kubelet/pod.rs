@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flyte_platform::Backoff;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -46,7 +47,7 @@ pub(crate) struct PodRun {
     last_written: Option<Value>,
     started: String,
     /// Waits between tries to start it.
-    starts: Backoff,
+    starts: Failures,
     /// The record up to which events were emitted.
     reported_record: Option<Arc<Record>>,
     /// The start error of the last event, and when it was emitted.
@@ -93,7 +94,7 @@ impl PodRun {
             requested_grace: None,
             last_written: None,
             started,
-            starts: Backoff::default(),
+            starts: Failures::default(),
             reported_record: None,
             reported_error: None,
         }
@@ -255,7 +256,7 @@ impl PodRun {
         };
         binding.metadata.name = Some(self.name());
         binding.metadata.uid = Some(self.uid.clone());
-        let mut backoff = Backoff::default();
+        let mut failures = Failures::default();
         loop {
             match self
                 .api()
@@ -281,7 +282,7 @@ impl PodRun {
                     );
                     return false;
                 }
-                Err(error) => backoff.wait("bind the pod", &self.name(), &error).await,
+                Err(error) => failures.wait("bind the pod", &self.name(), &error).await,
             }
         }
     }
@@ -497,7 +498,7 @@ impl PodRun {
             return true;
         }
         let patch = Patch::Merge(json!({ "metadata": { "uid": self.uid }, "status": next }));
-        let mut backoff = Backoff::default();
+        let mut failures = Failures::default();
         loop {
             match self
                 .api()
@@ -516,7 +517,7 @@ impl PodRun {
                     return true;
                 }
                 Err(error) => {
-                    backoff
+                    failures
                         .wait("write the status of the pod", &self.name(), &error)
                         .await;
                 }
@@ -549,14 +550,14 @@ impl PodRun {
             preconditions,
             ..DeleteParams::default().grace_period(0)
         };
-        let mut backoff = Backoff::default();
+        let mut failures = Failures::default();
         loop {
             match self.api().delete(&self.name(), &params).await {
                 Ok(_) => return,
                 Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => return,
                 Err(kube::Error::Api(refusal)) if self.leaves_to_next_start(&refusal) => return,
                 Err(error) => {
-                    backoff
+                    failures
                         .wait("let go of the pod", &self.name(), &error)
                         .await;
                 }
@@ -574,21 +575,18 @@ pub(crate) fn known_uids(root: &std::path::Path) -> io::Result<Vec<String>> {
     Ok(uids)
 }
 
-/// Waits between attempts of a call that must succeed in the end.
-struct Backoff(Duration);
+/// Waits between tries of a call that must succeed in the end.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(Duration::from_millis(100))
-    }
-}
+/// How often such a call has failed.
+#[derive(Default)]
+struct Failures(u32);
 
-impl Backoff {
+impl Failures {
     /// How long to wait now.
     fn next(&mut self) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(Duration::from_secs(5));
-        now
+        self.0 = self.0.saturating_add(1);
+        BACKOFF.wait(self.0, rand::random())
     }
 
     async fn wait(&mut self, doing: &str, pod: &str, error: &kube::Error) {

@@ -57,7 +57,7 @@ pub(super) fn unfit(key: &str, expected: &str, found: &Value) -> String {
 
 /// A value as people see it in a problem: the beginning of it, and nothing that may be secret.
 fn shown(key: &str, value: &Value) -> String {
-    if secret::is_telling(key) {
+    if secret::may_be_secret(key) {
         return "a value that is not shown, since it may be secret".to_owned();
     }
     let mut value = value.clone();
@@ -141,7 +141,7 @@ impl Mismatch {
             Why::Expected(expected) => unfit(&key, expected, found),
             Why::Missing(field) => unfit(&key, &format!("a section with the key {field:?}"), found),
             // The sentence may hold the value.
-            Why::Said(_) if secret::is_telling(&key) => shown(&key, found) + " does not fit",
+            Why::Said(_) if secret::may_be_secret(&key) => shown(&key, found) + " does not fit",
             Why::Said(sentence) => format!("{sentence}; found {}", shown(&key, found)),
         };
         Problem { key, message }

@@ -10,7 +10,7 @@ use serde_json::Value;
 const HIDDEN: &str = "***";
 
 /// In the name of a key of a free map, such as the settings of a storage provider or variables of tasks.
-const TELLING: [&str; 14] = [
+const SECRET_PARTS: [&str; 14] = [
     "secret",
     "password",
     "passwd",
@@ -28,29 +28,29 @@ const TELLING: [&str; 14] = [
 ];
 
 /// Whole names of keys that say as much: an Azure account's key and a Google service account's file.
-const TELLING_ALONE: [&str; 3] = ["key", "json", "pass"];
+const SECRET_ALONE: [&str; 3] = ["key", "json", "pass"];
 
 /// Whether what stands at `key`, a name or a path of names, may be secret.
-pub(super) fn is_telling(key: &str) -> bool {
+pub(super) fn may_be_secret(key: &str) -> bool {
     let key = key.to_lowercase();
-    TELLING.iter().any(|part| key.contains(part))
+    SECRET_PARTS.iter().any(|part| key.contains(part))
         || key
             .split(['.', '[', ']', '_', '-'])
             .any(|name| name == "pass")
         || key
             .split(['.', '[', ']'])
-            .any(|name| TELLING_ALONE.contains(&name))
+            .any(|name| SECRET_ALONE.contains(&name))
 }
 
-/// Replaces what may be secret in a value that people see: texts under telling names, passwords in URLs, and values of
-/// telling names within texts, as in the options of a connection. Fields that are secret by their type have been replaced
+/// Replaces what may be secret in a value that people see: texts under such names, passwords in URLs, and values of
+/// such names within texts, as in the options of a connection. Fields that are secret by their type have been replaced
 /// before.
 pub(super) fn hide(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
                 match member {
-                    Value::String(text) if is_telling(name) => {
+                    Value::String(text) if may_be_secret(name) => {
                         if !text.is_empty() {
                             HIDDEN.clone_into(text);
                         }
@@ -87,7 +87,7 @@ pub(crate) fn hidden(text: &str) -> String {
 struct Patterns {
     /// What is before the host of a URL.
     userinfo: Regex,
-    /// A telling name and its value, which libpq allows to be in quotes.
+    /// A parts name and its value, which libpq allows to be in quotes.
     pair: Regex,
 }
 
@@ -95,8 +95,8 @@ impl Patterns {
     /// None if they are no patterns, which a test would show.
     fn all() -> Option<&'static Self> {
         static ALL: LazyLock<Option<Patterns>> = LazyLock::new(|| {
-            let telling = TELLING.join("|");
-            let name = format!(r"[\w.\-]*(?:{telling})[\w.\-]*|(?:[\w.\-]*[_.\-])?pass");
+            let parts = SECRET_PARTS.join("|");
+            let name = format!(r"[\w.\-]*(?:{parts})[\w.\-]*|(?:[\w.\-]*[_.\-])?pass");
             let value = r#"'(?:[^'\\]|\\.)*'?|"[^"]*"?|[^\s&;,]*"#;
             Some(Patterns {
                 userinfo: Regex::new(r"([A-Za-z][A-Za-z0-9+.\-]*://)[^\s/?#]*@").ok()?,

@@ -8,7 +8,7 @@ use super::{Counted, DbError, OperationMetrics, ReadTx, Row};
 use crate::Chain;
 
 /// Columns that say which row it is, in tables of any kind.
-const TELLING: [&str; 13] = [
+const IDENTIFYING: [&str; 13] = [
     "id",
     "resource_type",
     "project",
@@ -24,8 +24,8 @@ const TELLING: [&str; 13] = [
     "identifier",
 ];
 
-/// How much of each is told, in characters.
-const TOLD: usize = 100;
+/// How much of each is shown, in characters.
+const SHOWN: usize = 100;
 
 /// What a table's rows are read as.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ impl<T> Table<T> {
     pub fn one(&self, row: &Row) -> Result<T, DbError> {
         (self.read)(row).map_err(|source| DbError::Row {
             table: self.name,
-            row: told(row),
+            row: identify(row),
             source: Box::new(source),
         })
     }
@@ -70,14 +70,14 @@ impl<T> Table<T> {
 }
 
 /// Names a row by what can be read of it.
-fn told(row: &Row) -> String {
-    let columns = TELLING.iter().filter_map(|column| {
+fn identify(row: &Row) -> String {
+    let columns = IDENTIFYING.iter().filter_map(|column| {
         let text = match (row.optional_text(column), row.optional_integer(column)) {
             (Ok(text), _) => text?,
             (Err(_), Ok(number)) => number?.to_string(),
             (Err(_), Err(_)) => return None,
         };
-        let text: String = text.chars().take(TOLD).collect();
+        let text: String = text.chars().take(SHOWN).collect();
         Some(format!("{column}={text}"))
     });
     columns.collect::<Vec<_>>().join(" ")

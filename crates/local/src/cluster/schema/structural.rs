@@ -134,7 +134,7 @@ mod tests {
         let mut causes = Causes::default();
         let version = json!({"schema": {"openAPIV3Schema": schema}});
         check(&version, "spec.versions[0]", &mut causes);
-        causes.told().to_vec()
+        causes.listed().to_vec()
     }
 
     #[test]
