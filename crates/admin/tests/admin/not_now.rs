@@ -39,12 +39,22 @@ async fn outside(config: &DatabaseConfig) -> Database {
     Database::open(&config).await.unwrap()
 }
 
-/// Ends the sessions of the database called `name`, as a restart or a failover does.
+/// Ends the sessions of the database called `name` that have begun until now, as a restart or a failover does. Those that begin
+/// meanwhile, of whatever asks in the background, live by what holds now.
 async fn end_sessions(outside: &Database, name: &str) {
-    let of_it = format!("FROM pg_stat_activity WHERE datname = '{name}'");
-    let ended = format!("(SELECT count(pg_terminate_backend(pid)) {of_it})");
-    count(outside, &ended).await;
-    ends(outside, &format!("(SELECT count(*) {of_it})")).await;
+    let now = count(
+        outside,
+        "(SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)",
+    )
+    .await;
+    let before = format!(
+        "FROM pg_stat_activity WHERE datname = '{name}' AND backend_start <= to_timestamp({now} / 1000000.0)"
+    );
+    ends(
+        outside,
+        &format!("(SELECT count(pg_terminate_backend(pid)) {before})"),
+    )
+    .await;
 }
 
 async fn register(world: &World, id: &str) -> Code {
