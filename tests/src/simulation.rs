@@ -11,10 +11,12 @@
 
 mod admin;
 mod blobs;
+mod children;
 mod faults;
 pub mod graphs;
 mod node;
 mod outside;
+mod signals;
 mod trial;
 mod watches;
 mod world;

@@ -30,6 +30,8 @@ pub struct PropellerConfig {
     pub metrics_keys: Vec<String>,
     /// Counts in `grpc_client_handling_seconds` how long calls of flyteadmin take.
     pub enable_grpc_latency_metrics: bool,
+    /// Lets launch plan nodes run: each is an execution of its own, which flyteadmin makes. False fails them.
+    pub enable_admin_launcher: bool,
     /// Rounds that may fail before a workflow is given up.
     pub max_workflow_retries: u32,
     /// Hours that finished resources are kept; at most 23, 0 keeps them.
@@ -87,6 +89,7 @@ impl Default for PropellerConfig {
                 .map(str::to_owned)
                 .into(),
             enable_grpc_latency_metrics: false,
+            enable_admin_launcher: true,
             max_workflow_retries: 10,
             max_ttl_hours: 23,
             gc_interval: Duration::minutes(30),

@@ -5,6 +5,7 @@
 //! (`machine::retry`), so that nobody sleeps here with a permit in hand.
 
 mod budget;
+mod children;
 mod counting;
 mod error;
 mod events;
@@ -14,6 +15,7 @@ pub mod quota_backoff;
 mod quota_queue;
 pub(crate) mod resource;
 mod results;
+mod signals;
 mod statuses;
 mod templates;
 
@@ -32,7 +34,9 @@ use flyte_idl::{
         scalar,
     },
     descriptors, nesting,
-    service::admin_service_client::AdminServiceClient,
+    service::{
+        admin_service_client::AdminServiceClient, signal_service_client::SignalServiceClient,
+    },
 };
 use flyte_platform::{
     Backoff, Chain, Clock,
@@ -54,7 +58,7 @@ use crate::{
     machine::{Effect, EffectResult, OwnedNode},
     metrics::EngineMetrics,
     node::{
-        NodeEffect, NodeResult, Source, WorkflowContext,
+        NodeEffect, NodeResult, Source, WorkflowContext, launch_plan,
         resolve::{self, Outputs, Unreadable, Upstream},
     },
 };
@@ -81,6 +85,8 @@ pub struct Effects {
     pub templates: PodTemplates,
     /// Where events go.
     pub admin: AdminServiceClient<CountedChannel>,
+    /// Where signals are, which gates wait for.
+    pub signals: SignalServiceClient<CountedChannel>,
     /// What deadlines and waits are measured by; virtual in tests.
     pub clock: Clock,
     /// Bounds how many requests are under way at once, over all workflows.
@@ -214,6 +220,16 @@ impl WorkflowEffects {
             Effect::FindLeftovers(query) => {
                 Ok(EffectResult::Leftovers(self.find_leftovers(&query).await?))
             }
+            Effect::Clear(clearance) => {
+                let labels = self.labels(node);
+                let Some(context) = &self.workflow else {
+                    let message = "an effect of a workflow that is not read".to_owned();
+                    let code = "InternalError";
+                    return Err(PermanentError::new(ErrorKind::System, code, message).into());
+                };
+                let cleared = self.clear(context, clearance, &labels).await?;
+                Ok(EffectResult::Sent(cleared))
+            }
             Effect::Node {
                 effect,
                 outputs,
@@ -284,6 +300,28 @@ impl WorkflowEffects {
                     Some(from) => self.copy(&from, &to).await.map(NodeResult::Copied),
                     None => Ok(NodeResult::Copied(false)),
                 }
+            }
+            NodeEffect::GetSignal { id, kind } => {
+                self.signal(&view, id, *kind).await.map(NodeResult::Signal)
+            }
+            NodeEffect::WriteOutputs { outputs, to } => {
+                let bytes = Bytes::from(outputs.encode_to_vec());
+                self.write(&to, bytes).await?;
+                Ok(NodeResult::Copied(true))
+            }
+            NodeEffect::LaunchChild { inputs } => {
+                let inputs = Arc::unwrap_or_clone(inputs);
+                let launched = self.launch_child(&view, inputs).await?;
+                Ok(NodeResult::ChildLaunched(launched))
+            }
+            NodeEffect::CopyChildOutputs { to } => {
+                let copied = self.copy_child_outputs(&view, &to).await?;
+                Ok(NodeResult::Copied(copied))
+            }
+            NodeEffect::TerminateChild { cause } => {
+                let name = launch_plan::child_name(&view);
+                self.terminate_child(view.workflow, name, cause).await?;
+                Ok(NodeResult::ChildTerminated)
             }
         }
     }

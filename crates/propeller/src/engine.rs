@@ -9,6 +9,7 @@
 //! workflow: however many pods change while an actor works, it looks once more afterwards.
 
 mod actor;
+mod children;
 mod controller;
 mod inbox;
 mod pods;
@@ -16,7 +17,9 @@ mod pods;
 use std::{sync::Arc, time::Duration};
 
 use flyte_crd::FlyteWorkflow;
-use flyte_idl::service::admin_service_client::AdminServiceClient;
+use flyte_idl::service::{
+    admin_service_client::AdminServiceClient, signal_service_client::SignalServiceClient,
+};
 use flyte_platform::{
     Clock,
     blob::{BlobMetrics, BlobStore},
@@ -125,8 +128,12 @@ pub fn wire(
     } else {
         Latency::NotCounted
     };
-    let methods = methods_of(&["flyteidl.service.AdminService"]);
+    let methods = methods_of(&[
+        "flyteidl.service.AdminService",
+        "flyteidl.service.SignalService",
+    ]);
     let calls = CallMetrics::of_client(&scope, methods, latency)?;
+    let channel = CountedChannel::new(dependencies.admin, Arc::new(calls));
     let (templates, templates_writer) = PodTemplates::new(&plugins.own_namespace);
     let settings = Arc::new(Settings {
         propeller,
@@ -141,7 +148,10 @@ pub fn wire(
             .counted(Arc::new(BlobMetrics::register(&scope.sub("metastore"))?)),
         metrics: metrics.clone(),
         templates,
-        admin: AdminServiceClient::new(CountedChannel::new(dependencies.admin, Arc::new(calls)))
+        admin: AdminServiceClient::new(channel.clone())
+            .max_decoding_message_size(64 * 1024 * 1024)
+            .max_encoding_message_size(64 * 1024 * 1024),
+        signals: SignalServiceClient::new(channel)
             .max_decoding_message_size(64 * 1024 * 1024)
             .max_encoding_message_size(64 * 1024 * 1024),
         clock: dependencies.clock,
@@ -153,6 +163,7 @@ pub fn wire(
         effects,
         settings,
         pods: Arc::default(),
+        children: Arc::default(),
         metrics,
     };
     Ok(Engine {
@@ -225,6 +236,8 @@ impl Engine {
         );
         let mut call_in_time =
             std::pin::pin!(self.shared.effects.quota_queue.clone().call_in_time());
+        let (children, asker) = (self.shared.children.clone(), self.shared.effects.clone());
+        let mut ask_for_children = std::pin::pin!(children.ask(&asker));
         let mut levels = tokio::time::interval(LEVELS);
         let mut synced = (false, false);
         loop {
@@ -232,6 +245,7 @@ impl Engine {
                 biased;
                 () = stop.cancelled() => break,
                 () = &mut call_in_time => {}
+                () = &mut ask_for_children => {}
                 Some(ended) = controller.actors.join_next_with_id(), if !controller.actors.is_empty() => {
                     controller.actor_ended(ended);
                 }

@@ -7,13 +7,14 @@ use flyte_crd::status::TaskPhase;
 use flyte_idl::{
     core::{
         ExecutionError, Identifier, NodeExecutionIdentifier, TaskExecutionIdentifier,
-        node_execution::Phase as NodeEventPhase, task_execution::Phase as TaskEventPhase,
-        workflow_execution::Phase as WorkflowEventPhase,
+        WorkflowExecutionIdentifier, node_execution::Phase as NodeEventPhase,
+        task_execution::Phase as TaskEventPhase, workflow_execution::Phase as WorkflowEventPhase,
     },
     event::{
         EventReason, NodeExecutionEvent, ParentNodeExecutionMetadata, TaskExecutionEvent,
-        TaskExecutionMetadata, TaskNodeMetadata, WorkflowExecutionEvent, node_execution_event,
-        task_execution_event, task_execution_metadata::InstanceClass, workflow_execution_event,
+        TaskExecutionMetadata, TaskNodeMetadata, WorkflowExecutionEvent, WorkflowNodeMetadata,
+        node_execution_event, task_execution_event, task_execution_metadata::InstanceClass,
+        workflow_execution_event,
     },
     time::to_wire,
 };
@@ -184,6 +185,8 @@ pub struct NodeDetails {
     pub deck: String,
     /// Where the checkpoint of a task is; terminal events of tasks carry it.
     pub checkpoint: Option<String>,
+    /// Name of the execution that a launch plan node has made, in the project and domain of its own.
+    pub child: Option<String>,
 }
 
 /// A node event.
@@ -208,12 +211,7 @@ pub fn node(
             .then(|| node_execution_event::InputValue::InputUri(identity.inputs.clone())),
         output_result,
         deck_uri: details.deck,
-        target_metadata: details.checkpoint.map(|checkpoint_uri| {
-            node_execution_event::TargetMetadata::TaskNodeMetadata(TaskNodeMetadata {
-                checkpoint_uri,
-                ..TaskNodeMetadata::default()
-            })
-        }),
+        target_metadata: target_metadata(identity, details.checkpoint, details.child),
         parent_node_metadata: identity.parent.map(|parent| ParentNodeExecutionMetadata {
             node_id: parent.unique_id.clone(),
         }),
@@ -229,6 +227,30 @@ pub fn node(
         target_entity: identity.target.clone(),
         ..NodeExecutionEvent::default()
     }))
+}
+
+/// What a node event says of what the node runs.
+fn target_metadata(
+    identity: &NodeIdentity<'_>,
+    checkpoint: Option<String>,
+    child: Option<String>,
+) -> Option<node_execution_event::TargetMetadata> {
+    use node_execution_event::TargetMetadata;
+    if let Some(name) = child {
+        let execution_id = WorkflowExecutionIdentifier {
+            name,
+            ..identity.execution.to_proto()
+        };
+        return Some(TargetMetadata::WorkflowNodeMetadata(WorkflowNodeMetadata {
+            execution_id: Some(execution_id),
+        }));
+    }
+    checkpoint.map(|checkpoint_uri| {
+        TargetMetadata::TaskNodeMetadata(TaskNodeMetadata {
+            checkpoint_uri,
+            ..TaskNodeMetadata::default()
+        })
+    })
 }
 
 /// The event of a node that was terminated, by whom and why; it carries less than others (spec 04 §11.6).

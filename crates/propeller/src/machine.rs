@@ -17,6 +17,7 @@
 //! workflow, the [`status_writer`], the [`changes`] that are counted.
 
 mod changes;
+mod children;
 mod commit;
 mod graph_end;
 mod graph_state;
@@ -43,9 +44,13 @@ use flyte_idl::core::LiteralMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::node::{Inside, NodeFiles, NodeView, Settings, TaskView, WorkflowContext};
+use crate::node::{
+    ChildState, Inside, NodeFiles, NodeView, Settings, TaskView, WorkflowContext,
+    task::observed_pod::ObservedPod,
+};
 
 use changes::Changes;
+use children::Children;
 use job::Jobs;
 use lifecycle::Lifecycle;
 use nodes::{AbortState, Nodes, QuotaWait};
@@ -54,6 +59,7 @@ use stage::Stage;
 use status_writer::StatusWriter;
 
 pub use changes::{Active, NodeChanged, TaskEnd};
+pub use children::ChildWatch;
 pub use job::{Effect, EffectResult, Job, JobId, Receipt, Rejection};
 pub use nodes::NodeIndex;
 pub use stage::EndMark;
@@ -106,6 +112,7 @@ impl OwnedNode {
             inside: Inside::Nothing,
             is_retrying: false,
             task: TaskView::default(),
+            child: None,
         }
     }
 }
@@ -117,6 +124,26 @@ struct Cleanup {
     delete: Vec<String>,
     /// Of attempts that have ended by themselves: they may stay, without our finalizer.
     release: Vec<String>,
+}
+
+/// What an engine has been shown of what its nodes wait for.
+pub trait Watches {
+    /// The pod of this name, in the namespace of the workflow.
+    fn pod(&self, name: &str) -> Option<ObservedPod>;
+
+    /// The execution of this name, in the project and domain of the workflow, of which [`ChildWatch`] told.
+    fn child(&self, name: &str) -> Option<ChildState>;
+}
+
+/// Nothing has been shown yet.
+impl Watches for () {
+    fn pod(&self, _: &str) -> Option<ObservedPod> {
+        None
+    }
+
+    fn child(&self, _: &str) -> Option<ChildState> {
+        None
+    }
 }
 
 /// A workflow under way.
@@ -134,6 +161,7 @@ pub struct Machine {
     jobs: Jobs,
     writer: StatusWriter,
     changes: Changes,
+    children: Children,
     cleanup: Cleanup,
     steps: u64,
 }
@@ -167,6 +195,7 @@ impl Machine {
             jobs: Jobs::default(),
             writer: StatusWriter::new(&status, &node_status, origin),
             changes: Changes::default(),
+            children: Children::default(),
             cleanup: Cleanup::default(),
             steps: 0,
             context,
@@ -250,6 +279,18 @@ impl Machine {
         self.nodes[index].task.pod_created_at = None;
         self.queue.mark(index);
         true
+    }
+
+    /// Marks the node that waits for this child execution.
+    pub fn wake_child(&mut self, child: &str) {
+        if let Some(index) = self.children.node(child) {
+            self.queue.mark(index);
+        }
+    }
+
+    /// Of which child executions the workflow wants to hear, since the last time.
+    pub fn take_child_watches(&mut self) -> Vec<ChildWatch> {
+        self.children.take_changes()
     }
 
     /// There may be quota for this pod: marks the node that waits for it.

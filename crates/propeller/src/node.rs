@@ -13,6 +13,8 @@ pub mod branch;
 mod container;
 mod failure;
 mod files;
+mod gate;
+pub mod launch_plan;
 mod node_end;
 pub mod resolve;
 pub(crate) mod subworkflow;
@@ -27,7 +29,7 @@ use flyte_crd::{
     execution_config::ExecutionConfig,
 };
 use flyte_idl::core::{
-    Binding, ExecutionError, Identifier, LiteralMap, SecurityContext, TaskTemplate,
+    Binding, ExecutionError, Literal, LiteralMap, LiteralType, SecurityContext, TaskTemplate,
     execution_error::ErrorKind, node_execution::Phase as EventPhase,
 };
 use flyte_plugins::{PhaseInfo, Registry, config::PluginsConfig};
@@ -45,6 +47,7 @@ use task::observed_pod::ObjectEvent;
 
 pub use failure::{attempts_left, is_interruptible, next_deadline};
 pub use files::NodeFiles;
+pub use launch_plan::ChildState;
 pub use node_end::{abort, fail, skip};
 
 /// Status messages are cut to this many bytes (spec 04 §3.5).
@@ -133,6 +136,8 @@ pub struct NodeView<'a> {
     pub is_retrying: bool,
     /// What is known of its task's pod beside the status.
     pub task: TaskView<'a>,
+    /// What flyteadmin says of the execution that it has launched; none as long as it has not been asked.
+    pub child: Option<&'a ChildState>,
 }
 
 /// What is inside a node: the chosen arm of a branch, the graph of a sub-workflow.
@@ -228,6 +233,35 @@ pub enum NodeEffect {
         /// URI of the copy.
         to: String,
     },
+    /// Ask for the value of a signal, which is made known if it is not.
+    GetSignal {
+        /// Its id within the execution.
+        id: String,
+        /// What values it may have.
+        kind: Box<LiteralType>,
+    },
+    /// Write outputs that are known here.
+    WriteOutputs {
+        /// What they are.
+        outputs: LiteralMap,
+        /// Their URI.
+        to: String,
+    },
+    /// Have the execution made that the node's launch plan is for.
+    LaunchChild {
+        /// What it is launched with.
+        inputs: Arc<LiteralMap>,
+    },
+    /// Copy what that execution has for outputs.
+    CopyChildOutputs {
+        /// URI of the copy.
+        to: String,
+    },
+    /// Have that execution terminated, if there is one that has not ended.
+    TerminateChild {
+        /// Why, as its users read it.
+        cause: String,
+    },
 }
 
 impl NodeEffect {
@@ -240,6 +274,11 @@ impl NodeEffect {
             Self::GetPod => "look the pod up",
             Self::ReadResult => "read what the task wrote",
             Self::CopyOutputs { .. } => "copy the outputs",
+            Self::GetSignal { .. } => "ask for the signal",
+            Self::WriteOutputs { .. } => "write the outputs",
+            Self::LaunchChild { .. } => "launch the child execution",
+            Self::CopyChildOutputs { .. } => "copy the outputs of the child execution",
+            Self::TerminateChild { .. } => launch_plan::TERMINATE,
         }
     }
 }
@@ -268,6 +307,12 @@ pub enum NodeResult {
     TaskResult(TaskResult),
     /// Outputs were copied; false when there were none.
     Copied(bool),
+    /// The value of a signal, if it is set.
+    Signal(Option<Box<Literal>>),
+    /// The child execution exists, or flyteadmin will not have it.
+    ChildLaunched(Result<(), Box<ExecutionError>>),
+    /// There is no child execution any more that goes on, as far as flyteadmin lets us have a say in it.
+    ChildTerminated,
 }
 
 /// Events, then a new status.
@@ -358,12 +403,18 @@ pub fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> 
             NodeKind::Branch => {
                 container::within_deadlines(view, |view| branch::step(view, result, now), now)
             }
-            NodeKind::Workflow => {
-                container::within_deadlines(view, |view| subworkflow::step(view, result, now), now)
+            NodeKind::Workflow => match launch_plan::of(view.spec) {
+                Some(plan) => launch_plan::step(view, plan, result, now),
+                None => container::within_deadlines(
+                    view,
+                    |view| subworkflow::step(view, result, now),
+                    now,
+                ),
+            },
+            NodeKind::Gate => {
+                container::within_deadlines(view, |view| gate::step(view, result, now), now)
             }
-            NodeKind::Gate | NodeKind::Array => {
-                unsupported::fail(view, view.spec.kind.as_str(), now)
-            }
+            NodeKind::Array => unsupported::fail(view, view.spec.kind.as_str(), now),
         },
         // Written by Go between its rounds: the events are out, only cleaning up is left.
         NodePhase::Succeeding => {
@@ -431,12 +482,7 @@ pub fn troubled(view: &NodeView<'_>, trouble: &str, now: Timestamp) -> Change {
 fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
     let target = match view.spec.kind {
         NodeKind::Task => template(view).and_then(|template| template.id.clone()),
-        NodeKind::Workflow => view
-            .spec
-            .workflow
-            .as_ref()
-            .and_then(|workflow| workflow.launch_plan_ref_id.as_ref())
-            .map(|id| Identifier::clone(id)),
+        NodeKind::Workflow => launch_plan::of(view.spec).cloned(),
         NodeKind::Branch | NodeKind::Gate | NodeKind::Array | NodeKind::Start | NodeKind::End => {
             None
         }

@@ -14,10 +14,11 @@ use flyte_plugins::{PhaseInfo, Registry, TaskInfo, config::PluginsConfig};
 use flyte_propeller::{
     config::PropellerConfig,
     effects::EffectError,
-    machine::{Effect, EffectResult, Job, JobId, Machine, Origin, Receipt},
+    machine::{Effect, EffectResult, Job, JobId, Machine, Origin, Receipt, Watches},
     node::{
-        NodeEffect, NodeResult, Settings, TaskResult,
+        ChildState, NodeEffect, NodeResult, Settings, TaskResult,
         resolve::{PromiseError, PromiseFault, ResolveError},
+        task::observed_pod::ObservedPod,
     },
 };
 use jiff::Timestamp;
@@ -106,6 +107,19 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_767_225_600).unwrap()
 }
 
+/// The pods that a watch has shown.
+struct Shown<'a>(&'a BTreeMap<String, Arc<Pod>>);
+
+impl Watches for Shown<'_> {
+    fn pod(&self, name: &str) -> Option<ObservedPod> {
+        self.0.get(name).cloned().map(Into::into)
+    }
+
+    fn child(&self, _: &str) -> Option<ChildState> {
+        None
+    }
+}
+
 impl Driven {
     fn new(workflow: &FlyteWorkflow) -> Self {
         Self {
@@ -120,7 +134,7 @@ impl Driven {
     fn answer(&mut self, job: &Job) -> EffectResult {
         match &job.effect {
             Effect::Begin { .. } => EffectResult::Begun,
-            Effect::Send(_) => EffectResult::Sent(Ok(Receipt::New)),
+            Effect::Send(_) | Effect::Clear(_) => EffectResult::Sent(Ok(Receipt::New)),
             Effect::FindLeftovers(_) => {
                 EffectResult::Leftovers(flyte_propeller::cleanup::leftovers::Leftovers::default())
             }
@@ -157,7 +171,12 @@ impl Driven {
                 NodeEffect::ReadResult => {
                     NodeResult::TaskResult(TaskResult::Outputs { deck: false })
                 }
-                NodeEffect::CopyOutputs { .. } => NodeResult::Copied(true),
+                NodeEffect::CopyOutputs { .. }
+                | NodeEffect::WriteOutputs { .. }
+                | NodeEffect::CopyChildOutputs { .. } => NodeResult::Copied(true),
+                NodeEffect::GetSignal { .. } => NodeResult::Signal(None),
+                NodeEffect::LaunchChild { .. } => NodeResult::ChildLaunched(Ok(())),
+                NodeEffect::TerminateChild { .. } => NodeResult::ChildTerminated,
             })),
         }
     }
@@ -167,11 +186,7 @@ impl Driven {
         let before = self.machine.steps();
         let mut under_way: Vec<Job> = Vec::new();
         loop {
-            let pods = &self.pods;
-            under_way.extend(
-                self.machine
-                    .next_jobs(now(), |name| pods.get(name).cloned().map(Into::into)),
-            );
+            under_way.extend(self.machine.next_jobs(now(), Shown(&self.pods)));
             self.most_jobs = self.most_jobs.max(under_way.len());
             let Some(job) = under_way.pop() else { break };
             let result: Result<_, EffectError> = Ok(self.answer(&job));

@@ -8,7 +8,20 @@ import time
 import typing
 
 import pandas
-from flytekit import Deck, LaunchPlan, Resources, conditional, current_context, kwtypes, map_task, task, workflow
+from flytekit import (
+    Deck,
+    LaunchPlan,
+    Resources,
+    approve,
+    conditional,
+    current_context,
+    kwtypes,
+    map_task,
+    sleep,
+    task,
+    wait_for_input,
+    workflow,
+)
 from flytekit.exceptions.user import FlyteRecoverableException
 from flytekit.extras.tasks.shell import OutputLocation, ShellTask
 from flytekit.types.directory import FlyteDirectory
@@ -276,3 +289,35 @@ def template_missing() -> int:
 @workflow
 def mapped(numbers: typing.List[int] = [1, 2]) -> typing.List[int]:
     return map_task(double)(n=numbers)
+
+
+inner_plan = LaunchPlan.get_or_create(inner, "inner_plan")
+endless_plan = LaunchPlan.get_or_create(endless, "endless_plan")
+failing_plan = LaunchPlan.get_or_create(failing, "failing_plan", default_inputs={"n": 7})
+
+
+@workflow
+def launching(n: int = 3) -> int:
+    """Two executions of their own, the second from the first one's output."""
+    return add(a=inner_plan(n=chain_of_five()), b=n)
+
+
+@workflow
+def launching_what_fails():
+    failing_plan()
+
+
+@workflow
+def launching_what_never_ends():
+    endless_plan()
+
+
+@workflow
+def gated(n: int = 2) -> int:
+    given = wait_for_input("number", timeout=datetime.timedelta(hours=1), expected_type=int)
+    total = add(a=given, b=n)
+    approved = approve(total, "approval", timeout=datetime.timedelta(hours=1))
+    rest = sleep(datetime.timedelta(seconds=1))
+    doubled = double(n=approved)
+    rest >> doubled
+    return doubled

@@ -25,10 +25,15 @@ use flyte_idl::{
         NodeExecutionEvent, TaskExecutionEvent, TaskExecutionMetadata, WorkflowExecutionEvent,
         task_execution_metadata::InstanceClass,
     },
-    service::admin_service_server::{AdminService, AdminServiceServer},
+    service::{
+        admin_service_server::{AdminService, AdminServiceServer},
+        signal_service_server::SignalServiceServer,
+    },
 };
 use flyte_platform::sync::Mutex;
 use tonic::{Request, Response, Status, service::Routes};
+
+use super::{children::Children, signals::Signals};
 
 /// An attempt: its node, its number, its task.
 type Attempt = (String, u32, String);
@@ -41,6 +46,8 @@ pub struct Records {
     /// The node around a node.
     parents: BTreeMap<String, String>,
     tasks: BTreeMap<Attempt, TaskExecution>,
+    /// Executions that its launch plan nodes have made.
+    children: Children,
     violations: Vec<String>,
     /// The workflow was begun before anybody kept records: what an event takes for known is known.
     adopts: bool,
@@ -57,6 +64,7 @@ impl Records {
             nodes: BTreeMap::new(),
             parents: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            children: Children::default(),
             violations: Vec::new(),
             adopts: false,
             neighbours: false,
@@ -184,6 +192,11 @@ impl Records {
             .collect()
     }
 
+    /// Phase of each execution that a launch plan node has made, by name, when this was recorded.
+    pub fn children(&self) -> BTreeMap<String, String> {
+        self.children.phases()
+    }
+
     /// Nodes and attempts that have not ended.
     pub fn open(&self) -> Vec<String> {
         let nodes = self
@@ -220,7 +233,11 @@ pub(super) struct Shared(Arc<Mutex<Records>>);
 
 impl Shared {
     pub(super) fn snapshot(&self) -> Records {
-        self.with(|records| records.clone())
+        self.with(|records| {
+            let mut records = records.clone();
+            records.children.stop();
+            records
+        })
     }
 
     /// What is said of other executions is taken, and nobody asks what it was.
@@ -248,10 +265,9 @@ pub(super) fn resume(execution: ExecutionId) -> (Routes, Shared) {
 
 fn serve(records: Records) -> (Routes, Shared) {
     let shared = Shared(Arc::new(Mutex::new(records)));
-    (
-        Routes::new(AdminServiceServer::new(Memory(shared.clone()))),
-        shared,
-    )
+    let routes = Routes::new(AdminServiceServer::new(Memory(shared.clone())))
+        .add_service(SignalServiceServer::new(Signals::default()));
+    (routes, shared)
 }
 
 /// An admin in memory that knows the execution `id`, of which nothing has been reported yet.
@@ -327,7 +343,7 @@ impl Records {
         if let Some(known) = self.nodes.get_mut(&key) {
             node::check(known, event)?;
             if let Some(child) = validate::child(event)?
-                && child != self.execution.id
+                && !self.children.knows(&child.name)
             {
                 return Err(not_found::execution(&child));
             }
@@ -465,12 +481,66 @@ impl AdminService for Memory {
         Ok(Response::new(TaskExecutionEventResponse {}))
     }
 
+    async fn create_execution(
+        &self,
+        request: Request<admin::ExecutionCreateRequest>,
+    ) -> Result<Response<admin::ExecutionCreateResponse>, Status> {
+        let request = request.into_inner();
+        self.0.with(|records| {
+            let metadata = request
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.metadata.as_ref());
+            let parent = metadata.and_then(|metadata| metadata.parent_node_execution.as_ref());
+            let parent = NodeExecutionId::from_proto(parent).map_err(Error::from)?;
+            let is_known = records.nodes.contains_key(&parent.node.to_string());
+            records.expect(is_known, "a node is queued before its child", &request.name);
+            records.children.create(request)
+        })?;
+        Ok(Response::new(admin::ExecutionCreateResponse::default()))
+    }
+
+    async fn terminate_execution(
+        &self,
+        request: Request<admin::ExecutionTerminateRequest>,
+    ) -> Result<Response<admin::ExecutionTerminateResponse>, Status> {
+        let id = request.into_inner().id.unwrap_or_default();
+        self.0
+            .with(|records| records.children.terminate(&id.name))?;
+        Ok(Response::new(admin::ExecutionTerminateResponse {}))
+    }
+
+    async fn list_executions(
+        &self,
+        request: Request<admin::ResourceListRequest>,
+    ) -> Result<Response<admin::ExecutionList>, Status> {
+        let filters = request.into_inner().filters;
+        let executions = self.0.with(|records| records.children.list(&filters));
+        Ok(Response::new(admin::ExecutionList {
+            executions,
+            token: String::new(),
+        }))
+    }
+
+    async fn get_execution_data(
+        &self,
+        request: Request<admin::WorkflowExecutionGetDataRequest>,
+    ) -> Result<Response<admin::WorkflowExecutionGetDataResponse>, Status> {
+        let id = request.into_inner().id.unwrap_or_default();
+        let data = self.0.with(|records| records.children.data(&id.name));
+        let data = data.ok_or_else(|| Status::not_found("no such execution"))?;
+        Ok(Response::new(data))
+    }
+
     async fn get_execution(
         &self,
         request: Request<WorkflowExecutionGetRequest>,
     ) -> Result<Response<admin::Execution>, Status> {
         let id = ExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
         self.0.with(|records| {
+            if let Some(child) = records.children.get(&id.name) {
+                return Ok(Response::new(child));
+            }
             if id != records.execution.id {
                 return Err(not_found::execution(&id).into());
             }

@@ -36,6 +36,31 @@ impl Draft {
         self.add(id, node, after)
     }
 
+    /// A gate; its input `n` is the workflow's.
+    fn gate(&mut self, id: &str, condition: Value, after: &[&str]) -> &mut Self {
+        let inputs = json!([{ "var": "n", "binding": { "promise": { "nodeId": "start-node", "var": "n" } } }]);
+        let node = json!({
+            "id": id, "kind": "gate", "resources": {}, "gate": condition, "inputBindings": inputs,
+        });
+        self.add(id, node, after)
+    }
+
+    /// An execution that becomes what `plan` says (see the children of the simulation).
+    fn launch_plan(&mut self, id: &str, plan: &str, after: &[&str]) -> &mut Self {
+        let (from, output) = match after.first() {
+            Some(before) if *before != "start-node" => (*before, "o0"),
+            _ => ("start-node", "n"),
+        };
+        let reference = json!({
+            "resourceType": "LAUNCH_PLAN", "project": "project", "domain": "development", "name": plan, "version": "v",
+        });
+        let node = json!({
+            "id": id, "kind": "workflow", "resources": {}, "workflow": { "launchPlanRefId": reference },
+            "inputBindings": [{ "var": "o0", "binding": { "promise": { "nodeId": from, "var": output } } }],
+        });
+        self.add(id, node, after)
+    }
+
     fn template(&mut self, behaviour: &str) -> String {
         let name = format!("task-{}", behaviour.replace(':', "-"));
         let key = format!(
@@ -231,6 +256,55 @@ pub fn sub_workflow() -> FlyteWorkflow {
     let mut workflow = draft.workflow();
     workflow["subWorkflows"] = json!({ key: sub.spec("project:development:sub") });
     resource(workflow)
+}
+
+/// Two launch plan nodes in a row, and a task that takes what they bring; `plan` is that of the second (see the children of the
+/// simulation).
+pub fn launch_plans(plan: &str) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .launch_plan("n0", "ok", &["start-node"])
+        .launch_plan("n1", plan, &["n0"])
+        .task("n2", "ok", &["n1"]);
+    resource(draft.workflow())
+}
+
+/// A gate that sleeps for a second, one that waits for signal `approval`, and one that waits for signal `number` (see the
+/// signals of the simulation), whose value goes to a task.
+pub fn gates(approval: &str) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .gate("n0", json!({ "kind": "sleep", "sleep": { "duration": "1s" } }), &["start-node"])
+        .gate("n1", json!({ "kind": "approve", "approve": { "signalId": approval } }), &["n0"])
+        .gate(
+            "n2",
+            json!({ "kind": "signal", "signal": { "signalId": "number", "type": { "simple": "INTEGER" }, "outputVariableName": "o0" } }),
+            &["start-node"],
+        )
+        .task("n3", "ok", &["n2", "n1"]);
+    resource(draft.workflow())
+}
+
+/// An execution that never ends by itself, beside a task that fails after a while.
+pub fn launch_plan_beside_a_failure() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft.launch_plan("n0", "stay", &["start-node"]).task(
+        "n1",
+        "compute:error:2:0:o0=i",
+        &["start-node"],
+    );
+    resource(draft.workflow())
+}
+
+/// An execution that never ends by itself, in a node that takes so long at most and is tried so often.
+pub fn impatient_launch_plan(deadline: &str, attempts: u32) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft.launch_plan("n0", "stay", &["start-node"]);
+    if let Some(node) = draft.nodes.get_mut("n0") {
+        node["executionDeadline"] = deadline.into();
+        node["retry"] = json!({ "minAttempts": attempts });
+    }
+    resource(draft.workflow())
 }
 
 /// A task that fails for good beside one that would run for ever, and a failure node.

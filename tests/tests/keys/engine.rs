@@ -163,6 +163,7 @@ rows! {
     "propeller.metrics-prefix" = "mine", one, |run| has(&run.metrics, "\nmine:propeller:") => true;
     "propeller.metrics-keys" = ["wf"], one, |run| has(&run.metrics, "project=\"") => false;
     "propeller.enable-grpc-latency-metrics" = true, one, |run| has(&run.metrics, "grpc_client_handling_seconds") => true;
+    "propeller.enable-admin-launcher" = false, || Simulation::new(graphs::launch_plans("ok")), phase => "FAILED";
     "propeller.max-workflow-retries" = 2, hopeless,
         |run| has(&run.records.error_messages()["n0"], "given up after 3 tries") => true;
     "propeller.max-ttl-hours" = 1, || one().settling(Duration::from_secs(3 * 3_600)),

@@ -8,6 +8,8 @@
 )]
 
 mod beyond;
+mod children;
+mod gates;
 mod metrics;
 mod object_events;
 mod outside;
@@ -33,6 +35,9 @@ fn check(run: &Run, what: &str) {
     );
     assert_eq!(run.left, [] as [String; 0], "{what}: pods still run");
     assert_eq!(run.records.open(), [] as [String; 0], "{what}: still open");
+    let mut children = run.records.children().into_iter();
+    let running = children.find(|(_, phase)| phase == "RUNNING");
+    assert_eq!(running, None, "{what}: an execution runs on");
 }
 
 /// Every fault at every effect of a graph, with node statuses in the resource, and in a blob as soon as there are any.

@@ -48,6 +48,19 @@ pub struct OpenNode {
     pub id: NodeExecutionIdentifier,
     /// Its attempts that are open too.
     pub attempts: Vec<TaskExecutionIdentifier>,
+    /// Name of the execution that it has launched, or may have.
+    pub child: Option<String>,
+}
+
+/// What is to be ended before the workflow's own end is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Clearance {
+    /// Names of child executions, in the project and domain of the workflow.
+    pub children: Vec<String>,
+    /// Why they are terminated.
+    pub cause: String,
+    /// The ends of nodes and attempts.
+    pub events: Vec<Event>,
 }
 
 /// The events that end what is open: attempts before their node, nodes before those around them (spec 04 §11.8).
@@ -83,6 +96,7 @@ mod tests {
                     retry_attempt: attempt,
                 })
                 .collect(),
+            child: None,
         };
         let sent: Vec<_> = events(
             vec![open("n0", 0), open("n0-0-n1", 2)],

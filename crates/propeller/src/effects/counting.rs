@@ -66,7 +66,8 @@ impl WorkflowEffects {
                 Effect::Node { .. }
                 | Effect::Begin { .. }
                 | Effect::Send(_)
-                | Effect::FindLeftovers(_) => Kind::Other,
+                | Effect::FindLeftovers(_)
+                | Effect::Clear(_) => Kind::Other,
             },
         }
     }

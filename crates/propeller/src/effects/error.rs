@@ -86,6 +86,22 @@ impl TransientError {
     }
 }
 
+/// Whether asking flyteadmin again would bring the same answer.
+pub(super) fn is_refused_for_good(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::PermissionDenied
+        | Code::Unimplemented => true,
+        // Ours and Go's servers word it so.
+        Code::ResourceExhausted => status.message().contains("message larger than max"),
+        _ => false,
+    }
+}
+
 impl From<kube::Error> for TransientError {
     fn from(error: kube::Error) -> Self {
         let message = match &error {

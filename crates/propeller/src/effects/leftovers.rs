@@ -3,17 +3,21 @@
 use std::collections::{HashSet, VecDeque};
 
 use flyte_idl::{
-    admin::{NodeExecutionListRequest, TaskExecutionListRequest},
+    admin::{
+        NodeExecutionListRequest, TaskExecutionListRequest, node_execution_closure::TargetMetadata,
+    },
     core::{NodeExecutionIdentifier, TaskExecutionIdentifier},
 };
+use flyte_platform::metrics::Labels;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::ListParams};
 use tonic::{Code, Status};
 
 use super::{Backend, TransientError, WorkflowEffects};
 use crate::{
-    cleanup::leftovers::{LeftoverQuery, Leftovers, OpenNode, PodQuery},
-    node::task::observed_pod::is_finished,
+    cleanup::leftovers::{Clearance, LeftoverQuery, Leftovers, OpenNode, PodQuery},
+    machine::{Receipt, Rejection},
+    node::{WorkflowContext, launch_plan, task::observed_pod::is_finished},
 };
 
 /// How many entries one list answers with.
@@ -25,6 +29,14 @@ const OPEN_NODES: &str = "value_in(phase,UNDEFINED;QUEUED;RUNNING;FAILING;DYNAMI
 /// Phases of attempts that have not ended.
 const OPEN_ATTEMPTS: &str = "value_in(phase,UNDEFINED;QUEUED;INITIALIZING;WAITING_FOR_RESOURCES;RUNNING;\
                              RETRYABLE_FAILED)";
+
+/// A node that admin holds for open, as it is listed.
+struct ListedNode {
+    id: NodeExecutionIdentifier,
+    is_parent: bool,
+    /// Name of the execution that it says to have launched.
+    child: Option<String>,
+}
 
 /// One page of a list, and the token of the next.
 type Page<T> = (Vec<T>, String);
@@ -44,6 +56,25 @@ impl WorkflowEffects {
         Ok(Leftovers { nodes, pods })
     }
 
+    /// Ends what was found.
+    pub(super) async fn clear(
+        &self,
+        context: &WorkflowContext,
+        clearance: Clearance,
+        labels: &Labels<'_>,
+    ) -> Result<Result<Receipt, Rejection>, TransientError> {
+        let Clearance {
+            children,
+            cause,
+            events,
+        } = clearance;
+        let terminated = children
+            .into_iter()
+            .map(|child| self.terminate_child(context, child, cause.clone()));
+        futures::future::try_join_all(terminated).await?;
+        self.send(events, labels).await
+    }
+
     /// Open nodes level by level, outer ones first.
     async fn open_nodes(&self, query: &LeftoverQuery) -> Result<Vec<OpenNode>, TransientError> {
         let mut found: Vec<OpenNode> = Vec::new();
@@ -56,14 +87,27 @@ impl WorkflowEffects {
             let nodes = self
                 .pages(|token| self.node_page(query, parent.clone(), token))
                 .await?;
-            for (id, is_parent) in nodes {
+            for ListedNode {
+                id,
+                is_parent,
+                child,
+            } in nodes
+            {
                 if is_parent && known.insert(id.node_id.clone()) {
                     levels.push_back(id.node_id.clone());
                 }
                 let attempts = self
                     .pages(|token| self.attempt_page(id.clone(), token))
                     .await?;
-                found.push(OpenNode { id, attempts });
+                // What launched an execution just before this process came may not have said so yet.
+                let may_launch = !is_parent && attempts.is_empty();
+                let first = || launch_plan::name_of_child(&query.execution, &id.node_id, 0);
+                let child = child.or_else(|| may_launch.then(first));
+                found.push(OpenNode {
+                    id,
+                    attempts,
+                    child,
+                });
             }
             if found.len() >= MOST_NODES {
                 tracing::warn!(found = found.len(), "too many open nodes; ending these");
@@ -105,7 +149,7 @@ impl WorkflowEffects {
         query: &LeftoverQuery,
         parent: String,
         token: String,
-    ) -> Result<Page<(NodeExecutionIdentifier, bool)>, Status> {
+    ) -> Result<Page<ListedNode>, Status> {
         let request = NodeExecutionListRequest {
             workflow_execution_id: Some(query.execution.to_proto()),
             unique_parent_id: parent,
@@ -117,8 +161,15 @@ impl WorkflowEffects {
         let mut admin = self.admin.clone();
         let list = admin.list_node_executions(request).await?.into_inner();
         let nodes = list.node_executions.into_iter().filter_map(|node| {
-            let is_parent = node.metadata.is_some_and(|known| known.is_parent_node);
-            Some((node.id?, is_parent))
+            let launched = match node.closure?.target_metadata {
+                Some(TargetMetadata::WorkflowNodeMetadata(known)) => known.execution_id,
+                _ => None,
+            };
+            Some(ListedNode {
+                id: node.id?,
+                is_parent: node.metadata.is_some_and(|known| known.is_parent_node),
+                child: launched.map(|id| id.name),
+            })
         });
         Ok((nodes.collect(), list.token))
     }

@@ -23,16 +23,20 @@ use self::{
     counting::Counting,
     write::{Write, Writer},
 };
-use super::{inbox::Inbox, pods::PodCache};
+use super::{
+    children::{Children, ChildrenOf},
+    inbox::Inbox,
+    pods::PodCache,
+};
 use crate::{
     effects::{
         EffectError, KUBERNETES_TIMEOUT, WorkflowEffects,
         resource::{self, Found},
     },
     key::Key,
-    machine::{EffectResult, EndMark, JobId, Machine, Origin, Spill},
+    machine::{EffectResult, EndMark, JobId, Machine, Origin, Spill, Watches},
     metrics::{self, EngineMetrics},
-    node::{Settings, system},
+    node::{ChildState, Settings, system, task::observed_pod::ObservedPod},
 };
 
 /// A busy workflow is written at least this often, so that little is repeated after a crash.
@@ -51,6 +55,7 @@ pub(super) struct Actor {
     pub(super) effects: WorkflowEffects,
     pub(super) settings: Arc<Settings>,
     pub(super) pods: Arc<PodCache>,
+    pub(super) children: Arc<Children>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) metrics: Arc<EngineMetrics>,
     pub(super) stop: CancellationToken,
@@ -255,6 +260,7 @@ struct Drive<'a> {
     jobs: JoinSet<(JobId, Result<EffectResult, EffectError>)>,
     /// Pods that are being deleted or released; the actor does not end before they are.
     cleanups: Cleanups,
+    children: ChildrenOf,
     counting: Counting,
     effects: WorkflowEffects,
     unwritten_since: Option<Instant>,
@@ -262,11 +268,15 @@ struct Drive<'a> {
 }
 
 impl<'a> Drive<'a> {
-    fn new(actor: &'a Actor, machine: Machine, known: KnownResource) -> Self {
+    fn new(actor: &'a Actor, mut machine: Machine, known: KnownResource) -> Self {
         let effects = actor.effects.on_behalf_of(machine.context());
+        let execution = machine.context().execution.clone();
+        let mut children = ChildrenOf::new(actor.children.clone(), execution, actor.inbox.clone());
+        children.change(machine.take_child_watches(), true);
         Self {
             jobs: JoinSet::new(),
             cleanups: Cleanups::new(effects.clone(), actor.key.clone()),
+            children,
             counting: Counting::new(actor.metrics.clone(), &machine),
             effects,
             writer: Writer::new(known),
@@ -279,6 +289,10 @@ impl<'a> Drive<'a> {
 
     async fn run(mut self) -> End {
         let end = self.until_over().await;
+        if self.machine.is_over() {
+            let execution = &self.machine.context().execution;
+            self.actor.children.ended(execution);
+        }
         while self.cleanups.next().await {}
         end
     }
@@ -342,6 +356,9 @@ impl<'a> Drive<'a> {
         for pod in wake.pods {
             self.machine.wake_pod(&pod);
         }
+        for child in wake.children {
+            self.machine.wake_child(&child);
+        }
         for pod in self.actor.effects.permits.take() {
             self.machine.wake_waiting(&pod);
         }
@@ -351,12 +368,15 @@ impl<'a> Drive<'a> {
     }
 
     fn begin_jobs(&mut self, now: Timestamp) {
-        let namespace = self.actor.key.namespace.as_str();
         let steps = self.machine.steps();
-        let pods = &self.actor.pods;
-        let next = self
-            .machine
-            .next_jobs(now, |name| pods.get(namespace, name));
+        let shown = Shown {
+            namespace: &self.actor.key.namespace,
+            pods: &self.actor.pods,
+            children: &self.children,
+        };
+        let next = self.machine.next_jobs(now, shown);
+        self.children
+            .change(self.machine.take_child_watches(), false);
         let machine = &self.machine;
         self.actor
             .effects
@@ -409,6 +429,23 @@ impl<'a> Drive<'a> {
             }
             Write::GoOn | Write::Nothing => None,
         }
+    }
+}
+
+/// What the watches have shown of one workflow.
+struct Shown<'a> {
+    namespace: &'a str,
+    pods: &'a PodCache,
+    children: &'a ChildrenOf,
+}
+
+impl Watches for Shown<'_> {
+    fn pod(&self, name: &str) -> Option<ObservedPod> {
+        self.pods.get(self.namespace, name)
+    }
+
+    fn child(&self, name: &str) -> Option<ChildState> {
+        self.children.state(name)
     }
 }
 

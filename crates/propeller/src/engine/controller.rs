@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     actor::Actor,
+    children::Children,
     inbox::Inbox,
     pods::{self, PodCache},
 };
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) effects: Effects,
     pub(super) settings: Arc<Settings>,
     pub(super) pods: Arc<PodCache>,
+    pub(super) children: Arc<Children>,
     pub(super) metrics: Arc<EngineMetrics>,
 }
 
@@ -175,6 +177,7 @@ impl Controller {
             uid: uid.clone(),
             settings: self.shared.settings.clone(),
             pods: self.shared.pods.clone(),
+            children: self.shared.children.clone(),
             inbox: inbox.clone(),
             metrics: self.shared.metrics.clone(),
             stop: self.stop.clone(),

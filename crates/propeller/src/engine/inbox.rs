@@ -24,11 +24,13 @@ struct State {
     panics: u32,
 }
 
-/// What has happened since the last look. Bounded by the number of the workflow's pods.
+/// What has happened since the last look. Bounded by the number of the workflow's pods and child executions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wake {
     /// Names of pods that changed.
     pub(super) pods: BTreeSet<String>,
+    /// Names of child executions that have ended.
+    pub(super) children: BTreeSet<String>,
     /// The resource is being deleted.
     pub(super) deleting: bool,
     /// The resource no longer exists.
@@ -88,6 +90,12 @@ impl Inbox {
         });
     }
 
+    pub(super) fn child(&self, name: String) {
+        self.with(|wake| {
+            wake.children.insert(name);
+        });
+    }
+
     pub(super) fn deleting(&self) {
         self.with(|wake| wake.deleting = true);
     }
@@ -109,9 +117,11 @@ impl Inbox {
         let mut state = self.lock();
         state.waiting = None;
         let pods = std::mem::take(&mut state.wake.pods);
+        let children = std::mem::take(&mut state.wake.children);
         // Deletion and disappearance stay: an actor that starts over must still see them.
         Wake {
             pods,
+            children,
             deleting: state.wake.deleting,
             gone: state.wake.gone,
         }

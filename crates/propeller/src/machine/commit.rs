@@ -8,7 +8,7 @@ use super::{
     Machine, NodeIndex, Rejection,
     nodes::{AbortState, QuotaWait},
 };
-use crate::node::{self, Change, Then, system};
+use crate::node::{self, Change, Then, launch_plan, system};
 
 impl Machine {
     /// Admin refused an event of a node for good (spec 04 §11.4, §6.2).
@@ -43,7 +43,17 @@ impl Machine {
             .error
             .as_ref()
             .is_some_and(|known| known.0 == error);
-        let mut change = node::fail(&self.nodes.view(&self.context, index), error, now);
+        let view = self.nodes.view(&self.context, index);
+        if launch_plan::may_have_child(&view) && view.status.phase != NodePhase::Failing {
+            let change = launch_plan::failing(&view, &error, now);
+            let node = &mut self.nodes[index];
+            node.retry = None;
+            node.result = None;
+            node.repeats = 0;
+            self.begin_change(index, change, now);
+            return;
+        }
+        let mut change = node::fail(&view, error, now);
         let node = &mut self.nodes[index];
         node.retry = None;
         node.result = None;
@@ -98,6 +108,7 @@ impl Machine {
         }
         let arrival = change.reported.map(|reported| reported.arrival);
         node.task.reported = node.task.reported.max(arrival);
+        self.await_child(index);
         if change.then == Then::Aborted {
             self.end_abort(index);
         }
@@ -145,6 +156,13 @@ impl Machine {
         } else {
             self.node_ended(index);
         }
+    }
+
+    /// Whether the node waits for a child execution now is told to whoever asks about them.
+    pub(super) fn await_child(&mut self, index: NodeIndex) {
+        let view = self.nodes.view(&self.context, index);
+        let child = launch_plan::awaits_child(&view).then(|| launch_plan::child_name(&view));
+        self.children.awaits(index, child);
     }
 
     /// What is inside a node runs again with its next attempt, under other names.

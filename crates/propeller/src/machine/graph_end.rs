@@ -56,6 +56,10 @@ impl Machine {
             }
             match node.spec.kind {
                 NodeKind::Task => self.queue.take_slot(index),
+                NodeKind::Workflow if node.takes_slot() => {
+                    self.queue.take_slot(index);
+                    self.await_child(index);
+                }
                 NodeKind::Workflow => {
                     let started = node.status.workflow_node_status.as_ref();
                     if started.is_some_and(|status| status.phase != WorkflowNodePhase::Undefined) {
@@ -224,6 +228,7 @@ impl Machine {
 
     pub(super) fn end_abort(&mut self, index: NodeIndex) {
         self.queue.release_slot(index);
+        self.children.awaits(index, None);
         let before = std::mem::replace(&mut self.nodes[index].abort, AbortState::Done);
         if before != AbortState::Done {
             self.note_aborted(index);

@@ -10,7 +10,7 @@ use flyte_idl::core::{ExecutionError, LiteralMap};
 
 use super::NodeIndex;
 use crate::{
-    cleanup::leftovers::{LeftoverQuery, Leftovers},
+    cleanup::leftovers::{Clearance, LeftoverQuery, Leftovers},
     events::Event,
     node::{NodeEffect, NodeResult},
 };
@@ -64,6 +64,8 @@ pub enum Effect {
     Send(Vec<Event>),
     /// Look for what the workflow would leave behind.
     FindLeftovers(LeftoverQuery),
+    /// End what was found: executions, then by events nodes and attempts. Answers as [`Effect::Send`] does.
+    Clear(Clearance),
 }
 
 /// What an effect brought.

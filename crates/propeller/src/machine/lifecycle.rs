@@ -13,7 +13,7 @@
 //! | any before Ending | the resource is being deleted | | Aborting |
 //! | Aborting | nothing is left to abort | | FindingLeftovers(Aborted) |
 //! | FindingLeftovers(end) | found; skipped when this process began the workflow | | ClearingLeftovers(end), Ending(end) |
-//! | ClearingLeftovers(end) | admin has their events, or refuses them | | Ending(end) |
+//! | ClearingLeftovers(end) | children are terminated, admin has the events, or refuses them | | Ending(end) |
 //! | Ending(end) | admin has the last event | last phase | Over |
 //! | | admin says that it is being aborted | | Ending(Aborted) |
 //! | any | admin says that it has ended | message | FindingLeftovers(EndedElsewhere) |
@@ -227,7 +227,7 @@ impl Machine {
                 let query = self.leftover_query();
                 self.workflow_job(Effect::FindLeftovers(query));
             }
-            Stage::ClearingLeftovers(_, events) => self.workflow_job(Effect::Send(events)),
+            Stage::ClearingLeftovers(_, clearance) => self.workflow_job(Effect::Clear(clearance)),
             Stage::Ending(end) => self.send_end(&end, now),
             Stage::Running | Stage::Failing | Stage::Over => {}
         }

@@ -3,7 +3,7 @@
 use flyte_crd::{FlyteWorkflow, TERMINATION_LABEL};
 use flyte_idl::core::ExecutionError;
 
-use crate::events::Event;
+use crate::cleanup::leftovers::Clearance;
 
 /// What the workflow itself is waiting for.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +22,8 @@ pub(super) enum Stage {
     Aborting,
     /// What would be left behind to be found, before this end.
     FindingLeftovers(End),
-    /// Its end, told by these events, to be acknowledged, before this end.
-    ClearingLeftovers(End, Vec<Event>),
+    /// What was found to be ended, before this end.
+    ClearingLeftovers(End, Clearance),
     /// The last event to be acknowledged.
     Ending(End),
     /// Nothing.

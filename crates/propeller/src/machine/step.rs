@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use flyte_core::layout::END_NODE;
-use flyte_crd::{NodeKind, NodePhase, status::TaskPhase};
+use flyte_crd::{NodePhase, status::TaskPhase};
 use jiff::Timestamp;
 
 use super::{
-    Effect, EffectResult, Job, JobId, Machine, NodeIndex, Receipt,
+    Effect, EffectResult, Job, JobId, Machine, NodeIndex, Receipt, Watches,
     graph_state::GraphState,
     nodes::{AbortState, Pending, QuotaWait, Readiness},
     retry::{Policy, Retry},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     effects::{EffectError, PermanentError, TransientError},
     node::{
-        self, Change, NodeEffect, NodeResult, Source, Step, Then, resolve, system,
+        self, Change, NodeEffect, NodeResult, Source, Step, Then, launch_plan, resolve, system,
         task::observed_pod::ObservedPod,
     },
 };
@@ -29,19 +29,15 @@ pub(super) const SEND: &str = "send events";
 const MOST_REPEATS: u32 = 8;
 
 impl Machine {
-    /// Steps everything that is marked, and hands out jobs, more of them as others are completed; `pods` knows the pods
-    /// that the watch has shown.
-    pub fn next_jobs(
-        &mut self,
-        now: Timestamp,
-        pods: impl Fn(&str) -> Option<ObservedPod>,
-    ) -> Vec<Job> {
+    /// Steps everything that is marked, and hands out jobs, more of them as others are completed; `watches` know what
+    /// nodes wait for.
+    pub fn next_jobs(&mut self, now: Timestamp, watches: impl Watches) -> Vec<Job> {
         loop {
             self.steps += 1;
             if self.workflow_can_step() {
                 self.step_workflow(now);
             } else if let Some(index) = self.queue.next() {
-                self.step_node(index, now, &pods);
+                self.step_node(index, now, &watches);
             } else if !self.conclude() {
                 break;
             }
@@ -63,17 +59,12 @@ impl Machine {
         }
     }
 
-    fn step_node(
-        &mut self,
-        index: NodeIndex,
-        now: Timestamp,
-        pods: &impl Fn(&str) -> Option<ObservedPod>,
-    ) {
+    fn step_node(&mut self, index: NodeIndex, now: Timestamp, watches: &impl Watches) {
         let node = &self.nodes[index];
         match node.abort {
             AbortState::Done => return,
             AbortState::Wanted => {
-                self.step_abort(index, now, pods);
+                self.step_abort(index, now, watches);
                 return;
             }
             AbortState::None => {}
@@ -87,7 +78,7 @@ impl Machine {
         }
         let node = &self.nodes[index];
         if node.status.phase == NodePhase::NotYetStarted && node.result.is_none() {
-            let is_task = node.spec.kind == NodeKind::Task;
+            let takes_slot = node.takes_slot();
             match self.nodes.readiness(index) {
                 Readiness::NotReady => return,
                 Readiness::Skip => {
@@ -97,19 +88,22 @@ impl Machine {
                 }
                 Readiness::Ready => {}
             }
-            if is_task && self.queue.waits_for_slot(index) {
+            if takes_slot && self.queue.waits_for_slot(index) {
                 self.nodes[index].metrics.waited_for_others = true;
                 return;
             }
         }
         let result = self.nodes[index].result.take();
         let is_fresh = result.is_some();
-        let observed = self.observed_pod(index, pods);
+        let observed = self.observed_pod(index, watches);
+        let child = self.children.awaited_by(index);
+        let child = child.and_then(|child| watches.child(child));
         let mut view = self.nodes.view(&self.context, index);
         if let Some(observed) = &observed {
             view.task.pod = Some(&observed.pod);
             view.task.object_events = &observed.events;
         }
+        view.child = child.as_ref();
         match node::step(&view, result, now) {
             Step::Wait(until) => {
                 self.nodes[index].repeats = 0;
@@ -121,17 +115,12 @@ impl Machine {
     }
 
     /// A node that is to end does, after everything inside it.
-    fn step_abort(
-        &mut self,
-        index: NodeIndex,
-        now: Timestamp,
-        pods: &impl Fn(&str) -> Option<ObservedPod>,
-    ) {
+    fn step_abort(&mut self, index: NodeIndex, now: Timestamp, watches: &impl Watches) {
         if self.aborts_inside(index) {
             return;
         }
         let node = &mut self.nodes[index];
-        node.result = None;
+        let result = node.result.take();
         if let Some(pending) = &node.pending {
             if pending.change.then == Then::Aborted {
                 self.send_pending(index, now);
@@ -156,8 +145,14 @@ impl Machine {
             .abort_reason()
             .unwrap_or(AUTO_ABORT)
             .to_owned();
-        let observed = self.observed_pod(index, pods);
+        let observed = self.observed_pod(index, watches);
         let mut view = self.nodes.view(&self.context, index);
+        let has_child = launch_plan::of(view.spec).is_some();
+        if has_child && !matches!(result, Some(NodeResult::ChildTerminated)) {
+            let cause = launch_plan::cause(&self.context, &reason);
+            self.begin_effect(index, NodeEffect::TerminateChild { cause }, false, now);
+            return;
+        }
         view.task.pod = observed.as_ref().map(|observed| &observed.pod);
         let change = node::abort(&view, &reason, now);
         self.begin_change(index, change, now);
@@ -175,15 +170,11 @@ impl Machine {
     }
 
     /// What the watches show of the pod of an attempt under way.
-    fn observed_pod(
-        &self,
-        index: NodeIndex,
-        pods: &impl Fn(&str) -> Option<ObservedPod>,
-    ) -> Option<ObservedPod> {
+    fn observed_pod(&self, index: NodeIndex, watches: &impl Watches) -> Option<ObservedPod> {
         if !self.nodes[index].is_active() {
             return None;
         }
-        pods(&self.nodes.pod_name(&self.context, index)?)
+        watches.pod(&self.nodes.pod_name(&self.context, index)?)
     }
 
     /// Hands an effect of a node out, unless the last one failed and it is not yet time to try again.
@@ -239,7 +230,7 @@ impl Machine {
                 {
                     error = Some(failure.clone());
                 }
-                if node.spec.kind == NodeKind::Task {
+                if node.takes_slot() {
                     self.queue.take_slot(index);
                 }
             }
@@ -249,6 +240,11 @@ impl Machine {
             } => inner = self.nodes.inner_outputs(index),
             NodeEffect::CreatePod => node.task.may_have_pod = true,
             NodeEffect::CopyOutputs { .. }
+            | NodeEffect::CopyChildOutputs { .. }
+            | NodeEffect::LaunchChild { .. }
+            | NodeEffect::GetSignal { .. }
+            | NodeEffect::WriteOutputs { .. }
+            | NodeEffect::TerminateChild { .. }
             | NodeEffect::ReadInputs(_)
             | NodeEffect::GetPod
             | NodeEffect::ReadResult => {}
@@ -352,7 +348,11 @@ impl Machine {
                 }
             }
             NodeResult::TaskResult(_) => node.metrics.result_read = true,
-            NodeResult::Prepared(Err(_)) | NodeResult::Copied(_) => {}
+            NodeResult::Prepared(Err(_))
+            | NodeResult::Copied(_)
+            | NodeResult::ChildLaunched(_)
+            | NodeResult::Signal(_)
+            | NodeResult::ChildTerminated => {}
         }
     }
 
@@ -411,6 +411,11 @@ impl Machine {
                             || node.abort != AbortState::None =>
                     {
                         self.commit(index, *change, now);
+                    }
+                    // The child may run on, and the node ends nevertheless.
+                    _ if purpose == launch_plan::TERMINATE => {
+                        node.result = Some(NodeResult::ChildTerminated);
+                        self.queue.mark(index);
                     }
                     _ if node.abort != AbortState::None => self.queue.mark(index),
                     _ => self.fail_node(index, *error, now),

@@ -125,7 +125,12 @@ impl Driven {
             }
             NodeEffect::GetPod => NodeResult::Pod(None),
             NodeEffect::ReadResult => NodeResult::TaskResult(TaskResult::Outputs { deck: false }),
-            NodeEffect::CopyOutputs { .. } => NodeResult::Copied(true),
+            NodeEffect::CopyOutputs { .. }
+            | NodeEffect::WriteOutputs { .. }
+            | NodeEffect::CopyChildOutputs { .. } => NodeResult::Copied(true),
+            NodeEffect::GetSignal { .. } => NodeResult::Signal(None),
+            NodeEffect::LaunchChild { .. } => NodeResult::ChildLaunched(Ok(())),
+            NodeEffect::TerminateChild { .. } => NodeResult::ChildTerminated,
         }
     }
 
@@ -151,7 +156,7 @@ impl Driven {
         Ok(match effect {
             Effect::Begin { .. } => EffectResult::Begun,
             Effect::FindLeftovers(_) => EffectResult::Leftovers(Leftovers::default()),
-            Effect::Send(_) => EffectResult::Sent(match goes {
+            Effect::Send(_) | Effect::Clear(_) => EffectResult::Sent(match goes {
                 Repeated => Ok(Receipt::Repeated),
                 Missing => Err(Rejection::NoExecution("m".into())),
                 WrongPhase => Err(Rejection::WrongPhase("m".into())),
@@ -170,7 +175,7 @@ impl Driven {
     fn run(mut self, goes: &[Goes]) -> String {
         let mut goes = goes.iter().copied();
         for _ in 0..1_000 {
-            let jobs = self.machine.next_jobs(self.now, |_| None);
+            let jobs = self.machine.next_jobs(self.now, ());
             for job in &jobs {
                 let result = match (&job.id, &job.effect) {
                     (JobId::Node(index), Effect::Node { effect, .. }) => {
@@ -206,6 +211,7 @@ fn in_words(effect: &Effect) -> String {
         Effect::Begin { .. } => "inputs".into(),
         Effect::FindLeftovers(_) => "leftovers".into(),
         Effect::Node { .. } => "node".into(),
+        Effect::Clear(_) => "clear".into(),
         Effect::Send(events) => {
             let phases = events.iter().map(|event| match event {
                 Event::Workflow(event) => workflow_execution::Phase::try_from(event.phase)
@@ -432,7 +438,7 @@ fn an_effect_that_leads_to_nothing_but_itself_fails_its_node() {
     let mut machine = Machine::load(&resource, Origin::default(), settings()).unwrap();
     let now = Timestamp::from_second(1_767_225_600).unwrap();
     let mut asked = 0;
-    let mut jobs = machine.next_jobs(now, |_| None);
+    let mut jobs = machine.next_jobs(now, ());
     while let Some(job) = jobs.pop() {
         let result = match &job.effect {
             Effect::Begin { .. } => EffectResult::Begun,
@@ -442,11 +448,11 @@ fn an_effect_that_leads_to_nothing_but_itself_fails_its_node() {
                 assert!(asked < 100, "it is asked for ever");
                 EffectResult::Node(Box::new(NodeResult::Copied(true)))
             }
-            Effect::Send(_) => EffectResult::Sent(Ok(Receipt::New)),
+            Effect::Send(_) | Effect::Clear(_) => EffectResult::Sent(Ok(Receipt::New)),
             Effect::FindLeftovers(_) => EffectResult::Leftovers(Leftovers::default()),
         };
         machine.complete(job.id, Ok(result), now);
-        jobs.extend(machine.next_jobs(now, |_| None));
+        jobs.extend(machine.next_jobs(now, ()));
     }
     assert!(machine.is_over());
     let error = &machine.status.error.as_ref().unwrap().0;
@@ -469,7 +475,7 @@ fn a_node_that_waits_to_try_again_can_time_out_and_be_aborted() {
         let begin = Timestamp::from_second(1_767_225_600).unwrap();
         let mut now = begin;
         while !machine.is_over() {
-            for job in machine.next_jobs(now, |_| None) {
+            for job in machine.next_jobs(now, ()) {
                 let result = match &job.effect {
                     Effect::Node {
                         effect: NodeEffect::CreatePod,
@@ -482,7 +488,7 @@ fn a_node_that_waits_to_try_again_can_time_out_and_be_aborted() {
                         Ok(Arc::default()),
                     )))),
                     Effect::Begin { .. } => Ok(EffectResult::Begun),
-                    Effect::Send(_) => Ok(EffectResult::Sent(Ok(Receipt::New))),
+                    Effect::Send(_) | Effect::Clear(_) => Ok(EffectResult::Sent(Ok(Receipt::New))),
                     Effect::FindLeftovers(_) => Ok(EffectResult::Leftovers(Leftovers::default())),
                 };
                 machine.complete(job.id, result, now);
@@ -521,7 +527,7 @@ fn after_a_pod_that_went_the_next_is_made_when_the_loss_is_written() {
         let mut run = |machine: &mut Machine| {
             created.clear();
             loop {
-                let jobs = machine.next_jobs(now, |_| None);
+                let jobs = machine.next_jobs(now, ());
                 if jobs.is_empty() {
                     return created.len();
                 }
@@ -544,7 +550,7 @@ fn after_a_pod_that_went_the_next_is_made_when_the_loss_is_written() {
                             EffectResult::Node(Box::new(inputs))
                         }
                         Effect::Begin { .. } => EffectResult::Begun,
-                        Effect::Send(_) => EffectResult::Sent(Ok(Receipt::New)),
+                        Effect::Send(_) | Effect::Clear(_) => EffectResult::Sent(Ok(Receipt::New)),
                         Effect::FindLeftovers(_) => EffectResult::Leftovers(Leftovers::default()),
                     };
                     machine.complete(job.id, Ok(result), now);

@@ -12,9 +12,9 @@ use super::{
     step::AUTO_ABORT,
 };
 use crate::{
-    cleanup::leftovers::{self, LeftoverQuery, Leftovers, PodQuery},
+    cleanup::leftovers::{self, Clearance, LeftoverQuery, Leftovers, PodQuery},
     events::{self, WorkflowOutput},
-    node::system,
+    node::{launch_plan, system},
 };
 
 /// Why a workflow fails whose status claims that it has succeeded.
@@ -119,11 +119,16 @@ impl Machine {
         }
         let reason = self.lifecycle.abort_reason().unwrap_or(AUTO_ABORT);
         let producer = &self.context.settings.propeller.cluster_id;
-        let events = leftovers::events(found.nodes, producer, reason, now);
-        let stage = if events.is_empty() {
+        let children = found.nodes.iter().filter_map(|node| node.child.clone());
+        let clearance = Clearance {
+            children: children.collect(),
+            cause: launch_plan::cause(&self.context, reason),
+            events: leftovers::events(found.nodes, producer, reason, now),
+        };
+        let stage = if clearance.events.is_empty() {
             Stage::Ending(end)
         } else {
-            Stage::ClearingLeftovers(end, events)
+            Stage::ClearingLeftovers(end, clearance)
         };
         self.lifecycle.enter(stage);
     }

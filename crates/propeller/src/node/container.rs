@@ -64,7 +64,7 @@ pub(super) fn within_deadlines(
 }
 
 /// The node will leave its attempt as soon as what is inside has ended.
-fn leaving(
+pub(super) fn leaving(
     view: &NodeView<'_>,
     phase: NodePhase,
     error: Option<ExecutionError>,

@@ -87,9 +87,24 @@ pub(super) fn failed(
     before: Vec<Event>,
     now: Timestamp,
 ) -> Step {
+    match failed_with(view, NodeDetails::default(), error, now) {
+        Step::Change(mut change) => {
+            change.events.splice(..0, before);
+            Step::Change(change)
+        }
+        other @ (Step::Wait(_) | Step::Do(_)) => other,
+    }
+}
+
+/// A node that failed for good; its last event has these details too.
+pub(super) fn failed_with(
+    view: &NodeView<'_>,
+    details: NodeDetails,
+    error: ExecutionError,
+    now: Timestamp,
+) -> Step {
     let is_system = error.kind() == ErrorKind::System;
-    let mut change = failure(view, NodeDetails::default(), error, now);
-    change.events.splice(..0, before);
+    let mut change = failure(view, details, error, now);
     change.status.system_failures += u32::from(is_system);
     change.step()
 }

@@ -1,4 +1,4 @@
-//! Sub-workflow nodes (spec 04 §7.4). Launch plans are child executions, which this engine does not run yet.
+//! Sub-workflow nodes (spec 04 §7.4).
 
 use flyte_core::layout::START_NODE;
 use flyte_crd::{
@@ -21,7 +21,13 @@ pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timesta
         .as_ref()
         .and_then(|workflow| workflow.sub_workflow_ref.as_ref());
     let Some(key) = reference else {
-        return unsupported::fail(view, "launch_plan", now);
+        let message = format!("node [{}] names no workflow to run", view.spec.id);
+        return failed(
+            view,
+            system("BadSpecificationError", message),
+            Vec::new(),
+            now,
+        );
     };
     let Some(sub) = view.workflow.sub_workflows.get(key) else {
         let message = format!(

@@ -2,6 +2,8 @@
 //! events, effect). A broken rule fails with its own name.
 
 mod containers;
+mod gates;
+mod launch_plans;
 mod scene;
 mod tasks;
 
@@ -88,7 +90,7 @@ fn nodes_begin_and_end_as_the_table_says() {
         ),
         (
             "a kind that this engine does not run",
-            Scene::of("gate", json!({})),
+            Scene::of("array", json!({})),
             None,
             "FAILED, Failed UnsupportedNodeKind",
         ),

@@ -35,6 +35,7 @@ impl Nodes {
                 object_events: &[],
                 reported: node.task.reported,
             },
+            child: None,
         }
     }
 

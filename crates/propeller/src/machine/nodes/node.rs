@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use flyte_core::unique_id::Parent;
-use flyte_crd::{NodePhase, NodeSpec, NodeStatus};
+use flyte_crd::{NodeKind, NodePhase, NodeSpec, NodeStatus};
 use flyte_idl::core::{ExecutionError, LiteralMap, execution_error::ErrorKind};
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use super::{GraphIndex, NodeIndex};
 use crate::{
     events::Event,
     machine::retry::Retry,
-    node::{Change, NodeFiles, NodeResult},
+    node::{Change, NodeFiles, NodeResult, launch_plan},
 };
 
 /// One node of one graph.
@@ -125,6 +125,11 @@ impl Node {
     /// Whether it has begun and not ended.
     pub(in crate::machine) fn is_active(&self) -> bool {
         self.status.phase.is_active()
+    }
+
+    /// Whether it counts among those of which only so many may run at once (max parallelism; spec 04 §5.4).
+    pub(in crate::machine) fn takes_slot(&self) -> bool {
+        self.spec.kind == NodeKind::Task || launch_plan::of(&self.spec).is_some()
     }
 
     /// Whether it failed or timed out.

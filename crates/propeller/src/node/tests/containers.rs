@@ -141,10 +141,10 @@ fn sub_workflows_start_and_hand_on_outputs() {
             "FAILED, Failed BadSpecificationError",
         ),
         (
-            "a launch plan",
+            "no workflow at all",
             Scene::of("workflow", json!({ "workflow": {} })),
             None,
-            "FAILED, Failed UnsupportedNodeKind",
+            "FAILED, Failed BadSpecificationError",
         ),
     ]);
 }

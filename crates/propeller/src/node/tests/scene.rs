@@ -87,6 +87,7 @@ pub(super) struct Scene {
     pub(super) pod_created_at: Option<Timestamp>,
     pub(super) may_have_pod: bool,
     pub(super) waits_for_quota: bool,
+    pub(super) child: Option<ChildState>,
 }
 
 impl Scene {
@@ -115,6 +116,20 @@ impl Scene {
 
     pub(super) fn sub_workflow(key: &str) -> Self {
         Self::of("workflow", json!({ "workflow": { "subWorkflowRef": key } }))
+    }
+
+    pub(super) fn launch_plan() -> Self {
+        let plan = json!({ "resourceType": "LAUNCH_PLAN", "project": "p", "domain": "d", "name": "lp", "version": "v" });
+        Self::of(
+            "workflow",
+            json!({ "workflow": { "launchPlanRefId": plan } }),
+        )
+    }
+
+    /// What flyteadmin says of the execution that it has launched.
+    pub(super) fn child(mut self, child: ChildState) -> Self {
+        self.child = Some(child);
+        self
     }
 
     pub(super) fn at(mut self, phase: NodePhase) -> Self {
@@ -207,6 +222,7 @@ impl Scene {
                 object_events: &[],
                 reported: None,
             },
+            child: self.child.as_ref(),
         })
     }
 
