@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use flyte_idl::stored::Stored;
-use flyte_platform::{Clock, blob::BlobStore, server::DEFAULT_MESSAGE_BYTES, sql::Database};
+use flyte_platform::{
+    Clock,
+    blob::BlobStore,
+    server::{BodyBudget, DEFAULT_MESSAGE_BYTES},
+    sql::Database,
+};
 use tokio::sync::Notify;
 
 use crate::{
-    body_budget::BodyBudget,
     caller::{Action, Caller, Policy, Resource},
     closure_cache::ClosureCache,
     config::{AdminConfig, LiveConfig, ServerConfig},

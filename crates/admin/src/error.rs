@@ -18,12 +18,11 @@ use flyte_idl::{
 use flyte_platform::{
     Chain,
     blob::BlobError,
+    server::status,
     sql::{DbError, Retryable},
 };
 use prost::{Message, Name};
 use tonic::{Code, Status};
-
-use crate::status;
 
 /// An error of an admin RPC.
 #[derive(Debug, thiserror::Error)]
@@ -227,18 +226,9 @@ pub enum Structure {
     Different,
 }
 
-/// Why the blob store cannot do for now what it was asked for; none when it is there. Paths of servers are left out.
+/// Why the blob store cannot do for now what it was asked for; none when it is there.
 fn storage_is_away(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
-    error
-        .downcast_ref::<BlobError>()
-        .filter(|error| error.is_away())?;
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
-        error.source()
-    });
-    let io = causes
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .last();
-    Some(io.map_or_else(|| "it does not answer".to_owned(), ToString::to_string))
+    error.downcast_ref::<BlobError>()?.away()
 }
 
 /// The result of everything in this crate.
@@ -293,39 +283,14 @@ impl Error {
             }
             Self::Internal(_) | Self::Blob { .. } | Self::Cluster { .. } => Code::Internal,
             Self::ClusterAway { .. } => Code::Unavailable,
-            Self::Store(error) => match error {
-                DbError::UniqueViolation { .. } => Code::AlreadyExists,
-                DbError::InvalidValue { .. } => Code::InvalidArgument,
-                DbError::Serialization(_) => Code::Aborted,
-                DbError::Unavailable(_) | DbError::UndefinedObject { .. } => Code::Unavailable,
-                DbError::Column { .. }
-                | DbError::Row { .. }
-                | DbError::Config(_)
-                | DbError::Panicked
-                | DbError::Other(_) => Code::Internal,
-            },
+            Self::Store(error) => error.code(),
         }
     }
 
     /// The text that the client sees.
     pub fn public_text(&self) -> String {
         match self {
-            Self::Store(error) => match error {
-                DbError::UniqueViolation { .. } => {
-                    format!("value with matching already exists ({error})")
-                }
-                DbError::InvalidValue { .. } => format!("failed database operation with {error}"),
-                DbError::UndefinedObject { .. } => {
-                    format!("cannot query with specified table attributes: {error}")
-                }
-                DbError::Row { .. } | DbError::Serialization(_) | DbError::Unavailable(_) => {
-                    error.to_string()
-                }
-                DbError::Column { .. }
-                | DbError::Config(_)
-                | DbError::Panicked
-                | DbError::Other(_) => "internal error".to_owned(),
-            },
+            Self::Store(error) => error.public_text(),
             Self::Blob { context, source } => match storage_is_away(source.as_ref()) {
                 Some(reason) => format!("{context}: storage is not available: {reason}"),
                 None => context.clone(),

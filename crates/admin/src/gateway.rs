@@ -24,6 +24,7 @@ use axum::{
 };
 use bytes::Bytes;
 use flyte_idl::{rpc, wire};
+use flyte_platform::server::{BodyBudget, HeldBytes, framed, parse_timeout};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
@@ -36,11 +37,7 @@ use codec::Codec;
 pub(crate) use cors::Cors;
 use routes::{Found, Route, Routes, Variables};
 
-use crate::{
-    body_budget::{BodyBudget, HeldBytes},
-    caller::Caller,
-    limits::{framed, parse_timeout},
-};
+use crate::caller::Caller;
 
 /// JSON is longer than the message it stands for; the message itself is measured afterwards.
 const JSON_FACTOR: usize = 8;

@@ -20,19 +20,15 @@ pub mod targets;
 pub mod time;
 
 mod api;
-mod body_budget;
 mod closure_cache;
 mod cluster_resources;
 mod context;
-mod database_loops;
 mod detached;
 mod gateway;
 mod handlers;
-mod limits;
 mod metrics;
 mod random;
 mod reconciler;
-mod status;
 mod unknown_fields;
 mod wire;
 

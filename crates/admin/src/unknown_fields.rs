@@ -9,6 +9,7 @@
 //! from the scan that measures their nesting.
 
 pub(crate) mod fields;
+pub(crate) mod layer;
 
 use std::{fmt, marker::PhantomData};
 

@@ -19,30 +19,28 @@ use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     metrics::{MetricError, Scope},
-    server::Health,
-    sql::{Database, MigrationError},
+    server::{BodyBudget, Health, Limits},
+    sql::{self, Database, MigrationError},
 };
 use tokio::sync::{Notify, watch};
 use tonic::{server::NamedService as _, service::Routes};
 
 use crate::{
     api::Api,
-    body_budget::BodyBudget,
     caller::Policy,
     closure_cache::ClosureCache,
     cluster_resources,
     config::LiveConfig,
     context::AdminContext,
-    database_loops,
     detached::DetachedTasks,
     error::{Error, Result},
     gateway::{Cors, Gateway},
-    limits::{self, Limits},
     metrics::AdminMetrics,
     reconciler,
     records::{Project, ProjectState},
     repository::{migrations, projects},
     targets::ExecutionTargets,
+    unknown_fields::layer,
 };
 
 /// What flyteadmin works with.
@@ -217,15 +215,13 @@ impl Admin {
                 ]
                 .map(str::to_owned),
             )),
+            inspect: layer::inspect,
         };
-        let router =
-            routes
-                .prepare()
-                .into_axum_router()
-                .layer(axum::middleware::from_fn_with_state(
-                    limits,
-                    limits::enforce,
-                ));
+        let router = routes
+            .prepare()
+            .into_axum_router()
+            .layer(axum::middleware::from_fn(layer::replace));
+        let router = limits.around(router);
         self.context
             .all_metrics
             .calls
@@ -277,12 +273,9 @@ impl Admin {
         let (statistics, stopped) = (self.context.database.clone(), tasks.stop_token());
         tasks.spawn_infallible(
             "statistics of the database",
-            database_loops::keep_statistics(statistics, stopped),
+            sql::keep_statistics(statistics, stopped),
         );
-        tasks.spawn_infallible(
-            "health",
-            database_loops::watch_health(database, ready, serving, stop),
-        );
+        tasks.spawn_infallible("health", sql::watch_health(database, ready, serving, stop));
         tasks.spawn_infallible(
             "execution reconciler",
             reconciler::run(self.context.clone(), tasks.stop_token()),

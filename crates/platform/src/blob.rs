@@ -92,6 +92,19 @@ impl BlobError {
         matches!(self, Self::Store { source, .. } if !is_missing_permission(source))
     }
 
+    /// Why the store could not do it for now, in words for clients; none if that is not why. Paths of servers are left out.
+    pub fn away(&self) -> Option<String> {
+        if !self.is_away() {
+            return None;
+        }
+        let causes =
+            std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        let io = causes
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .last();
+        Some(io.map_or_else(|| "it does not answer".to_owned(), ToString::to_string))
+    }
+
     fn store(reference: &str, source: object_store::Error) -> Self {
         match source {
             object_store::Error::NotFound { .. } => Self::NotFound(reference.to_owned()),

@@ -5,14 +5,17 @@
 //! the same for gRPC, REST and in-process calls. Calls are counted by the gRPC routes themselves
 //! ([`CallMetrics::around`]), where those of a REST gateway pass too.
 
+mod body_budget;
 pub(crate) mod calls;
 mod connections;
 mod guard;
 mod health;
 mod in_process;
+mod limits;
 mod operations;
 mod progress;
 mod request_id;
+pub mod status;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -36,12 +39,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
+pub use body_budget::{BodyBudget, HeldBytes};
 pub use calls::{CallMetrics, CountedBody, Latency, methods_of};
 pub use connections::ConnectionLimits;
 use connections::{Listened, Spoken};
 pub use guard::{AllowedHosts, Foreign, Guard, Guarded, PagesRead};
 pub use health::Health;
 pub use in_process::in_process;
+pub use limits::{Inspect, Limits, Measured, accept_all, framed, parse_timeout};
 pub use operations::{BuildInformation, ProfConfig, exposition, operations};
 pub use progress::{Progress, WatchedBody, Writing};
 pub use request_id::RequestId;

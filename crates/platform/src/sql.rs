@@ -7,6 +7,7 @@
 //! | | SQLite | PostgreSQL |
 //! |---|---|---|
 //! | times | INTEGER, microseconds since 1970 UTC | `timestamptz` |
+//! | UUIDs | TEXT, lower case with hyphens | `uuid` |
 //! | text | compared bytewise, LIKE case-sensitive | as the database is set up |
 //! | writes | one connection, group commit | a transaction of the pool, READ COMMITTED |
 //! | reads | reader pool over the WAL | pool; a read replica where the caller allows it |
@@ -42,10 +43,12 @@ mod error;
 mod health;
 mod indexes;
 mod listed;
+mod loops;
 mod migrations;
 mod operations;
 mod row;
 mod sessions;
+mod status;
 mod timestamps;
 mod tx;
 mod values;
@@ -58,7 +61,8 @@ pub use dialect::Dialect;
 pub use error::DbError;
 pub use indexes::Index;
 pub use listed::{Listed, Table};
-pub use migrations::{Migration, MigrationError, Migrations};
+pub use loops::{keep_statistics, watch_health};
+pub use migrations::{LOCK as MIGRATION_LOCK, Migration, MigrationError, Migrations};
 pub use operations::{Operation, OperationMetrics};
 pub use row::Row;
 pub use timestamps::{TimestampSyntaxError, parse_timestamp};

@@ -51,8 +51,8 @@ pub enum MigrationError {
     Ledger(#[from] DbError),
 }
 
-/// Serializes concurrent starts on PostgreSQL.
-const LOCK: &str = "flyte migrations";
+/// Serializes concurrent starts on PostgreSQL, of services that share a database too.
+pub const LOCK: &str = "flyte migrations";
 
 impl super::database::Retryable for MigrationError {
     fn collided(&self) -> bool {

@@ -10,6 +10,7 @@ use sqlx::{
     postgres::{PgRow, PgValueFormat},
     sqlite::SqliteRow,
 };
+use uuid::Uuid;
 
 use super::{DbError, timestamps, values::POSTGRES_EPOCH};
 
@@ -80,6 +81,18 @@ impl Row {
         Ok(value.unwrap_or_default())
     }
 
+    /// A UUID or NULL; on SQLite it is text.
+    pub fn uuid(&self, column: &str) -> Result<Option<Uuid>, DbError> {
+        match &self.0 {
+            Kind::Sqlite(_) => self
+                .optional_text(column)?
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|error: uuid::Error| unreadable(column, error)),
+            Kind::Postgres(row) => postgres(row, column, postgres_uuid),
+        }
+    }
+
     /// A moment or NULL.
     pub fn time(&self, column: &str) -> Result<Option<Timestamp>, DbError> {
         match &self.0 {
@@ -131,6 +144,13 @@ fn postgres_integer(value: &sqlx::postgres::PgValueRef<'_>) -> Result<i64, BoxDy
         4 => i64::from(i32::from_be_bytes(bytes.try_into()?)),
         8 => i64::from_be_bytes(bytes.try_into()?),
         _ => return Err(format!("type {} is no integer", value.type_info().name()).into()),
+    })
+}
+
+fn postgres_uuid(value: &sqlx::postgres::PgValueRef<'_>) -> Result<Uuid, BoxDynError> {
+    Ok(match value.format() {
+        PgValueFormat::Text => value.as_str()?.parse()?,
+        PgValueFormat::Binary => Uuid::from_slice(value.as_bytes()?)?,
     })
 }
 

@@ -12,6 +12,7 @@ use sqlx::{
     postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo},
     sqlite::SqliteArguments,
 };
+use uuid::Uuid;
 
 use super::DbError;
 
@@ -25,6 +26,7 @@ enum Bound {
     Number(Option<f64>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
+    Uuid(Option<Uuid>),
     Time(Option<Timestamp>),
 }
 
@@ -53,6 +55,7 @@ fn bound(value: Value) -> Result<Bound, DbError> {
         Value::Enum(OptionEnum::None(_)) => Bound::Text(None),
         Value::Char(value) => Bound::Text(value.map(String::from)),
         Value::Bytes(value) => Bound::Bytes(value),
+        Value::Uuid(value) => Bound::Uuid(value),
         Value::JiffTimestamp(value) => Bound::Time(value.map(|time| *time)),
         Value::JiffDate(_) | Value::JiffTime(_) | Value::JiffDateTime(_) => {
             return Err(DbError::invalid_value("civil times are not stored"));
@@ -77,6 +80,7 @@ pub(super) fn sqlite(values: Values) -> Result<SqliteArguments, DbError> {
             Bound::Number(value) => arguments.add(value),
             Bound::Text(value) => arguments.add(value),
             Bound::Bytes(value) => arguments.add(value),
+            Bound::Uuid(value) => arguments.add(value.map(|id| id.to_string())),
             Bound::Time(value) => arguments.add(value.map(Timestamp::as_microsecond)),
         }
         .map_err(|error| DbError::Other(sqlx::Error::Encode(error)))?;
@@ -93,6 +97,7 @@ pub(super) fn postgres(values: Values) -> Result<PgArguments, DbError> {
             Bound::Number(value) => arguments.add(value),
             Bound::Text(value) => arguments.add(value),
             Bound::Bytes(value) => arguments.add(value),
+            Bound::Uuid(value) => arguments.add(value.map(PostgresUuid)),
             Bound::Time(value) => arguments.add(value.map(PostgresTime)),
         }
         .map_err(|error| DbError::Other(sqlx::Error::Encode(error)))?;
@@ -113,6 +118,22 @@ impl Encode<'_, Postgres> for PostgresTime {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let micros = self.0.as_microsecond() - POSTGRES_EPOCH;
         buffer.extend_from_slice(&micros.to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+/// A `uuid` parameter in PostgreSQL's binary form.
+struct PostgresUuid(Uuid);
+
+impl Type<Postgres> for PostgresUuid {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("UUID")
+    }
+}
+
+impl Encode<'_, Postgres> for PostgresUuid {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.0.as_bytes());
         Ok(IsNull::No)
     }
 }

@@ -14,13 +14,13 @@ const MAX_STATUS: usize = 30 * 1024;
 const MAX_DETAIL_TEXT: usize = 2 * 1024;
 
 /// A status whose message is cut to what clients accept.
-pub(crate) fn of_message(code: Code, message: String) -> Status {
+pub fn of_message(code: Code, message: String) -> Status {
     Status::new(code, cut(message, MAX_STATUS, percent_encoded))
 }
 
 /// A status with a detail, which stays whole while the message is cut. The texts of the detail are
 /// [`of_detail`].
-pub(crate) fn with_detail(code: Code, message: String, detail: prost_types::Any) -> Status {
+pub fn with_detail(code: Code, message: String, detail: prost_types::Any) -> Status {
     // Three bytes are four in base64: thirds of a byte are counted.
     const OF_MESSAGE_FIELD: usize = 8;
     let mut status = rpc::Status {
@@ -37,7 +37,7 @@ pub(crate) fn with_detail(code: Code, message: String, detail: prost_types::Any)
 }
 
 /// A text of a detail, cut to what leaves room for the message.
-pub(crate) fn of_detail(text: &str) -> String {
+pub fn of_detail(text: &str) -> String {
     cut(text.to_owned(), MAX_DETAIL_TEXT, char::len_utf8)
 }
 

@@ -3,12 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flyte_platform::{
-    Chain,
-    sql::{Database, DbError},
-};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use super::{Database, DbError};
+use crate::Chain;
 
 /// Pause between questions.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
@@ -21,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Lets a database that does not do so itself keep its statistics up to date.
-pub(crate) async fn keep_statistics(database: Database, stop: CancellationToken) {
+pub async fn keep_statistics(database: Database, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;
@@ -35,7 +34,7 @@ pub(crate) async fn keep_statistics(database: Database, stop: CancellationToken)
 }
 
 /// Keeps `serving` as `ready` and the database are.
-pub(crate) async fn watch_health(
+pub async fn watch_health(
     database: Database,
     mut ready: watch::Receiver<bool>,
     serving: Arc<watch::Sender<bool>>,

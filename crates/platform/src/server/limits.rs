@@ -7,21 +7,24 @@
 use std::{collections::BTreeSet, io::Read as _, sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     body::Body,
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
-use flyte_idl::{descriptors, nesting};
-use http_body_util::{BodyExt as _, Full};
+use flyte_idl::{
+    descriptors,
+    nesting::{self, Scan},
+};
+use http::Extensions;
 use prost_reflect::MessageDescriptor;
 use tonic::{Code, Status};
 
-use crate::{
+use super::{
     body_budget::{BodyBudget, HeldBytes},
     status,
-    unknown_fields::{Replacement, RequestWithUnknown},
 };
 
 /// Flag byte and length of a gRPC message.
@@ -29,30 +32,60 @@ const PREFIX: usize = 5;
 
 /// What requests are measured by.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// The largest message in bytes.
-    pub(crate) message_bytes: usize,
+    pub message_bytes: usize,
     /// Full names of the services that are served with generated messages.
-    pub(crate) services: Arc<BTreeSet<String>>,
+    pub services: Arc<BTreeSet<String>>,
     /// What the bodies of all requests take.
-    pub(crate) bodies: BodyBudget,
+    pub bodies: BodyBudget,
+    /// What a service asks besides.
+    pub inspect: Inspect,
+}
+
+/// A message that is within the limits, before it is decoded.
+#[derive(Clone, Debug)]
+pub struct Measured<'a> {
+    /// The path of its call, `/<service>/<method>`.
+    pub path: &'a str,
+    /// What it is.
+    pub descriptor: MessageDescriptor,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// What is known from the scan that measured its nesting.
+    pub scan: Scan,
+}
+
+/// Looks at a message before it is decoded: refuses it, or leaves something for its handler in the extensions of the
+/// request.
+pub type Inspect = fn(Measured<'_>, &mut Extensions) -> Result<(), Status>;
+
+impl Limits {
+    /// `router`, behind these limits.
+    pub fn around(self, router: Router) -> Router {
+        router.layer(axum::middleware::from_fn_with_state(self, enforce))
+    }
+}
+
+/// An [`Inspect`] for services that take every message which is within the limits.
+///
+/// # Errors
+/// None.
+pub fn accept_all(_: Measured<'_>, _: &mut Extensions) -> Result<(), Status> {
+    Ok(())
 }
 
 /// Refuses gRPC calls that are larger than the limits, and ends the others at their deadlines.
-pub(crate) async fn enforce(
-    State(limits): State<Limits>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn enforce(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     // Health and reflection have their own codecs and stream.
     if path.starts_with("/grpc.") {
         return next.run(request).await;
     }
-    let response = match checked(&limits, &path, request).await {
+    match checked(&limits, &path, request).await {
         // It may name the path, which the client chose.
         Err(refused) => {
-            return status::of_message(refused.code(), refused.message().to_owned()).into_http();
+            status::of_message(refused.code(), refused.message().to_owned()).into_http()
         }
         Ok((request, _held)) => match deadline(&request) {
             None => next.run(request).await,
@@ -61,26 +94,11 @@ pub(crate) async fn enforce(
                 match tokio::time::timeout(deadline, next.run(request)).await {
                     // Timers count milliseconds, deadlines nanoseconds.
                     Ok(response) if start.elapsed() <= deadline => response,
-                    _ => return Status::deadline_exceeded("context deadline exceeded").into_http(),
+                    _ => Status::deadline_exceeded("context deadline exceeded").into_http(),
                 }
             }
         },
-    };
-    replaced(response).await
-}
-
-/// The response, with the message that a handler wants sent instead of the generated one.
-async fn replaced(mut response: Response) -> Response {
-    let Some(Replacement(message)) = response.extensions_mut().remove::<Replacement>() else {
-        return response;
-    };
-    let (parts, body) = response.into_parts();
-    let trailers = match body.collect().await {
-        Ok(collected) => collected.trailers().cloned().unwrap_or_default(),
-        Err(error) => return Status::internal(error.to_string()).into_http(),
-    };
-    let body = Full::new(framed(&message)).with_trailers(std::future::ready(Some(Ok(trailers))));
-    Response::from_parts(parts, Body::new(body))
+    }
 }
 
 async fn checked(
@@ -88,11 +106,11 @@ async fn checked(
     path: &str,
     request: Request,
 ) -> Result<(Request, HeldBytes), Status> {
-    let input = input(limits, path)?;
+    let descriptor = input(limits, path)?;
     let (mut parts, body) = request.into_parts();
     let (frame, held) = read(&limits.bodies, body, limits.message_bytes).await?;
-    let message = uncompressed(&frame, limits.message_bytes)?;
-    let scan = nesting::scan(&input, &message).map_err(|error| match error {
+    let bytes = uncompressed(&frame, limits.message_bytes)?;
+    let scan = nesting::scan(&descriptor, &bytes).map_err(|error| match error {
         nesting::NestingError::TooDeep
         | nesting::NestingError::TooMuch { .. }
         | nesting::NestingError::TooManyParts { .. } => Status::invalid_argument(error.to_string()),
@@ -100,32 +118,20 @@ async fn checked(
             Status::internal(format!("grpc: error unmarshalling request: {error}"))
         }
     })?;
-    if let Some(what) = scan.unprintable
-        && stores(path)
-    {
-        return Err(Status::invalid_argument(what.to_string()));
-    }
-    if scan.has_unknown
-        && let Some(request) = RequestWithUnknown::read(input, &message)
-    {
-        parts.extensions.insert(request);
-    }
+    let measured = Measured {
+        path,
+        descriptor,
+        bytes: bytes.clone(),
+        scan,
+    };
+    (limits.inspect)(measured, &mut parts.extensions)?;
     parts.headers.remove("grpc-encoding");
-    let request = Request::from_parts(parts, Body::from(framed(&message)));
+    let request = Request::from_parts(parts, Body::from(framed(&bytes)));
     Ok((request, held))
 }
 
-/// Whether a method keeps its message: then everybody who lists what is kept must be able to read it.
-fn stores(path: &str) -> bool {
-    let method = path.rsplit('/').next().unwrap_or_default();
-    !path.contains(".DataProxyService/")
-        && ["Create", "Register", "Update", "Set", "Relaunch", "Recover"]
-            .iter()
-            .any(|verb| method.starts_with(verb))
-}
-
 /// A message with its prefix.
-pub(crate) fn framed(message: &[u8]) -> Bytes {
+pub fn framed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(PREFIX + message.len());
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
@@ -216,7 +222,7 @@ fn deadline(request: &Request) -> Option<Duration> {
 }
 
 /// A gRPC timeout; none if it is malformed.
-pub(crate) fn parse_timeout(text: &str) -> Option<Duration> {
+pub fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -22,7 +22,7 @@ const UNIT: usize = 4 * 1024;
 
 /// The budget of a service; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct BodyBudget {
+pub struct BodyBudget {
     budget: Arc<Semaphore>,
     within: Duration,
 }
@@ -35,7 +35,7 @@ impl Default for BodyBudget {
 
 /// Bytes that are in memory until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct HeldBytes(Option<OwnedSemaphorePermit>);
+pub struct HeldBytes(Option<OwnedSemaphorePermit>);
 
 impl BodyBudget {
     fn of(bytes: usize, within: Duration) -> Self {
@@ -46,7 +46,10 @@ impl BodyBudget {
     }
 
     /// Reads a body until its end or until `enough` answers with what is wrong with what has come so far.
-    pub(crate) async fn collect(
+    ///
+    /// # Errors
+    /// That answer; DEADLINE_EXCEEDED for a body that takes too long, and UNAVAILABLE while others hold the budget.
+    pub async fn collect(
         &self,
         body: Body,
         enough: impl Fn(&[u8]) -> Result<(), Status>,
