@@ -1,0 +1,9 @@
+//! Rules without I/O.
+
+pub mod artifacts;
+pub mod filters;
+pub mod ids;
+pub mod locations;
+pub mod pages;
+pub mod partitions;
+pub mod reservations;
