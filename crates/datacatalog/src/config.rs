@@ -1,7 +1,37 @@
 //! Sections `application` and `datacatalog` (spec 06 A1, spec 07 A.6).
 
-use flyte_platform::config::Duration;
+use flyte_platform::{
+    blob::StorageConfig,
+    config::{Config, Duration},
+    server::{ConnectionLimits, DEFAULT_MESSAGE_BYTES},
+    sql::DatabaseConfig,
+};
 use serde::{Deserialize, Serialize};
+
+/// What datacatalog itself is told.
+#[derive(Clone, Debug, Default)]
+pub struct CatalogConfig {
+    /// Section `application`.
+    pub application: ApplicationConfig,
+    /// Section `datacatalog`.
+    pub datacatalog: DataCatalogConfig,
+    /// Section `database`.
+    pub database: DatabaseConfig,
+    /// Section `storage`.
+    pub storage: StorageConfig,
+}
+
+impl CatalogConfig {
+    /// Reads its sections.
+    pub fn read(config: &mut Config) -> Self {
+        Self {
+            application: config.section("application"),
+            datacatalog: config.section("datacatalog"),
+            database: config.section("database"),
+            storage: config.section("storage"),
+        }
+    }
+}
 
 /// Section `application`: where datacatalog listens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +65,26 @@ impl Default for ApplicationConfig {
     }
 }
 
+impl ApplicationConfig {
+    /// The largest message in bytes.
+    pub fn message_bytes(&self) -> usize {
+        match usize::try_from(self.grpc_max_recv_msg_size_mbs) {
+            Ok(0) | Err(_) => DEFAULT_MESSAGE_BYTES,
+            Ok(mebibytes) => mebibytes.saturating_mul(1024 * 1024),
+        }
+    }
+
+    /// What connections may take.
+    pub fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            header_read_timeout: std::time::Duration::from_secs(u64::from(
+                self.read_header_timeout_seconds,
+            )),
+            ..ConnectionLimits::default()
+        }
+    }
+}
+
 /// Section `datacatalog`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -59,6 +109,28 @@ impl Default for DataCatalogConfig {
             profiler_port: 10254,
             heartbeat_grace_period_multiplier: 3,
             max_reservation_heartbeat: Duration::seconds(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_section_says_what_messages_and_connections_may_take() {
+        for (mebibytes, bytes) in [
+            (0, 4 * 1024 * 1024),
+            (1, 1024 * 1024),
+            (20, 20 * 1024 * 1024),
+        ] {
+            let config = ApplicationConfig {
+                grpc_max_recv_msg_size_mbs: mebibytes,
+                read_header_timeout_seconds: 7,
+                ..ApplicationConfig::default()
+            };
+            assert_eq!(config.message_bytes(), bytes);
+            assert_eq!(config.connection_limits().header_read_timeout.as_secs(), 7);
         }
     }
 }

@@ -6,8 +6,8 @@
 //!                                        \- reservation of a tag: who is making that artifact
 //! ```
 //!
-//! [`domain`] decides without I/O, [`repository`] stores [`records`]; both use [`error`]. Commands that need the service itself
-//! say so and fail.
+//! `api` is the gRPC service, `handlers` are what each RPC does, [`domain`] decides without I/O, [`repository`] stores
+//! [`records`]. Arrows point down this list, and from everything to [`error`].
 
 pub mod cli;
 pub mod config;
@@ -15,3 +15,11 @@ pub mod domain;
 pub mod error;
 pub mod records;
 pub mod repository;
+
+mod api;
+mod context;
+mod handlers;
+mod metrics;
+mod wire;
+
+pub use wire::{DataCatalog, Dependencies, wire};

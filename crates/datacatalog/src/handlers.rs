@@ -1,0 +1,9 @@
+//! What each RPC does (spec 06 A3): accept, decide, store, answer.
+
+pub(crate) mod artifacts;
+pub(crate) mod datasets;
+pub(crate) mod reservations;
+pub(crate) mod tags;
+
+mod outputs;
+mod parts;

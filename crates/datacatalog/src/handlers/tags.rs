@@ -1,0 +1,127 @@
+//! AddTag.
+
+use flyte_idl::datacatalog::{self, AddTagRequest, AddTagResponse};
+use flyte_platform::sql::DbError;
+
+use super::{datasets, outputs};
+use crate::{
+    context::CatalogContext,
+    domain::ids::{DatasetKey, required},
+    error::{Error, Result},
+    metrics::labels,
+    records::DatasetRef,
+    repository::{artifact_data, artifacts, tags},
+};
+
+/// Names an artifact. Propeller takes ALREADY_EXISTS for success.
+///
+/// A tag whose artifact has lost its data names the new artifact from then on; otherwise the task, which GetArtifact says
+/// is not cached, would be run again for ever.
+pub(crate) async fn add(
+    context: &CatalogContext,
+    request: AddTagRequest,
+) -> Result<AddTagResponse> {
+    let metrics = &context.metrics.tags;
+    let id = request.tag.as_ref().and_then(|tag| tag.dataset.clone());
+    let id = id.unwrap_or_default();
+    let labels = labels(&id.project, &id.domain);
+    let work = make(context, request);
+    let outcome = metrics.create_duration.timed(&labels, Box::pin(work)).await;
+    metrics.settle(&labels, &outcome);
+    outcome
+}
+
+/// A tag of a dataset that exists.
+#[derive(Clone)]
+struct NewTag {
+    dataset: DatasetRef,
+    name: String,
+    artifact: String,
+}
+
+async fn make(context: &CatalogContext, request: AddTagRequest) -> Result<AddTagResponse> {
+    let tag = request.tag.ok_or_else(|| Error::missing("tag"))?;
+    let dataset = DatasetKey::of_request(tag.dataset.as_ref())?;
+    let name = required("tagName", &tag.name)?.to_owned();
+    let artifact = required("artifactID", &tag.artifact_id)?.to_owned();
+    dataset.require_room(&[&name])?;
+    let (dataset, _keys) = datasets::with_keys(context, &dataset, None).await?;
+    let labels = labels(dataset.id.key.project(), dataset.id.key.domain());
+    let mut tx = context.database.read().await?;
+    let look_up = artifacts::get(&mut tx, Some(&dataset.id.key), &artifact);
+    let watch = &context.metrics.repositories.artifact.get;
+    let found = watch.timed(&labels, look_up).await?;
+    drop(tx);
+    if found.is_none() {
+        let artifact = datacatalog::Artifact {
+            id: artifact,
+            dataset: Some(dataset.id.key.to_wire(None)),
+            ..Default::default()
+        };
+        return Err(Error::not_found("Artifact", &artifact));
+    }
+    let now = context.clock.now();
+    let new = NewTag {
+        dataset: dataset.id.clone(),
+        name,
+        artifact,
+    };
+    let insertion = context
+        .database
+        .write((new.clone(), now), |(new, now), tx| {
+            Box::pin(tags::create(
+                tx,
+                &new.dataset,
+                &new.name,
+                &new.artifact,
+                *now,
+            ))
+        });
+    let watch = &context.metrics.repositories.tag.create;
+    match watch.timed(&labels, insertion).await {
+        Ok(()) => Ok(AddTagResponse {}),
+        Err(DbError::UniqueViolation { .. }) if rescue(context, new).await? => {
+            Ok(AddTagResponse {})
+        }
+        Err(DbError::UniqueViolation { .. }) => Err(Error::AlreadyExists { table: "tags" }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Moves a tag that is taken, if the artifact that it names has lost its data. True if it was moved.
+async fn rescue(context: &CatalogContext, new: NewTag) -> Result<bool> {
+    let key = &new.dataset.key.clone();
+    let mut tx = context.database.read().await?;
+    let Some(named) = tags::artifact_of(&mut tx, key, &new.name).await? else {
+        return Ok(false);
+    };
+    if named == new.artifact {
+        return Ok(false);
+    }
+    let data = artifact_data::of(&mut tx, key, std::slice::from_ref(&named)).await?;
+    drop(tx);
+    let data = data.into_iter().map(|(_, data)| data).collect();
+    if !outputs::is_lost(context, data).await? {
+        return Ok(false);
+    }
+    let now = context.clock.now();
+    let labels = labels(key.project(), key.domain());
+    tracing::info!(
+        tag = new.name,
+        lost = named,
+        "a tag is moved to an artifact that has its data"
+    );
+    let movement = context
+        .database
+        .write((new, named, now), |(new, named, now), tx| {
+            Box::pin(tags::move_to(
+                tx,
+                &new.dataset.key,
+                &new.name,
+                (named, &new.artifact),
+                *now,
+            ))
+        });
+    let watch = &context.metrics.repositories.tag.update;
+    Ok(watch.timed(&labels, movement).await?)
+}
