@@ -88,6 +88,7 @@ impl Backend {
             cluster: writes.client(cluster.service()),
             blobs: BlobStore::over("s3", BUCKET, Arc::new(BlobBucket::new(blobs, BUCKET)), None),
             database,
+            catalog: DatabaseConfig::sqlite(folder.join("datacatalog.db")),
             clock: Clock::system(),
             metrics: metrics.clone(),
         })

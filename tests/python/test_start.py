@@ -95,6 +95,7 @@ def test_metrics_are_on_the_http_port_for_this_machine_alone(tmp_path):
         series = counted(backend.get("/metrics").decode())
         assert series["flyte:admin:admin:get_execution:errors"] == "0"
         assert [name for name in series if name.startswith("flyte:propeller:all:")]
+        assert series["datacatalog:datacatalog:dataset:create_success_count_unlabeled"] == "0"
         connection = http.client.HTTPConnection(backend.api, timeout=10)
         connection.request("GET", "/metrics", headers={"Host": "evil.example"})
         assert connection.getresponse().status == 403
@@ -108,7 +109,7 @@ LABELS = ["app_name", "domain", "failure_type", "node", "project", "runtime_type
 
 
 def test_all_services_of_one_process_count_in_one_place(tmp_path):
-    names = ["http", "grpc", "prof", "s3", "kubernetes"]
+    names = ["http", "grpc", "prof", "catalog", "s3", "kubernetes"]
     ports = dict(zip(names, free_ports(len(names))))
     logs, programs = {}, {}
 
@@ -136,6 +137,7 @@ def test_all_services_of_one_process_count_in_one_place(tmp_path):
                     "endpoint": f"http://localhost:{ports['s3']}", "region": "us-east-1"}
         (tmp_path / "flyte.yaml").write_text(yaml.safe_dump({
             "database": {"sqlite": {"file": str(tmp_path / "admin.db")}},
+            "application": {"grpcPort": int(ports["catalog"])},
             "server": {"httpPort": int(ports["http"]), "grpc": {"port": int(ports["grpc"])}, "kube-config": kubeconfig},
             "flyteadmin": {"metricsKeys": ["project"]},
             "propeller": {"kube-config": kubeconfig, "prof-port": int(ports["prof"]), "create-flyteworkflow-crd": True},
@@ -143,6 +145,7 @@ def test_all_services_of_one_process_count_in_one_place(tmp_path):
         }))
         run("flyte", "start", "--config", str(tmp_path / "flyte.yaml"))
         eventually(lambda: get("http", "/api/v1/projects"), "the API serves")
+        eventually(lambda: get("catalog", "/healthcheck") == "", "the cache index serves")
         template = {"type": "container", "metadata": {"runtime": {"type": "FLYTE_SDK", "version": "1"}},
                     "interface": {"inputs": {}, "outputs": {}}, "container": {"image": "image", "args": ["true"]}}
         task = {"id": {"resource_type": "TASK", "project": PROJECT, "domain": DOMAIN, "name": "t", "version": "1"},

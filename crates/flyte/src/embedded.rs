@@ -87,6 +87,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
             )?),
         ),
         database: DatabaseConfig::sqlite(prepared.data_dir.join("admin.db")),
+        catalog: DatabaseConfig::sqlite(prepared.data_dir.join("datacatalog.db")),
         clock: Clock::system(),
         metrics: Scope::new("").labelled_by(LabelKeys::of_the_single_binary()),
     })
@@ -95,7 +96,8 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     let mut tasks = Tasks::new(stop.clone());
     services.spawn(&mut tasks);
     let router = services.router();
-    let (channel, in_process) = server::in_process(router.clone(), stop.child_token());
+    let (channel, in_process) =
+        server::in_process(services.in_process_router(), stop.child_token());
     let hosts = AllowedHosts::new(&options.host);
     let router = router.layer(Guard::plain(hosts, PagesRead::AsGranted));
     tasks.spawn_infallible("in-process API", in_process);
@@ -105,6 +107,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     );
     let engine = services.engine(channel, http_port)?;
     let (mut engine_ready, mut admin_ready) = (engine.readiness(), services.admin().readiness());
+    let mut catalog_ready = services.catalog().readiness();
     tasks.spawn("engine", engine.run(stop.child_token()));
     cli::stop_on_signals(&mut tasks);
 
@@ -113,8 +116,11 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     let s3_url = platform.s3_url().to_owned();
     let (asked, folder) = (stop.clone(), prepared.data_dir.display().to_string());
     tasks.spawn("readiness", async move {
-        let ready =
-            async { became_true(&mut engine_ready).await && became_true(&mut admin_ready).await };
+        let ready = async {
+            became_true(&mut engine_ready).await
+                && became_true(&mut admin_ready).await
+                && became_true(&mut catalog_ready).await
+        };
         let in_time = tokio::select! {
             biased;
             () = asked.cancelled() => return Ok(()),
@@ -124,6 +130,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
             let waits = [
                 ("the engine", *engine_ready.borrow()),
                 ("the API", *admin_ready.borrow()),
+                ("the cache index", *catalog_ready.borrow()),
             ];
             let parts: Vec<&str> = waits
                 .iter()

@@ -9,4 +9,4 @@ pub(crate) const SCHEDULER: &str = "flytescheduler";
 /// The webhook that gives pods their secrets, as its Deployment is called.
 pub(crate) const WEBHOOK: &str = "flyte-pod-webhook";
 /// Parts that a whole backend has and this one not yet.
-pub(crate) const NOT_BUILT: [&str; 3] = [DATACATALOG, SCHEDULER, WEBHOOK];
+pub(crate) const NOT_BUILT: [&str; 2] = [SCHEDULER, WEBHOOK];

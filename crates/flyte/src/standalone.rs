@@ -8,21 +8,37 @@ use flyte_admin::{
     config::{AdminConfig, LiveConfig},
     targets::ExecutionTargets,
 };
+use flyte_datacatalog::config::CatalogConfig;
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
     cli::{self, Bootstrap, Sections},
-    client, kubernetes,
+    client,
+    config::Unheard,
+    kubernetes,
     metrics::{LabelKeys, Scope},
-    server::{self, BuildInformation, ProfConfig},
+    server::{self, BuildInformation, ProfConfig, Stopping},
     sql::Database,
     telemetry,
 };
 use flyte_propeller::cli::EngineConfig;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::health;
+
+/// Keys of programs that stand alone, whose ports one process shares.
+const UNHEARD: &[Unheard] = &[
+    Unheard {
+        key: "application.httpPort",
+        instead: "flyte start says how its parts are at the API's port: GET /healthcheck, and gRPC health of datacatalog",
+    },
+    Unheard {
+        key: "datacatalog.profiler-port",
+        instead: "flyte start serves the metrics of all its parts at propeller.prof-port",
+    },
+];
 
 /// How long open calls may take when the process is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -52,7 +68,6 @@ impl FlyteConfig {
                 health::WEBHOOK,
                 !propeller.disabled && !propeller.disable_webhook,
             ),
-            (health::DATACATALOG, !self.data_catalog.disabled),
         ]
         .into_iter()
         .filter_map(|(part, wanted)| wanted.then_some(part))
@@ -111,6 +126,7 @@ pub(crate) fn sections() -> Sections {
         .and(flyte_propeller::cli::sections())
         .and(flyte_admin::cli::sections())
         .and(flyte_datacatalog::cli::sections())
+        .unheard(UNHEARD)
         .and(flyte_scheduler::cli::sections())
         .and(flyte_webhook::cli::sections())
 }
@@ -129,6 +145,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     let flyte: FlyteConfig = loaded.section("flyte");
     let engine_config = EngineConfig::read(&mut loaded);
     let admin_config = AdminConfig::read(&mut loaded);
+    let catalog_config = CatalogConfig::read(&mut loaded);
     let home = loaded.variable("HOME").map(str::to_owned);
     let warnings = loaded.finish()?;
     let telemetry = telemetry::install(&engine_config.logger, &engine_config.otel, "flyte")?;
@@ -163,12 +180,13 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     };
     let blobs = BlobStore::open(&engine_config.storage)?;
     let clock = Clock::system();
-    let mut served = None;
+    let (mut served, mut shared) = (None, None);
     let channel = if flyte.admin.disabled {
         client::channel(&engine_config.admin.endpoint, engine_config.admin.insecure)?
     } else {
         let ports = Ports::of(&admin_config.server).map_err(anyhow::Error::from_boxed)?;
         let database = Database::open(&admin_config.database).await?;
+        shared = Some(database.clone());
         let seeds: Vec<_> = flyte
             .admin
             .seed_projects
@@ -203,6 +221,23 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
         tasks.spawn_infallible("in-process API", in_process);
         channel
     };
+    if !flyte.data_catalog.disabled {
+        // Both read section `database`.
+        let database = match shared {
+            Some(database) => database,
+            None => Database::open(&catalog_config.database).await?,
+        };
+        let dependencies = flyte_datacatalog::Dependencies {
+            database,
+            blobs: blobs.clone(),
+            clock,
+            metrics: metrics.clone(),
+        };
+        let ready = start_catalog(&mut tasks, dependencies, &catalog_config).await?;
+        if let Some(served) = &served {
+            served.report(health::DATACATALOG, ready);
+        }
+    }
     if !flyte.propeller.disabled {
         let port = engine_config.propeller.prof_port;
         let listener = server::bind(
@@ -238,6 +273,31 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
     Ok(tasks.run_until_stopped(GRACE).await?)
 }
 
+/// Starts the cache index on the port of its own section, and says when it is ready.
+async fn start_catalog(
+    tasks: &mut Tasks,
+    dependencies: flyte_datacatalog::Dependencies,
+    config: &CatalogConfig,
+) -> anyhow::Result<watch::Receiver<bool>> {
+    let catalog = flyte_datacatalog::wire(dependencies, &config.application, &config.datacatalog)?;
+    catalog.migrate().await?;
+    let address = SocketAddr::from(([0, 0, 0, 0], config.application.grpc_port));
+    let key = "application.grpcPort";
+    let listener = server::bind(address, key, &format!("--{key}")).await?;
+    let router = server::combine(catalog.grpc(), catalog.http());
+    let stopping = Stopping {
+        stop: tasks.stop_token().child_token(),
+        grace: GRACE,
+    };
+    let limits = config.application.connection_limits();
+    tasks.spawn_infallible(
+        key,
+        server::serve_within(limits, listener, None, router, stopping),
+    );
+    catalog.spawn(tasks);
+    Ok(catalog.readiness())
+}
+
 /// The first text that says something.
 fn given<'a>(first: &'a str, second: &'a str) -> &'a str {
     if first.is_empty() { second } else { first }
@@ -252,16 +312,12 @@ mod tests {
     #[test]
     fn nobody_misses_what_is_not_wanted() {
         let (scheduler, webhook) = (health::SCHEDULER, health::WEBHOOK);
-        let catalog = health::DATACATALOG;
         for (key, expected) in [
-            (None, vec![scheduler, webhook, catalog]),
-            (Some("flyte.admin.disabled"), vec![webhook, catalog]),
-            (Some("flyte.admin.disableScheduler"), vec![webhook, catalog]),
-            (Some("flyte.propeller.disabled"), vec![scheduler, catalog]),
-            (
-                Some("flyte.propeller.disableWebhook"),
-                vec![scheduler, catalog],
-            ),
+            (None, vec![scheduler, webhook]),
+            (Some("flyte.admin.disabled"), vec![webhook]),
+            (Some("flyte.admin.disableScheduler"), vec![webhook]),
+            (Some("flyte.propeller.disabled"), vec![scheduler]),
+            (Some("flyte.propeller.disableWebhook"), vec![scheduler]),
             (Some("flyte.dataCatalog.disabled"), vec![scheduler, webhook]),
         ] {
             let flags = key.map(|key| (key.to_owned(), "true".to_owned()));

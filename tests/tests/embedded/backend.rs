@@ -31,6 +31,8 @@ const NAMESPACE: &str = "flytesnacks-development";
 pub(crate) struct Backend {
     /// Where HTTP and gRPC are served.
     pub(crate) address: SocketAddr,
+    /// What the engine is given.
+    pub(crate) in_process: Channel,
     kube: kube::Client,
     tasks: Tasks,
     _folder: tempfile::TempDir,
@@ -55,6 +57,7 @@ impl Backend {
             cluster: cluster.client(),
             blobs: BlobStore::over("s3", BUCKET, Arc::new(BlobBucket::new(blobs, BUCKET)), None),
             database: DatabaseConfig::sqlite(folder.path().join("admin.db")),
+            catalog: DatabaseConfig::sqlite(folder.path().join("datacatalog.db")),
             clock: Clock::system(),
             metrics: Scope::new(""),
         })
@@ -63,7 +66,8 @@ impl Backend {
         let stop = CancellationToken::new();
         let mut tasks = Tasks::new(stop.clone());
         services.spawn(&mut tasks);
-        let (channel, in_process) = server::in_process(services.router(), stop.child_token());
+        let (channel, in_process) =
+            server::in_process(services.in_process_router(), stop.child_token());
         tasks.spawn_infallible("in-process API", in_process);
         let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "API", "")
             .await
@@ -73,7 +77,7 @@ impl Backend {
             "API",
             server::serve(listener, None, services.router(), stop.child_token(), GRACE),
         );
-        let engine = services.engine(channel, address.port()).unwrap();
+        let engine = services.engine(channel.clone(), address.port()).unwrap();
         let (mut engine_ready, mut admin_ready) =
             (engine.readiness(), services.admin().readiness());
         tasks.spawn("engine", engine.run(stop.child_token()));
@@ -81,6 +85,7 @@ impl Backend {
         admin_ready.wait_for(|ready| *ready).await.unwrap();
         Self {
             address,
+            in_process: channel,
             kube: cluster.client(),
             tasks,
             _folder: folder,
@@ -89,10 +94,14 @@ impl Backend {
 
     /// A client of the API over TCP, as users have it.
     pub(crate) async fn client(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.outside().await).max_decoding_message_size(64 << 20)
+    }
+
+    /// A channel over TCP.
+    pub(crate) async fn outside(&self) -> Channel {
         let address = format!("http://{}", self.address);
         let channel = Channel::from_shared(address).unwrap();
-        AdminServiceClient::new(channel.connect().await.unwrap())
-            .max_decoding_message_size(64 << 20)
+        channel.connect().await.unwrap()
     }
 
     /// Waits until the engine has let an execution go.

@@ -7,4 +7,5 @@
 )]
 
 mod backend;
+mod cache_index;
 mod depth;

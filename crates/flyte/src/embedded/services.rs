@@ -1,10 +1,14 @@
-//! API and engine of an embedded backend, over whatever cluster, bucket and database they are given.
+//! API, cache index and engine of an embedded backend, over whatever cluster, bucket and database they are given.
 //!
 //! `flyte start` gives them the embedded platform; the benches a node that ends pods at once. Both run the same lines.
 
 use anyhow::Context as _;
 use axum::Router;
 use flyte_admin::{Admin, config::AdminConfig, targets::ExecutionTargets};
+use flyte_datacatalog::{
+    DataCatalog,
+    config::{ApplicationConfig, DataCatalogConfig},
+};
 use flyte_platform::{
     Clock, Tasks,
     blob::BlobStore,
@@ -18,9 +22,10 @@ use flyte_platform::{
 use flyte_plugins::config::{K8sConfig, LogsConfig, PluginsConfig};
 use flyte_propeller::{Engine, config::PropellerConfig};
 use tonic::transport::Channel;
+use tower::ServiceExt as _;
 
 use crate::{
-    health::{NOT_BUILT, PROPELLER},
+    health::{DATACATALOG, NOT_BUILT, PROPELLER},
     pages,
 };
 
@@ -39,30 +44,45 @@ pub struct Backends {
     pub blobs: BlobStore,
     /// Admin's database; made if it is missing.
     pub database: DatabaseConfig,
+    /// The cache index's database; made if it is missing.
+    pub catalog: DatabaseConfig,
     /// The source of time.
     pub clock: Clock,
     /// Where calls are counted.
     pub metrics: Scope,
 }
 
-/// API and engine, not yet running.
+/// API, cache index and engine, not yet running.
 pub struct Services {
     backends: Backends,
     admin: Admin,
+    catalog: DataCatalog,
 }
 
 impl Services {
-    /// Makes the cluster serve FlyteWorkflow, opens the database and brings its schema up to date.
+    /// Makes the cluster serve FlyteWorkflow, opens the databases and brings their schemas up to date.
     ///
     /// # Errors
-    /// The cluster refuses the definition, or the database cannot be used.
+    /// The cluster refuses the definition, or a database cannot be used.
     pub async fn open(backends: Backends) -> anyhow::Result<Self> {
-        let (database, defined) = tokio::join!(
+        let (database, catalog, defined) = tokio::join!(
             Database::open(&backends.database),
+            Database::open(&backends.catalog),
             define_workflows(backends.cluster.clone())
         );
         defined?;
         let database = database.context("the database of the API")?;
+        let catalog = flyte_datacatalog::wire(
+            flyte_datacatalog::Dependencies {
+                database: catalog.context("the database of the cache index")?,
+                blobs: backends.blobs.clone(),
+                clock: backends.clock,
+                metrics: backends.metrics.clone(),
+            },
+            &ApplicationConfig::default(),
+            &catalog_config(),
+        )?;
+        catalog.migrate().await?;
         let config = admin_config(backends.database.clone());
         let admin = flyte_admin::wire(
             flyte_admin::Dependencies {
@@ -81,12 +101,22 @@ impl Services {
         for part in NOT_BUILT {
             admin.health().missing(part);
         }
-        Ok(Self { backends, admin })
+        admin.health().report(DATACATALOG, catalog.readiness());
+        Ok(Self {
+            backends,
+            admin,
+            catalog,
+        })
     }
 
     /// The API's own loops and readiness.
     pub fn admin(&self) -> &Admin {
         &self.admin
+    }
+
+    /// The cache index's own loops and readiness.
+    pub fn catalog(&self) -> &DataCatalog {
+        &self.catalog
     }
 
     /// gRPC, REST and pages behind the common layers.
@@ -96,12 +126,21 @@ impl Services {
         server::combine(self.admin.grpc(), pages)
     }
 
-    /// Starts the API's loops.
-    pub fn spawn(&self, tasks: &mut Tasks) {
-        self.admin.spawn(tasks);
+    /// What the engine reaches in process: all of [`Services::router`], and the cache index, which nobody else is served.
+    pub fn in_process_router(&self) -> Router {
+        let catalog = server::combine(self.catalog.grpc(), self.catalog.http());
+        let catalog = tower::service_fn(move |request| catalog.clone().oneshot(request));
+        self.router()
+            .route_service("/datacatalog.DataCatalog/{method}", catalog)
     }
 
-    /// The engine, which reaches the API over `channel`; `port` is where users reach it on this machine.
+    /// Starts the loops of API and cache index.
+    pub fn spawn(&self, tasks: &mut Tasks) {
+        self.admin.spawn(tasks);
+        self.catalog.spawn(tasks);
+    }
+
+    /// The engine, which reaches the API over `channel` to [`Services::in_process_router`]; `port` is where users reach it on this machine.
     ///
     /// # Errors
     /// Metrics that are registered already.
@@ -149,6 +188,14 @@ fn admin_config(database: DatabaseConfig) -> AdminConfig {
         "0".clone_into(limit);
     }
     config
+}
+
+/// As Flyte's charts set it; what is in the bucket stays apart by service.
+fn catalog_config() -> DataCatalogConfig {
+    DataCatalogConfig {
+        storage_prefix: "metadata/datacatalog".to_owned(),
+        ..DataCatalogConfig::default()
+    }
 }
 
 fn propeller_config() -> PropellerConfig {
