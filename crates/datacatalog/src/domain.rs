@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod filters;
 pub mod ids;
 pub mod locations;
+pub mod metadata;
 pub mod pages;
 pub mod partitions;
 pub mod reservations;

@@ -193,6 +193,20 @@ mod tests {
                 "Unable to store: a part of \"s3://b/k\" is too long for a name in this storage",
             ),
             (
+                Error::Blob {
+                    context: "Unable to store".to_owned(),
+                    source: BlobError::Store {
+                        reference: "s3://b/k".to_owned(),
+                        source: object_store::Error::Generic {
+                            store: "S3",
+                            source: "connection refused".into(),
+                        },
+                    },
+                },
+                Code::Unavailable,
+                "Unable to store: storage is not available: it does not answer",
+            ),
+            (
                 Error::Store(DbError::Panicked),
                 Code::Internal,
                 "internal error",

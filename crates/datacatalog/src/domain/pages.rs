@@ -79,6 +79,27 @@ impl Page {
     }
 }
 
+/// Whether a page is as large as a message may be.
+#[derive(Clone, Copy, Debug)]
+pub struct FullPage {
+    most: usize,
+    bytes: usize,
+}
+
+impl FullPage {
+    /// An empty page of messages of at most this many bytes.
+    pub fn of(most: usize) -> Self {
+        Self { most, bytes: 0 }
+    }
+
+    /// Whether the page has no room for a row of so many bytes. The first row always has, else nobody would get past it.
+    pub fn with(&mut self, bytes: usize) -> bool {
+        let first = self.bytes == 0;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes > self.most && !first
+    }
+}
+
 /// The number of rows that a token stands for; blanks are none.
 fn offset(token: &str) -> Result<u64> {
     if token.trim_matches(' ').is_empty() {
@@ -131,6 +152,12 @@ mod tests {
             let read = Page::of_request(options.as_ref()).map_err(|error| error.to_string());
             assert_eq!(read, expected.map_err(str::to_owned), "{options:?}");
         }
+        let mut full = FullPage::of(10);
+        assert_eq!(
+            [7, 3, 1].map(|bytes| full.with(bytes)),
+            [false, false, true]
+        );
+        assert!(!FullPage::of(10).with(11));
         assert_eq!(page(50, 50, Order::Descending).next_token(3), "53");
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The most partition keys of a dataset, and so partitions of an artifact.
-pub const MOST: usize = 1_000;
+pub const MOST: usize = 100;
 
 /// The parts of a text in Go's `map[...]`, sorted by key as Go prints them.
 fn counted(values: &[String]) -> BTreeMap<&str, usize> {

@@ -8,10 +8,19 @@ use flyte_idl::datacatalog::{
 use futures::{StreamExt as _, stream};
 use prost::Message as _;
 
-use super::{datasets, outputs, parts::Parts};
+use super::{
+    datasets::{self, ROWS_AT_ONCE},
+    outputs,
+    parts::Parts,
+};
 use crate::{
     context::CatalogContext,
-    domain::{artifacts::Handle, filters, ids::DatasetKey, pages::Page},
+    domain::{
+        artifacts::Handle,
+        filters,
+        ids::DatasetKey,
+        pages::{FullPage, Page},
+    },
     error::{Error, Result},
     metrics::labels,
     records::{Artifact, ArtifactData, ArtifactKey},
@@ -123,7 +132,7 @@ pub(crate) async fn list(
     outcome
 }
 
-/// The page ends early when its outputs are as large as a message may be: the token goes on from there.
+/// The page ends early when it is as large as a message may be: the token goes on from there.
 async fn page_of(
     context: &CatalogContext,
     request: &ListArtifactsRequest,
@@ -134,41 +143,48 @@ async fn page_of(
     let (dataset, _keys) = datasets::with_keys(context, &key, None).await?;
     let look_up = async {
         let mut tx = context.database.read().await?;
-        let listed = artifacts::list(&mut tx, &dataset.id, &filters, &page).await?;
-        let ids: Vec<String> = listed.iter().map(|artifact| artifact.id.clone()).collect();
-        let parts = Parts::load(&mut tx, &dataset.id, &ids).await?;
-        Ok::<_, Error>((listed, parts))
+        artifacts::list(&mut tx, &dataset.id, &filters, &page).await
     };
     let watch = &context.metrics.repositories.artifact.list;
     let labels = labels(key.project(), key.domain());
-    let (listed, mut parts) = watch.timed(&labels, look_up).await?;
-    let places: Vec<Option<(Artifact, Vec<ArtifactData>)>> = listed
-        .places()
-        .map(|artifact| {
+    let listed = watch.timed(&labels, look_up).await?;
+    let places: Vec<Option<Artifact>> = listed.places().map(Option::<&Artifact>::cloned).collect();
+    let mut full = FullPage::of(context.message_bytes);
+    let (mut artifacts, mut count) = (Vec::new(), 0);
+    'page: for places in places.chunks(ROWS_AT_ONCE) {
+        let ids: Vec<String> = places
+            .iter()
+            .flatten()
+            .map(|artifact| artifact.id.clone())
+            .collect();
+        let mut tx = context.database.read().await?;
+        let mut parts = Parts::load(&mut tx, &dataset.id, &ids).await?;
+        drop(tx);
+        let places = places.iter().cloned().map(|artifact| {
             let artifact = artifact?;
-            Some((artifact.clone(), parts.take_data(&artifact.id)))
-        })
-        .collect();
-    let mut read = stream::iter(places)
-        .map(|place| async move {
-            let Some((artifact, data)) = place else {
-                return Ok(None);
-            };
-            let data = what_is_there(context, &artifact.key(), data).await?;
-            Ok::<_, Error>(Some((artifact, data)))
-        })
-        .buffered(ARTIFACTS_AT_ONCE);
-    let (mut artifacts, mut count, mut bytes) = (Vec::new(), 0, 0);
-    while let Some(place) = read.next().await {
-        if let Some((artifact, data)) = place? {
-            let artifact = parts.on_wire(artifact, data);
-            bytes += artifact.encoded_len();
-            if bytes > context.message_bytes && !artifacts.is_empty() {
-                break;
+            let data = parts.take_data(&artifact.id);
+            Some((artifact, data))
+        });
+        let places: Vec<Option<(Artifact, Vec<ArtifactData>)>> = places.collect();
+        let mut read = stream::iter(places)
+            .map(|place| async move {
+                let Some((artifact, data)) = place else {
+                    return Ok(None);
+                };
+                let data = what_is_there(context, &artifact.key(), data).await?;
+                Ok::<_, Error>(Some((artifact, data)))
+            })
+            .buffered(ARTIFACTS_AT_ONCE);
+        while let Some(place) = read.next().await {
+            if let Some((artifact, data)) = place? {
+                let artifact = parts.on_wire(artifact, data);
+                if full.with(artifact.encoded_len()) {
+                    break 'page;
+                }
+                artifacts.push(artifact);
             }
-            artifacts.push(artifact);
+            count += 1;
         }
-        count += 1;
     }
     Ok(ListArtifactsResponse {
         artifacts,

@@ -6,6 +6,7 @@ use flyte_idl::datacatalog::{
     self, CreateDatasetRequest, CreateDatasetResponse, GetDatasetRequest, GetDatasetResponse,
     ListDatasetsRequest, ListDatasetsResponse,
 };
+use prost::Message as _;
 use uuid::Uuid;
 
 use crate::{
@@ -13,7 +14,8 @@ use crate::{
     domain::{
         filters,
         ids::{self, DatasetKey},
-        pages::Page,
+        metadata,
+        pages::{FullPage, Page},
         partitions,
     },
     error::{Error, Result},
@@ -68,7 +70,7 @@ fn accept(dataset: datacatalog::Dataset) -> Result<NewDataset> {
     Ok(NewDataset {
         key,
         uuid: uuid.unwrap_or_else(Uuid::new_v4),
-        metadata: dataset.metadata.unwrap_or_default(),
+        metadata: metadata::of_request(dataset.metadata)?,
         partition_keys: dataset.partition_keys,
     })
 }
@@ -118,6 +120,9 @@ pub(super) async fn with_keys(
         .await
 }
 
+/// Rows of a page whose parts are looked up at once.
+pub(super) const ROWS_AT_ONCE: usize = 50;
+
 /// A page of datasets.
 pub(crate) async fn list(
     context: &CatalogContext,
@@ -130,6 +135,7 @@ pub(crate) async fn list(
     outcome
 }
 
+/// The page ends early when it is as large as a message may be: the token goes on from there.
 async fn page_of(
     context: &CatalogContext,
     request: &ListDatasetsRequest,
@@ -138,28 +144,41 @@ async fn page_of(
     let page = Page::of_request(request.pagination.as_ref())?;
     let look_up = async {
         let mut tx = context.database.read().await?;
-        let listed = datasets::list(&mut tx, &filters, &page).await?;
-        let uuids: Vec<Uuid> = listed
-            .iter()
-            .filter_map(|dataset| dataset.id.uuid)
-            .collect();
-        let keys = datasets::partition_keys(&mut tx, &uuids).await?;
-        Ok::<_, Error>((listed, keys))
+        datasets::list(&mut tx, &filters, &page).await
     };
     let watch = &context.metrics.repositories.dataset.list;
-    let (listed, keys) = watch.timed(&labels("", ""), look_up).await?;
-    let mut keys_of: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
-    for (uuid, key) in keys {
-        keys_of.entry(uuid).or_default().push(key);
+    let listed = watch.timed(&labels("", ""), look_up).await?;
+    let places: Vec<Option<Dataset>> = listed.places().map(Option::<&Dataset>::cloned).collect();
+    let mut full = FullPage::of(context.message_bytes);
+    let (mut listed, mut count) = (Vec::new(), 0);
+    'page: for places in places.chunks(ROWS_AT_ONCE) {
+        let uuids: Vec<Uuid> = places
+            .iter()
+            .flatten()
+            .filter_map(|dataset| dataset.id.uuid)
+            .collect();
+        let mut tx = context.database.read().await?;
+        let keys = datasets::partition_keys(&mut tx, &uuids).await?;
+        drop(tx);
+        let mut keys_of: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
+        for (uuid, key) in keys {
+            keys_of.entry(uuid).or_default().push(key);
+        }
+        for place in places {
+            if let Some(dataset) = place {
+                let keys = dataset.id.uuid.and_then(|uuid| keys_of.remove(&uuid));
+                let dataset = on_wire(dataset.clone(), keys.unwrap_or_default());
+                if full.with(dataset.encoded_len()) {
+                    break 'page;
+                }
+                listed.push(dataset);
+            }
+            count += 1;
+        }
     }
-    let next_token = page.next_token(listed.len());
-    let datasets = listed.into_vec().into_iter().map(|dataset| {
-        let keys = dataset.id.uuid.and_then(|uuid| keys_of.remove(&uuid));
-        on_wire(dataset, keys.unwrap_or_default())
-    });
     Ok(ListDatasetsResponse {
-        datasets: datasets.collect(),
-        next_token,
+        datasets: listed,
+        next_token: page.next_token(count),
     })
 }
 

@@ -1,7 +1,8 @@
 //! AddTag.
 
 use flyte_idl::datacatalog::{self, AddTagRequest, AddTagResponse};
-use flyte_platform::sql::DbError;
+use flyte_platform::sql::{DbError, WriteTx};
+use jiff::Timestamp;
 
 use super::{datasets, outputs};
 use crate::{
@@ -12,6 +13,9 @@ use crate::{
     records::DatasetRef,
     repository::{artifact_data, artifacts, tags},
 };
+
+/// The most tags of one artifact; all of them come with it.
+const MOST: i64 = 1_000;
 
 /// Names an artifact. Propeller takes ALREADY_EXISTS for success.
 ///
@@ -69,23 +73,34 @@ async fn make(context: &CatalogContext, request: AddTagRequest) -> Result<AddTag
     let insertion = context
         .database
         .write((new.clone(), now), |(new, now), tx| {
-            Box::pin(tags::create(
-                tx,
-                &new.dataset,
-                &new.name,
-                &new.artifact,
-                *now,
-            ))
+            Box::pin(insert(tx, new, *now))
         });
     let watch = &context.metrics.repositories.tag.create;
     match watch.timed(&labels, insertion).await {
         Ok(()) => Ok(AddTagResponse {}),
-        Err(DbError::UniqueViolation { .. }) if rescue(context, new).await? => {
+        Err(Error::Store(DbError::UniqueViolation { .. })) if rescue(context, new).await? => {
             Ok(AddTagResponse {})
         }
-        Err(DbError::UniqueViolation { .. }) => Err(Error::AlreadyExists { table: "tags" }),
-        Err(error) => Err(error.into()),
+        Err(Error::Store(DbError::UniqueViolation { .. })) => {
+            Err(Error::AlreadyExists { table: "tags" })
+        }
+        Err(error) => Err(error),
     }
+}
+
+async fn insert(tx: &mut WriteTx, new: &NewTag, now: Timestamp) -> Result<()> {
+    let NewTag {
+        dataset,
+        name,
+        artifact,
+    } = new;
+    tags::create(tx, dataset, name, artifact, now).await?;
+    if tags::count(tx, dataset, artifact).await? > MOST {
+        return Err(Error::invalid(format!(
+            "artifact {artifact} has {MOST} tags, which are the most"
+        )));
+    }
+    Ok(())
 }
 
 /// Moves a tag that is taken, if the artifact that it names has lost its data. True if it was moved.

@@ -50,6 +50,24 @@ pub async fn move_to(
     Ok(tx.execute(&update).await? > 0)
 }
 
+/// How many tags name an artifact.
+///
+/// # Errors
+/// The database's.
+pub async fn count(tx: &mut ReadTx, dataset: &DatasetRef, artifact: &str) -> Result<i64, DbError> {
+    let mut select = Query::select()
+        .expr_as(Expr::col((TABLE, "tag_name")).count(), "tags")
+        .from(TABLE)
+        .and_where(Expr::col((TABLE, "artifact_id")).eq(artifact))
+        .take();
+    match dataset.uuid {
+        Some(uuid) => select.and_where(Expr::col((TABLE, "dataset_uuid")).eq(uuid)),
+        None => select.cond_where(of_dataset(TABLE, &dataset.key)),
+    };
+    let row = tx.fetch_optional(&select).await?;
+    row.map_or(Ok(0), |row| row.integer("tags"))
+}
+
 /// The id of the artifact that a tag names.
 ///
 /// # Errors

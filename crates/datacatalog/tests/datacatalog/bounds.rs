@@ -8,6 +8,7 @@ use flyte_idl::{
         FilterExpression, ListDatasetsRequest, SinglePropertyFilter,
     },
 };
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::Request;
 use http_body_util::BodyExt as _;
 use prost::Message as _;
@@ -130,10 +131,10 @@ async fn keys_filters_and_partitions_have_a_most(store: Store) {
         wrong("the names in the request have 2001 bytes together, and 2000 are the most")
     );
     let keys = |count: usize| (0..count).map(|number| number.to_string()).collect();
-    assert_eq!(create("most".to_owned(), keys(1_000)).await, None);
+    assert_eq!(create("most".to_owned(), keys(100)).await, None);
     assert_eq!(
-        create("more".to_owned(), keys(1_001)).await,
-        wrong("1001 partition keys are too many, 1000 are the most")
+        create("more".to_owned(), keys(101)).await,
+        wrong("101 partition keys are too many, 100 are the most")
     );
     let filters = ListDatasetsRequest {
         filter: Some(FilterExpression {
@@ -164,6 +165,31 @@ async fn an_artifact_has_a_thousand_outputs_at_most(store: Store) {
     assert_eq!(
         refusal(more),
         Some((Code::InvalidArgument, text.to_owned()))
+    );
+}
+
+async fn an_artifact_has_a_thousand_tags_at_most(store: Store) {
+    let world = World::start(store).await;
+    let id = task("tagged");
+    world.dataset(&id, &[]).await;
+    world.artifact(&id, "a", &[("o0", 1)]).await.unwrap();
+    let tags: Vec<String> = (0..1_000).map(|number| format!("t{number}")).collect();
+    stream::iter(&tags)
+        .map(|tag| world.tag(&id, tag, "a"))
+        .buffer_unordered(16)
+        .try_collect::<()>()
+        .await
+        .unwrap();
+    assert_eq!(world.tagged(&id, "t7").await.unwrap().tags.len(), 1_000);
+    let more = world.tag(&id, "more", "a").await;
+    let text = "artifact a has 1000 tags, which are the most";
+    assert_eq!(
+        refusal(more),
+        Some((Code::InvalidArgument, text.to_owned()))
+    );
+    assert_eq!(
+        refusal(world.tagged(&id, "more").await).unwrap().0,
+        Code::NotFound
     );
 }
 
@@ -198,5 +224,6 @@ async fn deep_literals_come_back(store: Store) {
 on_both_databases!(
     keys_filters_and_partitions_have_a_most,
     an_artifact_has_a_thousand_outputs_at_most,
+    an_artifact_has_a_thousand_tags_at_most,
     deep_literals_come_back,
 );

@@ -1,16 +1,16 @@
 //! Lists: filters, order and pages (spec 06 A5).
 
 use flyte_idl::datacatalog::{
-    Artifact, ArtifactPropertyFilter, CreateArtifactRequest, DatasetPropertyFilter,
-    FilterExpression, KeyValuePair, ListArtifactsRequest, ListDatasetsRequest, PaginationOptions,
-    Partition, PartitionPropertyFilter, SinglePropertyFilter, TagPropertyFilter,
-    artifact_property_filter, dataset_property_filter, partition_property_filter,
-    single_property_filter::PropertyFilter, tag_property_filter,
+    Artifact, ArtifactPropertyFilter, CreateArtifactRequest, CreateDatasetRequest, Dataset,
+    DatasetPropertyFilter, FilterExpression, KeyValuePair, ListArtifactsRequest,
+    ListDatasetsRequest, PaginationOptions, Partition, PartitionPropertyFilter,
+    SinglePropertyFilter, TagPropertyFilter, artifact_property_filter, dataset_property_filter,
+    partition_property_filter, single_property_filter::PropertyFilter, tag_property_filter,
 };
 use tonic::Code;
 
 use crate::{
-    harness::{Settings, Store, World, data, refusal, task},
+    harness::{Settings, Store, World, data, metadata, refusal, task},
     on_both_databases,
 };
 
@@ -295,8 +295,37 @@ async fn a_page_ends_where_a_message_is_full(store: Store) {
     }
 }
 
+async fn a_page_of_datasets_does_too(store: Store) {
+    let mut settings = Settings::default();
+    settings.application.grpc_max_recv_msg_size_mbs = 1;
+    let world = World::start_with(store, &settings).await;
+    let mut client = world.client.clone();
+    for number in 10..30 {
+        let request = CreateDatasetRequest {
+            dataset: Some(Dataset {
+                id: Some(task(&number.to_string())),
+                metadata: Some(metadata("k", &"v".repeat(60_000))),
+                partition_keys: Vec::new(),
+            }),
+        };
+        client.create_dataset(request).await.unwrap();
+    }
+    let mut token = String::new();
+    for expected in [17, 3, 0] {
+        let request = ListDatasetsRequest {
+            filter: None,
+            pagination: Some(options(0, &token, ASCENDING)),
+        };
+        let listed = client.list_datasets(request).await.unwrap().into_inner();
+        assert_eq!(listed.datasets.len(), expected, "{token}");
+        token = listed.next_token;
+    }
+    assert_eq!(token, "20");
+}
+
 on_both_databases!(
     artifacts_by_filter_and_page,
     datasets_by_filter_and_page,
     a_page_ends_where_a_message_is_full,
+    a_page_of_datasets_does_too,
 );

@@ -339,4 +339,33 @@ async fn tags(store: Store) {
     ]);
 }
 
-on_both_databases!(datasets, artifacts, tags);
+/// Propeller asks again after UNAVAILABLE.
+async fn a_database_that_is_away_is_unavailable(store: Store) {
+    let world = World::start(store).await;
+    let id = task("away");
+    world.dataset(&id, &[]).await;
+    world.artifact(&id, "a", &[("o0", 1)]).await.unwrap();
+    world.database.close().await;
+    for (case, refused) in [
+        ("a read", refusal(world.tagged(&id, "t").await)),
+        (
+            "a creation",
+            refusal(world.artifact(&id, "b", &[("o0", 1)]).await),
+        ),
+        ("a tag", refusal(world.tag(&id, "t", "a").await)),
+        (
+            "an overwrite",
+            refusal(world.overwrite(&id, "t", &[("o0", 2)]).await),
+        ),
+    ] {
+        let (code, text) = refused.unwrap();
+        assert_eq!(code, Code::Unavailable, "{case}: {text}");
+    }
+}
+
+on_both_databases!(
+    datasets,
+    artifacts,
+    tags,
+    a_database_that_is_away_is_unavailable,
+);

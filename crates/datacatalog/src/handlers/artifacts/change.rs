@@ -15,6 +15,7 @@ use crate::{
     domain::{
         artifacts::{Handle, data_of_request},
         ids::{DatasetKey, required},
+        metadata,
         partitions::fitting,
     },
     error::{Error, Result},
@@ -60,6 +61,7 @@ async fn make(
     let dataset = DatasetKey::of_request(artifact.dataset.as_ref())?;
     let id = required("artifactID", &artifact.id)?.to_owned();
     let data = data_of_request(&artifact.data)?;
+    let metadata = metadata::of_request(artifact.metadata)?;
     for data in &data {
         dataset.require_room(&[&id, &data.name])?;
     }
@@ -88,7 +90,7 @@ async fn make(
         artifact: Artifact {
             dataset: dataset.id.clone(),
             id,
-            metadata: artifact.metadata.unwrap_or_default(),
+            metadata,
             created_at: Some(now),
         },
         data,
@@ -143,6 +145,7 @@ async fn replace(
 ) -> Result<UpdateArtifactResponse> {
     let handle = Handle::of_update(&request)?;
     let data = data_of_request(&request.data)?;
+    let metadata = metadata::of_request(request.metadata)?;
     let artifact = find(context, &handle).await?;
     let key = artifact.key();
     for data in &data {
@@ -152,7 +155,7 @@ async fn replace(
     let now = context.clock.now();
     let replacement = Replacement {
         key: key.clone(),
-        metadata: request.metadata.unwrap_or_default(),
+        metadata,
         data,
     };
     let switch = context
