@@ -66,8 +66,8 @@ impl Services {
     /// The cluster refuses the definition, or a database cannot be used.
     pub async fn open(backends: Backends) -> anyhow::Result<Self> {
         let (database, catalog, defined) = tokio::join!(
-            Database::open(&backends.database),
-            Database::open(&backends.catalog),
+            Box::pin(Database::open(&backends.database)),
+            Box::pin(Database::open(&backends.catalog)),
             define_workflows(backends.cluster.clone())
         );
         defined?;
