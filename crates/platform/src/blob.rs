@@ -7,6 +7,7 @@ mod config;
 mod metrics;
 mod reference;
 mod signing;
+mod streams;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -24,6 +25,7 @@ use metrics::Meter;
 pub use metrics::{BlobMetrics, Cached};
 pub use reference::{Reference, ReferenceError};
 pub use signing::{SignRequest, SignedUrl, Verb};
+pub use streams::{Entry, Upload, below};
 
 /// Why a blob could not be read or written.
 #[derive(Debug, thiserror::Error)]
