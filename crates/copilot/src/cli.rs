@@ -1,17 +1,19 @@
 //! The command line of `flyte-copilot` (spec 07 §5.7).
 
+mod run;
+
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Arg, Command};
 use flyte_platform::{
-    blob::StorageConfig,
-    cli::{Program, Sections},
+    Chain,
+    blob::{self, StorageConfig},
+    cli::{self, Program, Sections},
+    config::Duration,
+    server::ProfConfig,
     telemetry::{LoggerConfig, OtelConfig},
 };
-
-/// What both commands answer.
-const MISSING: &str =
-    "the data sidecar is not built yet; a raw container with inputs or outputs cannot run";
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The sections that copilot reads (spec 07 §1.12).
 pub fn sections() -> Sections {
@@ -19,6 +21,8 @@ pub fn sections() -> Sections {
         .with::<StorageConfig>("storage")
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
+        .with::<ProfConfig>("prof")
+        .unheard(blob::UNHEARD)
 }
 
 /// Its command line.
@@ -36,7 +40,7 @@ pub fn program() -> Program {
                 .value_name("NAME")
                 .help("Name of the error document below the output prefix")
                 .global(true)
-                .default_value("errors.pb"),
+                .default_value("error.pb"),
         )
     })
 }
@@ -166,14 +170,41 @@ fn timeout() -> Arg {
         "timeout",
         Some('t'),
         "DURATION",
-        "Longest time for the transfer, as Go writes it",
+        "Longest time for the transfer, as Go writes it; 0 is no limit",
     )
+    .value_parser(|text: &str| text.parse::<Duration>())
     .default_value("1h")
 }
 
 /// Runs the command line `arguments`, program name included; `flyte copilot` calls this too.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    program().unbuilt(arguments, MISSING)
+    // A container may end before this process has read its command line. SIGTERM must not end it then: it says that
+    // outputs are to be uploaded.
+    let begun = cli::runtime().and_then(|runtime| {
+        let entered = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        drop(entered);
+        Ok((runtime, terminate))
+    });
+    let (runtime, terminate) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            cli::complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    program().main(arguments, |matches| {
+        let done = runtime.block_on(run::run(matches.clone(), terminate));
+        // What still reads or writes after time was up must not hold up the end.
+        runtime.shutdown_background();
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                cli::complain(&Chain(error.as_ref()).to_string());
+                ExitCode::FAILURE
+            }
+        }
+    })
 }
 
 #[cfg(test)]
