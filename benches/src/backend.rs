@@ -24,7 +24,12 @@ use flyte_local::{
     s3::{BlobBucket, BlobFolder},
 };
 use flyte_platform::{
-    Clock, Tasks, blob::BlobStore, metrics::Scope, server, sql::DatabaseConfig, tls,
+    Clock, Tasks,
+    blob::{BlobStore, StorageConfig},
+    metrics::Scope,
+    server,
+    sql::DatabaseConfig,
+    tls,
 };
 use kube::{Api, runtime::wait};
 use tokio_util::sync::CancellationToken;
@@ -87,6 +92,7 @@ impl Backend {
         let services = Services::open(Backends {
             cluster: writes.client(cluster.service()),
             blobs: BlobStore::over("s3", BUCKET, Arc::new(BlobBucket::new(blobs, BUCKET)), None),
+            storage: StorageConfig::default(),
             database,
             catalog: DatabaseConfig::sqlite(folder.join("datacatalog.db")),
             clock: Clock::system(),

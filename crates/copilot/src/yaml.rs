@@ -125,7 +125,7 @@ mod tests {
             ),
             (
                 json!({ "f": 1.5, "large": 1e21, "small": 1e-7, "whole": 2.0, "i": -3, "t": true }),
-                "\"f\": 1.5\n\"large\": 1.0e+21\n\"small\": 1.0e-07\n\"whole\": 2\n\"i\": -3\n\"t\": true\n",
+                "\"f\": 1.5\n\"large\": 1.0e+21\n\"small\": 1.0e-7\n\"whole\": 2\n\"i\": -3\n\"t\": true\n",
             ),
             (
                 json!({ "list": [1, ["a"], {}, []], "map": { "k": { "l": 1 } } }),
@@ -136,8 +136,6 @@ mod tests {
                 "\"q\": \"a\\\"b\\\\c\\nd\\te\\u007f\\u0085\\u2028\\ufeff\\u0000ü😀\"\n",
             ),
         ] {
-            // Go writes two digits of an exponent in text, one in JSON.
-            let expected = expected.replace("e-07", "e-7");
             assert_eq!(written(&value), expected, "{value}");
         }
     }

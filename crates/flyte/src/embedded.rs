@@ -14,8 +14,9 @@ use anyhow::Context as _;
 use flyte_local::{LocalPlatform, platform::Listeners};
 use flyte_platform::{
     Clock, Tasks,
-    blob::BlobStore,
+    blob::{BlobStore, StorageConfig},
     cli,
+    config::Secret,
     metrics::{LabelKeys, Scope},
     server::{self, AllowedHosts, Guard, PagesRead},
     sql::DatabaseConfig,
@@ -86,6 +87,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
                 SECRET_KEY,
             )?),
         ),
+        storage: storage(platform.s3_url()),
         database: DatabaseConfig::sqlite(prepared.data_dir.join("admin.db")),
         catalog: DatabaseConfig::sqlite(prepared.data_dir.join("datacatalog.db")),
         clock: Clock::system(),
@@ -171,6 +173,20 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     outcome?;
     ended.context("the embedded platform did not stop in time")??;
     Ok(())
+}
+
+/// How processes of tasks reach the bucket.
+fn storage(s3_url: &str) -> StorageConfig {
+    let mut storage = StorageConfig {
+        container: BUCKET.into(),
+        ..StorageConfig::default()
+    };
+    let connection = &mut storage.connection;
+    s3_url.clone_into(&mut connection.endpoint);
+    "accesskey".clone_into(&mut connection.auth_type);
+    ACCESS_KEY.clone_into(&mut connection.access_key);
+    connection.secret_key = Secret::new(SECRET_KEY);
+    storage
 }
 
 /// Takes the platform's ports before anything is written.

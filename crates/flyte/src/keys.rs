@@ -15,7 +15,7 @@ struct Reader {
 }
 
 /// Programs that do nothing yet and say so whatever they are told.
-const UNBUILT: [&str; 2] = ["flytescheduler", "flyte-copilot"];
+const UNBUILT: [&str; 1] = ["flytescheduler"];
 
 fn readers() -> Vec<Reader> {
     vec![
@@ -33,6 +33,11 @@ fn readers() -> Vec<Reader> {
             program: "datacatalog",
             sections: flyte_datacatalog::cli::sections(),
             crates: &["datacatalog", "platform"],
+        },
+        Reader {
+            program: "flyte-copilot",
+            sections: flyte_copilot::cli::sections(),
+            crates: &["copilot", "platform"],
         },
         Reader {
             program: "flyte",
@@ -135,6 +140,7 @@ fn every_key_is_heard_or_warned_about() {
         "propeller",
         "plugins",
         "platform",
+        "copilot",
     ]
     .map(|name| (name, code(name)))
     .into();

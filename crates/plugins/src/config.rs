@@ -8,7 +8,11 @@ use k8s_openapi::api::core::v1::{
 };
 use serde::{Deserialize, Serialize};
 
-use flyte_platform::config::{Duration, FromLoose, KeyedList, StringMap};
+use flyte_platform::{
+    blob::StorageConfig,
+    config::{Duration, FromLoose, KeyedList, StringMap, Unheard},
+    telemetry::LoggerConfig,
+};
 
 /// Section `tasks`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,6 +139,9 @@ pub struct K8sConfig {
     /// Watches what the cluster says about pods (`events.k8s.io`) and sends it as reasons of the task, each with its
     /// own time; the older single reason is left out.
     pub send_object_events: bool,
+    /// What brings raw containers their inputs and takes their outputs away.
+    #[serde(rename = "co-pilot")]
+    pub co_pilot: CopilotConfig,
 }
 
 impl Default for K8sConfig {
@@ -177,9 +184,83 @@ impl Default for K8sConfig {
             default_pod_template_name: String::new(),
             add_tolerations_for_extended_resources: Vec::new(),
             send_object_events: false,
+            co_pilot: CopilotConfig::default(),
         }
     }
 }
+
+/// Section `plugins.k8s.co-pilot` (spec 05 §7).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct CopilotConfig {
+    /// What the names of its containers begin with.
+    pub name: String,
+    /// Its image.
+    pub image: String,
+    /// Where a container finds its inputs, when the task does not say.
+    pub default_input_path: String,
+    /// Where a container leaves its outputs, when the task does not say.
+    pub default_output_path: String,
+    /// Name of the volume with the inputs.
+    pub input_vol_name: String,
+    /// Name of the volume with the outputs.
+    pub output_vol_name: String,
+    /// Cores of each of its containers, as request and limit.
+    pub cpu: String,
+    /// Memory of each of its containers, as request and limit.
+    pub memory: String,
+    /// Accepted for compatibility.
+    pub storage: String,
+    /// How long outputs may be under way, which is also the grace period of such pods.
+    pub timeout: Duration,
+    /// Accepted for compatibility.
+    pub start_timeout: Duration,
+    /// How it gets the keys of the store: `arguments` as from Go's propeller, or `environment`, which keeps them out of
+    /// lists of processes. Keys are in the pod's spec in either case; an identity of the workload (`auth-type: iam`)
+    /// needs none.
+    pub credentials: Credentials,
+}
+
+impl Default for CopilotConfig {
+    fn default() -> Self {
+        Self {
+            name: "flyte-copilot-".into(),
+            image: "cr.flyte.org/flyteorg/flytecopilot:v0.0.15".into(),
+            default_input_path: "/var/flyte/inputs".into(),
+            default_output_path: "/var/flyte/outputs".into(),
+            input_vol_name: "flyte-inputs".into(),
+            output_vol_name: "flyte-outputs".into(),
+            cpu: "500m".into(),
+            memory: "128Mi".into(),
+            storage: String::new(),
+            timeout: Duration::hours(1),
+            start_timeout: Duration::ZERO,
+            credentials: Credentials::Arguments,
+        }
+    }
+}
+
+/// How copilot gets the keys of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Credentials {
+    /// On its command line.
+    Arguments,
+    /// In variables named as the keys of the configuration.
+    Environment,
+}
+
+/// Keys of section `plugins.k8s` that change nothing.
+pub const UNHEARD: &[Unheard] = &[
+    Unheard {
+        key: "plugins.k8s.co-pilot.storage",
+        instead: "volumes are as large as the resource storage of the task's node says",
+    },
+    Unheard {
+        key: "plugins.k8s.co-pilot.start-timeout",
+        instead: "the container is waited for without a limit; its pod's deadline is one",
+    },
+];
 
 /// A list of tolerations as a value of a map.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -302,6 +383,10 @@ pub struct PluginsConfig {
     pub echo: EchoConfig,
     /// What `default-env-vars-from-env` found in the process.
     pub environment: BTreeMap<String, String>,
+    /// Section `storage`, for copilot.
+    pub storage: StorageConfig,
+    /// Section `logger`, for copilot.
+    pub logger: LoggerConfig,
     /// Namespace that the engine itself runs in, where PodTemplates for all are (`POD_NAMESPACE`); empty is `flyte`.
     pub own_namespace: String,
 }

@@ -1,6 +1,7 @@
 //! From an attempt to its pod (spec 05 §4.3, §6).
 
 mod base;
+pub(crate) mod copilot;
 mod environment;
 mod placement;
 mod resources;
@@ -29,6 +30,7 @@ use crate::{
     template::{self, TemplateError},
 };
 use base::{Base, Role};
+use copilot::Copilot;
 
 /// Names the container whose end is the task's end.
 pub const PRIMARY_ANNOTATION: &str = "primary_container_name";
@@ -101,7 +103,6 @@ pub fn build(
         labels: own_labels,
         annotations: own_annotations,
     } = raw(context, plugin, config)?;
-    outputs_are_written_by_the_task(context)?;
     let base = Base::new(supplies.template);
     primary_of(&mut spec, &primary)?;
     for container in spec.init_containers.iter_mut().flatten() {
@@ -119,6 +120,10 @@ pub fn build(
             resources::within_range(container, template, context);
         }
     }
+    let downloader = match Copilot::of(context, config) {
+        Some(copilot) => copilot.join(&mut spec, &primary)?,
+        None => None,
+    };
     placement::apply(&mut spec, context, config);
     let container = primary_of(&mut spec, &primary)?;
     if container.security_context.is_none() {
@@ -126,7 +131,7 @@ pub fn build(
             .security_context
             .clone_from(&config.k8s.default_security_context);
     }
-    let mut spec = base.under(spec, &primary)?;
+    let mut spec = base.under(spec, &primary, downloader.as_deref())?;
     placement::accelerators(&mut spec, context, config);
     placement::shared_memory(&mut spec, &primary, context)?;
     if !context.container_image.is_empty() {
@@ -157,35 +162,6 @@ pub fn build(
         spec: Some(spec),
         status: None,
     })
-}
-
-/// Outputs that the data sidecar would collect from a folder (spec 05 §7) would never come.
-fn outputs_are_written_by_the_task(context: &TaskContext<'_>) -> Result<(), BuildError> {
-    let data = match &context.template.target {
-        Some(Target::Container(container)) => container.data_config.as_ref(),
-        Some(Target::K8sPod(pod)) => pod.data_config.as_ref(),
-        Some(Target::Sql(_)) | None => None,
-    };
-    let outputs = context
-        .template
-        .interface
-        .as_ref()
-        .and_then(|interface| interface.outputs.as_ref())
-        .map(|outputs| {
-            outputs
-                .variables
-                .keys()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-        })
-        .unwrap_or_default();
-    if data.is_some_and(|data| data.enabled) && !outputs.is_empty() {
-        return Err(BuildError::BadTask(format!(
-            "outputs {outputs:?} are files that flyte-copilot collects, and it is not built into this version; \
-             write them from the task, or declare none"
-        )));
-    }
-    Ok(())
 }
 
 fn primary_of<'a>(spec: &'a mut PodSpec, primary: &str) -> Result<&'a mut Container, BuildError> {

@@ -8,7 +8,11 @@ use k8s_openapi::api::core::v1::{
     ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus,
 };
 
-use crate::{PhaseInfo, TaskInfo, config::K8sConfig, pod::PRIMARY_ANNOTATION};
+use crate::{
+    PhaseInfo, TaskInfo,
+    config::K8sConfig,
+    pod::{PRIMARY_ANNOTATION, copilot},
+};
 
 /// Exit codes of a killed container: SIGKILL, and what some runtimes report instead.
 const KILLED: [i32; 2] = [137, 247];
@@ -29,7 +33,7 @@ pub fn phase(pod: &Pod, config: &K8sConfig, mut info: TaskInfo, now: Timestamp) 
         "Failed" => failed(pod, status, info),
         "Pending" => pending(status, config, info, now),
         "Unschedulable" => PhaseInfo::new(TaskPhase::Queued, 0, "pod unschedulable", info),
-        _ => running(pod, status, info),
+        _ => running(pod, (status, config), info),
     }
 }
 
@@ -53,7 +57,7 @@ fn running_phase(info: TaskInfo) -> PhaseInfo {
     PhaseInfo::new(TaskPhase::Running, version, "", info)
 }
 
-fn running(pod: &Pod, status: &PodStatus, info: TaskInfo) -> PhaseInfo {
+fn running(pod: &Pod, (status, config): (&PodStatus, &K8sConfig), info: TaskInfo) -> PhaseInfo {
     let primary = pod
         .metadata
         .annotations
@@ -96,8 +100,17 @@ fn running(pod: &Pod, status: &PodStatus, info: TaskInfo) -> PhaseInfo {
     match terminated(container) {
         None => running_phase(info),
         Some(end) if end.exit_code == STOPPED && all_ended(pod, status) => running_phase(info),
+        Some(end) if end.exit_code == 0 && is_uploading(status, config) => running_phase(info),
         Some(end) => primary_ended(primary, end, info),
     }
+}
+
+/// Whether outputs of the container are still being taken away; the reference does not wait for that, and then finds no
+/// outputs (spec 05 §7).
+fn is_uploading(status: &PodStatus, config: &K8sConfig) -> bool {
+    let uploader = copilot::uploader(&config.co_pilot);
+    let mut init = status.init_container_statuses.iter().flatten();
+    init.any(|status| status.name == uploader && terminated(status).is_none())
 }
 
 /// Whether nothing of the pod runs any more: its own end is about to be told.

@@ -48,6 +48,8 @@ impl EngineConfig {
             .values()
             .filter_map(|name| Some((name.clone(), config.variable(name)?.to_owned())))
             .collect();
+        let storage: StorageConfig = config.section("storage");
+        let logger: LoggerConfig = config.section("logger");
         Self {
             propeller: config.section("propeller"),
             plugins: PluginsConfig {
@@ -60,10 +62,12 @@ impl EngineConfig {
                     .variable("POD_NAMESPACE")
                     .unwrap_or_default()
                     .to_owned(),
+                storage: storage.clone(),
+                logger: logger.clone(),
             },
             admin: config.section("admin"),
-            storage: config.section("storage"),
-            logger: config.section("logger"),
+            storage,
+            logger,
             otel: config.section("otel"),
         }
     }
@@ -84,6 +88,7 @@ pub fn sections() -> Sections {
         .with::<ProfConfig>("prof")
         .unheard(blob::UNHEARD)
         .unheard(client::UNHEARD)
+        .unheard(flyte_plugins::config::UNHEARD)
         .and(flyte_webhook::cli::sections())
 }
 

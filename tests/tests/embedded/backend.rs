@@ -11,7 +11,12 @@ use flyte_local::{
     s3::{BlobBucket, BlobFolder},
 };
 use flyte_platform::{
-    Clock, Tasks, blob::BlobStore, metrics::Scope, server, sql::DatabaseConfig, tls,
+    Clock, Tasks,
+    blob::{BlobStore, StorageConfig},
+    metrics::Scope,
+    server,
+    sql::DatabaseConfig,
+    tls,
 };
 use futures::StreamExt as _;
 use kube::{
@@ -56,6 +61,7 @@ impl Backend {
         let services = Services::open(Backends {
             cluster: cluster.client(),
             blobs: BlobStore::over("s3", BUCKET, Arc::new(BlobBucket::new(blobs, BUCKET)), None),
+            storage: StorageConfig::default(),
             database: DatabaseConfig::sqlite(folder.path().join("admin.db")),
             catalog: DatabaseConfig::sqlite(folder.path().join("datacatalog.db")),
             clock: Clock::system(),

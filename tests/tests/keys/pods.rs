@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::execution_config::TaskResources;
 use flyte_idl::core::{
-    Container, ExtendedResources, GpuAccelerator, Identifier, Resources, SecurityContext,
-    TaskTemplate,
+    Container, DataLoadingConfig, ExtendedResources, GpuAccelerator, Identifier, Resources,
+    SecurityContext, TaskTemplate, TypedInterface, Variable, VariableMap,
     gpu_accelerator::PartitionSizeValue,
     resources::{ResourceEntry, ResourceName},
     task_template::Target,
@@ -32,6 +32,8 @@ enum Task {
     Interruptible,
     /// It asks for an accelerator of this partition.
     Accelerated(Partition),
+    /// Its input and its output are files.
+    Raw,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,15 @@ fn tolerations(pod: &Value) -> Value {
 
 fn container(pod: &Value) -> &Value {
     &pod["spec"]["containers"][0]
+}
+
+/// The containers of copilot: the one that takes outputs away, and the one that brings inputs.
+fn uploader(pod: &Value) -> &Value {
+    &pod["spec"]["initContainers"][0]
+}
+
+fn downloader(pod: &Value) -> &Value {
+    &pod["spec"]["initContainers"][1]
 }
 
 fn variable(pod: &Value, name: &str) -> Value {
@@ -144,6 +155,26 @@ rows! {
         |pod| pod["spec"]["hostNetwork"].clone() => true;
     "plugins.k8s.default-pod-dns-config" = { "searches": ["x.example"] }, Task::Plain,
         |pod| pod["spec"]["dnsConfig"].clone() => { "searches": ["x.example"] };
+    "plugins.k8s.co-pilot.name" = "data-", Task::Raw,
+        |pod| uploader(pod)["name"].clone() => "data-uploader";
+    "plugins.k8s.co-pilot.image" = "ours:1", Task::Raw,
+        |pod| downloader(pod)["image"].clone() => "ours:1";
+    "plugins.k8s.co-pilot.default-input-path" = "/in", Task::Raw,
+        |pod| container(pod)["volumeMounts"][0]["mountPath"].clone() => "/in";
+    "plugins.k8s.co-pilot.default-output-path" = "/out", Task::Raw,
+        |pod| container(pod)["volumeMounts"][1]["mountPath"].clone() => "/out";
+    "plugins.k8s.co-pilot.input-vol-name" = "in", Task::Raw,
+        |pod| pod["spec"]["volumes"][0]["name"].clone() => "in";
+    "plugins.k8s.co-pilot.output-vol-name" = "out", Task::Raw,
+        |pod| pod["spec"]["volumes"][1]["name"].clone() => "out";
+    "plugins.k8s.co-pilot.cpu" = 2, Task::Raw,
+        |pod| uploader(pod)["resources"]["limits"]["cpu"].clone() => "2";
+    "plugins.k8s.co-pilot.memory" = "1Gi", Task::Raw,
+        |pod| uploader(pod)["resources"]["limits"]["memory"].clone() => "1Gi";
+    "plugins.k8s.co-pilot.timeout" = "90m", Task::Raw,
+        |pod| json!([pod["spec"]["terminationGracePeriodSeconds"], uploader(pod)["args"][2]]) => [5400, "1h30m0s"];
+    "plugins.k8s.co-pilot.credentials" = "environment", Task::Raw,
+        |pod| json!(uploader(pod)["command"].to_string().contains("secret-key")) => false;
 }
 
 /// What a test of pods and their logs needs of an attempt.
@@ -162,7 +193,7 @@ impl Attempt {
     fn new(task: Task) -> Self {
         let partition = match task {
             Task::Accelerated(partition) => Some(partition),
-            Task::Plain | Task::Interruptible => None,
+            Task::Plain | Task::Interruptible | Task::Raw => None,
         };
         let wanted = |name: ResourceName, value: &str| ResourceEntry {
             name: name.into(),
@@ -174,6 +205,9 @@ impl Attempt {
             .map(|_| ("gpu".to_owned(), Quantity("1".to_owned())))
             .into_iter()
             .collect();
+        let variables = || VariableMap {
+            variables: BTreeMap::from([("v".to_owned(), Variable::default())]),
+        };
         Self {
             template: TaskTemplate {
                 id: Some(Identifier {
@@ -181,11 +215,19 @@ impl Attempt {
                     ..Identifier::default()
                 }),
                 r#type: "container".into(),
+                interface: (task == Task::Raw).then(|| TypedInterface {
+                    inputs: Some(variables()),
+                    outputs: Some(variables()),
+                }),
                 target: Some(Target::Container(Container {
                     image: "i".into(),
                     resources: Some(Resources {
                         limits: requests.clone(),
                         requests,
+                    }),
+                    data_config: (task == Task::Raw).then(|| DataLoadingConfig {
+                        enabled: true,
+                        ..DataLoadingConfig::default()
                     }),
                     ..Container::default()
                 })),

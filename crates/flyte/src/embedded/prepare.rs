@@ -1,6 +1,7 @@
 //! What is checked before an embedded backend starts anything or writes anything.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -62,6 +63,11 @@ impl Prepared {
             node_name: "flyte-local".into(),
             capacity,
             folder: data_dir.join("node"),
+            // There is no image of copilot here, but this program is it too.
+            programs: BTreeMap::from([(
+                COPILOT.to_owned(),
+                vec![own_program(&program)?, "copilot".to_owned()],
+            )]),
             supervisor: SupervisorCommand {
                 program,
                 arguments: vec![SUPERVISOR.into()],
@@ -105,6 +111,20 @@ impl Prepared {
             capacity.memory / (1024 * 1024)
         )
     }
+}
+
+/// Where images of copilot have it (spec 07 §5.7).
+const COPILOT: &str = "/bin/flyte-copilot";
+
+/// This program as a word of a command.
+fn own_program(program: &Path) -> anyhow::Result<String> {
+    let text = program.to_str().map(str::to_owned);
+    text.with_context(|| {
+        format!(
+            "the path of this program, {}, is not UTF-8",
+            program.display()
+        )
+    })
 }
 
 /// The user's own folder for data (XDG base directories).

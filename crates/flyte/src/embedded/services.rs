@@ -11,7 +11,7 @@ use flyte_datacatalog::{
 };
 use flyte_platform::{
     Clock, Tasks,
-    blob::BlobStore,
+    blob::{BlobStore, StorageConfig},
     client::AdminClientConfig,
     config::{Duration, StringMap},
     kubernetes,
@@ -19,7 +19,7 @@ use flyte_platform::{
     server,
     sql::{Database, DatabaseConfig},
 };
-use flyte_plugins::config::{K8sConfig, LogsConfig, PluginsConfig};
+use flyte_plugins::config::{CopilotConfig, Credentials, K8sConfig, LogsConfig, PluginsConfig};
 use flyte_propeller::{Engine, config::PropellerConfig};
 use tonic::transport::Channel;
 use tower::ServiceExt as _;
@@ -42,6 +42,8 @@ pub struct Backends {
     pub cluster: kube::Client,
     /// Where closures and data are; its container is [`BUCKET`].
     pub blobs: BlobStore,
+    /// How processes of tasks reach it.
+    pub storage: StorageConfig,
     /// Admin's database; made if it is missing.
     pub database: DatabaseConfig,
     /// The cache index's database; made if it is missing.
@@ -154,7 +156,7 @@ impl Services {
                 metrics: self.backends.metrics.clone(),
             },
             propeller_config(),
-            plugins_config(port),
+            plugins_config(port, self.backends.storage.clone()),
             &AdminClientConfig::default(),
         )?;
         self.admin.health().report(PROPELLER, engine.readiness());
@@ -205,7 +207,7 @@ fn propeller_config() -> PropellerConfig {
     }
 }
 
-fn plugins_config(port: u16) -> PluginsConfig {
+fn plugins_config(port: u16, storage: StorageConfig) -> PluginsConfig {
     PluginsConfig {
         k8s: K8sConfig {
             default_env_vars: StringMap::from([
@@ -213,8 +215,15 @@ fn plugins_config(port: u16) -> PluginsConfig {
                 ("FLYTE_PLATFORM_INSECURE", "true".to_owned()),
             ]),
             image_pull_backoff_grace_period: Duration::ZERO,
+            co_pilot: CopilotConfig {
+                // A node that is a laptop has few cores, and what waits for a container needs none.
+                cpu: "50m".into(),
+                credentials: Credentials::Environment,
+                ..CopilotConfig::default()
+            },
             ..K8sConfig::default()
         },
+        storage,
         logs: LogsConfig {
             kubernetes_template_uri: pages::log_template(&format!("http://localhost:{port}")),
             ..LogsConfig::default()

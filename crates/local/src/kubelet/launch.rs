@@ -175,7 +175,7 @@ impl LaunchBuilder<'_> {
             .iter()
             .map(|word| expand(word, &environment))
             .collect();
-        let command = unpack_into_working_directory(command);
+        let command = self.installed(unpack_into_working_directory(command));
         let Some(program) = command.first() else {
             return Err(LaunchError::NoCommand {
                 container: container.name.clone(),
@@ -219,6 +219,15 @@ impl LaunchBuilder<'_> {
             probes: handlers::probes(container)?,
             hooks: handlers::hooks(container)?,
         })
+    }
+
+    /// The command with what stands here for a program that only its image has.
+    fn installed(&self, mut command: Vec<String>) -> Vec<String> {
+        let programs = &self.options.programs;
+        if let Some(instead) = command.first().and_then(|program| programs.get(program)) {
+            command.splice(..1, instead.iter().cloned());
+        }
+        command
     }
 
     /// Makes the file that is mounted at `terminationMessagePath`. The default path is left alone: nobody but root could

@@ -1,5 +1,6 @@
 //! Settings of a kubelet.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct KubeletOptions {
     pub capacity: Amount,
     /// Where the folders of pods are. One kubelet at a time.
     pub folder: PathBuf,
+    /// Programs that images have at a path of their own, and what is run for them here: a program and its first arguments.
+    pub programs: BTreeMap<String, Vec<String>>,
     /// How supervisors are started.
     pub supervisor: SupervisorCommand,
     /// Whether pods that are on no node are put on this one; off where a scheduler does that.

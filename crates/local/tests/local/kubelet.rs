@@ -9,6 +9,7 @@ use kube::Client;
 use kube::api::{Api, LogParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,10 @@ impl Machine {
                 memory: 1 << 30,
             },
             folder: self.folder.path().join("node"),
+            programs: BTreeMap::from([(
+                "/bin/only-in-an-image".to_owned(),
+                vec!["echo".to_owned(), "here it is".to_owned()],
+            )]),
             supervisor: SupervisorCommand {
                 program: PathBuf::from(env!("CARGO_BIN_EXE_flyte-local-supervisor")),
                 arguments: Vec::new(),

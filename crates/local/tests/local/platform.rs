@@ -1,5 +1,6 @@
 //! The platform as a whole: files, ports, TLS, restart.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(crate) fn options(folder: &Path) -> PlatformOptions {
                 memory: 1 << 30,
             },
             folder: PathBuf::new(),
+            programs: BTreeMap::new(),
             supervisor: SupervisorCommand {
                 program: PathBuf::from(env!("CARGO_BIN_EXE_flyte-local-supervisor")),
                 arguments: Vec::new(),

@@ -9,8 +9,8 @@
 //! - structures: member by member.
 //!
 //! Containers are not added by a template. Each built one starts from the template's container `default`, then `primary`
-//! for the primary container, or the container of the same name for any other; init containers from `default-init` and
-//! the container of the same name.
+//! for the primary container, or the container of the same name for any other; init containers from `default-init`, then
+//! `primary-init` for the one that brings the task its inputs, and the container of the same name.
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec, ResourceRequirements};
 use serde::{Serialize, de::DeserializeOwned};
@@ -106,8 +106,13 @@ impl<'a> Base<'a> {
         listed.iter().find(|container| container.name == name)
     }
 
-    /// The built pod on top of the template.
-    pub(super) fn under(self, mut built: PodSpec, primary: &str) -> Result<PodSpec, BuildError> {
+    /// The built pod on top of the template. `primary_init` is the init container that brings the task its inputs.
+    pub(super) fn under(
+        self,
+        mut built: PodSpec,
+        primary: &str,
+        primary_init: Option<&str>,
+    ) -> Result<PodSpec, BuildError> {
         let Some(template) = self.spec() else {
             return Ok(built);
         };
@@ -119,7 +124,7 @@ impl<'a> Base<'a> {
                 } else {
                     Role::Other
                 };
-                self.under_container(&container, role)
+                self.under_container(&container, role, None)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let init_containers = built
@@ -128,7 +133,7 @@ impl<'a> Base<'a> {
             .map(|containers| {
                 containers
                     .iter()
-                    .map(|container| self.under_container(container, Role::Init))
+                    .map(|container| self.under_container(container, Role::Init, primary_init))
                     .collect::<Result<Vec<_>, _>>()
             })
             .transpose()?;
@@ -144,8 +149,14 @@ impl<'a> Base<'a> {
         })
     }
 
-    fn under_container(self, built: &Container, role: Role) -> Result<Container, BuildError> {
+    fn under_container(
+        self,
+        built: &Container,
+        role: Role,
+        primary_init: Option<&str>,
+    ) -> Result<Container, BuildError> {
         let layers = match role {
+            Role::Init if primary_init == Some(&built.name) => ["default-init", "primary-init"],
             Role::Init => ["default-init", built.name.as_str()],
             Role::Primary => ["default", "primary"],
             Role::Other => ["default", built.name.as_str()],
@@ -297,7 +308,9 @@ mod tests {
             ],
         }))
         .unwrap();
-        let pod = Base::new(Some(&template)).under(built, "main").unwrap();
+        let pod = Base::new(Some(&template))
+            .under(built, "main", None)
+            .unwrap();
         assert_eq!(
             serde_json::to_value(pod).unwrap(),
             json!({

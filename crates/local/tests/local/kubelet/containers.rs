@@ -279,3 +279,16 @@ async fn a_failing_container_is_restarted_when_its_policy_says_so() {
         .unwrap();
     machine.gone("p").await;
 }
+
+#[tokio::test]
+async fn a_program_that_only_images_have_is_what_stands_for_it() {
+    let machine = Machine::start().await;
+    let container = json!({
+        "name": "main", "image": "none", "command": ["/bin/only-in-an-image"], "args": ["and now"],
+    });
+    let spec = json!({ "restartPolicy": "Never", "containers": [container] });
+    machine.create("p", spec).await;
+    machine.phase("p", "Succeeded").await;
+    let log = machine.log("p", &LogParams::default()).await;
+    assert_eq!(log, "here it is and now\n");
+}
