@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import execution_name
 from flytekit.models.core.execution import WorkflowExecutionPhase
+from flytekit.types.file import FlyteFile
 
 VALUES = {"n": 3, "words": ["yes", "1:30", ""]}
 
@@ -33,9 +34,10 @@ def test_files_and_folders_go_in_and_come_out(run):
     assert outputs["o1"] == "HELLO WORLD in deep/part-aa deep/part-ab deep/part-ac"
 
 
-def test_values_stand_in_a_document(run):
+def test_values_stand_in_a_document(run, remote):
     outputs = run("written").outputs
-    as_json, as_yaml = (Path(outputs[name].download()).read_text() for name in ("o0", "o1"))
+    with remote.remote_context():
+        as_json, as_yaml = (Path(outputs.get(name, FlyteFile).download()).read_text() for name in ("o0", "o1"))
     assert json.loads(as_json) == VALUES
     assert yaml.safe_load(as_yaml) == VALUES
 

@@ -4,7 +4,7 @@ mod run;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 use flyte_platform::{
     Chain,
     blob::{self, StorageConfig},
@@ -34,15 +34,23 @@ pub fn program() -> Program {
     )
     .commands([download(), sidecar()])
     .with(|command| {
-        command.arg(
-            Arg::new("err-output-name")
-                .long("err-output-name")
-                .value_name("NAME")
-                .help("Name of the error document below the output prefix")
-                .global(true)
-                .default_value("error.pb"),
-        )
+        command
+            .arg(
+                Arg::new("err-output-name")
+                    .long("err-output-name")
+                    .value_name("NAME")
+                    .help("Name of the error document below the output prefix")
+                    .global(true)
+                    .default_value("error.pb"),
+            )
+            // Go's program takes them and does nothing with them.
+            .arg(unused("kubeconfig").num_args(1))
+            .arg(unused("show-source").short('s').action(ArgAction::SetTrue))
     })
+}
+
+fn unused(name: &'static str) -> Arg {
+    Arg::new(name).long(name).global(true).hide(true)
 }
 
 fn download() -> Command {
@@ -218,7 +226,7 @@ mod tests {
              --storage.container=b --storage.type=stow --storage.stow.config a=b --storage.stow.config c=d \
              --storage.stow.kind=s3 sidecar --timeout 1h0m0s --to-raw-output s3://b/r --to-output-prefix s3://b/o \
              --from-local-dir /var/flyte/outputs --interface CgA=",
-            "flyte-copilot --storage.connection.secret-key=s --storage.connection.access-key=a \
+            "flyte-copilot --kubeconfig k -s --storage.connection.secret-key=s --storage.connection.access-key=a \
              --storage.connection.auth-type=accesskey --storage.connection.region=us-east-1 \
              --storage.connection.endpoint=http://minio:9000 download --from-remote s3://b/i \
              --to-output-prefix s3://b/o --to-local-dir /var/flyte/inputs --format YAML --input-interface CgA=",

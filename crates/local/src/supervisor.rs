@@ -98,6 +98,10 @@ struct Supervisor {
     record: Record,
     /// When a container that waits starts again.
     restart_at: Vec<Option<Instant>>,
+    /// When a container started last.
+    started_at: Vec<Option<Instant>>,
+    /// When sidecars are looked at again that have to end and cannot hear it yet.
+    look_at: Option<Instant>,
     running: JoinSet<(usize, Terminated)>,
     /// The probes of containers that run, and what they report.
     probing: JoinSet<()>,
@@ -159,7 +163,9 @@ impl Supervisor {
             paths,
             launch,
             record,
+            started_at: restart_at.clone(),
             restart_at,
+            look_at: None,
             running: JoinSet::new(),
             probing: JoinSet::new(),
             probes,
@@ -210,6 +216,7 @@ impl Supervisor {
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {}
                 () = until(restart) => {}
+                () = until(self.look_at) => self.look_at = None,
                 () = until(read_memory) => self.enforce_memory_limits(),
                 () = tokio::time::sleep_until(self.trim_logs_at) => self.trim_logs(),
                 () = until(self.rewrite_at) => self.write(),
@@ -251,7 +258,13 @@ impl Supervisor {
             }
             match lifecycle::next(&self.record.containers, |index| self.is_due(index)) {
                 Next::Start(index) => self.start_container(index),
-                Next::Stop => self.stop(self.launch.grace_seconds, None),
+                Next::Stop => {
+                    self.look_at = self.sidecars_begin();
+                    if self.look_at.is_some() {
+                        return false;
+                    }
+                    self.stop(self.launch.grace_seconds, None);
+                }
                 Next::Wait => return false,
                 Next::Over => return true,
             }
@@ -301,6 +314,9 @@ impl Supervisor {
         match start(launch, &log, self.paths.uid()) {
             Ok(started) => {
                 let started_at = now();
+                if let Some(at) = self.started_at.get_mut(index) {
+                    *at = Some(Instant::now());
+                }
                 record.state = ContainerState::Running {
                     process: started.process.clone(),
                     started_at: started_at.clone(),

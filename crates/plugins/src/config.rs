@@ -216,8 +216,8 @@ pub struct CopilotConfig {
     /// Accepted for compatibility.
     pub start_timeout: Duration,
     /// How it gets the keys of the store: `arguments` as from Go's propeller, or `environment`, which keeps them out of
-    /// lists of processes. Keys are in the pod's spec in either case; an identity of the workload (`auth-type: iam`)
-    /// needs none.
+    /// lists of processes and needs an image of ours. Keys are in the pod's spec in either case; an identity of the
+    /// workload (`auth-type: iam`) needs none.
     pub credentials: Credentials,
 }
 
@@ -246,7 +246,7 @@ impl Default for CopilotConfig {
 pub enum Credentials {
     /// On its command line.
     Arguments,
-    /// In variables named as the keys of the configuration.
+    /// In variables, in the form of their names that passes through a shell and that Go does not read.
     Environment,
 }
 

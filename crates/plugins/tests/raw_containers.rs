@@ -1,11 +1,7 @@
 //! The pods of raw containers, whose data flyte-copilot carries (spec 05 §7). No recording has one; what is expected here is
 //! written by hand from the rules.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails says where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::collections::BTreeMap;
 
@@ -361,15 +357,15 @@ fn the_store_is_described_as_go_describes_it() {
             by_environment(config()),
             keyless,
             json!([
-                { "name": "STORAGE.CONNECTION.SECRET_KEY", "value": "key" },
-                { "name": "STORAGE.CONNECTION.ACCESS_KEY", "value": "id" },
+                { "name": "FLYTE__STORAGE__CONNECTION__SECRET_KEY", "value": "key" },
+                { "name": "FLYTE__STORAGE__CONNECTION__ACCESS_KEY", "value": "id" },
             ]),
         ),
         (
             "stow in the environment",
             by_environment(stow),
             stow_keyless,
-            json!([{ "name": "STORAGE.STOW.CONFIG", "value": "access_key_id=id,secret_key=key" }]),
+            json!([{ "name": "FLYTE__STORAGE__STOW__CONFIG", "value": "access_key_id=id,secret_key=key" }]),
         ),
     ] {
         let pod = Raw::new(&["x"], &["y"], enabled()).pod(&config, None);

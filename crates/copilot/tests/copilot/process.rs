@@ -495,6 +495,21 @@ fn a_bucket_that_stays_away_is_a_failure_that_only_the_exit_code_tells() {
 }
 
 #[test]
+fn the_store_may_be_described_by_variables() {
+    let machine = Machine::new();
+    good(&machine);
+    let storage = ["--storage.container=bucket", "--storage.stow.kind=local"];
+    let storage = storage.map(str::to_owned);
+    let path = format!("path={}", machine.path("store").display());
+    let output = command(&storage, &machine.download(&[]))
+        .env("FLYTE__STORAGE__STOW__CONFIG", path)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(fs::read(machine.path("inputs/x")).unwrap(), b"1");
+}
+
+#[test]
 fn a_full_disk_is_told() {
     let machine = Machine::new();
     let inputs = map([("x", string(&"x".repeat(100_000)))]);

@@ -272,7 +272,10 @@ fn command(
                 }
             }
             Credentials::Environment => {
-                by_environment("STORAGE.STOW.CONFIG", pairs.collect::<Vec<_>>().join(","));
+                by_environment(
+                    "FLYTE__STORAGE__STOW__CONFIG",
+                    pairs.collect::<Vec<_>>().join(","),
+                );
             }
         }
         words.push(format!("--storage.stow.kind={}", stow.kind));
@@ -289,7 +292,10 @@ fn command(
             Credentials::Environment if value.is_empty() => {}
             Credentials::Environment => {
                 let key = key.to_uppercase().replace('-', "_");
-                by_environment(&format!("STORAGE.CONNECTION.{key}"), value.to_owned());
+                by_environment(
+                    &format!("FLYTE__STORAGE__CONNECTION__{key}"),
+                    value.to_owned(),
+                );
             }
         }
     }

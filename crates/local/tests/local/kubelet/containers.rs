@@ -292,3 +292,23 @@ async fn a_program_that_only_images_have_is_what_stands_for_it() {
     let log = machine.log("p", &LogParams::default()).await;
     assert_eq!(log, "here it is and now\n");
 }
+
+#[tokio::test]
+async fn a_sidecar_that_is_still_loading_hears_that_the_others_have_ended() {
+    let machine = Machine::start().await;
+    let mut sidecar = shell(
+        "sidecar",
+        "exec 2> /dev/null; sleep 0.3; trap 'echo heard; exit 0' TERM; while :; do sleep 0.05; done",
+    );
+    sidecar["restartPolicy"] = json!("Always");
+    let mut spec = sh("true");
+    spec["initContainers"] = json!([sidecar]);
+    machine.create("p", spec).await;
+    let pod = machine.phase("p", "Succeeded").await;
+    assert_eq!(ended(&pod, "sidecar").exit_code, 0);
+    let params = LogParams {
+        container: Some("sidecar".to_owned()),
+        ..LogParams::default()
+    };
+    assert_eq!(machine.log("p", &params).await, "heard\n");
+}
