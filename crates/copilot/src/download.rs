@@ -1,6 +1,6 @@
 //! Inputs as files: what `flyte-copilot download` does before a raw container starts (spec 05 §17.2).
 //!
-//! The inputs are read, [`plan`] decides what goes where, and the steps are carried out: folders and files first, then
+//! The inputs are read, [`plan()`] decides what goes where, and the steps are carried out: folders and files first, then
 //! blobs, [`FETCHES`] at a time. `inputs.pb` and `inputs.json` or `inputs.yaml` come last, so that whoever sees them sees
 //! everything that they name.
 
