@@ -3,6 +3,8 @@
 //! A server refuses to run as root, so then it runs as user `postgres` (`setpriv`, util-linux). It ends with the thread
 //! that started it, however that ends.
 
+mod both;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -16,6 +18,8 @@ use std::{
 };
 
 use flyte_platform::sql::DatabaseConfig;
+
+pub use both::Store;
 
 /// Longer than this and it does not start any more.
 const READY_WITHIN: Duration = Duration::from_secs(30);

@@ -31,14 +31,9 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt as _;
 
-use crate::cluster::TestCluster;
+pub(crate) use flyte_postgres::Store;
 
-/// Which database a test runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
-    Sqlite,
-    Postgres,
-}
+use crate::cluster::TestCluster;
 
 /// A running admin and what it stands on.
 pub(crate) struct World {

@@ -24,12 +24,7 @@ use flyte_platform::{
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
-/// Which database a test runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
-    Sqlite,
-    Postgres,
-}
+pub(crate) use flyte_postgres::Store;
 
 /// A client of a router.
 pub(crate) type Client = DataCatalogClient<axum::Router<()>>;

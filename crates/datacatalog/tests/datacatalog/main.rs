@@ -25,17 +25,4 @@ mod reservations;
 #[cfg(test)]
 mod schema;
 
-/// Each test once per database.
-macro_rules! on_both_databases {
-    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {
-        mod sqlite {
-            $($(#[$meta])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::harness::Store::Sqlite).await; })*
-        }
-        mod postgres {
-            $($(#[$meta])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::harness::Store::Postgres).await; })*
-        }
-    };
-}
-pub(crate) use on_both_databases;
+pub(crate) use flyte_postgres::on_both_databases;
