@@ -538,7 +538,7 @@ impl AdminService for Memory {
     ) -> Result<Response<admin::Execution>, Status> {
         let id = ExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
         self.0.with(|records| {
-            if let Some(child) = records.children.get(&id.name) {
+            if let Some(child) = records.children.get(&id.name)? {
                 return Ok(Response::new(child));
             }
             if id != records.execution.id {

@@ -6,6 +6,7 @@
 //! | `fail` | fails after as long |
 //! | `archived` | as `ok`, and lists leave it out |
 //! | `removed` | nobody knows of it any more |
+//! | `unreadable` | as `stay`; lists leave it out, and asking for it alone is an error |
 //! | `stay` | runs until it is terminated |
 //! | `refused` | is not made |
 
@@ -128,7 +129,8 @@ impl Children {
             .and_then(|rest| rest.strip_suffix(')'))
             .unwrap_or_default();
         let children = names.split(';').filter_map(|name| self.0.get(name));
-        let children = children.filter(|child| !matches!(child.plan(), "archived" | "removed"));
+        let children =
+            children.filter(|child| !matches!(child.plan(), "archived" | "removed" | "unreadable"));
         let mut found: Vec<_> = children.map(Child::execution).collect();
         for execution in &mut found {
             if let Some(execution_closure::OutputResult::Error(error)) = execution
@@ -142,9 +144,12 @@ impl Children {
         found
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Execution> {
+    pub(super) fn get(&self, name: &str) -> Result<Option<Execution>, Status> {
         let child = self.0.get(name).filter(|child| child.plan() != "removed");
-        child.map(Child::execution)
+        if child.is_some_and(|child| child.plan() == "unreadable") {
+            return Err(Status::internal("its row cannot be read"));
+        }
+        Ok(child.map(Child::execution))
     }
 
     pub(super) fn data(&self, name: &str) -> Option<admin::WorkflowExecutionGetDataResponse> {

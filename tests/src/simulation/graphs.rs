@@ -285,6 +285,19 @@ pub fn gates(approval: &str) -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// An execution of which flyteadmin says nothing, for half a minute, and one that is launched meanwhile.
+pub fn launch_plan_beside_an_unreadable_one() -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .launch_plan("n0", "unreadable", &["start-node"])
+        .task("n1", "compute:well:15:0:o0=i", &["start-node"])
+        .launch_plan("n2", "ok", &["n1"]);
+    if let Some(node) = draft.nodes.get_mut("n0") {
+        node["executionDeadline"] = "30s".into();
+    }
+    resource(draft.workflow())
+}
+
 /// An execution that never ends by itself, beside a task that fails after a while.
 pub fn launch_plan_beside_a_failure() -> FlyteWorkflow {
     let mut draft = Draft::default();

@@ -46,6 +46,18 @@ fn what_children_bring_is_handed_on_and_their_failure_is_the_nodes() {
 }
 
 #[test]
+fn a_child_that_cannot_be_read_keeps_no_other_waiting() {
+    let run = Simulation::new(graphs::launch_plan_beside_an_unreadable_one()).run();
+    check(&run, "beside it");
+    assert_eq!(run.phase, WorkflowPhase::Failed);
+    let nodes = run.records.nodes();
+    assert_eq!(
+        (nodes["n0"].as_str(), nodes["n2"].as_str()),
+        ("FAILED", "SUCCEEDED")
+    );
+}
+
+#[test]
 fn a_failure_beside_it_ends_a_child_whatever_happens() {
     let plain = Simulation::new(graphs::launch_plan_beside_a_failure()).run();
     check(&plain, "without faults");

@@ -271,8 +271,13 @@ impl<'a> Drive<'a> {
     fn new(actor: &'a Actor, mut machine: Machine, known: KnownResource) -> Self {
         let effects = actor.effects.on_behalf_of(machine.context());
         let execution = machine.context().execution.clone();
-        let mut children = ChildrenOf::new(actor.children.clone(), execution, actor.inbox.clone());
-        children.change(machine.take_child_watches(), true);
+        let known_children = machine.take_child_watches();
+        let children = ChildrenOf::new(
+            actor.children.clone(),
+            execution,
+            actor.inbox.clone(),
+            known_children,
+        );
         Self {
             jobs: JoinSet::new(),
             cleanups: Cleanups::new(effects.clone(), actor.key.clone()),
@@ -375,8 +380,7 @@ impl<'a> Drive<'a> {
             children: &self.children,
         };
         let next = self.machine.next_jobs(now, shown);
-        self.children
-            .change(self.machine.take_child_watches(), false);
+        self.children.change(self.machine.take_child_watches());
         let machine = &self.machine;
         self.actor
             .effects

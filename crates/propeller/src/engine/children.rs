@@ -29,8 +29,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How many are asked for with one list.
 const AT_ONCE: usize = 100;
 /// A child that lists do not have for so long is asked for by itself: lists leave out what is archived or cannot be read, and a
-/// read replica may lag.
-const ABSENT_FOR: Duration = Duration::from_secs(10);
+/// read replica may lag. One that could not be read is asked for again as much later.
+const ALONE_AFTER: Duration = Duration::from_secs(10);
 /// Waits while flyteadmin does not answer.
 const BACKOFF: Backoff = Backoff::new(INTERVAL, Duration::from_secs(5));
 
@@ -53,7 +53,8 @@ struct Child {
     parent: ExecutionId,
     inbox: Arc<Inbox>,
     state: ChildState,
-    absent_since: Option<Instant>,
+    /// It is not to be asked for by itself before.
+    alone_after: Option<Instant>,
 }
 
 /// The children of one workflow; nobody asks for them any more when this is dropped.
@@ -65,13 +66,24 @@ pub(super) struct ChildrenOf {
 }
 
 impl ChildrenOf {
-    pub(super) fn new(all: Arc<Children>, parent: ExecutionId, inbox: Arc<Inbox>) -> Self {
-        Self {
+    /// Of a workflow that was just read. Its children, `known`, may have ended while nobody looked.
+    pub(super) fn new(
+        all: Arc<Children>,
+        parent: ExecutionId,
+        inbox: Arc<Inbox>,
+        known: Vec<ChildWatch>,
+    ) -> Self {
+        let mut children = Self {
             all,
             parent,
             inbox,
             names: BTreeSet::new(),
-        }
+        };
+        children.change(known);
+        children
+            .all
+            .ask_at_once(children.names.iter().map(|name| children.id(name.clone())));
+        children
     }
 
     fn id(&self, name: String) -> ExecutionId {
@@ -81,8 +93,8 @@ impl ChildrenOf {
         }
     }
 
-    /// Takes in what the workflow wants to hear of. `may_have_ended`: it was launched by an earlier process.
-    pub(super) fn change(&mut self, changes: Vec<ChildWatch>, may_have_ended: bool) {
+    /// Takes in what the workflow wants to hear of.
+    pub(super) fn change(&mut self, changes: Vec<ChildWatch>) {
         for change in changes {
             match change {
                 ChildWatch::Begin(name) => {
@@ -90,9 +102,9 @@ impl ChildrenOf {
                         parent: self.parent.clone(),
                         inbox: self.inbox.clone(),
                         state: ChildState::UnderWay,
-                        absent_since: None,
+                        alone_after: None,
                     };
-                    self.all.begin(self.id(name.clone()), child, may_have_ended);
+                    self.all.begin(self.id(name.clone()), child);
                     self.names.insert(name);
                 }
                 ChildWatch::End(name) => {
@@ -120,13 +132,13 @@ impl Drop for ChildrenOf {
 }
 
 impl Children {
-    fn begin(&self, id: ExecutionId, child: Child, may_have_ended: bool) {
-        let mut known = self.known.lock();
-        if may_have_ended {
-            known.due.insert(id.clone());
-        }
-        known.children.insert(id, child);
-        drop(known);
+    fn begin(&self, id: ExecutionId, child: Child) {
+        self.known.lock().children.insert(id, child);
+        self.changed.notify_one();
+    }
+
+    fn ask_at_once(&self, ids: impl Iterator<Item = ExecutionId>) {
+        self.known.lock().due.extend(ids);
         self.changed.notify_one();
     }
 
@@ -138,11 +150,9 @@ impl Children {
 
     /// The workflow of this execution is over, as flyteadmin knows by now.
     pub(super) fn ended(&self, execution: &ExecutionId) {
-        let mut known = self.known.lock();
-        if known.children.contains_key(execution) {
-            known.due.insert(execution.clone());
-            drop(known);
-            self.changed.notify_one();
+        let is_awaited = self.known.lock().children.contains_key(execution);
+        if is_awaited {
+            self.ask_at_once(std::iter::once(execution.clone()));
         }
     }
 
@@ -190,85 +200,102 @@ impl Children {
         under_way.map(|(id, _)| id.clone()).collect()
     }
 
+    /// Whatever keeps one child or one list from being read keeps no other.
     async fn ask_for(&self, effects: &Effects, ids: &[ExecutionId]) -> Result<(), TransientError> {
         let same = |one: &ExecutionId, other: &ExecutionId| {
             one.project == other.project && one.domain == other.domain
         };
-        for chunk in ids.chunk_by(same).flat_map(|ids| ids.chunks(AT_ONCE)) {
-            let Some(first) = chunk.first() else { continue };
-            let names: Vec<_> = chunk.iter().map(|id| id.name.as_str()).collect();
-            let request = ResourceListRequest {
-                id: Some(admin::NamedEntityIdentifier {
-                    project: first.project.to_string(),
-                    domain: first.domain.to_string(),
-                    ..admin::NamedEntityIdentifier::default()
-                }),
-                limit: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
-                filters: format!("value_in(execution_name,{})", names.join(";")),
-                ..ResourceListRequest::default()
-            };
-            let mut found = effects.list_executions(request).await?;
-            for execution in &mut found {
-                let closure = execution.closure.as_ref();
-                let has_failed = closure.is_some_and(|closure| closure.phase() == Phase::Failed);
-                // Lists show the beginning of errors (spec 01 §12.10).
-                if let Some(id) = execution.id.clone().filter(|_| has_failed)
-                    && let Some(whole) = effects.get_execution(id).await?
-                {
-                    *execution = whole;
-                }
-            }
-            let mut missing = BTreeSet::new();
-            for id in self.long_absent(chunk, &found) {
-                match effects.get_execution(id.to_proto()).await? {
-                    Some(execution) => found.push(execution),
-                    None => {
-                        missing.insert(id);
-                    }
-                }
-            }
-            self.take_in(chunk, found, &missing);
-        }
+        let lists = ids.chunk_by(same).flat_map(|ids| ids.chunks(AT_ONCE));
+        let asked =
+            futures::future::join_all(lists.map(|ids| self.ask_with_one_list(effects, ids)));
+        asked.await.into_iter().collect()
+    }
+
+    async fn ask_with_one_list(
+        &self,
+        effects: &Effects,
+        ids: &[ExecutionId],
+    ) -> Result<(), TransientError> {
+        let Some(first) = ids.first() else {
+            return Ok(());
+        };
+        let names: Vec<_> = ids.iter().map(|id| id.name.as_str()).collect();
+        let request = ResourceListRequest {
+            id: Some(admin::NamedEntityIdentifier {
+                project: first.project.to_string(),
+                domain: first.domain.to_string(),
+                ..admin::NamedEntityIdentifier::default()
+            }),
+            limit: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+            filters: format!("value_in(execution_name,{})", names.join(";")),
+            ..ResourceListRequest::default()
+        };
+        let listed: BTreeMap<String, Execution> = effects
+            .list_executions(request)
+            .await?
+            .into_iter()
+            .filter_map(|execution| Some((execution.id.as_ref()?.name.clone(), execution)))
+            .collect();
+        let alone = self.to_ask_for_alone(ids, &listed);
+        let whole = alone
+            .iter()
+            .map(async |id| effects.get_execution(id.to_proto()).await);
+        let whole = futures::future::join_all(whole).await;
+        self.take_in(ids, listed, alone.into_iter().zip(whole).collect());
         Ok(())
     }
 
-    /// Those that lists have not had for long.
-    fn long_absent(&self, asked: &[ExecutionId], found: &[Execution]) -> Vec<ExecutionId> {
-        let found: BTreeSet<&str> = found.iter().filter_map(name_of).collect();
+    /// Those of which a list does not say enough: it shows the beginning of errors (spec 01 §12.10), and may have left a child
+    /// out for some time.
+    fn to_ask_for_alone(
+        &self,
+        ids: &[ExecutionId],
+        listed: &BTreeMap<String, Execution>,
+    ) -> Vec<ExecutionId> {
+        let now = Instant::now();
         let mut known = self.known.lock();
-        let absent = asked.iter().filter(|id| {
+        let alone = ids.iter().filter(|id| {
             let Some(child) = known.children.get_mut(id) else {
                 return false;
             };
-            if found.contains(id.name.as_str()) {
-                child.absent_since = None;
-                return false;
+            match listed.get(&id.name) {
+                Some(execution) if has_failed(execution) => {
+                    child.alone_after.is_none_or(|time| time <= now)
+                }
+                Some(_) => {
+                    child.alone_after = None;
+                    false
+                }
+                None => *child.alone_after.get_or_insert(now + ALONE_AFTER) <= now,
             }
-            let since = *child.absent_since.get_or_insert_with(Instant::now);
-            since.elapsed() >= ABSENT_FOR
         });
-        absent.cloned().collect()
+        alone.cloned().collect()
     }
 
     fn take_in(
         &self,
-        asked: &[ExecutionId],
-        found: Vec<Execution>,
-        missing: &BTreeSet<ExecutionId>,
+        ids: &[ExecutionId],
+        mut listed: BTreeMap<String, Execution>,
+        mut whole: BTreeMap<ExecutionId, Result<Option<Execution>, TransientError>>,
     ) {
-        let mut found: BTreeMap<String, Execution> = found
-            .into_iter()
-            .filter_map(|execution| Some((name_of(&execution)?.to_owned(), execution)))
-            .collect();
         let mut known = self.known.lock();
-        for id in asked {
+        for id in ids {
             let Some(child) = known.children.get_mut(id) else {
                 continue;
             };
-            let state = match found.remove(&id.name) {
-                Some(execution) => state_of(execution, &child.parent),
-                None if missing.contains(id) => ChildState::Missing,
-                None => continue,
+            let state = match (whole.remove(id), listed.remove(&id.name)) {
+                (Some(Ok(None)), _) => ChildState::Missing,
+                (Some(Err(error)), _) => {
+                    tracing::warn!(child = id.name, %error, "flyteadmin does not say how a child execution is");
+                    child.alone_after = Some(Instant::now() + ALONE_AFTER);
+                    continue;
+                }
+                // Its error is still to be read.
+                (None, Some(execution)) if has_failed(&execution) => continue,
+                (Some(Ok(Some(execution))), _) | (None, Some(execution)) => {
+                    state_of(execution, &child.parent)
+                }
+                (None, None) => continue,
             };
             if state != child.state {
                 child.state = state;
@@ -278,8 +305,9 @@ impl Children {
     }
 }
 
-fn name_of(execution: &Execution) -> Option<&str> {
-    execution.id.as_ref().map(|id| id.name.as_str())
+fn has_failed(execution: &Execution) -> bool {
+    let closure = execution.closure.as_ref();
+    closure.is_some_and(|closure| closure.phase() == Phase::Failed)
 }
 
 /// Where an execution stands that a node of `parent` waits for.

@@ -45,7 +45,7 @@ impl Machine {
             .is_some_and(|known| known.0 == error);
         let view = self.nodes.view(&self.context, index);
         if launch_plan::may_have_child(&view) && view.status.phase != NodePhase::Failing {
-            let change = launch_plan::failing(&view, &error, now);
+            let change = launch_plan::failing(&view, error, now);
             let node = &mut self.nodes[index];
             node.retry = None;
             node.result = None;

@@ -56,9 +56,9 @@ pub(super) fn within_deadlines(
             } else {
                 (NodePhase::Failing, attempts.exhausted(&error))
             };
-            leaving(view, phase, Some(error), now)
+            leaving(view, phase, Some(error), now).step()
         }
-        (_, Deadline::NodeOver(_)) => leaving(view, NodePhase::TimingOut, None, now),
+        (_, Deadline::NodeOver(_)) => leaving(view, NodePhase::TimingOut, None, now).step(),
         (step, Deadline::Ahead(_)) => step,
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn leaving(
     phase: NodePhase,
     error: Option<ExecutionError>,
     now: Timestamp,
-) -> Step {
+) -> Change {
     let mut status = view.status.clone();
     status.phase = phase;
     status.last_updated_at = Some(Time::new(now));
@@ -77,9 +77,7 @@ pub(super) fn leaving(
         status.message = short(&error.message);
         status.error = Some(Proto(error));
     }
-    Change::new(Vec::new(), status)
-        .then(Then::AbortInside)
-        .step()
+    Change::new(Vec::new(), status).then(Then::AbortInside)
 }
 
 /// Nothing is left inside.

@@ -245,9 +245,6 @@ pub fn unknown_failure() -> ExecutionError {
 }
 
 /// The node is to fail for a reason outside its own decisions: first the child ends, then the node.
-pub fn failing(view: &NodeView<'_>, error: &ExecutionError, now: Timestamp) -> Change {
-    match container::leaving(view, NodePhase::Failing, Some(error.clone()), now) {
-        Step::Change(change) => *change,
-        Step::Wait(_) | Step::Do(_) => Change::new(Vec::new(), view.status.clone()),
-    }
+pub fn failing(view: &NodeView<'_>, error: ExecutionError, now: Timestamp) -> Change {
+    container::leaving(view, NodePhase::Failing, Some(error), now)
 }
