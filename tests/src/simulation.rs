@@ -14,6 +14,7 @@ mod blobs;
 mod children;
 mod faults;
 pub mod graphs;
+mod made;
 mod node;
 mod outside;
 mod signals;
@@ -32,7 +33,7 @@ use std::{
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FlyteWorkflow, WorkflowPhase, WorkflowSpec};
-use flyte_idl::core::LiteralMap;
+use flyte_idl::core::{LiteralMap, task_template};
 use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_platform::{
     Clock,
@@ -480,7 +481,19 @@ fn attempts(graph: &WorkflowSpec, workflow: &FlyteWorkflow) -> u64 {
                 .and_then(|reference| reference.sub_workflow_ref.as_ref())
                 .and_then(|key| workflow.sub_workflows.get(key))
                 .map_or(0, |inside| attempts(inside, workflow));
-            inside + node.retry.map_or(1, |retry| u64::from(retry.min_attempts))
+            let behaviour = node.task.as_ref().and_then(|key| behaviour(workflow, key));
+            let made = behaviour.map_or(0, made::attempts);
+            let attempts = node.retry.map_or(1, |retry| u64::from(retry.min_attempts));
+            inside + attempts * (1 + made)
         })
         .sum()
+}
+
+/// What the pods of a task do.
+fn behaviour<'a>(workflow: &'a FlyteWorkflow, key: &str) -> Option<&'a str> {
+    let template = workflow.tasks.as_ref()?.get(key)?;
+    match template.target.as_ref()? {
+        task_template::Target::Container(container) => container.args.first().map(String::as_str),
+        _ => None,
+    }
 }

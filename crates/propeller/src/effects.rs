@@ -7,6 +7,7 @@
 mod budget;
 mod children;
 mod counting;
+mod dynamic;
 mod error;
 mod events;
 mod leftovers;
@@ -291,6 +292,10 @@ impl WorkflowEffects {
             NodeEffect::CreatePod => self.create_pod(&view).await.map(NodeResult::PodCreated),
             NodeEffect::GetPod => self.get_pod(&view).await.map(NodeResult::Pod),
             NodeEffect::ReadResult => self.read_result(&view).await.map(NodeResult::TaskResult),
+            NodeEffect::CompileDynamic => {
+                let compiled = self.compile_dynamic(&view).await?;
+                Ok(NodeResult::DynamicCompiled(compiled))
+            }
             NodeEffect::CopyOutputs { from, to } => {
                 let from = match from {
                     Source::File(uri) => Some(uri),

@@ -11,10 +11,10 @@ use flyte_idl::{
         task_execution::Phase as TaskEventPhase, workflow_execution::Phase as WorkflowEventPhase,
     },
     event::{
-        EventReason, NodeExecutionEvent, ParentNodeExecutionMetadata, TaskExecutionEvent,
-        TaskExecutionMetadata, TaskNodeMetadata, WorkflowExecutionEvent, WorkflowNodeMetadata,
-        node_execution_event, task_execution_event, task_execution_metadata::InstanceClass,
-        workflow_execution_event,
+        DynamicWorkflowNodeMetadata, EventReason, NodeExecutionEvent, ParentNodeExecutionMetadata,
+        TaskExecutionEvent, TaskExecutionMetadata, TaskNodeMetadata, WorkflowExecutionEvent,
+        WorkflowNodeMetadata, node_execution_event, task_execution_event,
+        task_execution_metadata::InstanceClass, workflow_execution_event,
     },
     time::to_wire,
 };
@@ -148,8 +148,10 @@ pub struct NodeIdentity<'a> {
     pub policy: RawOutputPolicy,
     /// What it runs.
     pub target: Option<Identifier>,
-    /// Whether it runs a sub-workflow.
+    /// Whether other nodes run inside: of a sub-workflow, or of what its task has made.
     pub is_parent: bool,
+    /// Whether its task has made a workflow.
+    pub is_dynamic: bool,
     /// Whether it runs a task or workflow for each element of a list; clients look its interface up accordingly.
     pub is_array: bool,
     /// Whether it is a start node, which has no inputs.
@@ -187,6 +189,8 @@ pub struct NodeDetails {
     pub checkpoint: Option<String>,
     /// Name of the execution that a launch plan node has made, in the project and domain of its own.
     pub child: Option<String>,
+    /// The workflow that its task has made.
+    pub dynamic: Option<DynamicWorkflowNodeMetadata>,
 }
 
 /// A node event.
@@ -211,7 +215,12 @@ pub fn node(
             .then(|| node_execution_event::InputValue::InputUri(identity.inputs.clone())),
         output_result,
         deck_uri: details.deck,
-        target_metadata: target_metadata(identity, details.checkpoint, details.child),
+        target_metadata: target_metadata(
+            identity,
+            details.checkpoint,
+            details.child,
+            details.dynamic,
+        ),
         parent_node_metadata: identity.parent.map(|parent| ParentNodeExecutionMetadata {
             node_id: parent.unique_id.clone(),
         }),
@@ -223,6 +232,7 @@ pub fn node(
         node_name: identity.name.to_owned(),
         event_version: EVENT_VERSION,
         is_parent: identity.is_parent,
+        is_dynamic: identity.is_dynamic,
         is_array: identity.is_array,
         target_entity: identity.target.clone(),
         ..NodeExecutionEvent::default()
@@ -234,6 +244,7 @@ fn target_metadata(
     identity: &NodeIdentity<'_>,
     checkpoint: Option<String>,
     child: Option<String>,
+    dynamic: Option<DynamicWorkflowNodeMetadata>,
 ) -> Option<node_execution_event::TargetMetadata> {
     use node_execution_event::TargetMetadata;
     if let Some(name) = child {
@@ -245,9 +256,10 @@ fn target_metadata(
             execution_id: Some(execution_id),
         }));
     }
-    checkpoint.map(|checkpoint_uri| {
+    (checkpoint.is_some() || dynamic.is_some()).then(|| {
         TargetMetadata::TaskNodeMetadata(TaskNodeMetadata {
-            checkpoint_uri,
+            checkpoint_uri: checkpoint.unwrap_or_default(),
+            dynamic_workflow: dynamic,
             ..TaskNodeMetadata::default()
         })
     })

@@ -45,8 +45,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::node::{
-    ChildState, Inside, NodeFiles, NodeView, Settings, TaskView, WorkflowContext,
-    task::observed_pod::ObservedPod,
+    ChildState, Entities, Inside, NodeFiles, NodeView, Settings, TaskView, WorkflowContext,
+    WorkflowDefinition, task::observed_pod::ObservedPod,
 };
 
 use changes::Changes;
@@ -91,6 +91,7 @@ pub enum Unreadable {
 #[derive(Clone, Debug)]
 pub struct OwnedNode {
     context: Arc<WorkflowContext>,
+    entities: Arc<Entities>,
     spec: Arc<NodeSpec>,
     status: NodeStatus,
     unique_id: String,
@@ -103,6 +104,7 @@ impl OwnedNode {
     pub fn view(&self) -> NodeView<'_> {
         NodeView {
             workflow: &self.context,
+            entities: &self.entities,
             spec: &self.spec,
             status: &self.status,
             unique_id: &self.unique_id,
@@ -177,8 +179,8 @@ impl Machine {
         origin: Origin,
         settings: Arc<Settings>,
     ) -> Result<Self, Unreadable> {
-        let spec = Arc::new(resource.spec.clone().ok_or(Unreadable::NoSpec)?);
-        let context = Arc::new(context(resource, &spec.id, settings)?);
+        let definition = WorkflowDefinition::of(resource).ok_or(Unreadable::NoSpec)?;
+        let context = Arc::new(context(resource, &definition.spec.id, settings)?);
         let mut status = resource.status.clone();
         let node_status = std::mem::take(&mut status.node_status);
         let created = resource.metadata.creation_timestamp.as_ref();
@@ -201,7 +203,7 @@ impl Machine {
             context,
             status,
         };
-        machine.open_graph(None, &spec, node_status)?;
+        machine.open_graph(None, &definition, node_status)?;
         machine.count_active();
         machine.resume();
         Ok(machine)
@@ -248,6 +250,7 @@ impl Machine {
         let node = &self.nodes[index];
         OwnedNode {
             context: self.context.clone(),
+            entities: self.nodes[node.graph].definition.entities.clone(),
             spec: node.spec.clone(),
             status: node.status.clone(),
             unique_id: node.unique_id.clone(),
@@ -401,12 +404,6 @@ fn context(
         execution_config: resource.execution_config.clone(),
         interruptible: resource.node_defaults.interruptible,
         console_url: resource.console_url.clone(),
-        tasks: resource.tasks.clone().unwrap_or_default(),
-        sub_workflows: resource
-            .sub_workflows
-            .iter()
-            .map(|(key, spec)| (key.clone(), Arc::new(spec.clone())))
-            .collect(),
         settings,
         execution,
         name,

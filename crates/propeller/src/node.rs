@@ -11,6 +11,7 @@
 mod boundary;
 pub mod branch;
 mod container;
+pub(crate) mod dynamic;
 mod failure;
 mod files;
 mod gate;
@@ -25,7 +26,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use flyte_core::{identifiers::ExecutionId, unique_id::Parent};
 use flyte_crd::{
-    NodeKind, NodePhase, NodeSpec, NodeStatus, Proto, Time, WorkflowSpec,
+    FlyteWorkflow, NodeKind, NodePhase, NodeSpec, NodeStatus, Proto, Time, WorkflowSpec,
     execution_config::ExecutionConfig,
 };
 use flyte_idl::core::{
@@ -45,6 +46,8 @@ use node_end::{ended, failed, succeeded};
 use resolve::ResolveError;
 use task::observed_pod::ObjectEvent;
 
+pub(crate) use container::is_leaving;
+pub use dynamic::DynamicWorkflow;
 pub use failure::{attempts_left, is_interruptible, next_deadline};
 pub use files::NodeFiles;
 pub use launch_plan::ChildState;
@@ -86,12 +89,43 @@ pub struct WorkflowContext {
     pub interruptible: bool,
     /// Base URL of the console.
     pub console_url: String,
-    /// Task templates by key.
-    pub tasks: BTreeMap<String, Proto<TaskTemplate>>,
-    /// Sub-workflows by key.
-    pub sub_workflows: BTreeMap<String, Arc<WorkflowSpec>>,
     /// Everything the engine is configured by.
     pub settings: Arc<Settings>,
+}
+
+/// A workflow as it is run: the one of the resource, a sub-workflow, or one that a dynamic task has made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowDefinition {
+    /// Its nodes and the edges between them.
+    pub spec: Arc<WorkflowSpec>,
+    /// What its nodes refer to.
+    pub entities: Arc<Entities>,
+}
+
+impl WorkflowDefinition {
+    /// The workflow of a resource, if it has one.
+    pub fn of(resource: &FlyteWorkflow) -> Option<Self> {
+        let sub_workflows = resource.sub_workflows.iter();
+        Some(Self {
+            spec: Arc::new(resource.spec.clone()?),
+            entities: Arc::new(Entities {
+                tasks: resource.tasks.clone().unwrap_or_default(),
+                sub_workflows: sub_workflows
+                    .map(|(key, spec)| (key.clone(), Arc::new(spec.clone())))
+                    .collect(),
+            }),
+        })
+    }
+}
+
+/// What the nodes of a workflow refer to by key; sub-workflows share it with the workflow around them, one that a
+/// dynamic task has made brings its own.
+#[derive(Debug, Default, PartialEq)]
+pub struct Entities {
+    /// Task templates.
+    pub tasks: BTreeMap<String, Proto<TaskTemplate>>,
+    /// Sub-workflows.
+    pub sub_workflows: BTreeMap<String, Arc<WorkflowSpec>>,
 }
 
 /// What is the same for all workflows.
@@ -118,6 +152,8 @@ impl Settings {
 pub struct NodeView<'a> {
     /// What is the same for all.
     pub workflow: &'a WorkflowContext,
+    /// What the nodes of its graph refer to.
+    pub entities: &'a Entities,
     /// What the workflow's author wrote about the node.
     pub spec: &'a NodeSpec,
     /// Where it stands.
@@ -140,12 +176,14 @@ pub struct NodeView<'a> {
     pub child: Option<&'a ChildState>,
 }
 
-/// What is inside a node: the chosen arm of a branch, the graph of a sub-workflow.
+/// What is inside a node: the chosen arm of a branch, the graph of a sub-workflow or of a dynamic task.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Inside<'a> {
     /// There is nothing, or it has not been started.
     #[default]
     Nothing,
+    /// Another process has started it, and this one has not read yet what it consists of.
+    Unread,
     /// It goes on, or is being aborted.
     UnderWay,
     /// It has ended well.
@@ -226,6 +264,8 @@ pub enum NodeEffect {
     GetPod,
     /// Read what the task left behind.
     ReadResult,
+    /// Compile the workflow that the task has made, or read what was compiled before.
+    CompileDynamic,
     /// Copy outputs; the inner node's, or a file.
     CopyOutputs {
         /// The node or the bindings that the outputs come from.
@@ -273,6 +313,7 @@ impl NodeEffect {
             Self::CreatePod => "create the pod",
             Self::GetPod => "look the pod up",
             Self::ReadResult => "read what the task wrote",
+            Self::CompileDynamic => dynamic::COMPILE,
             Self::CopyOutputs { .. } => "copy the outputs",
             Self::GetSignal { .. } => "ask for the signal",
             Self::WriteOutputs { .. } => "write the outputs",
@@ -305,6 +346,8 @@ pub enum NodeResult {
     Pod(Option<Arc<Pod>>),
     /// What the task left behind.
     TaskResult(TaskResult),
+    /// The workflow that the task has made, or why it is none that can be run.
+    DynamicCompiled(Result<Arc<DynamicWorkflow>, Box<ExecutionError>>),
     /// Outputs were copied; false when there were none.
     Copied(bool),
     /// The value of a signal, if it is set.
@@ -353,6 +396,8 @@ pub enum Then {
     Nothing,
     /// The sub-workflow starts.
     StartSubWorkflow,
+    /// The workflow that the task has made starts, or goes on where the status says that it stands.
+    StartDynamic(WorkflowDefinition),
     /// An arm was chosen; all others are skipped.
     ChooseArm(Option<String>),
     /// What is inside is aborted.
@@ -399,6 +444,7 @@ pub fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> 
         | NodePhase::Failing
         | NodePhase::TimingOut => match view.spec.kind {
             NodeKind::Start | NodeKind::End => boundary::step(view, result, now),
+            NodeKind::Task if dynamic::has_begun(view.status) => dynamic::step(view, result, now),
             NodeKind::Task => task::step(view, result, now),
             NodeKind::Branch => {
                 container::within_deadlines(view, |view| branch::step(view, result, now), now)
@@ -487,6 +533,7 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
             None
         }
     };
+    let is_dynamic = dynamic::has_begun(view.status);
     NodeIdentity {
         execution: &view.workflow.execution,
         producer: &view.workflow.settings.propeller.cluster_id,
@@ -502,18 +549,20 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
             .event_config
             .raw_output_policy,
         target,
-        is_parent: view
-            .spec
-            .workflow
-            .as_ref()
-            .is_some_and(|workflow| workflow.sub_workflow_ref.is_some()),
+        is_parent: is_dynamic
+            || view
+                .spec
+                .workflow
+                .as_ref()
+                .is_some_and(|workflow| workflow.sub_workflow_ref.is_some()),
+        is_dynamic,
         is_array: view.spec.kind == NodeKind::Array,
         is_start: view.spec.kind == NodeKind::Start,
     }
 }
 
 fn template<'a>(view: &NodeView<'a>) -> Option<&'a TaskTemplate> {
-    view.workflow
+    view.entities
         .tasks
         .get(view.spec.task.as_ref()?)
         .map(|template| &template.0)
@@ -546,6 +595,11 @@ fn running(status: &NodeStatus, now: Timestamp) -> NodeStatus {
 /// An error of this engine or of what it runs on.
 pub(crate) fn system(code: &str, message: impl Into<String>) -> ExecutionError {
     error(ErrorKind::System, code, message)
+}
+
+/// A dynamic task made a workflow that cannot be run.
+pub(crate) fn unbuildable(message: String) -> ExecutionError {
+    user("DynamicWorkflowBuildFailed", message)
 }
 
 /// An error of the workflow's author.

@@ -168,6 +168,7 @@ impl Driven {
                     NodeResult::PodCreated(PhaseInfo::new(TaskPhase::Queued, 0, reason, info))
                 }
                 NodeEffect::GetPod => NodeResult::Pod(None),
+                NodeEffect::CompileDynamic => unreachable!("no task makes a workflow"),
                 NodeEffect::ReadResult => {
                     NodeResult::TaskResult(TaskResult::Outputs { deck: false })
                 }

@@ -15,12 +15,12 @@ use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutio
 use flyte_idl::{
     admin::{
         self, NodeExecutionEventRequest, NodeExecutionEventResponse, NodeExecutionGetRequest,
-        NodeExecutionList, NodeExecutionListRequest, TaskExecutionEventRequest,
+        NodeExecutionList, NodeExecutionListRequest, ObjectGetRequest, TaskExecutionEventRequest,
         TaskExecutionEventResponse, TaskExecutionGetRequest, TaskExecutionList,
         TaskExecutionListRequest, WorkflowExecutionEventRequest, WorkflowExecutionEventResponse,
         WorkflowExecutionGetRequest,
     },
-    core::{ExecutionError, node_execution},
+    core::{ExecutionError, Parameter, ParameterMap, node_execution},
     event::{
         NodeExecutionEvent, TaskExecutionEvent, TaskExecutionMetadata, WorkflowExecutionEvent,
         task_execution_metadata::InstanceClass,
@@ -33,7 +33,7 @@ use flyte_idl::{
 use flyte_platform::sync::Mutex;
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{children::Children, signals::Signals};
+use super::{children::Children, made, signals::Signals};
 
 /// An attempt: its node, its number, its task.
 type Attempt = (String, u32, String);
@@ -519,6 +519,35 @@ impl AdminService for Memory {
         Ok(Response::new(admin::ExecutionList {
             executions,
             token: String::new(),
+        }))
+    }
+
+    async fn get_launch_plan(
+        &self,
+        request: Request<ObjectGetRequest>,
+    ) -> Result<Response<admin::LaunchPlan>, Status> {
+        let id = request.into_inner().id;
+        if id.as_ref().is_some_and(|id| id.name == "absent") {
+            return Err(Status::not_found("no such launch plan"));
+        }
+        let inputs = made::of_plans().variables.into_iter();
+        let parameters = inputs.map(|(name, variable)| {
+            let parameter = Parameter {
+                var: Some(variable),
+                ..Parameter::default()
+            };
+            (name, parameter)
+        });
+        Ok(Response::new(admin::LaunchPlan {
+            id,
+            closure: Some(admin::LaunchPlanClosure {
+                expected_inputs: Some(ParameterMap {
+                    parameters: parameters.collect(),
+                }),
+                expected_outputs: Some(made::of_plans()),
+                ..admin::LaunchPlanClosure::default()
+            }),
+            ..admin::LaunchPlan::default()
         }))
     }
 

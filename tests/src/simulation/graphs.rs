@@ -6,7 +6,7 @@ use flyte_crd::FlyteWorkflow;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use super::NAMESPACE;
+use super::{NAMESPACE, made};
 
 /// Nodes by id, each with what it is and what it comes after.
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl Draft {
     }
 
     fn template(&mut self, behaviour: &str) -> String {
-        let name = format!("task-{}", behaviour.replace(':', "-"));
+        let name = made::name_of(behaviour);
         let key = format!(
             "resource_type:TASK project:\"project\" domain:\"development\" name:\"{name}\" version:\"v\""
         );
@@ -353,6 +353,28 @@ pub fn slow(count: usize) -> FlyteWorkflow {
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     draft.task("last", "ok", &names);
+    resource(draft.workflow())
+}
+
+/// A task before a dynamic one, in up to so many attempts, that makes what `behaviour` says (see `made` of the simulation), and one that
+/// takes what that brings.
+pub fn dynamic(behaviour: &str, attempts: u32) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task("n0", "ok", &["start-node"])
+        .task_with("n1", behaviour, attempts, &["n0"])
+        .task("n2", "ok", &["n1"]);
+    resource(draft.workflow())
+}
+
+/// A dynamic task beside one that fails after a while.
+pub fn dynamic_beside_a_failure(behaviour: &str) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft.task("n0", behaviour, &["start-node"]).task(
+        "n1",
+        "compute:error:2:0:o0=i",
+        &["start-node"],
+    );
     resource(draft.workflow())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts, and in those of `shutdown:N` its machine goes; `error` and `recoverable` write an
 //! error document, `error:N` one with a message of N bytes; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
-//! inputs and writes what [`Behaviour`] makes of them; `pyflyte…` was recorded elsewhere with all that it wrote.
+//! inputs and writes what [`Behaviour`] makes of them; `makes(…)` leaves a workflow behind (`made`); `pyflyte…` was recorded elsewhere with all that it wrote.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::NAMESPACE;
+use super::{NAMESPACE, made};
 use crate::truth::{
     compute::{Behaviour, End},
     values,
@@ -172,6 +172,11 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
     }
     if behaviour.starts_with("slow") {
         tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    }
+    if made::is_dynamic(behaviour) {
+        let made = made::of(behaviour).encode_to_vec();
+        write(objects, &format!("{outputs}/futures.pb"), made).await;
+        return end(api, pod, failure).await;
     }
     match behaviour {
         "stay" => return,

@@ -9,6 +9,7 @@
 
 mod beyond;
 mod children;
+mod dynamic;
 mod gates;
 mod metrics;
 mod object_events;

@@ -90,7 +90,9 @@ impl Machine {
         let attempt_before = self.nodes[index].status.attempts;
         let ended = change.status.phase.is_terminal();
         let new_attempt = change.status.attempts != attempt_before;
-        if (ended || new_attempt) && change.delete_pod.is_none() {
+        // An earlier process may have died before it had released the pod of a task that made a workflow.
+        let starts_dynamic = matches!(change.then, Then::StartDynamic(_));
+        if (ended || new_attempt || starts_dynamic) && change.delete_pod.is_none() {
             let pod = self.nodes.pod_name(&self.context, index);
             self.cleanup.release.extend(pod);
         }
@@ -118,8 +120,10 @@ impl Machine {
         if change.lost_pod {
             self.writer.hold(index);
         }
-        if ended {
+        if !self.nodes[index].takes_slot() || ended {
             self.queue.release_slot(index);
+        } else if new_attempt {
+            self.queue.take_slot(index);
         }
         if new_attempt && let Err(error) = self.begin_attempt(index) {
             self.fail_node(index, system("IllegalStateError", error.to_string()), now);
@@ -138,6 +142,15 @@ impl Machine {
                 Ok(None) => {}
                 Err(error) => {
                     let error = system("BadSpecificationError", error.to_string());
+                    self.fail_node(index, error, now);
+                    return;
+                }
+            },
+            Then::StartDynamic(definition) => match self.open_dynamic(index, &definition) {
+                Ok(_) if node::is_leaving(&self.nodes[index].status) => self.abort_inside(index),
+                Ok(inner) => self.resume_graph(inner),
+                Err(error) => {
+                    let error = node::unbuildable(error.to_string());
                     self.fail_node(index, error, now);
                     return;
                 }

@@ -16,9 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use flyte_crd::{
-    NodeKind, NodePhase, NodeStatus, WorkflowPhase, WorkflowSpec, status::WorkflowNodePhase,
-};
+use flyte_crd::{NodeKind, NodePhase, NodeStatus, WorkflowPhase, status::WorkflowNodePhase};
 use flyte_idl::core::{ExecutionError, workflow_metadata::OnFailurePolicy};
 
 use super::{
@@ -26,7 +24,7 @@ use super::{
     graph_state::GraphState,
     nodes::{AbortState, GraphIndex, Nodes, Readiness, Which},
 };
-use crate::node::subworkflow;
+use crate::node::{self, WorkflowDefinition, dynamic, subworkflow};
 
 /// Which nodes of a graph are to end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,11 +39,13 @@ impl Machine {
     pub(super) fn open_graph(
         &mut self,
         owner: Option<NodeIndex>,
-        spec: &std::sync::Arc<WorkflowSpec>,
+        definition: &WorkflowDefinition,
         statuses: BTreeMap<String, NodeStatus>,
     ) -> Result<GraphIndex, Unreadable> {
         let context = self.context.clone();
-        let graph = self.nodes.add_graph(&context, owner, spec, statuses)?;
+        let graph = self
+            .nodes
+            .add_graph(&context, owner, definition, statuses)?;
         if let Some(owner) = owner {
             self.nodes[owner].inner = Some(graph);
         }
@@ -55,7 +55,9 @@ impl Machine {
                 continue;
             }
             match node.spec.kind {
-                NodeKind::Task => self.queue.take_slot(index),
+                NodeKind::Task if node.takes_slot() => self.queue.take_slot(index),
+                // What its task has made is read first.
+                NodeKind::Task => {}
                 NodeKind::Workflow if node.takes_slot() => {
                     self.queue.take_slot(index);
                     self.await_child(index);
@@ -83,15 +85,27 @@ impl Machine {
     ) -> Result<Option<GraphIndex>, Unreadable> {
         let node = &mut self.nodes[owner];
         let statuses = std::mem::take(&mut node.status.sub_node_status);
-        let spec = node
-            .spec
-            .workflow
-            .as_ref()
-            .and_then(|workflow| workflow.sub_workflow_ref.as_ref())
-            .and_then(|key| self.context.sub_workflows.get(key))
-            .cloned();
+        let reference = node.spec.workflow.as_ref();
+        let key = reference.and_then(|workflow| workflow.sub_workflow_ref.clone());
+        let entities = self.nodes[self.nodes[owner].graph]
+            .definition
+            .entities
+            .clone();
+        let spec = key.and_then(|key| entities.sub_workflows.get(&key).cloned());
         let Some(spec) = spec else { return Ok(None) };
-        self.open_graph(Some(owner), &spec, statuses).map(Some)
+        let definition = WorkflowDefinition { spec, entities };
+        self.open_graph(Some(owner), &definition, statuses)
+            .map(Some)
+    }
+
+    /// Adds the graph that the task of a node has made, with the statuses that the node's own has of it.
+    pub(super) fn open_dynamic(
+        &mut self,
+        owner: NodeIndex,
+        definition: &WorkflowDefinition,
+    ) -> Result<GraphIndex, Unreadable> {
+        let statuses = dynamic::take_statuses(&mut self.nodes[owner].status);
+        self.open_graph(Some(owner), definition, statuses)
     }
 
     /// Starts a graph, or goes on with it where its statuses say that it stands: marks the nodes that are under way or
@@ -108,10 +122,7 @@ impl Machine {
             if node.status.phase.is_terminal() {
                 continue;
             }
-            let is_leaving = matches!(
-                node.status.phase,
-                NodePhase::Failing | NodePhase::TimingOut | NodePhase::RetryableFailure
-            );
+            let is_leaving = node::is_leaving(&node.status);
             if node.is_active() || self.nodes.readiness(*index) != Readiness::NotReady {
                 self.queue.mark(*index);
             }
@@ -119,9 +130,10 @@ impl Machine {
                 self.abort_inside(*index);
             }
         }
-        let failing = self.nodes[graph]
-            .owner
-            .and_then(|owner| subworkflow::failing_because(&self.nodes[owner].status));
+        let failing = self.nodes[graph].owner.and_then(|owner| {
+            let status = &self.nodes[owner].status;
+            subworkflow::failing_because(status).or_else(|| dynamic::failing_because(status))
+        });
         match failing {
             Some(error) => self.abort_graph(graph, error),
             None => self.check_graph(graph),
@@ -130,7 +142,7 @@ impl Machine {
 
     /// Whether a graph has succeeded or failed by now (spec 04 §5.2). The policy is always the top-level one.
     pub(super) fn check_graph(&mut self, index: GraphIndex) {
-        let policy = self.nodes[Nodes::TOP].spec.on_failure_policy;
+        let policy = self.nodes[Nodes::TOP].definition.spec.on_failure_policy;
         let graph = &self.nodes[index];
         if graph.state != GraphState::Running {
             return;
@@ -145,16 +157,21 @@ impl Machine {
             Some(_) if graph.remaining > 0 => return,
             Some(first) => self.nodes.failure_in(index, Which::Last).unwrap_or(first),
         };
-        let error = self.nodes[failed].failure().clone();
-        self.graph_failed(index, error);
+        self.graph_failed(index, failed);
     }
 
-    fn graph_failed(&mut self, index: GraphIndex, error: ExecutionError) {
+    fn graph_failed(&mut self, index: GraphIndex, failed: NodeIndex) {
+        let error = self.nodes[failed].failure().clone();
+        let has_timed_out = self.nodes[failed].status.phase == NodePhase::TimedOut;
         match self.nodes[index].owner {
             None => self.fail_workflow(error),
             Some(owner) => {
                 let node = &mut self.nodes[owner];
-                node.status = subworkflow::failing(&node.status, &error);
+                node.status = if node.spec.kind == NodeKind::Task {
+                    dynamic::failing(&node.status, &error, !has_timed_out)
+                } else {
+                    subworkflow::failing(&node.status, &error)
+                };
                 self.note_change(owner, false);
                 self.abort_graph(index, error);
             }

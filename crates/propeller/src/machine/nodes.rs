@@ -1,6 +1,6 @@
 //! The nodes and graphs of one workflow.
 //!
-//! A graph is the workflow itself or a sub-workflow under way. Nodes and graphs are only added, so an index that was
+//! A graph is the workflow itself, a sub-workflow or the workflow of a dynamic task under way. Nodes and graphs are only added, so an index that was
 //! handed out stays good; one that was not handed out here is a mistake of ours, and looking it up panics (an actor
 //! that panics starts over).
 
@@ -14,16 +14,15 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     ops::{Index, IndexMut},
-    sync::Arc,
 };
 
 use flyte_core::layout::START_NODE;
-use flyte_crd::{NodeKind, WorkflowSpec};
+use flyte_crd::NodeKind;
 
 pub(super) use node::{AbortState, Node, NodeHistory, Pending, QuotaWait, TaskState, Upstream};
 
 use super::graph_state::GraphState;
-use crate::node::{WorkflowContext, task::Attempt};
+use crate::node::{WorkflowContext, WorkflowDefinition, task::Attempt};
 
 /// A node of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,9 +68,9 @@ pub(super) enum Readiness {
 /// One workflow or sub-workflow under way.
 #[derive(Debug)]
 pub(super) struct Graph {
-    /// The node whose sub-workflow it is.
+    /// The node whose sub-workflow it is, or whose task has made it.
     pub(super) owner: Option<NodeIndex>,
-    pub(super) spec: Arc<WorkflowSpec>,
+    pub(super) definition: WorkflowDefinition,
     pub(super) ids: HashMap<String, NodeIndex>,
     pub(super) failure_node: Option<NodeIndex>,
     /// Nodes that have not ended, arms of branches and the failure node apart.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use flyte_core::layout::START_NODE;
 use flyte_crd::{
-    COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, NodePhase, NodeStatus, TERMINATED,
+    COMPLETED_TIME_LABEL, FINALIZER, FlyteWorkflow, NodeKind, NodePhase, NodeStatus, TERMINATED,
     TERMINATION_LABEL, WorkflowStatus,
 };
 use jiff::Timestamp;
@@ -25,9 +25,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Machine, NodeIndex,
-    nodes::{GraphIndex, Nodes},
+    nodes::{GraphIndex, Node, Nodes},
 };
-use crate::events;
+use crate::{events, node::dynamic};
 use flyte_platform::json::merge;
 use merge_patch::{encoded_length, growth, members};
 
@@ -41,6 +41,7 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 /// Members of the status.
 const NODES: &str = "nodeStatus";
 const INNER_NODES: &str = "subNodeStatus";
+const PARENT: &str = "parentNode";
 
 /// How a resource was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -399,10 +400,8 @@ impl Machine {
         };
         let nothing = Map::new();
         let mut known = self.writer.nodes();
-        for id in path.iter().skip(1).rev() {
-            known = known
-                .and_then(|nodes| nodes.get(*id)?.get(INNER_NODES))
-                .and_then(Value::as_object);
+        for around in path.iter().rev() {
+            known = known.and_then(|nodes| around.inner(nodes));
         }
         let old = known
             .and_then(|nodes| nodes.get(node.spec.id.as_str()))
@@ -418,8 +417,8 @@ impl Machine {
             return;
         }
         let mut at = patch;
-        for id in path.iter().skip(1).rev() {
-            let Some(inner) = object(at, id).and_then(|around| object(around, INNER_NODES)) else {
+        for around in path.iter().rev() {
+            let Some(inner) = around.inner_mut(at) else {
                 return;
             };
             at = inner;
@@ -429,21 +428,18 @@ impl Machine {
         }
     }
 
-    /// Ids from a node outwards; none when a node around it has ended or begun another attempt, so that nothing inside
+    /// The nodes around a node, outwards; none when a node around it has ended or begun another attempt, so that nothing inside
     /// is kept.
-    fn path(&self, index: NodeIndex) -> Option<Vec<&str>> {
+    fn path(&self, index: NodeIndex) -> Option<Vec<Around<'_>>> {
         let mut path = Vec::new();
-        let mut at = Some(index);
-        let mut inside = None;
-        while let Some(index) = at {
-            let node = &self.nodes[index];
-            let keeps = inside.is_none() || node.inner == inside;
-            if !keeps || (inside.is_some() && node.status.phase.is_terminal()) {
+        let mut inside = self.nodes[index].graph;
+        while let Some(owner) = self.nodes[inside].owner {
+            let node = &self.nodes[owner];
+            if node.inner != Some(inside) || node.status.phase.is_terminal() {
                 return None;
             }
-            path.push(node.spec.id.as_str());
-            inside = Some(node.graph);
-            at = self.nodes[node.graph].owner;
+            path.push(Around::of(node));
+            inside = node.graph;
         }
         Some(path)
     }
@@ -462,12 +458,62 @@ impl Machine {
                 if let (Some(inner), false) = (node.inner, node.status.phase.is_terminal()) {
                     let inner = self.whole_graph(inner);
                     if let (Value::Object(members), false) = (&mut status, inner.is_empty()) {
-                        members.insert(INNER_NODES.into(), Value::Object(inner));
+                        Around::of(node).insert(members, inner);
                     }
                 }
                 Some((id.clone(), status))
             })
             .collect()
+    }
+}
+
+/// A node with others inside, as their statuses lie in its own.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    id: &'a str,
+    /// Its task made them: there is an entry of its own between (spec 04 §7.6).
+    is_dynamic: bool,
+}
+
+impl<'a> Around<'a> {
+    fn of(node: &'a Node) -> Self {
+        Self {
+            id: &node.spec.id,
+            is_dynamic: node.spec.kind == NodeKind::Task,
+        }
+    }
+
+    /// The statuses inside, where `nodes` has the node.
+    fn inner<'b>(&self, nodes: &'b Map<String, Value>) -> Option<&'b Map<String, Value>> {
+        let mut inner = nodes.get(self.id)?.get(INNER_NODES)?;
+        if self.is_dynamic {
+            inner = inner.get(dynamic::INNER_ENTRY)?.get(INNER_NODES)?;
+        }
+        inner.as_object()
+    }
+
+    /// The statuses inside, which are made if there are none.
+    fn inner_mut<'b>(
+        &self,
+        nodes: &'b mut Map<String, Value>,
+    ) -> Option<&'b mut Map<String, Value>> {
+        let inner = object(object(nodes, self.id)?, INNER_NODES)?;
+        if !self.is_dynamic {
+            return Some(inner);
+        }
+        let entry = object(inner, dynamic::INNER_ENTRY)?;
+        entry.insert(PARENT.into(), json!(self.id));
+        object(entry, INNER_NODES)
+    }
+
+    /// Puts the statuses inside where they belong in the node's own.
+    fn insert(&self, status: &mut Map<String, Value>, inner: Map<String, Value>) {
+        let inner = if self.is_dynamic {
+            json!({ dynamic::INNER_ENTRY: { PARENT: self.id, INNER_NODES: inner } })
+        } else {
+            Value::Object(inner)
+        };
+        status.insert(INNER_NODES.into(), inner);
     }
 }
 
@@ -478,6 +524,10 @@ pub(super) fn bound(status: &mut NodeStatus) {
     }
     let inner = status.workflow_node_status.as_mut();
     if let Some(error) = inner.and_then(|inner| inner.execution_error.as_mut()) {
+        error.0 = events::cut(std::mem::take(&mut error.0));
+    }
+    let dynamic = status.dynamic_node_status.as_mut();
+    if let Some(error) = dynamic.and_then(|dynamic| dynamic.error.as_mut()) {
         error.0 = events::cut(std::mem::take(&mut error.0));
     }
     let length = status.message.floor_char_boundary(MAX_MESSAGE_BYTES);

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     effects::{EffectError, PermanentError, TransientError},
     node::{
-        self, Change, NodeEffect, NodeResult, Source, Step, Then, launch_plan, resolve, system,
-        task::observed_pod::ObservedPod,
+        self, Change, Inside, NodeEffect, NodeResult, Source, Step, Then, WorkflowDefinition,
+        dynamic, launch_plan, resolve, system, task::observed_pod::ObservedPod,
     },
 };
 
@@ -153,9 +153,35 @@ impl Machine {
             self.begin_effect(index, NodeEffect::TerminateChild { cause }, false, now);
             return;
         }
+        if view.inside == Inside::Unread {
+            match result {
+                Some(NodeResult::DynamicCompiled(Ok(compiled))) => {
+                    self.open_and_stop(index, &compiled.definition);
+                    return;
+                }
+                // What is inside is found among the leftovers of the workflow then.
+                Some(NodeResult::DynamicCompiled(Err(_))) => {}
+                _ => {
+                    self.begin_effect(index, NodeEffect::CompileDynamic, false, now);
+                    return;
+                }
+            }
+        }
         view.task.pod = observed.as_ref().map(|observed| &observed.pod);
         let change = node::abort(&view, &reason, now);
         self.begin_change(index, change, now);
+    }
+
+    /// What another process has started inside a node ends before the node does.
+    fn open_and_stop(&mut self, index: NodeIndex, definition: &WorkflowDefinition) {
+        match self.open_dynamic(index, definition) {
+            Ok(_) => self.abort_inside(index),
+            Err(error) => {
+                let error = node::unbuildable(error.to_string());
+                self.nodes[index].result = Some(NodeResult::DynamicCompiled(Err(Box::new(error))));
+            }
+        }
+        self.queue.mark(index);
     }
 
     /// Nodes of graphs that are being aborted or have ended do not go on.
@@ -247,6 +273,7 @@ impl Machine {
             | NodeEffect::TerminateChild { .. }
             | NodeEffect::ReadInputs(_)
             | NodeEffect::GetPod
+            | NodeEffect::CompileDynamic
             | NodeEffect::ReadResult => {}
         }
         self.queue.set_busy(index);
@@ -313,11 +340,15 @@ impl Machine {
             Ok(EffectResult::Begun | EffectResult::Leftovers(_)) => {}
             Err(EffectError::Transient(error)) => self.effect_failed(index, error, now),
             Err(EffectError::Permanent(PermanentError(error))) => {
-                if self.nodes[index].abort == AbortState::None {
+                let node = &mut self.nodes[index];
+                if node.abort == AbortState::None {
                     self.fail_node(index, *error, now);
-                } else {
-                    self.queue.mark(index);
+                    return;
                 }
+                if node.purpose == dynamic::COMPILE {
+                    node.result = Some(NodeResult::DynamicCompiled(Err(error)));
+                }
+                self.queue.mark(index);
             }
         }
     }
@@ -349,6 +380,7 @@ impl Machine {
             }
             NodeResult::TaskResult(_) => node.metrics.result_read = true,
             NodeResult::Prepared(Err(_))
+            | NodeResult::DynamicCompiled(_)
             | NodeResult::Copied(_)
             | NodeResult::ChildLaunched(_)
             | NodeResult::Signal(_)
@@ -386,7 +418,18 @@ impl Machine {
             most_refusals,
             subject: &node.unique_id,
         };
-        match Retry::next(previous, purpose, error, policy, now) {
+        let next = Retry::next(previous, purpose, error, policy, now);
+        let next = match next {
+            Ok(retry)
+                if node.abort != AbortState::None
+                    && purpose == dynamic::COMPILE
+                    && retry.is_shown() =>
+            {
+                Err(Box::new(system("RuntimeExecutionError", retry.to_string())))
+            }
+            next => next,
+        };
+        match next {
             Ok(retry) => {
                 tracing::warn!(node = node.unique_id, "{retry}; trying again");
                 let shown = (retry.is_shown() && node.pending.is_none()).then(|| retry.to_string());
@@ -417,7 +460,12 @@ impl Machine {
                         node.result = Some(NodeResult::ChildTerminated);
                         self.queue.mark(index);
                     }
-                    _ if node.abort != AbortState::None => self.queue.mark(index),
+                    _ if node.abort != AbortState::None => {
+                        if purpose == dynamic::COMPILE {
+                            node.result = Some(NodeResult::DynamicCompiled(Err(error)));
+                        }
+                        self.queue.mark(index);
+                    }
                     _ => self.fail_node(index, *error, now),
                 }
             }

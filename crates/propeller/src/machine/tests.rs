@@ -124,6 +124,7 @@ impl Driven {
                 NodeResult::PodCreated(info)
             }
             NodeEffect::GetPod => NodeResult::Pod(None),
+            NodeEffect::CompileDynamic => unreachable!("no task makes a workflow"),
             NodeEffect::ReadResult => NodeResult::TaskResult(TaskResult::Outputs { deck: false }),
             NodeEffect::CopyOutputs { .. }
             | NodeEffect::WriteOutputs { .. }

@@ -60,7 +60,7 @@ fn follow(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> St
             let error = system("DownstreamNodeNotFound", message);
             failed(view, error, Vec::new(), now)
         }
-        (Inside::UnderWay | Inside::Stopped, _) => Step::Wait(None),
+        (Inside::UnderWay | Inside::Stopped | Inside::Unread, _) => Step::Wait(None),
     }
 }
 

@@ -24,15 +24,12 @@ pub(super) fn within_deadlines(
     decide: impl FnOnce(&NodeView<'_>) -> Step,
     now: Timestamp,
 ) -> Step {
-    match view.status.phase {
-        NodePhase::Failing | NodePhase::TimingOut | NodePhase::RetryableFailure => {
-            return if view.inside == Inside::UnderWay {
-                Step::Wait(None)
-            } else {
-                leave(view, now)
-            };
-        }
-        _ => {}
+    if is_leaving(view.status) {
+        return if view.inside == Inside::UnderWay {
+            Step::Wait(None)
+        } else {
+            leave(view, now)
+        };
     }
     let step = decide(view);
     // Looked at after the decision, and only if that is not the end (spec 04 §6.3).
@@ -61,6 +58,14 @@ pub(super) fn within_deadlines(
         (_, Deadline::NodeOver(_)) => leaving(view, NodePhase::TimingOut, None, now).step(),
         (step, Deadline::Ahead(_)) => step,
     }
+}
+
+/// Whether the node will leave its attempt as soon as what is inside has ended.
+pub(crate) fn is_leaving(status: &NodeStatus) -> bool {
+    matches!(
+        status.phase,
+        NodePhase::Failing | NodePhase::TimingOut | NodePhase::RetryableFailure
+    )
 }
 
 /// The node will leave its attempt as soon as what is inside has ended.
@@ -113,6 +118,7 @@ fn next_attempt(status: &NodeStatus, now: Timestamp) -> NodeStatus {
         last_attempt_started_at: Some(Time::new(now)),
         last_updated_at: Some(Time::new(now)),
         branch_status: None,
+        task_node_status: None,
         sub_node_status: std::collections::BTreeMap::new(),
         workflow_node_status: None,
         dynamic_node_status: None,

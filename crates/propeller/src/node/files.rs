@@ -47,6 +47,11 @@ impl NodeFiles {
         Self::file(self.0.futures())
     }
 
+    /// `dynamic_compiled.pb`.
+    pub fn dynamic_closure(&self) -> String {
+        Self::file(self.0.dynamic_closure())
+    }
+
     /// `task.pb`.
     pub fn task_template(&self) -> String {
         Self::file(self.0.task_template())

@@ -6,18 +6,23 @@ use flyte_idl::core::{
 };
 use jiff::Timestamp;
 
-use super::{Change, NodeView, Step, Then, identity, task};
+use super::{Change, NodeView, Step, Then, dynamic, identity, task};
 use crate::events::{self, Event, NodeDetails};
 
 /// The event and status of a node that cannot go on, for a reason outside its own decisions.
 pub fn fail(view: &NodeView<'_>, error: ExecutionError, now: Timestamp) -> Change {
     let (mut before, mut delete_pod) = (Vec::new(), None);
-    if view.spec.kind == NodeKind::Task {
+    if runs_task(view) {
         (before, delete_pod) = task::abort(view, now);
     }
     let mut change = failure(view, NodeDetails::default(), error, now).deleting(delete_pod);
     change.events.splice(..0, before);
     change
+}
+
+/// Whether an attempt of its task may be under way, and not what it has made.
+fn runs_task(view: &NodeView<'_>) -> bool {
+    view.spec.kind == NodeKind::Task && !dynamic::has_begun(view.status)
 }
 
 /// The last event of a node that failed, with what else it says, and what is left of its status.
@@ -48,7 +53,7 @@ pub fn skip(view: &NodeView<'_>, now: Timestamp) -> Change {
 pub fn abort(view: &NodeView<'_>, reason: &str, now: Timestamp) -> Change {
     let mut events = Vec::new();
     let mut delete_pod = None;
-    if view.spec.kind == NodeKind::Task {
+    if runs_task(view) {
         (events, delete_pod) = task::abort(view, now);
     }
     let identity = identity(view);

@@ -29,7 +29,7 @@ pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timesta
             now,
         );
     };
-    let Some(sub) = view.workflow.sub_workflows.get(key) else {
+    let Some(sub) = view.entities.sub_workflows.get(key) else {
         let message = format!(
             "node [{}] runs sub-workflow [{key}], which the execution does not have",
             view.spec.id
@@ -59,7 +59,7 @@ pub(super) fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timesta
             to: view.files.outputs(),
         }),
         (Inside::Failed(error), _) => failed(view, error.clone(), Vec::new(), now),
-        (Inside::UnderWay | Inside::Stopped, _) => Step::Wait(None),
+        (Inside::UnderWay | Inside::Stopped | Inside::Unread, _) => Step::Wait(None),
     }
 }
 

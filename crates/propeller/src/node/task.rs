@@ -18,9 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    Change, NodeEffect, NodeResult, NodeView, ReportedEvents, Step, TaskResult, failed,
+    Change, NodeEffect, NodeResult, NodeView, ReportedEvents, Step, TaskResult, dynamic, failed,
     failure::{Deadline, deadline},
-    identity, running, running_event, short, succeeded, unsupported,
+    identity, running, running_event, short, succeeded,
 };
 use crate::events::{self, NodeDetails};
 use guard::guarded;
@@ -426,14 +426,7 @@ fn finished(attempt: &Attempt<'_>, result: TaskResult, now: Timestamp) -> Step {
             };
             succeeded(view, details, vec![event], now)
         }
-        TaskResult::Futures => {
-            let error = unsupported::error(view, "dynamic");
-            let failure = PhaseInfo {
-                error: Some(error.clone()),
-                ..PhaseInfo::permanent(ErrorKind::User, "", "")
-            };
-            failed(view, error, vec![attempt.event(&failure, now)], now)
-        }
+        TaskResult::Futures => dynamic::begin(attempt, now),
         TaskResult::Failed {
             error,
             recoverable,

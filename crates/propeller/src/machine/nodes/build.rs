@@ -9,7 +9,7 @@ use flyte_core::{
     layout::START_NODE,
     unique_id::{self, Parent},
 };
-use flyte_crd::{NodeSpec, NodeStatus, WorkflowSpec};
+use flyte_crd::{NodeSpec, NodeStatus};
 
 use super::{
     AbortState, Graph, GraphIndex, Node, NodeHistory, NodeIndex, Nodes, TaskState, Upstream, Which,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     machine::{Unreadable, graph_state::GraphState},
-    node::{NodeFiles, WorkflowContext},
+    node::{NodeFiles, WorkflowContext, WorkflowDefinition},
 };
 
 /// Where in the workflow a node is.
@@ -33,15 +33,16 @@ impl Nodes {
         &mut self,
         context: &WorkflowContext,
         owner: Option<NodeIndex>,
-        spec: &Arc<WorkflowSpec>,
+        definition: &WorkflowDefinition,
         mut statuses: BTreeMap<String, NodeStatus>,
     ) -> Result<GraphIndex, Unreadable> {
         let number = u32::try_from(self.graphs.len());
         let graph = GraphIndex(number.map_err(|_| Unreadable::TooLarge)?);
+        let spec = &definition.spec;
         let order = in_order(spec)?;
         self.graphs.push(Graph {
             owner,
-            spec: spec.clone(),
+            definition: definition.clone(),
             ids: HashMap::with_capacity(order.len()),
             failure_node: None,
             remaining: 0,
@@ -128,7 +129,7 @@ impl Nodes {
     /// Every edge in both directions. A node is woken by all that it comes after, whichever of the two lists of the
     /// resource names the edge: of arms only `upstream` does (spec 03 §4.5).
     fn connect(&mut self, graph: GraphIndex) -> Result<(), Unreadable> {
-        let edges = self[graph].spec.complete_edges();
+        let edges = self[graph].definition.spec.complete_edges();
         let find = |nodes: &Self, id: &String| {
             nodes[graph].find(id).ok_or_else(|| {
                 Unreadable::Graph(format!("an edge names node [{id}], which does not exist"))

@@ -1,4 +1,5 @@
-//! A node as decisions see it, and what is inside of it: the arm of a branch, the graph of a sub-workflow.
+//! A node as decisions see it, and what is inside of it: the arm of a branch, the graph of a sub-workflow or of a dynamic
+//! task.
 
 use flyte_core::layout::END_NODE;
 use flyte_crd::{NodeKind, NodeStatus, status::BranchPhase};
@@ -6,7 +7,7 @@ use flyte_crd::{NodeKind, NodeStatus, status::BranchPhase};
 use super::{AbortState, NodeIndex, Nodes, QuotaWait, TaskState};
 use crate::{
     machine::{Unreadable, graph_state::GraphState},
-    node::{Inside, NodeView, TaskView, WorkflowContext},
+    node::{Inside, NodeView, TaskView, WorkflowContext, dynamic},
 };
 
 impl Nodes {
@@ -19,6 +20,7 @@ impl Nodes {
         let node = &self[index];
         NodeView {
             workflow: context,
+            entities: &self[node.graph].definition.entities,
             spec: &node.spec,
             status: &node.status,
             unique_id: &node.unique_id,
@@ -58,7 +60,8 @@ impl Nodes {
                     }
                 }
             },
-            NodeKind::Workflow => match node.inner.map(|inner| &self[inner]) {
+            NodeKind::Workflow | NodeKind::Task => match node.inner.map(|inner| &self[inner]) {
+                None if dynamic::is_under_way(&node.status) => Inside::Unread,
                 None => Inside::Nothing,
                 Some(graph) => match &graph.state {
                     GraphState::Ended(Ok(())) => Inside::Succeeded,
@@ -70,9 +73,7 @@ impl Nodes {
                     | GraphState::Stopping => Inside::UnderWay,
                 },
             },
-            NodeKind::Start | NodeKind::End | NodeKind::Task | NodeKind::Gate | NodeKind::Array => {
-                Inside::Nothing
-            }
+            NodeKind::Start | NodeKind::End | NodeKind::Gate | NodeKind::Array => Inside::Nothing,
         }
     }
 
@@ -98,8 +99,7 @@ impl Nodes {
         arms.filter_map(|arm| graph.find(arm)).collect()
     }
 
-    /// Where the outputs are that the node inside gives a node: of the chosen arm, or of the end node of the
-    /// sub-workflow.
+    /// Where the outputs are that the node inside gives a node: of the chosen arm, or of the end node of the graph inside.
     pub(in crate::machine) fn inner_outputs(&self, index: NodeIndex) -> Option<String> {
         let inner = match self[index].inner {
             Some(graph) => self[graph].find(END_NODE)?,

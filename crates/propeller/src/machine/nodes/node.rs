@@ -11,7 +11,7 @@ use super::{GraphIndex, NodeIndex};
 use crate::{
     events::Event,
     machine::retry::Retry,
-    node::{Change, NodeFiles, NodeResult, launch_plan},
+    node::{Change, NodeFiles, NodeResult, dynamic, launch_plan},
 };
 
 /// One node of one graph.
@@ -28,7 +28,7 @@ pub(in crate::machine) struct Node {
     pub(in crate::machine) downstream: Vec<NodeIndex>,
     /// The branch that may choose this node.
     pub(in crate::machine) arm_of: Option<NodeIndex>,
-    /// The graph of its sub-workflow, once started.
+    /// The graph of its sub-workflow or of its dynamic task, once started.
     pub(in crate::machine) inner: Option<GraphIndex>,
     /// Its inputs, once this process knows them.
     pub(in crate::machine) inputs: Option<Arc<LiteralMap>>,
@@ -129,7 +129,9 @@ impl Node {
 
     /// Whether it counts among those of which only so many may run at once (max parallelism; spec 04 §5.4).
     pub(in crate::machine) fn takes_slot(&self) -> bool {
-        self.spec.kind == NodeKind::Task || launch_plan::of(&self.spec).is_some()
+        // What a dynamic task has made takes slots of its own: one that waited for them with a slot in hand could wait for ever.
+        let is_task = self.spec.kind == NodeKind::Task && !dynamic::has_begun(&self.status);
+        is_task || launch_plan::of(&self.spec).is_some()
     }
 
     /// Whether it failed or timed out.

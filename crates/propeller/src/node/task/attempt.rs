@@ -161,7 +161,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// What admin is told of a phase, with everything that the cluster has said about the pod meanwhile.
-    pub(super) fn event(&self, info: &PhaseInfo, now: Timestamp) -> Event {
+    pub(in crate::node) fn event(&self, info: &PhaseInfo, now: Timestamp) -> Event {
         if self.view.task.object_events.is_empty() {
             return self.plain_event(info, now);
         }

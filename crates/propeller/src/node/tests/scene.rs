@@ -38,6 +38,19 @@ pub(super) fn context() -> Arc<WorkflowContext> {
 
 /// The context of the workflow with this merged into its resource.
 pub(super) fn context_with(change: Value) -> Arc<WorkflowContext> {
+    let plugins = PluginsConfig::default();
+    let settings = Arc::new(Settings {
+        registry: Registry::new(&plugins.tasks).unwrap(),
+        propeller: PropellerConfig::default(),
+        plugins,
+        metadata_root: "mem://bucket/metadata".into(),
+    });
+    let machine = Machine::load(&workflow(change), Origin::default(), settings).unwrap();
+    machine.context().clone()
+}
+
+/// The workflow with this merged into its resource.
+fn workflow(change: Value) -> FlyteWorkflow {
     let sub = |outputs: Value| {
         json!({
             "id": "p:d:sub", "nodes": { "start-node": { "id": "start-node", "kind": "start" } },
@@ -63,16 +76,12 @@ pub(super) fn context_with(change: Value) -> Arc<WorkflowContext> {
         "status": { "phase": 0 },
     });
     flyte_platform::json::merge(&mut workflow, &change);
-    let workflow: FlyteWorkflow = serde_json::from_value(workflow).unwrap();
-    let plugins = PluginsConfig::default();
-    let settings = Arc::new(Settings {
-        registry: Registry::new(&plugins.tasks).unwrap(),
-        propeller: PropellerConfig::default(),
-        plugins,
-        metadata_root: "mem://bucket/metadata".into(),
-    });
-    let machine = Machine::load(&workflow, Origin::default(), settings).unwrap();
-    machine.context().clone()
+    serde_json::from_value(workflow).unwrap()
+}
+
+/// The workflow's nodes, and what they refer to.
+pub(super) fn definition() -> WorkflowDefinition {
+    WorkflowDefinition::of(&workflow(json!({}))).unwrap()
 }
 
 /// A node, where it stands, and what is known around it.
@@ -203,9 +212,11 @@ impl Scene {
         context: &WorkflowContext,
         use_it: impl FnOnce(&NodeView<'_>) -> T,
     ) -> T {
+        let definition = definition();
         let files = NodeFiles::top_level("mem://bucket/run", "n0", self.status.attempts).unwrap();
         use_it(&NodeView {
             workflow: context,
+            entities: &definition.entities,
             spec: &self.spec,
             status: &self.status,
             unique_id: "n0",
@@ -263,7 +274,7 @@ pub(super) fn described(change: &Change) -> String {
     words.push(becomes);
     match &change.then {
         Then::Nothing | Then::Aborted => {}
-        Then::StartSubWorkflow => words.push("start inside".into()),
+        Then::StartSubWorkflow | Then::StartDynamic(_) => words.push("start inside".into()),
         Then::ChooseArm(arm) => words.push(format!("arm {}", arm.as_deref().unwrap_or("none"))),
         Then::AbortInside => words.push("abort inside".into()),
     }
