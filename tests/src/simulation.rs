@@ -11,6 +11,7 @@
 
 mod admin;
 mod blobs;
+mod catalog;
 mod children;
 mod faults;
 pub mod graphs;
@@ -43,7 +44,10 @@ use flyte_platform::{
     server,
 };
 use flyte_plugins::config::PluginsConfig;
-use flyte_propeller::{Dependencies, config::PropellerConfig};
+use flyte_propeller::{
+    CatalogService, Dependencies,
+    config::{CatalogConfig, PropellerConfig},
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use object_store::memory::InMemory;
@@ -51,6 +55,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use admin::{Records, in_memory};
+pub use catalog::Cached;
 pub use faults::{Answer, Delays, Fault, Plan, Refusal, Reloads, Rule};
 pub use node::NOTES;
 pub use outside::Outside;
@@ -83,6 +88,7 @@ pub struct Simulation {
     limits: faults::Limits,
     propeller: PropellerConfig,
     plugins: PluginsConfig,
+    catalog: CatalogConfig,
     labels: LabelKeys,
     loses_statuses: bool,
     beginning: Option<Beginning>,
@@ -110,6 +116,8 @@ pub struct Run {
     pub status: serde_json::Value,
     /// What admin knows.
     pub records: Records,
+    /// What the cache has.
+    pub cached: Cached,
     /// How often each pod was created.
     pub pods: BTreeMap<String, u32>,
     /// Pods that are there when the engine has nothing left to do.
@@ -199,6 +207,7 @@ impl Simulation {
                 ..PropellerConfig::default()
             },
             plugins: PluginsConfig::default(),
+            catalog: CatalogConfig::default(),
             labels: LabelKeys::of_the_single_binary(),
             loses_statuses: false,
             beginning: None,
@@ -283,9 +292,10 @@ impl Simulation {
         prepare(&outside).await;
         let id = &self.workflow.execution_id;
         let id = ExecutionId::new(&id.project, &id.domain, &id.name).expect("the id is complete");
+        let catalog = catalog::Catalog::default();
         let (admin, records) = match self.beginning {
-            None => admin::start(id),
-            Some(_) => admin::resume(id),
+            None => admin::start(id, &catalog),
+            Some(_) => admin::resume(id, &catalog),
         };
         let objects = Arc::new(InMemory::new());
         let most_effects = if self.neighbours.is_empty() {
@@ -361,6 +371,10 @@ impl Simulation {
                     kube,
                     blobs: BlobStore::over("mem", "bucket", Arc::new(store), None),
                     admin: channel.clone(),
+                    catalog: Some(CatalogService {
+                        channel: channel.clone(),
+                        config: self.catalog.clone(),
+                    }),
                     clock,
                     metrics: metrics.clone(),
                 },
@@ -421,6 +435,7 @@ impl Simulation {
         Ok(Run {
             phase,
             status,
+            cached: catalog.snapshot(),
             records: records.snapshot(),
             pods: faults.pods(),
             kept,

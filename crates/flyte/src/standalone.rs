@@ -252,6 +252,7 @@ pub(crate) async fn start(files: String, matches: ArgMatches) -> anyhow::Result<
                 kube,
                 blobs,
                 admin: channel,
+                catalog: flyte_propeller::cli::catalog_service(engine_config.catalog)?,
                 clock,
                 metrics: metrics.clone(),
             },

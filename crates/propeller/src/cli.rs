@@ -7,7 +7,7 @@ use flyte_platform::{
     Clock, Tasks,
     blob::{self, BlobStore, StorageConfig},
     cli::{self, Bootstrap, Program, Sections},
-    client::{self, AdminClientConfig},
+    client::{self, AdminClientConfig, EndpointError},
     config::Config,
     kubernetes,
     metrics::{LabelKeys, Scope},
@@ -17,7 +17,11 @@ use flyte_platform::{
 use flyte_plugins::config::{EchoConfig, K8sConfig, LogsConfig, PluginsConfig, TasksConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dependencies, config::PropellerConfig, wire};
+use crate::{
+    CatalogService, Dependencies,
+    config::{CatalogConfig, CatalogType, PropellerConfig},
+    wire,
+};
 
 /// How long writes under way may take when the engine is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -30,6 +34,8 @@ pub struct EngineConfig {
     pub plugins: PluginsConfig,
     /// Section `admin`.
     pub admin: AdminClientConfig,
+    /// Section `catalog-cache`.
+    pub catalog: CatalogConfig,
     /// Section `storage`.
     pub storage: StorageConfig,
     /// Section `logger`.
@@ -66,6 +72,7 @@ impl EngineConfig {
                 logger: logger.clone(),
             },
             admin: config.section("admin"),
+            catalog: config.section("catalog-cache"),
             storage,
             logger,
             otel: config.section("otel"),
@@ -82,14 +89,30 @@ pub fn sections() -> Sections {
         .with::<LogsConfig>("plugins.logs")
         .with::<EchoConfig>("plugins.echo")
         .with::<AdminClientConfig>("admin")
+        .with::<CatalogConfig>("catalog-cache")
         .with::<StorageConfig>("storage")
         .with::<LoggerConfig>("logger")
         .with::<OtelConfig>("otel")
         .with::<ProfConfig>("prof")
         .unheard(blob::UNHEARD)
         .unheard(client::UNHEARD)
+        .unheard(crate::config::UNHEARD)
         .unheard(flyte_plugins::config::UNHEARD)
         .and(flyte_webhook::cli::sections())
+}
+
+/// What reaches the cache that the configuration names, if it names one.
+///
+/// # Errors
+/// When its endpoint is no address.
+pub fn catalog_service(config: CatalogConfig) -> Result<Option<CatalogService>, EndpointError> {
+    match config.r#type {
+        CatalogType::Noop => Ok(None),
+        CatalogType::Datacatalog => Ok(Some(CatalogService {
+            channel: client::channel(&config.endpoint, config.insecure)?,
+            config,
+        })),
+    }
 }
 
 /// Its command line.
@@ -146,6 +169,7 @@ async fn serve(matches: ArgMatches) -> anyhow::Result<()> {
             kube,
             blobs: BlobStore::open(&config.storage)?,
             admin: client::channel(&config.admin.endpoint, config.admin.insecure)?,
+            catalog: catalog_service(config.catalog)?,
             clock: Clock::system(),
             metrics: metrics.clone(),
         },

@@ -1,7 +1,7 @@
 //! Section `propeller` (spec 04 §14.1).
 
 use flyte_platform::{
-    config::Duration,
+    config::{Duration, Unheard},
     kubernetes::{self, KubeClientConfig},
 };
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub struct PropellerConfig {
     pub max_resource_bytes: usize,
     /// Identifies this engine to admin.
     pub cluster_id: String,
+    /// How often a task extends its reservation of a cache entry, and how often one asks again that waits for somebody else's.
+    pub workflow_reeval_duration: Duration,
     /// Creates the FlyteWorkflow definition at start.
     pub create_flyteworkflow_crd: bool,
     /// Limits and defaults of nodes.
@@ -95,6 +97,7 @@ impl Default for PropellerConfig {
             gc_interval: Duration::minutes(30),
             max_resource_bytes: 1024 * 1024,
             cluster_id: "propeller".into(),
+            workflow_reeval_duration: Duration::seconds(10),
             create_flyteworkflow_crd: false,
             node_config: NodeConfig::default(),
             event_config: EventConfig::default(),
@@ -178,6 +181,74 @@ pub struct DefaultDeadlines {
     pub node_execution_deadline: Duration,
     /// Longest time from being queued.
     pub node_active_deadline: Duration,
+}
+
+/// Section `catalog-cache`: where outputs of tasks are cached (spec 06 B1).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct CatalogConfig {
+    /// `datacatalog`, or `noop` for no cache.
+    pub r#type: CatalogType,
+    /// `dns:///host:port` or `host:port`.
+    pub endpoint: String,
+    /// Without TLS.
+    pub insecure: bool,
+    /// Older entries are not used, and replaced; zero is any age.
+    pub max_cache_age: Duration,
+    /// How often a write is tried that is not answered.
+    pub max_retries: u32,
+    /// Milliseconds before its second try; each further wait is twice as long.
+    pub base_scalar: u32,
+    /// Accepted; waits are spread by half.
+    pub backoff_jitter: String,
+    /// Accepted; not used yet.
+    pub use_admin_auth: bool,
+    /// Accepted; who calls decides what is tried again.
+    pub default_service_config: String,
+}
+
+impl Default for CatalogConfig {
+    fn default() -> Self {
+        Self {
+            r#type: CatalogType::Noop,
+            endpoint: String::new(),
+            insecure: false,
+            max_cache_age: Duration::default(),
+            max_retries: 5,
+            base_scalar: 100,
+            backoff_jitter: "0.1".into(),
+            use_admin_auth: false,
+            default_service_config: String::new(),
+        }
+    }
+}
+
+/// Keys of section `catalog-cache` that change nothing.
+pub const UNHEARD: &[Unheard] = &[
+    Unheard {
+        key: "catalog-cache.backoff-jitter",
+        instead: "waits between tries are spread by half",
+    },
+    Unheard {
+        key: "catalog-cache.use-admin-auth",
+        instead: "datacatalog is called without a token",
+    },
+    Unheard {
+        key: "catalog-cache.default-service-config",
+        instead: "a write is tried `max-retries` times, everything else as effects are",
+    },
+];
+
+/// What caches the outputs of tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CatalogType {
+    /// Nothing.
+    #[default]
+    #[serde(alias = "")]
+    Noop,
+    /// The service of this name.
+    Datacatalog,
 }
 
 /// Section `propeller.event-config`.

@@ -5,6 +5,7 @@
 //! (`machine::retry`), so that nobody sleeps here with a permit in hand.
 
 mod budget;
+mod catalog;
 mod children;
 mod counting;
 mod dynamic;
@@ -49,6 +50,7 @@ use prost::Message as _;
 
 pub use budget::Budget;
 pub(crate) use budget::KUBERNETES_TIMEOUT;
+pub use catalog::Catalog;
 pub use error::{Answered, Backend, EffectError, PermanentError, TransientError};
 pub use quota_queue::{PermitInbox, QuotaQueue};
 pub(crate) use statuses::StatusesError;
@@ -88,6 +90,8 @@ pub struct Effects {
     pub admin: AdminServiceClient<CountedChannel>,
     /// Where signals are, which gates wait for.
     pub signals: SignalServiceClient<CountedChannel>,
+    /// Where outputs of tasks are cached, if they are.
+    pub catalog: Option<Catalog>,
     /// What deadlines and waits are measured by; virtual in tests.
     pub clock: Clock,
     /// Bounds how many requests are under way at once, over all workflows.
@@ -295,6 +299,23 @@ impl WorkflowEffects {
             NodeEffect::CompileDynamic => {
                 let compiled = self.compile_dynamic(&view).await?;
                 Ok(NodeResult::DynamicCompiled(compiled))
+            }
+            NodeEffect::LookUpCache { inputs } => {
+                let (key, found) = self.look_up_cache(&view, inputs).await?;
+                Ok(NodeResult::CacheLookedUp(key, found))
+            }
+            NodeEffect::ReserveCache { inputs } => {
+                let (key, reservation) = self.reserve_cache(&view, inputs).await?;
+                Ok(NodeResult::CacheReserved(key, reservation))
+            }
+            NodeEffect::WriteCache {
+                inputs,
+                replaces,
+                releases,
+                result,
+            } => {
+                let written = self.write_cache(&view, inputs, replaces, releases).await?;
+                Ok(NodeResult::CacheWritten(written, result))
             }
             NodeEffect::CopyOutputs { from, to } => {
                 let from = match from {

@@ -47,8 +47,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
-    config::PropellerConfig,
-    effects::{Budget, Effects, PodTemplates, QuotaQueue},
+    config::{CatalogConfig, PropellerConfig},
+    effects::{Budget, Catalog, Effects, PodTemplates, QuotaQueue},
     metrics::EngineMetrics,
     node::Settings,
 };
@@ -66,10 +66,20 @@ pub struct Dependencies {
     pub blobs: BlobStore,
     /// Admin, for events.
     pub admin: Channel,
+    /// datacatalog, where outputs of tasks are cached; none when they are not.
+    pub catalog: Option<CatalogService>,
     /// What deadlines and waits are measured by; virtual in tests.
     pub clock: Clock,
     /// Where metrics are registered, without the engine's own scope, and the labels that they have.
     pub metrics: Scope,
+}
+
+/// How datacatalog is reached, and what is taken from it.
+pub struct CatalogService {
+    /// A channel to it.
+    pub channel: Channel,
+    /// Section `catalog-cache`.
+    pub config: CatalogConfig,
 }
 
 /// An engine cannot be wired.
@@ -131,15 +141,21 @@ pub fn wire(
     let methods = methods_of(&[
         "flyteidl.service.AdminService",
         "flyteidl.service.SignalService",
+        "datacatalog.DataCatalog",
     ]);
-    let calls = CallMetrics::of_client(&scope, methods, latency)?;
-    let channel = CountedChannel::new(dependencies.admin, Arc::new(calls));
+    let calls = Arc::new(CallMetrics::of_client(&scope, methods, latency)?);
+    let channel = CountedChannel::new(dependencies.admin, calls.clone());
+    let catalog = dependencies.catalog.map(|service| {
+        let channel = CountedChannel::new(service.channel, calls.clone());
+        Catalog::new(channel, &service.config, propeller.workflow_reeval_duration)
+    });
     let (templates, templates_writer) = PodTemplates::new(&plugins.own_namespace);
     let settings = Arc::new(Settings {
         propeller,
         plugins,
         registry,
         metadata_root,
+        caches: catalog.is_some(),
     });
     let effects = Effects {
         kube: kubernetes::with_timeout(dependencies.kube),
@@ -154,6 +170,7 @@ pub fn wire(
         signals: SignalServiceClient::new(channel)
             .max_decoding_message_size(64 * 1024 * 1024)
             .max_encoding_message_size(64 * 1024 * 1024),
+        catalog,
         clock: dependencies.clock,
         budget: Budget::new(admin.per_retry_timeout.to_std()),
         event_config: settings.propeller.event_config,

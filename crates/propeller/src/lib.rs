@@ -15,4 +15,4 @@ pub mod machine;
 pub mod metrics;
 pub mod node;
 
-pub use engine::{Dependencies, Engine, EngineError, WireError, wire};
+pub use engine::{CatalogService, Dependencies, Engine, EngineError, WireError, wire};

@@ -46,7 +46,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::node::{
     ChildState, Entities, Inside, NodeFiles, NodeView, Settings, TaskView, WorkflowContext,
-    WorkflowDefinition, task::observed_pod::ObservedPod,
+    WorkflowDefinition, cache::CacheView, task::observed_pod::ObservedPod,
 };
 
 use changes::Changes;
@@ -97,6 +97,7 @@ pub struct OwnedNode {
     unique_id: String,
     parent: Option<Parent>,
     files: NodeFiles,
+    cache: CacheView,
 }
 
 impl OwnedNode {
@@ -114,6 +115,7 @@ impl OwnedNode {
             inside: Inside::Nothing,
             is_retrying: false,
             task: TaskView::default(),
+            cache: &self.cache,
             child: None,
         }
     }
@@ -256,6 +258,7 @@ impl Machine {
             unique_id: node.unique_id.clone(),
             parent: node.parent.clone(),
             files: node.files.clone(),
+            cache: node.cache.clone(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! woken and have not looked yet; a *worker* is the right to have one effect under way. Nothing here is proportional to
 //! a graph: every number is changed by what happens.
 
+mod cache;
 mod node;
 mod plugin;
 mod queue;
@@ -22,6 +23,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use crate::node::{NodeView, WorkflowContext, task::Attempt};
 
+pub use cache::CacheMetrics;
 pub(crate) use node::Gathered;
 pub use node::NodeMetrics;
 pub use plugin::PluginMetrics;
@@ -37,6 +39,7 @@ pub struct EngineMetrics {
     pub(crate) workflow: WorkflowMetrics,
     pub(crate) node: NodeMetrics,
     pub(crate) plugin: PluginMetrics,
+    pub(crate) cache: CacheMetrics,
     pub(crate) recording: RecordingMetrics,
     pub(crate) queue: QueueMetrics,
     pub(crate) levels: LevelMetrics,
@@ -164,6 +167,7 @@ impl EngineMetrics {
             workflow: WorkflowMetrics::register(&scope.sub("workflow"))?,
             node: NodeMetrics::register(&scope.sub("node"))?,
             plugin: PluginMetrics::register(scope)?,
+            cache: CacheMetrics::register(scope)?,
             recording: RecordingMetrics::register(scope)?,
             queue: QueueMetrics::register(scope)?,
             levels: LevelMetrics {

@@ -10,6 +10,7 @@
 
 mod boundary;
 pub mod branch;
+pub mod cache;
 mod container;
 pub(crate) mod dynamic;
 mod failure;
@@ -42,6 +43,7 @@ use crate::{
     events::{self, Event, NodeDetails, NodeIdentity},
 };
 
+use cache::{CacheKey, CacheView, LookUp, Reservation, Written};
 use node_end::{ended, failed, succeeded};
 use resolve::ResolveError;
 use task::observed_pod::ObjectEvent;
@@ -139,6 +141,8 @@ pub struct Settings {
     pub registry: Registry,
     /// `scheme://container/metadata-prefix`.
     pub metadata_root: String,
+    /// Whether there is a cache for the outputs of tasks.
+    pub caches: bool,
 }
 
 impl Settings {
@@ -172,6 +176,8 @@ pub struct NodeView<'a> {
     pub is_retrying: bool,
     /// What is known of its task's pod beside the status.
     pub task: TaskView<'a>,
+    /// What is known of its entry in the cache.
+    pub cache: &'a CacheView,
     /// What flyteadmin says of the execution that it has launched; none as long as it has not been asked.
     pub child: Option<&'a ChildState>,
 }
@@ -266,6 +272,27 @@ pub enum NodeEffect {
     ReadResult,
     /// Compile the workflow that the task has made, or read what was compiled before.
     CompileDynamic,
+    /// Look for its outputs in the cache.
+    LookUpCache {
+        /// Its inputs, when they are known.
+        inputs: Option<Arc<LiteralMap>>,
+    },
+    /// Reserve its entry in the cache, or go on with the reservation.
+    ReserveCache {
+        /// Its inputs, when they are known.
+        inputs: Option<Arc<LiteralMap>>,
+    },
+    /// Write its outputs to the cache.
+    WriteCache {
+        /// Its inputs, when they are known.
+        inputs: Option<Arc<LiteralMap>>,
+        /// Whether what is there is to be replaced.
+        replaces: bool,
+        /// Whether there is a reservation to let go.
+        releases: bool,
+        /// What the node has succeeded with.
+        result: Option<Box<NodeResult>>,
+    },
     /// Copy outputs; the inner node's, or a file.
     CopyOutputs {
         /// The node or the bindings that the outputs come from.
@@ -314,6 +341,9 @@ impl NodeEffect {
             Self::GetPod => "look the pod up",
             Self::ReadResult => "read what the task wrote",
             Self::CompileDynamic => dynamic::COMPILE,
+            Self::LookUpCache { .. } => "look the cache up",
+            Self::ReserveCache { .. } => "reserve its entry in the cache",
+            Self::WriteCache { .. } => "write the cache",
             Self::CopyOutputs { .. } => "copy the outputs",
             Self::GetSignal { .. } => "ask for the signal",
             Self::WriteOutputs { .. } => "write the outputs",
@@ -334,7 +364,7 @@ pub enum Source {
 }
 
 /// What an effect of a node brought.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum NodeResult {
     /// Bindings were resolved and inputs written.
     Prepared(Result<Arc<LiteralMap>, ResolveError>),
@@ -348,6 +378,12 @@ pub enum NodeResult {
     TaskResult(TaskResult),
     /// The workflow that the task has made, or why it is none that can be run.
     DynamicCompiled(Result<Arc<DynamicWorkflow>, Box<ExecutionError>>),
+    /// What the cache has.
+    CacheLookedUp(Arc<CacheKey>, LookUp),
+    /// Who has reserved its entry.
+    CacheReserved(Arc<CacheKey>, Reservation),
+    /// What became of its entry, and what the node had succeeded with.
+    CacheWritten(Written, Option<Box<NodeResult>>),
     /// Outputs were copied; false when there were none.
     Copied(bool),
     /// The value of a signal, if it is set.
@@ -444,8 +480,13 @@ pub fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> 
         | NodePhase::Failing
         | NodePhase::TimingOut => match view.spec.kind {
             NodeKind::Start | NodeKind::End => boundary::step(view, result, now),
-            NodeKind::Task if dynamic::has_begun(view.status) => dynamic::step(view, result, now),
-            NodeKind::Task => task::step(view, result, now),
+            NodeKind::Task => cache::around(view, result, now, |view, result| {
+                if dynamic::has_begun(view.status) {
+                    dynamic::step(view, result, now)
+                } else {
+                    task::step(view, result, now)
+                }
+            }),
             NodeKind::Branch => {
                 container::within_deadlines(view, |view| branch::step(view, result, now), now)
             }
@@ -483,9 +524,15 @@ pub fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> 
 }
 
 fn start(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
+    if view.spec.kind == NodeKind::Task
+        && let Some(result) = &result
+        && let Some(step) = cache::before(view, result, now)
+    {
+        return step;
+    }
     match result {
         _ if view.spec.kind == NodeKind::Start => boundary::step(view, None, now),
-        Some(NodeResult::Prepared(Ok(_))) => {
+        Some(NodeResult::Prepared(Ok(_)) | NodeResult::CacheLookedUp(..)) => {
             let mut status = view.status.clone();
             status.phase = NodePhase::Queued;
             status.queued_at = Some(Time::new(now));

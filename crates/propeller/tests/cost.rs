@@ -47,6 +47,7 @@ fn settings() -> Arc<Settings> {
         },
         plugins,
         metadata_root: "mem://bucket/metadata".into(),
+        caches: false,
     })
 }
 
@@ -168,7 +169,10 @@ impl Driven {
                     NodeResult::PodCreated(PhaseInfo::new(TaskPhase::Queued, 0, reason, info))
                 }
                 NodeEffect::GetPod => NodeResult::Pod(None),
-                NodeEffect::CompileDynamic => unreachable!("no task makes a workflow"),
+                NodeEffect::CompileDynamic
+                | NodeEffect::LookUpCache { .. }
+                | NodeEffect::ReserveCache { .. }
+                | NodeEffect::WriteCache { .. } => unreachable!("no task makes a workflow"),
                 NodeEffect::ReadResult => {
                     NodeResult::TaskResult(TaskResult::Outputs { deck: false })
                 }

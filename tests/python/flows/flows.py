@@ -15,6 +15,7 @@ from flytekit import (
     approve,
     conditional,
     current_context,
+    dynamic,
     kwtypes,
     map_task,
     sleep,
@@ -321,3 +322,57 @@ def gated(n: int = 2) -> int:
     doubled = double(n=approved)
     rest >> doubled
     return doubled
+
+
+@dynamic(requests=SMALL)
+def doubles_of(k: int) -> typing.List[int]:
+    return [double(n=i) for i in range(k)]
+
+
+@dynamic(requests=SMALL)
+def counted_down(n: int) -> int:
+    """A dynamic task in a dynamic task, down to a sub-workflow beside an execution of its own."""
+    if n == 0:
+        return add(a=inner(n=1), b=inner_plan(n=2))
+    return add(a=counted_down(n=n - 1), b=n)
+
+
+@dynamic(requests=SMALL)
+def asks_for_the_unwanted() -> int:
+    return refuse(n=7)
+
+
+@workflow
+def made_at_run_time(n: int = 2) -> typing.Tuple[typing.List[int], int]:
+    return doubles_of(k=n), counted_down(n=n)
+
+
+@workflow
+def made_to_fail() -> int:
+    return asks_for_the_unwanted()
+
+
+@task(cache=True, cache_version="1", requests=SMALL)
+def remembered(n: int) -> float:
+    return time.time()
+
+
+@task(cache=True, cache_version="1", cache_serialize=True, requests=SMALL)
+def one_at_a_time(n: int) -> float:
+    time.sleep(3)
+    return time.time()
+
+
+@dynamic(cache=True, cache_version="1", requests=SMALL)
+def remembered_at_run_time(n: int) -> float:
+    return remembered(n=n)
+
+
+@workflow
+def remembering(n: int) -> typing.Tuple[float, float]:
+    return remembered(n=n), remembered_at_run_time(n=n + 1000)
+
+
+@workflow
+def in_turn(n: int) -> float:
+    return one_at_a_time(n=n)

@@ -21,6 +21,7 @@ use flyte_idl::{
         WorkflowExecutionGetRequest,
     },
     core::{ExecutionError, Parameter, ParameterMap, node_execution},
+    datacatalog::data_catalog_server::DataCatalogServer,
     event::{
         NodeExecutionEvent, TaskExecutionEvent, TaskExecutionMetadata, WorkflowExecutionEvent,
         task_execution_metadata::InstanceClass,
@@ -33,7 +34,7 @@ use flyte_idl::{
 use flyte_platform::sync::Mutex;
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{children::Children, made, signals::Signals};
+use super::{catalog::Catalog, children::Children, made, signals::Signals};
 
 /// An attempt: its node, its number, its task.
 type Attempt = (String, u32, String);
@@ -250,29 +251,30 @@ impl Shared {
     }
 }
 
-/// The service for one execution, which nobody creates, and what it records.
-pub(super) fn start(execution: ExecutionId) -> (Routes, Shared) {
-    serve(Records::new(execution))
+/// The service for one execution, which nobody creates, beside a cache, and what it records.
+pub(super) fn start(execution: ExecutionId, catalog: &Catalog) -> (Routes, Shared) {
+    serve(Records::new(execution), catalog)
 }
 
 /// As [`start`], for an execution that runs and of whose nodes others were told.
-pub(super) fn resume(execution: ExecutionId) -> (Routes, Shared) {
+pub(super) fn resume(execution: ExecutionId, catalog: &Catalog) -> (Routes, Shared) {
     let mut records = Records::new(execution);
     records.execution.phase = WorkflowPhase::Running;
     records.adopts = true;
-    serve(records)
+    serve(records, catalog)
 }
 
-fn serve(records: Records) -> (Routes, Shared) {
+fn serve(records: Records, catalog: &Catalog) -> (Routes, Shared) {
     let shared = Shared(Arc::new(Mutex::new(records)));
     let routes = Routes::new(AdminServiceServer::new(Memory(shared.clone())))
-        .add_service(SignalServiceServer::new(Signals::default()));
+        .add_service(SignalServiceServer::new(Signals::default()))
+        .add_service(DataCatalogServer::new(catalog.clone()));
     (routes, shared)
 }
 
 /// An admin in memory that knows the execution `id`, of which nothing has been reported yet.
 pub fn in_memory(id: ExecutionId) -> Routes {
-    start(id).0
+    start(id, &Catalog::default()).0
 }
 
 struct Memory(Shared);

@@ -356,6 +356,24 @@ pub fn slow(count: usize) -> FlyteWorkflow {
     resource(draft.workflow())
 }
 
+/// Tasks one after the other, each with these outputs: the first with other inputs than those after it. All are cached under this
+/// version (see the cache of the simulation), one at a time if they are serialized.
+pub fn cached(behaviour: &str, version: &str, serialized: bool) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task("n0", behaviour, &["start-node"])
+        .task("n1", behaviour, &["n0"])
+        .task("n2", behaviour, &["n1"]);
+    for template in draft.tasks.values_mut() {
+        template["metadata"] = json!({
+            "retries": {}, "discoverable": true, "discoveryVersion": version, "cacheSerializable": serialized,
+        });
+        template["interface"]["inputs"] =
+            json!({ "variables": { "n": { "type": { "simple": "INTEGER" } } } });
+    }
+    resource(draft.workflow())
+}
+
 /// A task before a dynamic one, in up to so many attempts, that makes what `behaviour` says (see `made` of the simulation), and one that
 /// takes what that brings.
 pub fn dynamic(behaviour: &str, attempts: u32) -> FlyteWorkflow {

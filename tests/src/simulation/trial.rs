@@ -5,7 +5,7 @@ use std::time::Duration;
 use flyte_crd::FlyteWorkflow;
 use flyte_platform::metrics::LabelKeys;
 use flyte_plugins::config::PluginsConfig;
-use flyte_propeller::config::{EventConfig, PropellerConfig};
+use flyte_propeller::config::{CatalogConfig, EventConfig, PropellerConfig};
 
 use super::{Beginning, Delays, Outside, Plan, Refusal, Reloads, Rule, Simulation, encoded_bytes};
 
@@ -149,6 +149,12 @@ impl Simulation {
     pub fn with_plugins(mut self, config: PluginsConfig) -> Self {
         self.plugins = config;
         self
+    }
+
+    /// The cache is used as section `catalog-cache` says; it is always there.
+    #[must_use]
+    pub fn cached_by(self, catalog: CatalogConfig) -> Self {
+        Self { catalog, ..self }
     }
 
     /// The engine is configured like this. Raw data stays where it is unless `propeller` names a place.

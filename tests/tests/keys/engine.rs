@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flyte_crd::FlyteWorkflow;
 use flyte_plugins::{Plugin, Registry};
+use flyte_propeller::{cli::catalog_service, config::CatalogType};
 use flyte_tests::simulation::{Answer, Refusal, Rule, Run, Simulation, graphs};
 use serde_json::{Value, json};
 
@@ -14,6 +15,11 @@ const OTHERS: &[&str] = &[
     "admin.endpoint",
     "admin.insecure",
     "admin.perRetryTimeout",
+    "catalog-cache.type",
+    "catalog-cache.endpoint",
+    "catalog-cache.insecure",
+    "catalog-cache.max-retries",
+    "catalog-cache.base-scalar",
     "propeller.kube-config",
     "propeller.master",
     "propeller.kube-client-config.qps",
@@ -195,6 +201,11 @@ rows! {
         |run| (run.elapsed >= Duration::from_secs(90)).into() => true;
     "plugins.k8s.send-object-events" = true, one,
         |run| run.reads.iter().any(|path| path.starts_with("/apis/events.k8s.io/")).into() => true;
+    "propeller.workflow-reeval-duration" = "60s", || Simulation::new(graphs::cached("slow", "1", true)),
+        |run| (run.trace.iter().filter(|what| what.contains("GetOrExtendReservation")).count() < 10).into() => true;
+    // Entries of the simulation are as old as time itself.
+    "catalog-cache.max-cache-age" = "1h", || Simulation::new(graphs::cached("ok", "1", false)),
+        |run| run.visible().tasks.len().into() => 3;
     "plugins.k8s.delete-resource-on-finalize" = true, one, |run| run.kept.len().into() => 0;
 }
 
@@ -213,6 +224,7 @@ fn each_key_is_seen_in_a_run() {
             let config = configured(settings);
             simulation()
                 .configured(config.propeller, config.plugins)
+                .cached_by(config.catalog)
                 .run()
         };
         let mut settings = beside.clone();
@@ -283,6 +295,36 @@ fn flyteadmin_and_how_long_a_call_may_take() {
     assert_eq!((admin.insecure, usual.insecure), (true, false));
     let timeouts = [admin, usual].map(|admin| admin.per_retry_timeout.to_std().as_secs());
     assert_eq!(timeouts, [7, 15]);
+}
+
+#[test]
+fn datacatalog_and_how_often_it_is_written_to() {
+    // What comes of it is shown by `simulation caching::`, and by `flyte start`.
+    let config = configured(&[
+        ("catalog-cache.type", json!("datacatalog")),
+        ("catalog-cache.endpoint", json!("dns:///c:89")),
+        ("catalog-cache.insecure", json!(true)),
+        ("catalog-cache.max-retries", json!(7)),
+        ("catalog-cache.base-scalar", json!(9)),
+    ]);
+    let (catalog, usual) = (config.catalog, configured(&[]).catalog);
+    for (catalog, expected) in [
+        (
+            &catalog,
+            (CatalogType::Datacatalog, "dns:///c:89", true, 7, 9),
+        ),
+        (&usual, (CatalogType::Noop, "", false, 5, 100)),
+    ] {
+        let found = (
+            catalog.r#type,
+            catalog.endpoint.as_str(),
+            catalog.insecure,
+            catalog.max_retries,
+            catalog.base_scalar,
+        );
+        assert_eq!(found, expected);
+    }
+    assert!(catalog_service(usual).unwrap().is_none());
 }
 
 #[test]

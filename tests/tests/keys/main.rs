@@ -81,6 +81,7 @@ fn every_key_has_a_row() {
         .collect();
     let sections = [
         "admin",
+        "catalog-cache",
         "plugins.k8s",
         "plugins.logs",
         "plugins.echo",

@@ -28,7 +28,7 @@ fn a_failure_inside_survives_every_single_fault() {
 fn a_node_ends_as_what_its_task_made() {
     for (behaviour, phase, code, nodes) in [
         ("makes(ok)", WorkflowPhase::Success, "", 8),
-        (NESTED, WorkflowPhase::Success, "", 20),
+        (NESTED, WorkflowPhase::Success, "", 21),
         ("makes(error)", WorkflowPhase::Failed, "USER:ValueError", 6),
         (
             "makes(makes(error),stay)",
@@ -123,7 +123,7 @@ fn an_engine_that_comes_after_any_write_goes_on() {
 #[test]
 fn termination_reaches_what_a_task_made_at_any_moment() {
     let make = || graphs::dynamic("makes(makes(stay,ok)>ok,stay)", 1);
-    let plain = Simulation::new(make()).deleted_after(60).run();
+    let plain = Simulation::new(make()).deleted_after(40).run();
     for effect in 1..=plain.effects {
         // Every other time with faults as well.
         let plan = match effect % 2 {

@@ -8,6 +8,7 @@
 )]
 
 mod beyond;
+mod caching;
 mod children;
 mod dynamic;
 mod gates;

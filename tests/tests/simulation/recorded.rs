@@ -12,13 +12,14 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 /// Executions whose nodes are all of kinds that this engine runs.
-const SUPPORTED: [&str; 12] = [
+const SUPPORTED: [&str; 13] = [
     "rec-all-types",
     "rec-bindings",
     "rec-branches",
     "rec-branches-fail",
     "rec-cached-pair",
     "rec-cached-pair2",
+    "rec-dyn",
     "rec-failing",
     "rec-files",
     "rec-nested",
@@ -150,6 +151,11 @@ fn pods_of(execution: &str, statuses: &Value, around: Option<&Parent>, names: &m
         })
     }
     for (id, status) in statuses.as_object().into_iter().flatten() {
+        if id == "dynamic-node" {
+            // No node, but where those are that a dynamic task has made.
+            pods_of(execution, &status["subNodeStatus"], around, names);
+            continue;
+        }
         let parent = place(statuses, id, around);
         let unique = unique_id::node(parent.as_ref(), id);
         let attempt = number(status);

@@ -20,7 +20,10 @@ use flyte_platform::{
     sql::{Database, DatabaseConfig},
 };
 use flyte_plugins::config::{CopilotConfig, Credentials, K8sConfig, LogsConfig, PluginsConfig};
-use flyte_propeller::{Engine, config::PropellerConfig};
+use flyte_propeller::{
+    CatalogService, Engine,
+    config::{CatalogConfig, PropellerConfig},
+};
 use tonic::transport::Channel;
 use tower::ServiceExt as _;
 
@@ -151,7 +154,11 @@ impl Services {
             flyte_propeller::Dependencies {
                 kube: self.backends.cluster.clone(),
                 blobs: self.backends.blobs.clone(),
-                admin: channel,
+                admin: channel.clone(),
+                catalog: Some(CatalogService {
+                    channel,
+                    config: CatalogConfig::default(),
+                }),
                 clock: self.backends.clock,
                 metrics: self.backends.metrics.clone(),
             },

@@ -28,6 +28,8 @@ const PER_NAMESPACE: usize = 128;
 const RETRIES_PER_SECOND: u32 = 50;
 /// Longest time of one request to the API server: Go's `kube-client-config.timeout`.
 pub(crate) const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time of one call of datacatalog, which reads and writes outputs.
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time of one request to the blob store, which may carry gigabytes.
 const BLOBS_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -40,6 +42,7 @@ struct Inner {
     kubernetes: Semaphore,
     blobs: Semaphore,
     admin: Semaphore,
+    catalog: Semaphore,
     admin_timeout: Duration,
     namespaces: Mutex<HashMap<String, Weak<Namespace>>>,
 }
@@ -65,6 +68,7 @@ impl Budget {
             kubernetes: Semaphore::new(PER_BACKEND),
             blobs: Semaphore::new(PER_BACKEND),
             admin: Semaphore::new(PER_BACKEND),
+            catalog: Semaphore::new(PER_BACKEND),
             admin_timeout,
             namespaces: Mutex::default(),
         }))
@@ -99,6 +103,7 @@ impl Budget {
             Backend::Kubernetes => (&inner.kubernetes, KUBERNETES_TIMEOUT),
             Backend::Blobs => (&inner.blobs, BLOBS_TIMEOUT),
             Backend::Admin => (&inner.admin, inner.admin_timeout),
+            Backend::Catalog => (&inner.catalog, CATALOG_TIMEOUT),
         }
     }
 }

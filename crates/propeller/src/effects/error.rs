@@ -17,6 +17,8 @@ pub enum Backend {
     Blobs,
     /// flyteadmin.
     Admin,
+    /// datacatalog.
+    Catalog,
 }
 
 impl fmt::Display for Backend {
@@ -25,6 +27,7 @@ impl fmt::Display for Backend {
             Self::Kubernetes => "the Kubernetes API",
             Self::Blobs => "the blob store",
             Self::Admin => "flyteadmin",
+            Self::Catalog => "datacatalog",
         })
     }
 }
@@ -73,6 +76,15 @@ impl TransientError {
 
     /// Of a call of admin that did not say anything about what it was asked.
     pub(super) fn of_status(status: &Status) -> Self {
+        Self::of_answer(Backend::Admin, status)
+    }
+
+    /// Of a call of datacatalog that did not say anything about what it was asked.
+    pub(super) fn of_catalog(status: &Status) -> Self {
+        Self::of_answer(Backend::Catalog, status)
+    }
+
+    fn of_answer(backend: Backend, status: &Status) -> Self {
         let message = format!("{:?}: {}", status.code(), status.message());
         match status.code() {
             Code::Unavailable
@@ -80,8 +92,8 @@ impl TransientError {
             | Code::ResourceExhausted
             | Code::Cancelled
             | Code::Aborted
-            | Code::Unauthenticated => Self::no_answer(Backend::Admin, message),
-            _ => Self::refused(Backend::Admin, message),
+            | Code::Unauthenticated => Self::no_answer(backend, message),
+            _ => Self::refused(backend, message),
         }
     }
 }

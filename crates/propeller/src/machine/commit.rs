@@ -107,6 +107,8 @@ impl Machine {
             node.task.may_have_pod = false;
             node.task.quota = QuotaWait::None;
             node.task.reported = None;
+            // The next attempt is another owner.
+            node.cache.reservation = None;
         }
         let arrival = change.reported.map(|reported| reported.arrival);
         node.task.reported = node.task.reported.max(arrival);

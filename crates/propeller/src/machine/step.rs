@@ -16,7 +16,7 @@ use crate::{
     effects::{EffectError, PermanentError, TransientError},
     node::{
         self, Change, Inside, NodeEffect, NodeResult, Source, Step, Then, WorkflowDefinition,
-        dynamic, launch_plan, resolve, system, task::observed_pod::ObservedPod,
+        cache::LookUp, dynamic, launch_plan, resolve, system, task::observed_pod::ObservedPod,
     },
 };
 
@@ -274,6 +274,9 @@ impl Machine {
             | NodeEffect::ReadInputs(_)
             | NodeEffect::GetPod
             | NodeEffect::CompileDynamic
+            | NodeEffect::LookUpCache { .. }
+            | NodeEffect::ReserveCache { .. }
+            | NodeEffect::WriteCache { .. }
             | NodeEffect::ReadResult => {}
         }
         self.queue.set_busy(index);
@@ -379,8 +382,17 @@ impl Machine {
                 }
             }
             NodeResult::TaskResult(_) => node.metrics.result_read = true,
+            NodeResult::CacheLookedUp(key, found) => {
+                node.cache.key = Some(key.clone());
+                node.cache.is_stale = *found == LookUp::Stale;
+            }
+            NodeResult::CacheReserved(key, reservation) => {
+                node.cache.key = Some(key.clone());
+                node.cache.reservation = Some(*reservation);
+            }
             NodeResult::Prepared(Err(_))
             | NodeResult::DynamicCompiled(_)
+            | NodeResult::CacheWritten(..)
             | NodeResult::Copied(_)
             | NodeResult::ChildLaunched(_)
             | NodeResult::Signal(_)

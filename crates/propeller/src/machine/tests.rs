@@ -68,6 +68,7 @@ fn settings() -> Arc<Settings> {
         },
         plugins,
         metadata_root: "mem://bucket/metadata".into(),
+        caches: false,
     })
 }
 
@@ -124,7 +125,10 @@ impl Driven {
                 NodeResult::PodCreated(info)
             }
             NodeEffect::GetPod => NodeResult::Pod(None),
-            NodeEffect::CompileDynamic => unreachable!("no task makes a workflow"),
+            NodeEffect::CompileDynamic
+            | NodeEffect::LookUpCache { .. }
+            | NodeEffect::ReserveCache { .. }
+            | NodeEffect::WriteCache { .. } => unreachable!("no task makes a workflow"),
             NodeEffect::ReadResult => NodeResult::TaskResult(TaskResult::Outputs { deck: false }),
             NodeEffect::CopyOutputs { .. }
             | NodeEffect::WriteOutputs { .. }

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use flyte_crd::NodePhase;
 use flyte_idl::{
     core::{
-        CatalogCacheStatus, CatalogMetadata, LiteralMap, catalog_reservation::Status as ReservationStatus,
-        node_execution::Phase as EventPhase,
+        CatalogCacheStatus, CatalogMetadata, LiteralMap,
+        catalog_reservation::Status as ReservationStatus, node_execution::Phase as EventPhase,
     },
     datacatalog::DatasetId,
     event::{TaskNodeMetadata, node_execution_event::TargetMetadata},
@@ -108,11 +108,7 @@ impl Caching {
 }
 
 /// What comes between the inputs of a node and its being queued; none when there is nothing.
-pub(super) fn before(
-    view: &NodeView<'_>,
-    result: &NodeResult,
-    now: Timestamp,
-) -> Option<Step> {
+pub(super) fn before(view: &NodeView<'_>, result: &NodeResult, now: Timestamp) -> Option<Step> {
     let caching = Caching::of(view)?;
     match result {
         NodeResult::Prepared(Ok(inputs)) if !caching.overwrites => {

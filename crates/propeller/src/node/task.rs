@@ -27,6 +27,7 @@ use guard::guarded;
 
 pub use attempt::Attempt;
 pub(super) use failures::abort;
+pub(super) use failures::wait;
 use failures::{attempt_failed, retry, within_deadlines};
 
 /// Code of attempts whose pod somebody deletes (spec 05 §4.4).

@@ -1,7 +1,9 @@
 //! What each kind of node does next, as tables: (where it stands, what its last effect brought) -> (what it becomes,
 //! events, effect). A broken rule fails with its own name.
 
+mod caches;
 mod containers;
+mod dynamic;
 mod gates;
 mod launch_plans;
 mod scene;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     machine::{Unreadable, graph_state::GraphState},
-    node::{NodeFiles, WorkflowContext, WorkflowDefinition},
+    node::{NodeFiles, WorkflowContext, WorkflowDefinition, cache::CacheView},
 };
 
 /// Where in the workflow a node is.
@@ -104,6 +104,7 @@ impl Nodes {
             repeats: 0,
             abort: AbortState::None,
             task: TaskState::default(),
+            cache: CacheView::default(),
             metrics: NodeHistory::default(),
         });
         self.remember_pod(context, index);

@@ -7,7 +7,7 @@ use flyte_crd::{NodeKind, NodeStatus, status::BranchPhase};
 use super::{AbortState, NodeIndex, Nodes, QuotaWait, TaskState};
 use crate::{
     machine::{Unreadable, graph_state::GraphState},
-    node::{Inside, NodeView, TaskView, WorkflowContext, dynamic},
+    node::{Inside, NodeView, TaskView, WorkflowContext, cache::CacheView, dynamic},
 };
 
 impl Nodes {
@@ -37,6 +37,7 @@ impl Nodes {
                 object_events: &[],
                 reported: node.task.reported,
             },
+            cache: &node.cache,
             child: None,
         }
     }
@@ -126,6 +127,7 @@ impl Nodes {
         node.repeats = 0;
         node.abort = AbortState::None;
         node.task = TaskState::default();
+        node.cache = CacheView::default();
         self.place(context, index)?;
         self.remember_pod(context, index);
         let mut concerned = vec![index];

@@ -11,7 +11,7 @@ use super::{GraphIndex, NodeIndex};
 use crate::{
     events::Event,
     machine::retry::Retry,
-    node::{Change, NodeFiles, NodeResult, dynamic, launch_plan},
+    node::{Change, NodeFiles, NodeResult, cache::CacheView, dynamic, launch_plan},
 };
 
 /// One node of one graph.
@@ -44,6 +44,7 @@ pub(in crate::machine) struct Node {
     pub(in crate::machine) repeats: u32,
     pub(in crate::machine) abort: AbortState,
     pub(in crate::machine) task: TaskState,
+    pub(in crate::machine) cache: CacheView,
     pub(in crate::machine) metrics: NodeHistory,
 }
 

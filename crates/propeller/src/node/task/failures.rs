@@ -14,7 +14,7 @@ use crate::{
         Change, NodeView, Step, TaskView, attempts_left,
         failure::{Deadline, deadline, execution_timeout},
         identity,
-        node_end::{ended, failure},
+        node_end::{ended, failed, failure},
         short,
     },
 };
@@ -124,6 +124,14 @@ fn pod_under_way(attempt: &Attempt<'_>) -> Option<String> {
     known
         .is_some_and(|task| !task.phase.is_terminal())
         .then(|| attempt.pod_name())
+}
+
+/// A node waits before its attempt, but no longer than it may take.
+pub(in crate::node) fn wait(view: &NodeView<'_>, wake: Option<Timestamp>, now: Timestamp) -> Step {
+    match Attempt::of(*view) {
+        Ok(attempt) => within_deadlines(&attempt, wake, now),
+        Err(error) => failed(view, *error, Vec::new(), now),
+    }
 }
 
 /// Waits, but no longer than the node may take.

@@ -212,6 +212,7 @@ fn the_engine_may_be_told_to_launch_nothing() {
         plugins: PluginsConfig::default(),
         registry: Registry::new(&PluginsConfig::default().tasks).unwrap(),
         metadata_root: String::new(),
+        caches: false,
     });
     let scene = Scene::launch_plan();
     let step = scene.with_view_in(&context, |view| step(view, None, now()));

@@ -44,6 +44,7 @@ pub(super) fn context_with(change: Value) -> Arc<WorkflowContext> {
         propeller: PropellerConfig::default(),
         plugins,
         metadata_root: "mem://bucket/metadata".into(),
+        caches: true,
     });
     let machine = Machine::load(&workflow(change), Origin::default(), settings).unwrap();
     machine.context().clone()
@@ -64,6 +65,14 @@ fn workflow(change: Value) -> FlyteWorkflow {
         "type": "container", "metadata": {}, "container": { "image": "i", "resources": {} },
         "interface": { "outputs": { "variables": { "o0": { "type": { "simple": "INTEGER" } } } } },
     });
+    let with = |metadata: Value| {
+        let mut task = task.clone();
+        task["metadata"] = metadata;
+        task
+    };
+    let cached = json!({ "discoverable": true, "discoveryVersion": "1" });
+    let serialized =
+        json!({ "discoverable": true, "discoveryVersion": "1", "cacheSerializable": true });
     let mut workflow = json!({
         "metadata": { "name": "run", "namespace": "ns" },
         "spec": {
@@ -71,7 +80,7 @@ fn workflow(change: Value) -> FlyteWorkflow {
             "connections": {},
         },
         "subWorkflows": { "sub": sub(outputs), "bare": sub(json!([])) },
-        "tasks": { "t": task },
+        "tasks": { "t": task, "cached": with(cached), "serialized": with(serialized) },
         "executionId": { "project": "p", "domain": "d", "name": "run" },
         "status": { "phase": 0 },
     });
@@ -97,6 +106,7 @@ pub(super) struct Scene {
     pub(super) may_have_pod: bool,
     pub(super) waits_for_quota: bool,
     pub(super) child: Option<ChildState>,
+    pub(super) cache: CacheView,
 }
 
 impl Scene {
@@ -233,6 +243,7 @@ impl Scene {
                 object_events: &[],
                 reported: None,
             },
+            cache: &self.cache,
             child: self.child.as_ref(),
         })
     }
