@@ -126,6 +126,7 @@ async fn a_list_of_many_pods_takes_a_page_and_what_is_kept_of_each() {
     });
     let engine = flyte_propeller::wire(
         Dependencies {
+            catalog: None,
             kube: kube::Client::new(service, "default"),
             blobs: BlobStore::over("mem", "bucket", Arc::new(InMemory::new()), None),
             admin: tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy(),

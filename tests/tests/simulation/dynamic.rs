@@ -29,7 +29,7 @@ fn a_node_ends_as_what_its_task_made() {
     for (behaviour, phase, code, nodes) in [
         ("makes(ok)", WorkflowPhase::Success, "", 8),
         (NESTED, WorkflowPhase::Success, "", 21),
-        ("makes(error)", WorkflowPhase::Failed, "USER:ValueError", 6),
+        ("makes(error)", WorkflowPhase::Failed, "USER:ValueError", 5),
         (
             "makes(makes(error),stay)",
             WorkflowPhase::Failed,

@@ -1,6 +1,6 @@
 //! Looking for what a workflow would leave behind.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use flyte_idl::{
     admin::{
@@ -79,22 +79,24 @@ impl WorkflowEffects {
     async fn open_nodes(&self, query: &LeftoverQuery) -> Result<Vec<OpenNode>, TransientError> {
         let mut found: Vec<OpenNode> = Vec::new();
         // The level of the workflow itself has no node around it.
-        let mut levels: VecDeque<String> = std::iter::once(String::new())
+        let mut levels: Vec<String> = std::iter::once(String::new())
             .chain(query.parents.iter().cloned())
             .collect();
         let mut known: HashSet<String> = levels.iter().cloned().collect();
-        while let Some(parent) = levels.pop_front() {
-            let nodes = self
-                .pages(|token| self.node_page(query, parent.clone(), token))
-                .await?;
+        while !levels.is_empty() {
+            // All of a level at once; the budget bounds how many are under way.
+            let lists = std::mem::take(&mut levels).into_iter().map(|parent| {
+                self.pages(move |token| self.node_page(query, parent.clone(), token))
+            });
+            let nodes = futures::future::try_join_all(lists).await?;
             for ListedNode {
                 id,
                 is_parent,
                 child,
-            } in nodes
+            } in nodes.into_iter().flatten()
             {
                 if is_parent && known.insert(id.node_id.clone()) {
-                    levels.push_back(id.node_id.clone());
+                    levels.push(id.node_id.clone());
                 }
                 let attempts = self
                     .pages(|token| self.attempt_page(id.clone(), token))

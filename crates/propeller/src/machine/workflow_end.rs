@@ -96,9 +96,13 @@ impl Machine {
             parents: self
                 .nodes
                 .all()
-                .filter(|(_, node)| {
-                    matches!(node.spec.kind, NodeKind::Branch | NodeKind::Workflow)
-                        && node.status.phase != NodePhase::NotYetStarted
+                .filter(|(_, node)| match node.spec.kind {
+                    NodeKind::Branch | NodeKind::Workflow => {
+                        node.status.phase != NodePhase::NotYetStarted
+                    }
+                    // An earlier process may have come as far as starting what it made.
+                    NodeKind::Task => node.is_active() || node.has_failed(),
+                    NodeKind::Start | NodeKind::End | NodeKind::Gate | NodeKind::Array => false,
                 })
                 .map(|(_, node)| node.unique_id.clone())
                 .collect(),
