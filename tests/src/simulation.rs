@@ -64,6 +64,8 @@ use world::{adopt, create, describe, encoded_bytes, end_of, prepare, read, unfin
 
 /// Where the simulated workflow lives.
 pub const NAMESPACE: &str = "project-development";
+/// The execution that another one recovers ([`graphs::failed_before`]).
+pub const OTHER: &str = "other";
 /// Where raw data goes.
 const RAW_OUTPUT: &str = "mem://bucket/raw";
 /// Where the workflows beside it live.
@@ -92,6 +94,8 @@ pub struct Simulation {
     labels: LabelKeys,
     loses_statuses: bool,
     beginning: Option<Beginning>,
+    /// What is left of an execution that this one recovers.
+    other: Option<(Records, BTreeMap<String, Vec<u8>>)>,
     settling: Duration,
     neighbours: Vec<FlyteWorkflow>,
     /// So many of the neighbours' requests are refused before the workflow is created.
@@ -142,6 +146,8 @@ pub struct Run {
     pub restarts: u32,
     /// Maps of literals in the blob store, by key: inputs and outputs of nodes.
     pub literals: BTreeMap<String, LiteralMap>,
+    /// All objects in the blob store, by key.
+    pub objects: BTreeMap<String, Vec<u8>>,
     /// Writes of the workflow resource.
     pub status_writes: u64,
     /// Calls of admin.
@@ -211,6 +217,7 @@ impl Simulation {
             labels: LabelKeys::of_the_single_binary(),
             loses_statuses: false,
             beginning: None,
+            other: None,
             settling: SETTLING,
             neighbours: Vec::new(),
             after_refusals: 0,
@@ -338,6 +345,10 @@ impl Simulation {
         }
         let beginning = self.beginning.unwrap_or_default();
         blobs::put(&objects, beginning.objects).await;
+        if let Some((other, files)) = self.other {
+            records.recovers(&other);
+            blobs::put(&objects, files).await;
+        }
         if self.after_refusals == 0 {
             let uid = create(api.clone().into_client(), &self.workflow).await;
             for pod in beginning.pods {
@@ -448,6 +459,7 @@ impl Simulation {
             reads: faults.reads(),
             metrics: counted,
             literals: blobs::literals(&objects).await,
+            objects: blobs::all(&objects).await,
             restarts,
             status_writes,
             calls,

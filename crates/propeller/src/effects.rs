@@ -15,6 +15,7 @@ mod leftovers;
 mod pods;
 pub mod quota_backoff;
 mod quota_queue;
+mod recovery;
 pub(crate) mod resource;
 mod results;
 mod signals;
@@ -292,6 +293,7 @@ impl WorkflowEffects {
                 first.and(second)?;
                 Ok(NodeResult::Prepared(Ok(inputs)))
             }
+            NodeEffect::Recover => self.recover(&view).await.map(NodeResult::Recovered),
             NodeEffect::ReadInputs(uri) => self.read(&uri).await.map(NodeResult::Inputs),
             NodeEffect::CreatePod => self.create_pod(&view).await.map(NodeResult::PodCreated),
             NodeEffect::GetPod => self.get_pod(&view).await.map(NodeResult::Pod),

@@ -189,6 +189,8 @@ pub struct NodeDetails {
     pub checkpoint: Option<String>,
     /// Name of the execution that a launch plan node has made, in the project and domain of its own.
     pub child: Option<String>,
+    /// What the cache did for it.
+    pub cache: Option<TaskNodeMetadata>,
     /// The workflow that its task has made.
     pub dynamic: Option<DynamicWorkflowNodeMetadata>,
 }
@@ -200,6 +202,8 @@ pub fn node(
     now: Timestamp,
     details: NodeDetails,
 ) -> Event {
+    let target_metadata = target_metadata(identity, &details);
+    let has_dynamic = details.dynamic.is_some();
     let output_result = match (details.error, details.outputs) {
         (Some(error), _) => Some(node_execution_event::OutputResult::Error(cut(error))),
         (None, Some(uri)) => Some(node_execution_event::OutputResult::OutputUri(uri)),
@@ -215,12 +219,7 @@ pub fn node(
             .then(|| node_execution_event::InputValue::InputUri(identity.inputs.clone())),
         output_result,
         deck_uri: details.deck,
-        target_metadata: target_metadata(
-            identity,
-            details.checkpoint,
-            details.child,
-            details.dynamic,
-        ),
+        target_metadata,
         parent_node_metadata: identity.parent.map(|parent| ParentNodeExecutionMetadata {
             node_id: parent.unique_id.clone(),
         }),
@@ -231,8 +230,8 @@ pub fn node(
         spec_node_id: identity.spec_id.to_owned(),
         node_name: identity.name.to_owned(),
         event_version: EVENT_VERSION,
-        is_parent: identity.is_parent,
-        is_dynamic: identity.is_dynamic,
+        is_parent: identity.is_parent || has_dynamic,
+        is_dynamic: identity.is_dynamic || has_dynamic,
         is_array: identity.is_array,
         target_entity: identity.target.clone(),
         ..NodeExecutionEvent::default()
@@ -242,25 +241,29 @@ pub fn node(
 /// What a node event says of what the node runs.
 fn target_metadata(
     identity: &NodeIdentity<'_>,
-    checkpoint: Option<String>,
-    child: Option<String>,
-    dynamic: Option<DynamicWorkflowNodeMetadata>,
+    details: &NodeDetails,
 ) -> Option<node_execution_event::TargetMetadata> {
     use node_execution_event::TargetMetadata;
-    if let Some(name) = child {
+    if let Some(name) = &details.child {
         let execution_id = WorkflowExecutionIdentifier {
-            name,
+            name: name.clone(),
             ..identity.execution.to_proto()
         };
         return Some(TargetMetadata::WorkflowNodeMetadata(WorkflowNodeMetadata {
             execution_id: Some(execution_id),
         }));
     }
-    (checkpoint.is_some() || dynamic.is_some()).then(|| {
+    let NodeDetails {
+        checkpoint,
+        cache,
+        dynamic,
+        ..
+    } = details;
+    (checkpoint.is_some() || cache.is_some() || dynamic.is_some()).then(|| {
         TargetMetadata::TaskNodeMetadata(TaskNodeMetadata {
-            checkpoint_uri: checkpoint.unwrap_or_default(),
-            dynamic_workflow: dynamic,
-            ..TaskNodeMetadata::default()
+            checkpoint_uri: checkpoint.clone().unwrap_or_default(),
+            dynamic_workflow: dynamic.clone(),
+            ..cache.clone().unwrap_or_default()
         })
     })
 }

@@ -115,6 +115,7 @@ impl OwnedNode {
             inside: Inside::Nothing,
             is_retrying: false,
             task: TaskView::default(),
+            checkpoint: None,
             cache: &self.cache,
             child: None,
         }

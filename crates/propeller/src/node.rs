@@ -18,6 +18,7 @@ mod files;
 mod gate;
 pub mod launch_plan;
 mod node_end;
+pub mod recovery;
 pub mod resolve;
 pub(crate) mod subworkflow;
 pub mod task;
@@ -45,6 +46,7 @@ use crate::{
 
 use cache::{CacheKey, CacheView, LookUp, Reservation, Written};
 use node_end::{ended, failed, succeeded};
+use recovery::Recovered;
 use resolve::ResolveError;
 use task::observed_pod::ObjectEvent;
 
@@ -176,6 +178,8 @@ pub struct NodeView<'a> {
     pub is_retrying: bool,
     /// What is known of its task's pod beside the status.
     pub task: TaskView<'a>,
+    /// In recovery mode: the checkpoint that the node has from the other execution, or empty; none as long as it was not asked.
+    pub checkpoint: Option<&'a str>,
     /// What is known of its entry in the cache.
     pub cache: &'a CacheView,
     /// What flyteadmin says of the execution that it has launched; none as long as it has not been asked.
@@ -262,6 +266,8 @@ pub enum NodeEffect {
         /// URI of a second copy.
         also: Option<String>,
     },
+    /// Ask the execution that the node's own recovers what became of the node there.
+    Recover,
     /// Read inputs back, by URI.
     ReadInputs(String),
     /// Create the pod of this attempt.
@@ -336,6 +342,7 @@ impl NodeEffect {
     pub fn purpose(&self) -> &'static str {
         match self {
             Self::Prepare { .. } => "write the inputs",
+            Self::Recover => "recover the node",
             Self::ReadInputs(_) => "read the inputs",
             Self::CreatePod => "create the pod",
             Self::GetPod => "look the pod up",
@@ -368,6 +375,8 @@ pub enum Source {
 pub enum NodeResult {
     /// Bindings were resolved and inputs written.
     Prepared(Result<Arc<LiteralMap>, ResolveError>),
+    /// What the execution that is recovered says of the node.
+    Recovered(Recovered),
     /// Inputs were read back.
     Inputs(Arc<LiteralMap>),
     /// The pod was created, or what kept it from being.
@@ -524,6 +533,9 @@ pub fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> 
 }
 
 fn start(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Step {
+    if let Some(step) = recovery::before(view, result.as_ref(), now) {
+        return step;
+    }
     if view.spec.kind == NodeKind::Task
         && let Some(result) = &result
         && let Some(step) = cache::before(view, result, now)
@@ -538,6 +550,14 @@ fn start(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Ste
             status.queued_at = Some(Time::new(now));
             status.last_updated_at = Some(Time::new(now));
             "node queued".clone_into(&mut status.message);
+            if let Some(checkpoint) = view.checkpoint.filter(|uri| !uri.is_empty()) {
+                checkpoint.clone_into(
+                    &mut status
+                        .task_node_status
+                        .get_or_insert_default()
+                        .checkpoint_path,
+                );
+            }
             Change::new(vec![event(view, EventPhase::Queued, now)], status).step()
         }
         Some(NodeResult::Prepared(Err(error))) => {

@@ -14,13 +14,13 @@ use flyte_admin::{
 use flyte_core::identifiers::{ExecutionId, NodeExecutionId, NodeId, TaskExecutionId};
 use flyte_idl::{
     admin::{
-        self, NodeExecutionEventRequest, NodeExecutionEventResponse, NodeExecutionGetRequest,
-        NodeExecutionList, NodeExecutionListRequest, ObjectGetRequest, TaskExecutionEventRequest,
-        TaskExecutionEventResponse, TaskExecutionGetRequest, TaskExecutionList,
-        TaskExecutionListRequest, WorkflowExecutionEventRequest, WorkflowExecutionEventResponse,
-        WorkflowExecutionGetRequest,
+        self, NodeExecutionEventRequest, NodeExecutionEventResponse, NodeExecutionGetDataRequest,
+        NodeExecutionGetRequest, NodeExecutionList, NodeExecutionListRequest, ObjectGetRequest,
+        TaskExecutionEventRequest, TaskExecutionEventResponse, TaskExecutionGetRequest,
+        TaskExecutionList, TaskExecutionListRequest, WorkflowExecutionEventRequest,
+        WorkflowExecutionEventResponse, WorkflowExecutionGetRequest,
     },
-    core::{ExecutionError, Parameter, ParameterMap, node_execution},
+    core::{ExecutionError, node_execution},
     datacatalog::data_catalog_server::DataCatalogServer,
     event::{
         NodeExecutionEvent, TaskExecutionEvent, TaskExecutionMetadata, WorkflowExecutionEvent,
@@ -54,6 +54,8 @@ pub struct Records {
     adopts: bool,
     /// There are other executions, of which nothing is recorded.
     neighbours: bool,
+    /// Nodes of the execution that this one recovers.
+    other: Vec<admin::NodeExecution>,
     /// Who reported events.
     producers: BTreeSet<String>,
 }
@@ -69,6 +71,7 @@ impl Records {
             violations: Vec::new(),
             adopts: false,
             neighbours: false,
+            other: Vec::new(),
             producers: BTreeSet::new(),
         }
     }
@@ -239,6 +242,13 @@ impl Shared {
             records.children.stop();
             records
         })
+    }
+
+    /// This execution recovers another one, which ended like this.
+    pub(super) fn recovers(&self, other: &Records) {
+        let nodes = other.nodes.iter();
+        let nodes = nodes.map(|(name, node)| other.node(name, node)).collect();
+        self.with(|records| records.other = nodes);
     }
 
     /// What is said of other executions is taken, and nobody asks what it was.
@@ -528,29 +538,7 @@ impl AdminService for Memory {
         &self,
         request: Request<ObjectGetRequest>,
     ) -> Result<Response<admin::LaunchPlan>, Status> {
-        let id = request.into_inner().id;
-        if id.as_ref().is_some_and(|id| id.name == "absent") {
-            return Err(Status::not_found("no such launch plan"));
-        }
-        let inputs = made::of_plans().variables.into_iter();
-        let parameters = inputs.map(|(name, variable)| {
-            let parameter = Parameter {
-                var: Some(variable),
-                ..Parameter::default()
-            };
-            (name, parameter)
-        });
-        Ok(Response::new(admin::LaunchPlan {
-            id,
-            closure: Some(admin::LaunchPlanClosure {
-                expected_inputs: Some(ParameterMap {
-                    parameters: parameters.collect(),
-                }),
-                expected_outputs: Some(made::of_plans()),
-                ..admin::LaunchPlanClosure::default()
-            }),
-            ..admin::LaunchPlan::default()
-        }))
+        made::launch_plan(request.into_inner().id).map(Response::new)
     }
 
     async fn get_execution_data(
@@ -583,9 +571,12 @@ impl AdminService for Memory {
         &self,
         request: Request<NodeExecutionGetRequest>,
     ) -> Result<Response<admin::NodeExecution>, Status> {
-        let id =
-            NodeExecutionId::from_proto(request.into_inner().id.as_ref()).map_err(Error::from)?;
+        let wanted = request.into_inner().id;
+        let id = NodeExecutionId::from_proto(wanted.as_ref()).map_err(Error::from)?;
         self.0.with(|records| {
+            if let Some(other) = records.other.iter().find(|node| node.id == wanted) {
+                return Ok(Response::new(other.clone()));
+            }
             let key = id.node.to_string();
             let node = records.nodes.get(&key);
             let node = node.filter(|node| node.id == id);
@@ -597,6 +588,14 @@ impl AdminService for Memory {
                 metadata: Some(node.metadata.get().clone()),
             }))
         })
+    }
+
+    /// Nothing but where data are, as of data that are too large.
+    async fn get_node_execution_data(
+        &self,
+        _: Request<NodeExecutionGetDataRequest>,
+    ) -> Result<Response<admin::NodeExecutionGetDataResponse>, Status> {
+        Ok(Response::new(admin::NodeExecutionGetDataResponse::default()))
     }
 
     async fn get_task_execution(

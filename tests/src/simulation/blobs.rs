@@ -57,6 +57,19 @@ pub(super) async fn put(objects: &InMemory, blobs: BTreeMap<String, Vec<u8>>) {
     }
 }
 
+/// All objects, by key.
+pub(super) async fn all(objects: &InMemory) -> BTreeMap<String, Vec<u8>> {
+    let listed: Vec<ObjectMeta> = objects.list(None).try_collect().await.unwrap_or_default();
+    let mut found = BTreeMap::new();
+    for object in listed {
+        let bytes = objects.get(&object.location).await;
+        let bytes = bytes.expect("what is listed is there").bytes().await;
+        let bytes = bytes.expect("memory can be read");
+        found.insert(object.location.to_string(), bytes.to_vec());
+    }
+    found
+}
+
 /// All inputs and outputs of nodes.
 pub(super) async fn literals(objects: &InMemory) -> BTreeMap<String, LiteralMap> {
     let listed: Vec<ObjectMeta> = objects.list(None).try_collect().await.unwrap_or_default();

@@ -6,7 +6,7 @@ use flyte_crd::FlyteWorkflow;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, made};
+use super::{NAMESPACE, OTHER, made};
 
 /// Nodes by id, each with what it is and what it comes after.
 #[derive(Default)]
@@ -371,6 +371,27 @@ pub fn cached(behaviour: &str, version: &str, serialized: bool) -> FlyteWorkflow
         template["interface"]["inputs"] =
             json!({ "variables": { "n": { "type": { "simple": "INTEGER" } } } });
     }
+    resource(draft.workflow())
+}
+
+/// The execution that [`Simulation::recovering`](super::Simulation::recovering) recovers, of a workflow in which something ends well
+/// in the execution `run` alone.
+pub fn failed_before(workflow: &FlyteWorkflow) -> FlyteWorkflow {
+    let mut other = workflow.clone();
+    other.metadata.name = Some(OTHER.into());
+    other.execution_id.0.name = OTHER.into();
+    let labels = other.metadata.labels.get_or_insert_default();
+    labels.insert("execution-id".into(), OTHER.into());
+    other
+}
+
+/// Three tasks one after the other, the second as `behaviour` says.
+pub fn chain_with(behaviour: &str) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    draft
+        .task("n0", "ok", &["start-node"])
+        .task("n1", behaviour, &["n0"])
+        .task("n2", "ok", &["n1"]);
     resource(draft.workflow())
 }
 

@@ -16,6 +16,12 @@ use flyte_idl::core::{
     binding_data, literal_type, node::Target, primitive, scalar, task_node, task_template,
     workflow_node,
 };
+use flyte_idl::{
+    admin::{LaunchPlan, LaunchPlanClosure},
+    core::{Parameter, ParameterMap},
+};
+
+use tonic::Status;
 
 /// Whether a behaviour is that of a dynamic task.
 pub(super) fn is_dynamic(behaviour: &str) -> bool {
@@ -209,9 +215,30 @@ fn integers(name: &str) -> VariableMap {
     }
 }
 
-/// What a launch plan of the simulation brings.
-pub(super) fn of_plans() -> VariableMap {
-    integers("o0")
+/// A launch plan of the simulation: what it takes is what it brings. There is none of the name `absent`.
+pub(super) fn launch_plan(id: Option<Identifier>) -> Result<LaunchPlan, Status> {
+    if id.as_ref().is_some_and(|id| id.name == "absent") {
+        return Err(Status::not_found("no such launch plan"));
+    }
+    let variables = integers("o0");
+    let parameters = variables.variables.iter().map(|(name, variable)| {
+        let parameter = Parameter {
+            var: Some(variable.clone()),
+            ..Parameter::default()
+        };
+        (name.clone(), parameter)
+    });
+    Ok(LaunchPlan {
+        id,
+        closure: Some(LaunchPlanClosure {
+            expected_inputs: Some(ParameterMap {
+                parameters: parameters.collect(),
+            }),
+            expected_outputs: Some(variables),
+            ..LaunchPlanClosure::default()
+        }),
+        ..LaunchPlan::default()
+    })
 }
 
 fn interface() -> TypedInterface {

@@ -1,7 +1,7 @@
 //! A node that runs pods in no time: a pod ends as the first argument of its container says.
 //!
 //! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts, and in those of `shutdown:N` its machine goes; `error` and `recoverable` write an
-//! error document, `error:N` one with a message of N bytes; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
+//! error document, `error:N` one with a message of N bytes; `only:NAME` does in any execution but that; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
 //! inputs and writes what [`Behaviour`] makes of them; `makes(…)` leaves a workflow behind (`made`); `pyflyte…` was recorded elsewhere with all that it wrote.
 
 use std::sync::Arc;
@@ -161,6 +161,17 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         Some(("shutdown", attempts)) => ("Shutdown", attempts.parse().unwrap_or(0)),
         _ => (EVICTED, 0),
     };
+    if let Some(execution) = behaviour.strip_prefix("only:") {
+        let ours = variables.iter().any(|variable| {
+            variable.name == "FLYTE_INTERNAL_EXECUTION_ID"
+                && variable.value.as_deref() == Some(execution)
+        });
+        if !ours {
+            let kind = container_error::Kind::NonRecoverable;
+            write_error(objects, &outputs, "USER:ValueError", kind).await;
+            return end(api, pod, None).await;
+        }
+    }
     let failure = (attempt < failing_attempts).then_some(why);
     if let Some(bytes) = behaviour.strip_prefix("error:") {
         let bytes = bytes.parse().expect("a number of bytes");

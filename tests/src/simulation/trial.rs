@@ -7,7 +7,9 @@ use flyte_platform::metrics::LabelKeys;
 use flyte_plugins::config::PluginsConfig;
 use flyte_propeller::config::{CatalogConfig, EventConfig, PropellerConfig};
 
-use super::{Beginning, Delays, Outside, Plan, Refusal, Reloads, Rule, Simulation, encoded_bytes};
+use super::{
+    Beginning, Delays, OTHER, Outside, Plan, Refusal, Reloads, Rule, Run, Simulation, encoded_bytes,
+};
 
 impl Simulation {
     /// Beside these, in their own namespace [`super::NEIGHBOURS`]; admin takes all that is said of them, and nobody waits for
@@ -43,6 +45,16 @@ impl Simulation {
     #[must_use]
     pub fn resuming(mut self, beginning: Beginning) -> Self {
         self.beginning = Some(beginning);
+        self
+    }
+
+    /// The execution recovers the one of another run, whose files are still there.
+    #[must_use]
+    pub fn recovering(mut self, other: &Run) -> Self {
+        let id = &mut self.workflow.execution_config.recovery_execution.0;
+        id.clone_from(&self.workflow.execution_id.0);
+        OTHER.clone_into(&mut id.name);
+        self.other = Some((other.records.clone(), other.objects.clone()));
         self
     }
 

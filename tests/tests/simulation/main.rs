@@ -20,6 +20,7 @@ mod permissions;
 mod pods;
 mod quota;
 mod recorded;
+mod recovery;
 mod refusals;
 mod truth;
 

@@ -75,6 +75,9 @@ impl WorkflowEffects {
             let code = "BadSpecificationError";
             return Err(PermanentError::new(ErrorKind::System, code, message).into());
         };
+        if self.recover_child(view).await? {
+            return Ok(Ok(()));
+        }
         let context = view.workflow;
         let parent = NodeExecutionIdentifier {
             node_id: view.unique_id.to_owned(),

@@ -80,7 +80,7 @@ impl WorkflowEffects {
         })
     }
 
-    async fn exists(&self, uri: &str) -> Result<bool, EffectError> {
+    pub(super) async fn exists(&self, uri: &str) -> Result<bool, EffectError> {
         Ok(self.size(uri).await?.is_some())
     }
 

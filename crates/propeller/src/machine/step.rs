@@ -16,7 +16,8 @@ use crate::{
     effects::{EffectError, PermanentError, TransientError},
     node::{
         self, Change, Inside, NodeEffect, NodeResult, Source, Step, Then, WorkflowDefinition,
-        cache::LookUp, dynamic, launch_plan, resolve, system, task::observed_pod::ObservedPod,
+        cache::LookUp, dynamic, launch_plan, recovery::Recovered, resolve, system,
+        task::observed_pod::ObservedPod,
     },
 };
 
@@ -273,6 +274,7 @@ impl Machine {
             | NodeEffect::TerminateChild { .. }
             | NodeEffect::ReadInputs(_)
             | NodeEffect::GetPod
+            | NodeEffect::Recover
             | NodeEffect::CompileDynamic
             | NodeEffect::LookUpCache { .. }
             | NodeEffect::ReserveCache { .. }
@@ -382,6 +384,9 @@ impl Machine {
                 }
             }
             NodeResult::TaskResult(_) => node.metrics.result_read = true,
+            NodeResult::Recovered(Recovered::Runs { checkpoint }) => {
+                node.checkpoint = Some(checkpoint.as_str().into());
+            }
             NodeResult::CacheLookedUp(key, found) => {
                 node.cache.key = Some(key.clone());
                 node.cache.is_stale = *found == LookUp::Stale;
@@ -393,6 +398,7 @@ impl Machine {
             NodeResult::Prepared(Err(_))
             | NodeResult::DynamicCompiled(_)
             | NodeResult::CacheWritten(..)
+            | NodeResult::Recovered(_)
             | NodeResult::Copied(_)
             | NodeResult::ChildLaunched(_)
             | NodeResult::Signal(_)

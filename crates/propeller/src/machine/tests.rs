@@ -126,6 +126,7 @@ impl Driven {
             }
             NodeEffect::GetPod => NodeResult::Pod(None),
             NodeEffect::CompileDynamic
+            | NodeEffect::Recover
             | NodeEffect::LookUpCache { .. }
             | NodeEffect::ReserveCache { .. }
             | NodeEffect::WriteCache { .. } => unreachable!("no task makes a workflow"),

@@ -105,6 +105,7 @@ impl Nodes {
             abort: AbortState::None,
             task: TaskState::default(),
             cache: CacheView::default(),
+            checkpoint: None,
             metrics: NodeHistory::default(),
         });
         self.remember_pod(context, index);

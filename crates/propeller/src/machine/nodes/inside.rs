@@ -37,6 +37,7 @@ impl Nodes {
                 object_events: &[],
                 reported: node.task.reported,
             },
+            checkpoint: node.checkpoint.as_deref(),
             cache: &node.cache,
             child: None,
         }
@@ -128,6 +129,7 @@ impl Nodes {
         node.abort = AbortState::None;
         node.task = TaskState::default();
         node.cache = CacheView::default();
+        node.checkpoint = None;
         self.place(context, index)?;
         self.remember_pod(context, index);
         let mut concerned = vec![index];

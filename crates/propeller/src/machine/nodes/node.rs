@@ -45,6 +45,8 @@ pub(in crate::machine) struct Node {
     pub(in crate::machine) abort: AbortState,
     pub(in crate::machine) task: TaskState,
     pub(in crate::machine) cache: CacheView,
+    /// In recovery mode: the checkpoint from the other execution, or empty, once that was asked.
+    pub(in crate::machine) checkpoint: Option<Box<str>>,
     pub(in crate::machine) metrics: NodeHistory,
 }
 

@@ -107,6 +107,7 @@ pub(super) struct Scene {
     pub(super) waits_for_quota: bool,
     pub(super) child: Option<ChildState>,
     pub(super) cache: CacheView,
+    pub(super) checkpoint: Option<&'static str>,
 }
 
 impl Scene {
@@ -243,6 +244,7 @@ impl Scene {
                 object_events: &[],
                 reported: None,
             },
+            checkpoint: self.checkpoint,
             cache: &self.cache,
             child: self.child.as_ref(),
         })
