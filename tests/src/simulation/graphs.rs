@@ -78,6 +78,17 @@ impl Draft {
         key
     }
 
+    /// All tasks are cached under this version.
+    fn cache(&mut self, version: &str, serialized: bool) {
+        for template in self.tasks.values_mut() {
+            template["metadata"] = json!({
+                "retries": {}, "discoverable": true, "discoveryVersion": version, "cacheSerializable": serialized,
+            });
+            template["interface"]["inputs"] =
+                json!({ "variables": { "n": { "type": { "simple": "INTEGER" } } } });
+        }
+    }
+
     fn add(&mut self, id: &str, node: Value, after: &[&str]) -> &mut Self {
         self.nodes.insert(id.to_owned(), node);
         self.upstream.insert(
@@ -364,13 +375,17 @@ pub fn cached(behaviour: &str, version: &str, serialized: bool) -> FlyteWorkflow
         .task("n0", behaviour, &["start-node"])
         .task("n1", behaviour, &["n0"])
         .task("n2", behaviour, &["n1"]);
-    for template in draft.tasks.values_mut() {
-        template["metadata"] = json!({
-            "retries": {}, "discoverable": true, "discoveryVersion": version, "cacheSerializable": serialized,
-        });
-        template["interface"]["inputs"] =
-            json!({ "variables": { "n": { "type": { "simple": "INTEGER" } } } });
+    draft.cache(version, serialized);
+    resource(draft.workflow())
+}
+
+/// So many tasks side by side that do the same with the same inputs, of which one at a time may.
+pub fn same_side_by_side(behaviour: &str, count: usize) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    for index in 0..count {
+        draft.task(&format!("n{index}"), behaviour, &["start-node"]);
     }
+    draft.cache("1", true);
     resource(draft.workflow())
 }
 

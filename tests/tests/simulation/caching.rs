@@ -125,3 +125,13 @@ fn whoever_waits_can_be_terminated() {
     assert_eq!(run.phase, WorkflowPhase::Aborted);
     assert_eq!(ran(&run), [] as [&str; 0]);
 }
+
+#[test]
+fn whoever_waits_leaves_its_slot_to_what_it_waits_for() {
+    let mut workflow = graphs::same_side_by_side("makes(ok)", 3);
+    workflow.execution_config.max_parallelism = 2;
+    let run = run(workflow);
+    check(&run, "side by side");
+    assert_eq!(run.phase, WorkflowPhase::Success);
+    assert_eq!(run.cached.artifacts, 1);
+}

@@ -28,6 +28,7 @@ use flyte_platform::{client::CountedChannel, config};
 use jiff::SignedDuration;
 use prost::Message as _;
 use tonic::{Code, Response, Status};
+use uuid::Uuid;
 
 use super::{Backend, EffectError, PermanentError, TransientError, WorkflowEffects};
 use crate::{
@@ -301,7 +302,7 @@ fn owner(view: &NodeView<'_>) -> String {
         .unwrap_or_else(|too_long| too_long.name)
 }
 
-/// The id of what an attempt writes under a key: 32 letters and digits.
+/// The id of what an attempt writes under a key: a UUID, as Go's are.
 fn artifact_id(view: &NodeView<'_>, key: &CacheKey) -> String {
     let execution = &view.workflow.execution;
     let of = format!(
@@ -314,7 +315,7 @@ fn artifact_id(view: &NodeView<'_>, key: &CacheKey) -> String {
         key.dataset.version,
         key.tag,
     );
-    format!("{:032x}", unique_id::fnv1a_128(of.as_bytes()))
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, of.as_bytes()).to_string()
 }
 
 fn metadata(

@@ -394,6 +394,9 @@ impl Machine {
             NodeResult::CacheReserved(key, reservation) => {
                 node.cache.key = Some(key.clone());
                 node.cache.reservation = Some(*reservation);
+                if reservation.is_ours && !dynamic::has_begun(&node.status) {
+                    self.queue.take_slot(index);
+                }
             }
             NodeResult::Prepared(Err(_))
             | NodeResult::DynamicCompiled(_)

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use flyte_crd::NodePhase;
+use flyte_crd::{NodePhase, NodeStatus};
 use flyte_idl::{
     core::{
         CatalogCacheStatus, CatalogMetadata, LiteralMap,
@@ -107,6 +107,12 @@ impl Caching {
     }
 }
 
+/// Whether a node waits for somebody else's reservation. It may do so for as long as what it waits for takes, which may need the
+/// slot that the node would hold.
+pub(crate) fn is_waiting(status: &NodeStatus) -> bool {
+    status.phase == NodePhase::Queued && status.message == WAITING
+}
+
 /// What comes between the inputs of a node and its being queued; none when there is nothing.
 pub(super) fn before(view: &NodeView<'_>, result: &NodeResult, now: Timestamp) -> Option<Step> {
     let caching = Caching::of(view)?;
@@ -187,7 +193,7 @@ fn reserve(view: &NodeView<'_>) -> Step {
 
 /// What a queued node does before it may run; none when it may.
 fn until_reserved(view: &NodeView<'_>, now: Timestamp) -> Option<Step> {
-    let waits = view.status.message == WAITING;
+    let waits = is_waiting(view.status);
     match view.cache.reservation {
         Some(known) if known.is_ours => None,
         // Another process waited: there may be an entry by now.

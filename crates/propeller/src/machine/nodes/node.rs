@@ -11,7 +11,11 @@ use super::{GraphIndex, NodeIndex};
 use crate::{
     events::Event,
     machine::retry::Retry,
-    node::{Change, NodeFiles, NodeResult, cache::CacheView, dynamic, launch_plan},
+    node::{
+        Change, NodeFiles, NodeResult,
+        cache::{self, CacheView},
+        dynamic, launch_plan,
+    },
 };
 
 /// One node of one graph.
@@ -134,7 +138,7 @@ impl Node {
     pub(in crate::machine) fn takes_slot(&self) -> bool {
         // What a dynamic task has made takes slots of its own: one that waited for them with a slot in hand could wait for ever.
         let is_task = self.spec.kind == NodeKind::Task && !dynamic::has_begun(&self.status);
-        is_task || launch_plan::of(&self.spec).is_some()
+        is_task && !cache::is_waiting(&self.status) || launch_plan::of(&self.spec).is_some()
     }
 
     /// Whether it failed or timed out.
