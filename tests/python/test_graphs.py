@@ -115,6 +115,6 @@ def test_fifty_nodes_run_side_by_side(launch, finish):
 
 
 def test_a_kind_of_node_that_does_not_run_yet_says_so(launch, finish):
-    execution = finish(launch("mapped"), FAILED)
-    assert "n0" in execution.error.message and "array" in execution.error.message
+    execution = finish(launch("mapped_plans"), FAILED)
+    assert "n0" in execution.error.message and "array of workflow" in execution.error.message
     assert execution.node_executions["n0"].error.code == "UnsupportedNodeKind"

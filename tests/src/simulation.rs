@@ -34,7 +34,7 @@ use std::{
 
 use flyte_core::identifiers::ExecutionId;
 use flyte_crd::{FlyteWorkflow, WorkflowPhase, WorkflowSpec};
-use flyte_idl::core::{LiteralMap, task_template};
+use flyte_idl::core::{LiteralMap, literal, task_template};
 use flyte_local::cluster::{Cluster, ClusterOptions, NoStore};
 use flyte_platform::{
     Clock,
@@ -498,6 +498,19 @@ fn most_effects(workflow: &FlyteWorkflow, plan: &Plan, limits: &faults::Limits) 
     one_run * (1 + plan.0.len() as u64)
 }
 
+/// Elements of the longest list among the inputs of a workflow, which its arrays are over.
+fn longest_list(workflow: &FlyteWorkflow) -> u64 {
+    let inputs = workflow
+        .inputs
+        .iter()
+        .flat_map(|inputs| inputs.0.literals.values());
+    let lengths = inputs.map(|value| match &value.value {
+        Some(literal::Value::Collection(list)) => list.literals.len() as u64,
+        _ => 0,
+    });
+    lengths.max().unwrap_or(0)
+}
+
 /// Attempts of all nodes of a graph, those of its sub-workflows as often as they are run.
 fn attempts(graph: &WorkflowSpec, workflow: &FlyteWorkflow) -> u64 {
     let nodes = graph.nodes.values().chain(graph.on_failure.as_deref());
@@ -510,8 +523,15 @@ fn attempts(graph: &WorkflowSpec, workflow: &FlyteWorkflow) -> u64 {
                 .map_or(0, |inside| attempts(inside, workflow));
             let behaviour = node.task.as_ref().and_then(|key| behaviour(workflow, key));
             let made = behaviour.map_or(0, made::attempts);
+            let elements = node.array.as_deref().map_or(0, |array| {
+                let attempts = array
+                    .sub_node_spec
+                    .retry
+                    .map_or(1, |retry| retry.min_attempts);
+                longest_list(workflow) * u64::from(attempts)
+            });
             let attempts = node.retry.map_or(1, |retry| u64::from(retry.min_attempts));
-            inside + attempts * (1 + made)
+            inside + attempts * (1 + elements + made)
         })
         .sum()
 }

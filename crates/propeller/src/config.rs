@@ -51,6 +51,8 @@ pub struct PropellerConfig {
     pub node_config: NodeConfig,
     /// How events carry data.
     pub event_config: EventConfig,
+    /// Nodes that run a task for each element of a list.
+    pub array_node_config: ArrayNodeConfig,
     /// Only workflows with these values of label `shard-key`.
     pub include_shard_key_label: Vec<String>,
     /// Not workflows with these values of label `shard-key`.
@@ -101,6 +103,7 @@ impl Default for PropellerConfig {
             create_flyteworkflow_crd: false,
             node_config: NodeConfig::default(),
             event_config: EventConfig::default(),
+            array_node_config: ArrayNodeConfig::default(),
             include_shard_key_label: Vec::new(),
             exclude_shard_key_label: Vec::new(),
             include_project_label: Vec::new(),
@@ -249,6 +252,27 @@ pub enum CatalogType {
     Noop,
     /// The service of this name.
     Datacatalog,
+}
+
+/// Section `propeller.array-node-config`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct ArrayNodeConfig {
+    /// How many elements run at once where the node does not say.
+    pub default_parallelism_behavior: ParallelismBehavior,
+}
+
+/// How many elements of an array node run at once where the node does not say (spec 04 §7.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ParallelismBehavior {
+    /// All of them.
+    #[default]
+    Unlimited,
+    /// As many as the execution may run tasks at once.
+    Workflow,
+    /// As many as the execution may run tasks at once; all of them where the node says 0.
+    Hybrid,
 }
 
 /// Section `propeller.event-config`.

@@ -4,6 +4,7 @@
 //! once here, within the [`Budget`] and its timeouts; whether and when it is tried again is the machine's decision
 //! (`machine::retry`), so that nobody sleeps here with a permit in hand.
 
+mod arrays;
 mod budget;
 mod catalog;
 mod children;
@@ -294,7 +295,7 @@ impl WorkflowEffects {
                 Ok(NodeResult::Prepared(Ok(inputs)))
             }
             NodeEffect::Recover => self.recover(&view).await.map(NodeResult::Recovered),
-            NodeEffect::ReadInputs(uri) => self.read(&uri).await.map(NodeResult::Inputs),
+            NodeEffect::ReadInputs(uri) => self.inputs(&view, &uri).await.map(NodeResult::Inputs),
             NodeEffect::CreatePod => self.create_pod(&view).await.map(NodeResult::PodCreated),
             NodeEffect::GetPod => self.get_pod(&view).await.map(NodeResult::Pod),
             NodeEffect::ReadResult => self.read_result(&view).await.map(NodeResult::TaskResult),
@@ -345,6 +346,10 @@ impl WorkflowEffects {
             NodeEffect::CopyChildOutputs { to } => {
                 let copied = self.copy_child_outputs(&view, &to).await?;
                 Ok(NodeResult::Copied(copied))
+            }
+            NodeEffect::GatherOutputs { to } => {
+                self.gather_outputs(&view, &to).await?;
+                Ok(NodeResult::Copied(true))
             }
             NodeEffect::TerminateChild { cause } => {
                 let name = launch_plan::child_name(&view);

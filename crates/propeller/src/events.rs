@@ -1,5 +1,6 @@
 //! What admin is told (spec 04 §11). Pure.
 
+mod array;
 mod inline;
 
 use flyte_core::{identifiers::ExecutionId, unique_id::Parent};
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 
 use crate::config::RawOutputPolicy;
 
+pub use array::{ArrayTask, array_task};
 pub use inline::{Data, References};
 
 /// Longer error messages are cut in the middle (spec 04 §3.5).

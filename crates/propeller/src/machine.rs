@@ -16,6 +16,7 @@
 //! Its parts keep their state to themselves: the [`nodes`] and graphs, the [`ready_queue`], the [`lifecycle`] of the
 //! workflow, the [`status_writer`], the [`changes`] that are counted.
 
+mod array;
 mod changes;
 mod children;
 mod commit;
@@ -45,10 +46,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::node::{
-    ChildState, Entities, Inside, NodeFiles, NodeView, Settings, TaskView, WorkflowContext,
-    WorkflowDefinition, cache::CacheView, task::observed_pod::ObservedPod,
+    ChildState, Element, Entities, Inside, NodeFiles, NodeView, Settings, TaskView,
+    WorkflowContext, WorkflowDefinition, cache::CacheView, task::observed_pod::ObservedPod,
 };
 
+use array::Arrays;
 use changes::Changes;
 use children::Children;
 use job::Jobs;
@@ -98,6 +100,7 @@ pub struct OwnedNode {
     parent: Option<Parent>,
     files: NodeFiles,
     cache: CacheView,
+    element: Option<Element>,
 }
 
 impl OwnedNode {
@@ -118,6 +121,8 @@ impl OwnedNode {
             checkpoint: None,
             cache: &self.cache,
             child: None,
+            element: self.element.as_ref(),
+            elements: None,
         }
     }
 }
@@ -167,6 +172,7 @@ pub struct Machine {
     writer: StatusWriter,
     changes: Changes,
     children: Children,
+    arrays: Arrays,
     cleanup: Cleanup,
     steps: u64,
 }
@@ -201,6 +207,7 @@ impl Machine {
             writer: StatusWriter::new(&status, &node_status, origin),
             changes: Changes::default(),
             children: Children::default(),
+            arrays: Arrays::default(),
             cleanup: Cleanup::default(),
             steps: 0,
             context,
@@ -260,6 +267,7 @@ impl Machine {
             parent: node.parent.clone(),
             files: node.files.clone(),
             cache: node.cache.clone(),
+            element: node.member.as_ref().map(|member| member.element.clone()),
         }
     }
 

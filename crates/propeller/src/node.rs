@@ -8,6 +8,7 @@
 //! that a process which knows nothing but the written status decides the same. What is inside a node (an arm, a
 //! sub-workflow) is such a level, [`Inside`].
 
+pub mod array;
 mod boundary;
 pub mod branch;
 pub mod cache;
@@ -50,6 +51,7 @@ use recovery::Recovered;
 use resolve::ResolveError;
 use task::observed_pod::ObjectEvent;
 
+pub use array::{Element, Progress};
 pub(crate) use container::is_leaving;
 pub use dynamic::DynamicWorkflow;
 pub use failure::{attempts_left, is_interruptible, next_deadline};
@@ -184,6 +186,10 @@ pub struct NodeView<'a> {
     pub cache: &'a CacheView,
     /// What flyteadmin says of the execution that it has launched; none as long as it has not been asked.
     pub child: Option<&'a ChildState>,
+    /// Which element of an array node it is.
+    pub element: Option<&'a Element>,
+    /// How far the elements of this array node are; none before they have begun.
+    pub elements: Option<&'a Progress>,
 }
 
 /// What is inside a node: the chosen arm of a branch, the graph of a sub-workflow or of a dynamic task.
@@ -330,6 +336,11 @@ pub enum NodeEffect {
         /// URI of the copy.
         to: String,
     },
+    /// Make lists of what the elements of an array node have for outputs.
+    GatherOutputs {
+        /// URI of the lists.
+        to: String,
+    },
     /// Have that execution terminated, if there is one that has not ended.
     TerminateChild {
         /// Why, as its users read it.
@@ -356,6 +367,7 @@ impl NodeEffect {
             Self::WriteOutputs { .. } => "write the outputs",
             Self::LaunchChild { .. } => "launch the child execution",
             Self::CopyChildOutputs { .. } => "copy the outputs of the child execution",
+            Self::GatherOutputs { .. } => "gather the outputs of the elements",
             Self::TerminateChild { .. } => launch_plan::TERMINATE,
         }
     }
@@ -447,6 +459,10 @@ pub enum Then {
     ChooseArm(Option<String>),
     /// What is inside is aborted.
     AbortInside,
+    /// The elements of an array node begin.
+    StartElements,
+    /// So many news of elements were told.
+    TellElements(usize),
     /// The node was terminated.
     Aborted,
 }
@@ -510,7 +526,7 @@ pub fn step(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> 
             NodeKind::Gate => {
                 container::within_deadlines(view, |view| gate::step(view, result, now), now)
             }
-            NodeKind::Array => unsupported::fail(view, view.spec.kind.as_str(), now),
+            NodeKind::Array => array::step(view, result, now),
         },
         // Written by Go between its rounds: the events are out, only cleaning up is left.
         NodePhase::Succeeding => {
@@ -544,22 +560,9 @@ fn start(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Ste
     }
     match result {
         _ if view.spec.kind == NodeKind::Start => boundary::step(view, None, now),
-        Some(NodeResult::Prepared(Ok(_)) | NodeResult::CacheLookedUp(..)) => {
-            let mut status = view.status.clone();
-            status.phase = NodePhase::Queued;
-            status.queued_at = Some(Time::new(now));
-            status.last_updated_at = Some(Time::new(now));
-            "node queued".clone_into(&mut status.message);
-            if let Some(checkpoint) = view.checkpoint.filter(|uri| !uri.is_empty()) {
-                checkpoint.clone_into(
-                    &mut status
-                        .task_node_status
-                        .get_or_insert_default()
-                        .checkpoint_path,
-                );
-            }
-            Change::new(vec![event(view, EventPhase::Queued, now)], status).step()
-        }
+        Some(NodeResult::Prepared(Ok(_)) | NodeResult::CacheLookedUp(..)) => queued(view, now),
+        // Its inputs are the array's, which are written.
+        _ if view.element.is_some() => queued(view, now),
         Some(NodeResult::Prepared(Err(error))) => {
             let error = system("BindingResolutionFailure", error.of_node(&view.spec.id));
             failed(view, error, Vec::new(), now)
@@ -575,6 +578,19 @@ fn start(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> Ste
             also: (view.spec.kind == NodeKind::End).then(|| view.files.outputs()),
         }),
     }
+}
+
+fn queued(view: &NodeView<'_>, now: Timestamp) -> Step {
+    let mut status = view.status.clone();
+    status.phase = NodePhase::Queued;
+    status.queued_at = Some(Time::new(now));
+    status.last_updated_at = Some(Time::new(now));
+    "node queued".clone_into(&mut status.message);
+    if let Some(checkpoint) = view.checkpoint.filter(|uri| !uri.is_empty()) {
+        let task = status.task_node_status.get_or_insert_default();
+        checkpoint.clone_into(&mut task.checkpoint_path);
+    }
+    Change::new(vec![event(view, EventPhase::Queued, now)], status).step()
 }
 
 /// An effect of the node does not succeed and is tried again: how a user sees it. `trouble` is a sentence.

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import enum
+import functools
 import os
 import time
 import typing
@@ -295,6 +296,41 @@ def mapped(numbers: typing.List[int] = [1, 2]) -> typing.List[int]:
 inner_plan = LaunchPlan.get_or_create(inner, "inner_plan")
 endless_plan = LaunchPlan.get_or_create(endless, "endless_plan")
 failing_plan = LaunchPlan.get_or_create(failing, "failing_plan", default_inputs={"n": 7})
+
+
+@task(requests=SMALL)
+def odd(n: int) -> int:
+    if n % 2 == 0:
+        raise ValueError(f"{n} is even")
+    return n
+
+
+@task(requests=SMALL, retries=2)
+def second_time(n: int) -> int:
+    """Succeeds in its second attempt where `n` is even."""
+    if n % 2 == 0 and os.environ["FLYTE_ATTEMPT_NUMBER"] == "0":
+        raise FlyteRecoverableException("not yet")
+    return n
+
+
+@workflow
+def mapped_one_by_one(numbers: typing.List[int] = [1, 2, 3]) -> typing.List[int]:
+    return map_task(functools.partial(add, b=10), concurrency=1)(a=numbers)
+
+
+@workflow
+def mapped_partly(numbers: typing.List[int] = [1, 2, 3]) -> typing.List[typing.Optional[int]]:
+    return map_task(odd, min_success_ratio=0.6)(n=numbers)
+
+
+@workflow
+def mapped_retried(numbers: typing.List[int] = [1, 2]) -> typing.List[int]:
+    return map_task(second_time)(n=numbers)
+
+
+@workflow
+def mapped_plans(numbers: typing.List[int] = [1, 2]) -> typing.List[int]:
+    return map_task(inner_plan)(n=numbers)
 
 
 @workflow

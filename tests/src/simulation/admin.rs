@@ -107,6 +107,20 @@ impl Records {
         }
     }
 
+    /// What was told of elements of arrays: index, attempt and phase.
+    pub fn elements(&self) -> Vec<(u32, u32, String)> {
+        let metadata = self
+            .tasks
+            .values()
+            .filter_map(|task| task.closure.get().metadata.clone());
+        let resources = metadata.flat_map(|metadata| metadata.external_resources);
+        let told = resources.map(|told| {
+            let phase = told.phase().as_str_name().to_owned();
+            (told.index, told.retry_attempt, phase)
+        });
+        told.collect()
+    }
+
     /// The code of the error of each node that has one.
     pub fn errors(&self) -> BTreeMap<String, String> {
         self.of_errors(|error| error.code.clone())

@@ -269,6 +269,42 @@ pub fn sub_workflow() -> FlyteWorkflow {
     resource(workflow)
 }
 
+/// A task for each element of a list, and one task after them; `change` is merged into the array node. Elements do what
+/// `behaviours` says (see the node of the simulation), the numbers that they are given are 10, 11, and so on.
+pub fn array(behaviours: &[&str], count: usize, change: &Value) -> FlyteWorkflow {
+    let mut draft = Draft::default();
+    let key = draft.template(&format!("elements:{}", behaviours.join(",")));
+    let list = json!({ "collectionType": { "simple": "INTEGER" } });
+    if let Some(template) = draft.tasks.get_mut(&key) {
+        template["interface"] = json!({
+            "inputs": { "variables": { "x": { "type": list } } },
+            "outputs": { "variables": { "o0": { "type": list } } },
+        });
+        if let Some(arguments) = template["container"]["args"].as_array_mut() {
+            arguments.push("{{.inputs.x}}".into());
+        }
+    }
+    let mut node = json!({
+        "id": "n0", "kind": "array", "resources": {},
+        "inputBindings": [{ "var": "x", "binding": { "promise": { "nodeId": "start-node", "var": "xs" } } }],
+        "array": {
+            "SubNodeSpec": { "id": "inner", "kind": "task", "resources": {}, "task": key },
+            "Parallelism": null, "MinSuccesses": null, "MinSuccessRatio": null, "BoundInputs": null,
+        },
+    });
+    flyte_platform::json::merge(&mut node, change);
+    draft
+        .add("n0", node, &["start-node"])
+        .task("n1", "ok", &["n0"]);
+    let mut workflow = draft.workflow();
+    let numbers = (10..)
+        .take(count)
+        .map(|number: u64| json!({ "scalar": { "primitive": { "integer": number.to_string() } } }));
+    let numbers: Vec<_> = numbers.collect();
+    workflow["inputs"]["literals"]["xs"] = json!({ "collection": { "literals": numbers } });
+    resource(workflow)
+}
+
 /// Two launch plan nodes in a row, and a task that takes what they bring; `plan` is that of the second (see the children of the
 /// simulation).
 pub fn launch_plans(plan: &str) -> FlyteWorkflow {

@@ -1,8 +1,10 @@
 //! A node that runs pods in no time: a pod ends as the first argument of its container says.
 //!
 //! `ok` writes an output `o0`; `fail:N` exits with 1 in its first N attempts, and in those of `shutdown:N` its machine goes; `error` and `recoverable` write an
-//! error document, `error:N` one with a message of N bytes; `only:NAME` does in any execution but that; `slow` and `slow-error` take two minutes; `stay` runs until it is deleted. `compute:…` reads its
-//! inputs and writes what [`Behaviour`] makes of them; `makes(…)` leaves a workflow behind (`made`); `pyflyte…` was recorded elsewhere with all that it wrote.
+//! error document, `error:N` one with a message of N bytes; `only:NAME` does in any execution but that; `slow` and `slow-error` take two minutes; `stay`
+//! runs until it is deleted. `compute:…` reads its inputs and writes what [`Behaviour`] makes of them; `makes(…)` leaves a workflow behind (`made`); of
+//! `elements:A,B,…` each element of an array does what stands in its place, and one that ends well writes the number that is its fourth argument; `pyflyte…`
+//! was recorded elsewhere with all that it wrote.
 
 use std::sync::Arc;
 
@@ -11,7 +13,10 @@ use flyte_idl::core::{
     execution_error::ErrorKind, literal, primitive, scalar,
 };
 use futures::StreamExt as _;
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use k8s_openapi::api::{
+    core::v1::{EnvVar, Pod},
+    events::v1::Event,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -147,6 +152,11 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         [behaviour, outputs, ..] => (behaviour.as_str(), key(outputs)),
         _ => ("ok", String::new()),
     };
+    let behaviour = match behaviour.strip_prefix("elements:") {
+        Some(all) => of_element(all, &variables),
+        None => behaviour,
+    };
+    let value = arguments.get(3).and_then(|value| value.parse().ok());
     if behaviour.starts_with("pyflyte") {
         // A task that was recorded: what it wrote is there.
         return end(api, pod, None).await;
@@ -203,7 +213,7 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
             let literal = Literal {
                 value: Some(literal::Value::Scalar(Box::new(Scalar {
                     value: Some(scalar::Value::Primitive(Primitive {
-                        value: Some(primitive::Value::Integer(7)),
+                        value: Some(primitive::Value::Integer(value.unwrap_or(7))),
                     })),
                 }))),
                 ..Literal::default()
@@ -221,6 +231,24 @@ async fn finish(api: &Api<Pod>, pod: &Pod, objects: &InMemory) {
         _ => {}
     }
     end(api, pod, failure).await;
+}
+
+/// What the element of an array does that these variables make of a pod; the last of them for all that follow.
+fn of_element<'a>(all: &'a str, variables: &[EnvVar]) -> &'a str {
+    let value = |name: &str| {
+        let mut of_name = variables.iter().filter(|variable| variable.name == name);
+        of_name.next()?.value.clone()
+    };
+    let index: Option<usize> = value("BATCH_JOB_ARRAY_INDEX_VAR_NAME")
+        .and_then(|name| value(&name))
+        .and_then(|index| index.parse().ok());
+    let index = index.expect("an element of an array is told which it is");
+    let mut behaviours = all.split(',');
+    behaviours
+        .clone()
+        .nth(index)
+        .or(behaviours.next_back())
+        .unwrap_or("ok")
 }
 
 /// Does what the task does, and answers whether its container fails.

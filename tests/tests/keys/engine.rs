@@ -102,6 +102,13 @@ fn slow() -> Simulation {
     Simulation::new(graphs::of("slow"))
 }
 
+/// Two elements that take two minutes each, in an execution that runs one task at once.
+fn one_by_one() -> Simulation {
+    changed(graphs::array(&["slow"], 2, &json!({})), |workflow| {
+        workflow["executionConfig"]["MaxParallelism"] = 1.into();
+    })
+}
+
 /// A task whose machines go, one after the other.
 fn lost() -> Simulation {
     Simulation::new(graphs::of("shutdown:9"))
@@ -188,6 +195,8 @@ rows! {
     "propeller.node-config.default-max-attempts" = 3, || Simulation::new(graphs::of("fail:2")), phase => "SUCCEEDED";
     "propeller.node-config.ignore-retry-cause" = true, lost,
         |run| run.pods.len().into() => 1;
+    "propeller.array-node-config.default-parallelism-behavior" = "workflow", one_by_one,
+        |run| (run.elapsed >= Duration::from_secs(240)).into() => true;
     "propeller.event-config.raw-output-policy" = "inline", one,
         |run| run.records.with_data().is_empty().into() => false;
     "propeller.event-config.fallback-to-output-reference" = true + "propeller.event-config.raw-output-policy" = "inline",

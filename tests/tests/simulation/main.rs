@@ -7,6 +7,7 @@
     reason = "a test that fails says where"
 )]
 
+mod arrays;
 mod beyond;
 mod caching;
 mod children;

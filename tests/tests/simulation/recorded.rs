@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flyte_core::unique_id::{self, Parent};
-use flyte_crd::{FlyteWorkflow, TERMINATION_LABEL, WorkflowPhase};
+use flyte_crd::{FlyteWorkflow, TERMINATION_LABEL, WorkflowPhase, status::ArrayNodeStatus};
 use flyte_idl::core::{ContainerError, ErrorDocument, container_error};
 use flyte_tests::simulation::{Beginning, Run, Simulation};
 use k8s_openapi::api::core::v1::Pod;
@@ -12,7 +12,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 /// Executions whose nodes are all of kinds that this engine runs.
-const SUPPORTED: [&str; 13] = [
+const SUPPORTED: [&str; 14] = [
     "rec-all-types",
     "rec-bindings",
     "rec-branches",
@@ -22,6 +22,7 @@ const SUPPORTED: [&str; 13] = [
     "rec-dyn",
     "rec-failing",
     "rec-files",
+    "rec-mapped",
     "rec-nested",
     "rec-pods",
     "rec-policy",
@@ -166,7 +167,23 @@ fn pods_of(execution: &str, statuses: &Value, around: Option<&Parent>, names: &m
             unique_id: unique,
             attempt,
         };
+        elements_of(execution, status, &inside, names);
         pods_of(execution, &status["subNodeStatus"], Some(&inside), names);
+    }
+}
+
+/// Names of the pods of elements of an array that have one.
+fn elements_of(execution: &str, status: &Value, array: &Parent, names: &mut Vec<String>) {
+    let Ok(known) = serde_json::from_value::<ArrayNodeStatus>(status["arrayNodeStatus"].clone())
+    else {
+        return;
+    };
+    for index in 0..known.subphase.len() {
+        if known.subtphase.get(index) != 0 {
+            let unique = unique_id::node(Some(array), &format!("n{index}"));
+            let attempt = known.subattempts.get(index);
+            names.push(unique_id::generated_name(execution, &unique, attempt, 50).unwrap());
+        }
     }
 }
 

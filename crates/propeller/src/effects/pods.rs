@@ -48,7 +48,7 @@ impl WorkflowEffects {
         }
         let context = attempt.context();
         let inputs = if pod::needs_inputs(&context) {
-            Some(self.read(&context.inputs).await?)
+            Some(self.task_inputs(view).await?)
         } else {
             None
         };
@@ -284,7 +284,7 @@ impl WorkflowEffects {
         view: &NodeView<'_>,
         attempt: &Attempt<'_>,
     ) -> Result<PhaseInfo, EffectError> {
-        let inputs = self.read(&view.files.inputs()).await?;
+        let inputs = self.task_inputs(view).await?;
         let names = attempt
             .template
             .interface

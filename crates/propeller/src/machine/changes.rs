@@ -100,6 +100,7 @@ impl Changes {
 impl Machine {
     /// What became of nodes since the last time.
     pub fn take_changes(&mut self) -> Vec<NodeChanged> {
+        self.nodes.recycle();
         std::mem::take(&mut self.changes.nodes)
     }
 

@@ -53,6 +53,15 @@ impl Machine {
             self.begin_change(index, change, now);
             return;
         }
+        if self.has_elements(index) && view.status.phase != NodePhase::Failing {
+            let change = node::array::failing(&view, error, now);
+            let node = &mut self.nodes[index];
+            node.retry = None;
+            node.result = None;
+            node.repeats = 0;
+            self.begin_change(index, change, now);
+            return;
+        }
         let mut change = node::fail(&view, error, now);
         let node = &mut self.nodes[index];
         node.retry = None;
@@ -96,11 +105,12 @@ impl Machine {
             let pod = self.nodes.pod_name(&self.context, index);
             self.cleanup.release.extend(pod);
         }
+        let status = self.with_elements(index, change.status);
         let node = &mut self.nodes[index];
-        node.status = change.status;
+        node.status = status;
         super::status_writer::bound(&mut node.status);
         node.repeats = 0;
-        let is_task = node.spec.kind == NodeKind::Task;
+        let (is_task, is_element) = (node.spec.kind == NodeKind::Task, node.member.is_some());
         if new_attempt {
             node.retry = None;
             node.task.pod_created_at = None;
@@ -112,13 +122,18 @@ impl Machine {
         }
         let arrival = change.reported.map(|reported| reported.arrival);
         node.task.reported = node.task.reported.max(arrival);
+        self.keep_element(index);
+        if (ended || new_attempt) && self.has_elements(index) {
+            self.close_array(index);
+        }
         self.await_child(index);
         if change.then == Then::Aborted {
             self.end_abort(index);
         }
         self.cleanup.delete.extend(change.delete_pod);
         self.queue.set_timer(index, None);
-        self.note_change(index, change.derivable);
+        // Of an element everything is found out again, except that it goes on without a pod that is lost.
+        self.note_change(index, change.derivable || is_element && !change.lost_pod);
         if change.lost_pod {
             self.writer.hold(index);
         }
@@ -159,6 +174,14 @@ impl Machine {
             },
             Then::ChooseArm(chosen) => self.choose_arm(index, chosen.as_deref(), now),
             Then::AbortInside => self.abort_inside(index),
+            Then::StartElements => {
+                if let Err(error) = self.open_array(index) {
+                    let error = system("BadSpecificationError", error.to_string());
+                    self.fail_node(index, error, now);
+                    return;
+                }
+            }
+            Then::TellElements(_) => self.news_taken(index),
             Then::Aborted => {
                 self.check_aborted(index);
                 return;
@@ -168,6 +191,8 @@ impl Machine {
             self.queue.mark(index);
         } else if self.nodes[index].abort == AbortState::Wanted {
             self.abort_done(index);
+        } else if is_element {
+            self.element_ended(index, now);
         } else {
             self.node_ended(index);
         }
@@ -187,6 +212,7 @@ impl Machine {
         for arm in self.nodes.arms(index) {
             for concerned in self.nodes.reset(&self.context, arm)? {
                 self.queue.set_timer(concerned, None);
+                self.close_array(concerned);
                 self.note_change(concerned, false);
             }
         }

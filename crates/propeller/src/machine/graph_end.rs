@@ -68,11 +68,8 @@ impl Machine {
                         self.open_sub_workflow(index)?;
                     }
                 }
-                NodeKind::Start
-                | NodeKind::End
-                | NodeKind::Branch
-                | NodeKind::Gate
-                | NodeKind::Array => {}
+                NodeKind::Array => self.open_array(index)?,
+                NodeKind::Start | NodeKind::End | NodeKind::Branch | NodeKind::Gate => {}
             }
         }
         Ok(graph)
@@ -113,8 +110,10 @@ impl Machine {
     pub(super) fn resume_graph(&mut self, graph: GraphIndex) {
         let indices = self.nodes.in_graph(graph);
         for index in &indices {
-            if let Some(inner) = self.nodes[*index].inner {
-                self.resume_graph(inner);
+            match self.nodes[*index].inner {
+                Some(elements) if self.has_elements(*index) => self.resume_array(*index, elements),
+                Some(inner) => self.resume_graph(inner),
+                None => {}
             }
         }
         for index in &indices {

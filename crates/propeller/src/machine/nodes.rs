@@ -5,6 +5,7 @@
 //! that panics starts over).
 
 mod build;
+mod elements;
 mod inside;
 mod node;
 mod order;
@@ -19,10 +20,12 @@ use std::{
 use flyte_core::layout::START_NODE;
 use flyte_crd::NodeKind;
 
+pub(super) use elements::Member;
 pub(super) use node::{AbortState, Node, NodeHistory, Pending, QuotaWait, TaskState, Upstream};
 
 use super::graph_state::GraphState;
 use crate::node::{WorkflowContext, WorkflowDefinition, task::Attempt};
+use elements::Recycling;
 
 /// A node of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +92,7 @@ pub(super) struct Nodes {
     graphs: Vec<Graph>,
     /// Nodes by the name of their pod.
     pods: HashMap<String, NodeIndex>,
+    recycling: Recycling,
 }
 
 impl Index<NodeIndex> for Nodes {

@@ -16,7 +16,7 @@ pub(super) struct ReadyQueue {
     /// Marked nodes; none of them is busy.
     marked: BTreeSet<NodeIndex>,
     timers: BTreeSet<(Timestamp, NodeIndex)>,
-    /// Ready tasks that wait for others to end (max parallelism).
+    /// Ready tasks, and arrays with some, that wait for others to end (max parallelism).
     waiting: BTreeSet<NodeIndex>,
     /// How many tasks may run at once.
     slots: Option<usize>,
@@ -106,7 +106,8 @@ impl ReadyQueue {
         if self.marked.is_empty() {
             for index in self.able_to_go_on() {
                 self.waiting.remove(&index);
-                self.marked.insert(index);
+                // An array may be busy with telling of its elements.
+                self.mark(index);
             }
         }
         self.marked.pop_first()

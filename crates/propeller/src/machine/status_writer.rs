@@ -195,6 +195,8 @@ impl StatusWriter {
 impl Machine {
     /// Notes that a node changed, wherever it is.
     pub(super) fn note_change(&mut self, index: NodeIndex, derivable: bool) {
+        // Of an element the array's bits are written.
+        let index = self.nodes[index].array().unwrap_or(index);
         self.writer.changed.insert(index);
         self.writer.urgent |= !derivable;
     }
@@ -455,7 +457,8 @@ impl Machine {
                     return None;
                 }
                 let mut status = to_value(&node.status);
-                if let (Some(inner), false) = (node.inner, node.status.phase.is_terminal()) {
+                let inner = node.inner.filter(|_| !self.has_elements(*index));
+                if let (Some(inner), false) = (inner, node.status.phase.is_terminal()) {
                     let inner = self.whole_graph(inner);
                     if let (Value::Object(members), false) = (&mut status, inner.is_empty()) {
                         Around::of(node).insert(members, inner);

@@ -94,6 +94,9 @@ impl Machine {
                 return;
             }
         }
+        if self.has_elements(index) && !self.started_elements(index, now) {
+            return;
+        }
         let result = self.nodes[index].result.take();
         let is_fresh = result.is_some();
         let observed = self.observed_pod(index, watches);
@@ -105,6 +108,7 @@ impl Machine {
             view.task.object_events = &observed.events;
         }
         view.child = child.as_ref();
+        view.elements = self.arrays.progress(index);
         match node::step(&view, result, now) {
             Step::Wait(until) => {
                 self.nodes[index].repeats = 0;
@@ -130,11 +134,13 @@ impl Machine {
             // Admin may have these events although its answer was lost, or not: what is aborted is what it may know,
             // and an attempt whose end it may not know.
             let becomes = &pending.change.status;
-            if becomes.phase.is_active() && becomes.attempts == node.status.attempts {
-                node.status = becomes.clone();
-            }
+            let was_begun = becomes.phase.is_active() && becomes.attempts == node.status.attempts;
+            let becomes = was_begun.then(|| becomes.clone());
             node.pending = None;
             node.retry = None;
+            if let Some(becomes) = becomes {
+                self.nodes[index].status = self.with_elements(index, becomes);
+            }
         }
         if !self.nodes[index].is_active() {
             // Admin has not heard of it from this process, or has heard its end.
@@ -169,6 +175,7 @@ impl Machine {
             }
         }
         view.task.pod = observed.as_ref().map(|observed| &observed.pod);
+        view.elements = self.arrays.progress(index);
         let change = node::abort(&view, &reason, now);
         self.begin_change(index, change, now);
     }
@@ -271,6 +278,7 @@ impl Machine {
             | NodeEffect::LaunchChild { .. }
             | NodeEffect::GetSignal { .. }
             | NodeEffect::WriteOutputs { .. }
+            | NodeEffect::GatherOutputs { .. }
             | NodeEffect::TerminateChild { .. }
             | NodeEffect::ReadInputs(_)
             | NodeEffect::GetPod
@@ -299,7 +307,13 @@ impl Machine {
 
     /// Sends the events of a change, or does at once what needs none.
     pub(super) fn begin_change(&mut self, index: NodeIndex, mut change: Change, now: Timestamp) {
-        let events = std::mem::take(&mut change.events);
+        let mut events = std::mem::take(&mut change.events);
+        if self.nodes[index].member.is_some() {
+            self.gather_news(index, std::mem::take(&mut events));
+        }
+        if let Then::TellElements(told) = change.then {
+            self.telling(index, told, now);
+        }
         if events.is_empty() {
             self.commit(index, change, now);
             return;
@@ -413,7 +427,7 @@ impl Machine {
     fn sent(&mut self, index: NodeIndex, sent: Result<Receipt, super::Rejection>, now: Timestamp) {
         let node = &mut self.nodes[index];
         node.retry = None;
-        let Some(Pending { mut change, .. }) = node.pending.take() else {
+        let Some(Pending { mut change, events }) = node.pending.take() else {
             return;
         };
         // The end of a terminated node and the end node's events are told, not asked about.
@@ -421,6 +435,10 @@ impl Machine {
         match sent {
             Ok(receipt) => {
                 if receipt == Receipt::Repeated {
+                    if let Some(again) = self.told_again(index, &change, &events) {
+                        self.begin_change(index, again, now);
+                        return;
+                    }
                     Self::repeated(&mut change);
                 }
                 self.commit(index, *change, now);

@@ -133,6 +133,7 @@ impl Driven {
             NodeEffect::ReadResult => NodeResult::TaskResult(TaskResult::Outputs { deck: false }),
             NodeEffect::CopyOutputs { .. }
             | NodeEffect::WriteOutputs { .. }
+            | NodeEffect::GatherOutputs { .. }
             | NodeEffect::CopyChildOutputs { .. } => NodeResult::Copied(true),
             NodeEffect::GetSignal { .. } => NodeResult::Signal(None),
             NodeEffect::LaunchChild { .. } => NodeResult::ChildLaunched(Ok(())),

@@ -98,6 +98,10 @@ struct Caching {
 impl Caching {
     /// How the task of a node is cached, if it is.
     fn of(view: &NodeView<'_>) -> Option<Self> {
+        if view.element.is_some() {
+            // Its key is made of other inputs and outputs than its template says, and of its events other parts are told.
+            return None;
+        }
         let metadata = template(view)?.metadata.as_ref()?;
         let is_cached = view.workflow.settings.caches && metadata.discoverable;
         is_cached.then_some(Self {

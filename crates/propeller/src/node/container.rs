@@ -122,6 +122,7 @@ fn next_attempt(status: &NodeStatus, now: Timestamp) -> NodeStatus {
         sub_node_status: std::collections::BTreeMap::new(),
         workflow_node_status: None,
         dynamic_node_status: None,
+        array_node_status: None,
         ..status.clone()
     }
 }

@@ -3,10 +3,11 @@
 use flyte_crd::{NodeKind, NodePhase, NodeStatus, Proto, Time};
 use flyte_idl::core::{
     ExecutionError, execution_error::ErrorKind, node_execution::Phase as EventPhase,
+    task_execution::Phase as TaskEventPhase,
 };
 use jiff::Timestamp;
 
-use super::{Change, NodeView, Step, Then, dynamic, identity, task};
+use super::{Change, NodeView, Step, Then, array, dynamic, identity, task};
 use crate::events::{self, Event, NodeDetails};
 
 /// The event and status of a node that cannot go on, for a reason outside its own decisions.
@@ -56,6 +57,7 @@ pub fn abort(view: &NodeView<'_>, reason: &str, now: Timestamp) -> Change {
     if runs_task(view) {
         (events, delete_pod) = task::abort(view, now);
     }
+    events.extend(array::last_event(view, TaskEventPhase::Aborted, now));
     let identity = identity(view);
     events.push(events::node_aborted(
         identity.id(),

@@ -55,8 +55,8 @@ pub(super) fn before(
     now: Timestamp,
 ) -> Option<Step> {
     recovers(view)?;
-    if view.spec.kind == NodeKind::Start {
-        // What it hands on was written before.
+    if view.spec.kind == NodeKind::Start || view.element.is_some() {
+        // What a start node hands on was written before; of elements flyteadmin has no records.
         return None;
     }
     match result {

@@ -1,6 +1,7 @@
 //! What each kind of node does next, as tables: (where it stands, what its last effect brought) -> (what it becomes,
 //! events, effect). A broken rule fails with its own name.
 
+mod arrays;
 mod caches;
 mod containers;
 mod dynamic;
@@ -91,10 +92,10 @@ fn nodes_begin_and_end_as_the_table_says() {
             "wait",
         ),
         (
-            "a kind that this engine does not run",
+            "an array that does not say of what",
             Scene::of("array", json!({})),
             None,
-            "FAILED, Failed UnsupportedNodeKind",
+            "FAILED, Failed BadSpecificationError",
         ),
     ]);
 }

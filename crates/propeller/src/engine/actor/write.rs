@@ -209,16 +209,21 @@ impl Drive<'_> {
             let is_deleted = true;
             self.cleanups.begin(PodCleanup { name, is_deleted });
         }
-        for name in ended {
-            let Some(known) = actor.pods.get(&namespace, &name) else {
+        for name in &ended {
+            let Some(known) = actor.pods.get(&namespace, name) else {
                 continue;
             };
             // What its sidecars still do, nobody waits for.
             let is_deleted = deletes || has_running_container(&known.pod);
             if is_deleted || orphans::is_held(&known.pod) {
+                let name = name.clone();
                 self.cleanups.begin(PodCleanup { name, is_deleted });
             }
         }
+        // Nobody looks at them again; of an array they may be thousands.
+        actor
+            .pods
+            .retire(&namespace, ended.iter().map(String::as_str));
         if patch.terminal {
             actor.pods.retire(&namespace, self.machine.pods());
         }

@@ -85,29 +85,9 @@ impl Nodes {
             status.attempts,
         )?;
         self[graph].ids.insert(spec.id.clone(), index);
-        self.arena.push(Node {
-            graph,
-            unique_id: place.unique_id,
-            parent: place.parent,
-            files: place.files,
-            spec: Arc::new(spec.clone()),
-            status,
-            upstream: Upstream::default(),
-            downstream: Vec::new(),
-            arm_of,
-            inner: None,
-            inputs: None,
-            result: None,
-            pending: None,
-            retry: None,
-            purpose: "",
-            repeats: 0,
-            abort: AbortState::None,
-            task: TaskState::default(),
-            cache: CacheView::default(),
-            checkpoint: None,
-            metrics: NodeHistory::default(),
-        });
+        let mut node = new_node(graph, Arc::new(spec.clone()), status, place);
+        node.arm_of = arm_of;
+        self.arena.push(node);
         self.remember_pod(context, index);
         Ok(())
     }
@@ -120,7 +100,10 @@ impl Nodes {
     ) -> Result<(), Unreadable> {
         let around = self.around(index).map(|around| &self[around]);
         let node = &self[index];
-        let place = Place::of(context, around, &node.spec.id, node.status.attempts)?;
+        let place = match &node.member {
+            Some(member) => self.element_place(member, node.status.attempts)?,
+            None => Place::of(context, around, &node.spec.id, node.status.attempts)?,
+        };
         let node = &mut self[index];
         node.unique_id = place.unique_id;
         node.parent = place.parent;
@@ -172,11 +155,44 @@ impl Nodes {
     }
 }
 
+/// A node of which this process knows nothing but its status.
+pub(super) fn new_node(
+    graph: GraphIndex,
+    spec: Arc<NodeSpec>,
+    status: NodeStatus,
+    place: Place,
+) -> Node {
+    Node {
+        graph,
+        unique_id: place.unique_id,
+        parent: place.parent,
+        files: place.files,
+        spec,
+        status,
+        upstream: Upstream::default(),
+        downstream: Vec::new(),
+        arm_of: None,
+        inner: None,
+        inputs: None,
+        result: None,
+        pending: None,
+        retry: None,
+        purpose: "",
+        repeats: 0,
+        abort: AbortState::None,
+        task: TaskState::default(),
+        cache: CacheView::default(),
+        checkpoint: None,
+        metrics: NodeHistory::default(),
+        member: None,
+    }
+}
+
 /// Name and files of a node's attempt.
-struct Place {
-    unique_id: String,
-    parent: Option<Parent>,
-    files: NodeFiles,
+pub(super) struct Place {
+    pub(super) unique_id: String,
+    pub(super) parent: Option<Parent>,
+    pub(super) files: NodeFiles,
 }
 
 impl Place {

@@ -40,6 +40,8 @@ impl Nodes {
             checkpoint: node.checkpoint.as_deref(),
             cache: &node.cache,
             child: None,
+            element: node.member.as_ref().map(|member| &member.element),
+            elements: None,
         }
     }
 
@@ -75,7 +77,13 @@ impl Nodes {
                     | GraphState::Stopping => Inside::UnderWay,
                 },
             },
-            NodeKind::Start | NodeKind::End | NodeKind::Gate | NodeKind::Array => Inside::Nothing,
+            NodeKind::Array => match node.inner.map(|inner| &self[inner]) {
+                None => Inside::Nothing,
+                Some(graph) if graph.aborting > 0 => Inside::UnderWay,
+                Some(graph) if graph.state == GraphState::Stopping => Inside::Stopped,
+                Some(_) => Inside::UnderWay,
+            },
+            NodeKind::Start | NodeKind::End | NodeKind::Gate => Inside::Nothing,
         }
     }
 

@@ -7,7 +7,7 @@ use flyte_crd::{NodeKind, NodePhase, NodeSpec, NodeStatus};
 use flyte_idl::core::{ExecutionError, LiteralMap, execution_error::ErrorKind};
 use jiff::Timestamp;
 
-use super::{GraphIndex, NodeIndex};
+use super::{GraphIndex, Member, NodeIndex};
 use crate::{
     events::Event,
     machine::retry::Retry,
@@ -52,6 +52,8 @@ pub(in crate::machine) struct Node {
     /// In recovery mode: the checkpoint from the other execution, or empty, once that was asked.
     pub(in crate::machine) checkpoint: Option<Box<str>>,
     pub(in crate::machine) metrics: NodeHistory,
+    /// Which element of an array it is.
+    pub(in crate::machine) member: Option<Member>,
 }
 
 /// What becomes of a node once its events are acknowledged.
@@ -134,11 +136,13 @@ impl Node {
         self.status.phase.is_active()
     }
 
-    /// Whether it counts among those of which only so many may run at once (max parallelism; spec 04 §5.4).
+    /// Whether it counts among those of which only so many may run at once (max parallelism; spec 04 §5.4). Of elements
+    /// that is their array's business.
     pub(in crate::machine) fn takes_slot(&self) -> bool {
         // What a dynamic task has made takes slots of its own: one that waited for them with a slot in hand could wait for ever.
         let is_task = self.spec.kind == NodeKind::Task && !dynamic::has_begun(&self.status);
-        is_task && !cache::is_waiting(&self.status) || launch_plan::of(&self.spec).is_some()
+        let is_task = is_task && !cache::is_waiting(&self.status);
+        self.member.is_none() && (is_task || launch_plan::of(&self.spec).is_some())
     }
 
     /// Whether it failed or timed out.

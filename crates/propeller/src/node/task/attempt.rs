@@ -1,5 +1,7 @@
 //! One attempt of a task: what its plugin and its events are made of.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use flyte_core::{layout, unique_id};
 use flyte_crd::{gob::PluginState, status::TaskPhase};
 use flyte_idl::core::{ExecutionError, TaskTemplate, execution_error::ErrorKind};
@@ -22,6 +24,8 @@ pub struct Attempt<'a> {
     pub plugin: Plugin,
     /// Name of the attempt.
     pub generated_name: String,
+    /// Environment variables of the execution, and what an element of an array is told by.
+    environment: Cow<'a, BTreeMap<String, String>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -81,6 +85,10 @@ impl<'a> Attempt<'a> {
             template,
             plugin,
             generated_name,
+            environment: match view.element {
+                Some(element) => Cow::Owned(element.environment(&view.workflow.environment)),
+                None => Cow::Borrowed(&view.workflow.environment),
+            },
         })
     }
 
@@ -136,7 +144,7 @@ impl<'a> Attempt<'a> {
             container_image: &self.view.spec.container_image,
             pod_template: self.view.spec.pod_template.as_deref(),
             platform: &run.execution_config.task_resources,
-            environment: &run.environment,
+            environment: &self.environment,
             interruptible: is_interruptible(&self.view),
             service_account: &run.service_account,
             security_context: &run.security_context,

@@ -108,6 +108,8 @@ pub(super) struct Scene {
     pub(super) child: Option<ChildState>,
     pub(super) cache: CacheView,
     pub(super) checkpoint: Option<&'static str>,
+    pub(super) element: Option<Element>,
+    pub(super) elements: Option<Progress>,
 }
 
 impl Scene {
@@ -247,6 +249,8 @@ impl Scene {
             checkpoint: self.checkpoint,
             cache: &self.cache,
             child: self.child.as_ref(),
+            element: self.element.as_ref(),
+            elements: self.elements.as_ref(),
         })
     }
 
@@ -290,6 +294,8 @@ pub(super) fn described(change: &Change) -> String {
         Then::StartSubWorkflow | Then::StartDynamic(_) => words.push("start inside".into()),
         Then::ChooseArm(arm) => words.push(format!("arm {}", arm.as_deref().unwrap_or("none"))),
         Then::AbortInside => words.push("abort inside".into()),
+        Then::StartElements => words.push("start elements".into()),
+        Then::TellElements(told) => words.push(format!("{told} told")),
     }
     if let Some(pod) = &change.delete_pod {
         words.push(format!("delete {pod}"));

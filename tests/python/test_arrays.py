@@ -1,0 +1,47 @@
+"""Array nodes: flytekit's map tasks."""
+
+import pytest
+from test_graphs import pods
+from flytekit.models.core.execution import TaskExecutionPhase, WorkflowExecutionPhase
+
+FAILED = WorkflowExecutionPhase.FAILED
+
+
+def elements(remote, execution):
+    """What flyteadmin says of the elements of node `n0`: index, attempt and phase."""
+    node = execution.node_executions["n0"]
+    assert node.metadata.is_array
+    [task] = remote.client.list_task_executions_paginated(node.id, limit=10)[0]
+    told = task.closure.metadata.external_resources
+    phases = [(each.index, each.retry_attempt, TaskExecutionPhase.enum_to_string(each.phase)) for each in told]
+    return phases, told
+
+
+@pytest.mark.parametrize(
+    ("workflow", "numbers", "outputs"),
+    [
+        ("mapped", [1, 2], [2, 4]),
+        ("mapped", [], []),
+        ("mapped_one_by_one", [1, 2, 3], [11, 12, 13]),
+        ("mapped_partly", [1, 2, 3], [1, None, 3]),
+    ],
+)
+def test_outputs_of_elements_are_a_list(launch, finish, workflow, numbers, outputs):
+    execution = finish(launch(workflow, {"numbers": numbers}))
+    assert execution.outputs["o0"] == outputs
+
+
+def test_an_element_is_tried_again_by_itself(backend, remote, launch, finish):
+    execution = finish(launch("mapped_retried"))
+    assert execution.outputs["o0"] == [1, 2]
+    phases, told = elements(remote, execution)
+    assert phases == [(0, 0, "SUCCEEDED"), (1, 0, "FAILED"), (1, 1, "SUCCEEDED")]
+    names = {pod["metadata"]["name"] for pod in pods(backend, execution.id.name)}
+    assert {each.external_id for each in told} == names
+
+
+def test_an_array_fails_with_the_errors_of_its_elements(remote, launch, finish):
+    execution = finish(launch("mapped_partly", {"numbers": [2, 4, 5]}), FAILED)
+    message = execution.node_executions["n0"].error.message
+    assert "is even" in message and message.startswith("[")
+    assert "FAILED" in {phase for _, _, phase in elements(remote, execution)[0]}
