@@ -100,8 +100,10 @@ impl Machine {
                     NodeKind::Branch | NodeKind::Workflow => {
                         node.status.phase != NodePhase::NotYetStarted
                     }
-                    // An earlier process may have come as far as starting what it made.
-                    NodeKind::Task => node.is_active() || node.has_failed(),
+                    // An earlier process may have come as far as starting what it made. Elements of arrays have no records.
+                    NodeKind::Task => {
+                        node.member.is_none() && (node.is_active() || node.has_failed())
+                    }
                     NodeKind::Start | NodeKind::End | NodeKind::Gate | NodeKind::Array => false,
                 })
                 .map(|(_, node)| node.unique_id.clone())
