@@ -122,7 +122,8 @@ async fn run(matches: &ArgMatches) -> Outcome {
     };
     match names.as_slice() {
         ["migrate", "run"] => {
-            let database = Database::open(&load(innermost)?.admin.database).await?;
+            let database =
+                Database::open_as(&load(innermost)?.admin.database, "flyteadmin").await?;
             let count = migrations::run(&database)
                 .await
                 .map_err(|error| format!("database migration failed: {}", Chain(&error)))?;
@@ -130,7 +131,8 @@ async fn run(matches: &ArgMatches) -> Outcome {
             Ok(())
         }
         ["migrate", "rollback"] => {
-            let database = Database::open(&load(innermost)?.admin.database).await?;
+            let database =
+                Database::open_as(&load(innermost)?.admin.database, "flyteadmin").await?;
             let undone = migrations::migrations(database.dialect())
                 .roll_back(&database)
                 .await?;
@@ -168,7 +170,7 @@ async fn run(matches: &ArgMatches) -> Outcome {
 /// An admin that needs no cluster.
 async fn offline(config: AdminConfig) -> Outcome<Admin> {
     let dependencies = Dependencies {
-        database: Database::open(&config.database).await?,
+        database: Database::open_as(&config.database, "flyteadmin").await?,
         blobs: BlobStore::in_memory(),
         targets: ExecutionTargets::new(Vec::new()),
         clock: Clock::system(),

@@ -45,7 +45,7 @@ pub(super) async fn connect(
     })
     .await?;
     let dependencies = Dependencies {
-        database: Database::open(&config.database).await?,
+        database: Database::open_as(&config.database, "flyteadmin").await?,
         blobs: BlobStore::open(&config.storage)?,
         targets: ExecutionTargets::single(client),
         clock: Clock::system(),

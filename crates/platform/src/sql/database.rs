@@ -79,13 +79,22 @@ impl ServerPool {
 }
 
 impl Database {
-    /// Opens what `config` names; a missing SQLite file or PostgreSQL database is created.
+    /// Opens what `config` names, as `flyte`; a missing SQLite file or PostgreSQL database is created.
     ///
     /// # Errors
     /// [`DbError::Config`] for settings that make no sense, [`DbError::Unavailable`] when nothing answers.
     pub async fn open(config: &DatabaseConfig) -> Result<Self, DbError> {
+        Self::open_as(config, "flyte").await
+    }
+
+    /// As [`Database::open`], where sessions of PostgreSQL have the name `application` (`application_name` in
+    /// `pg_stat_activity` and the server's log), unless `database.postgres.options` has another.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_as(config: &DatabaseConfig, application: &str) -> Result<Self, DbError> {
         if config.sqlite.file.as_os_str().is_empty() {
-            Self::open_postgres(config).await
+            Self::open_postgres(config, application).await
         } else {
             Self::open_sqlite(&config.sqlite.file).await
         }
@@ -115,9 +124,9 @@ impl Database {
         }))
     }
 
-    async fn open_postgres(config: &DatabaseConfig) -> Result<Self, DbError> {
+    async fn open_postgres(config: &DatabaseConfig, application: &str) -> Result<Self, DbError> {
         let postgres = config.effective_postgres();
-        let options = postgres_options(&postgres).await?;
+        let options = postgres_options(&postgres, application).await?;
         let server = |host: &str| Server {
             host: host.to_owned(),
             port: postgres.port,
@@ -403,13 +412,16 @@ fn replica_host(postgres: &PostgresConfig) -> Option<&str> {
     (!matches!(host, "" | "localhost") && host != postgres.host).then_some(host)
 }
 
-async fn postgres_options(config: &PostgresConfig) -> Result<PgConnectOptions, DbError> {
+async fn postgres_options(
+    config: &PostgresConfig,
+    application: &str,
+) -> Result<PgConnectOptions, DbError> {
     let mut options = PgConnectOptions::new_without_pgpass()
         .host(&config.host)
         .port(config.port)
         .username(&config.username)
         .database(&config.dbname)
-        .application_name("flyteadmin")
+        .application_name(application)
         .ssl_mode(PgSslMode::Disable);
     let password = if config.password_path.is_empty() {
         config.password.expose().to_owned()
@@ -504,7 +516,7 @@ mod tests {
             ),
         ] {
             let postgres = configured(text).effective_postgres();
-            let options = postgres_options(&postgres).await.unwrap();
+            let options = postgres_options(&postgres, "service").await.unwrap();
             let found = (
                 options.get_host(),
                 options.get_port(),
@@ -518,7 +530,10 @@ mod tests {
             "database: {postgres: {passwordPath: /nowhere}}",
         ] {
             let postgres = configured(text).effective_postgres();
-            let error = postgres_options(&postgres).await.unwrap_err().to_string();
+            let error = postgres_options(&postgres, "service")
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("/nowhere"), "{text}: {error}");
         }
     }
