@@ -82,7 +82,8 @@ async fn run(matches: &ArgMatches) -> Outcome {
     };
     match names.as_slice() {
         ["migrate", "run"] => {
-            let database = Database::open(&load(innermost)?.catalog.database).await?;
+            let database =
+                Database::open_as(&load(innermost)?.catalog.database, "datacatalog").await?;
             let made = schema::complete(&database)
                 .await
                 .map_err(|error| format!("database migration failed: {}", Chain(&error)))?;

@@ -99,6 +99,8 @@ pub struct DataCatalogConfig {
     pub heartbeat_grace_period_multiplier: u32,
     /// Longest time between two heartbeats that a client may ask for.
     pub max_reservation_heartbeat: Duration,
+    /// What is kept of the cache.
+    pub retention: RetentionConfig,
 }
 
 impl Default for DataCatalogConfig {
@@ -109,6 +111,39 @@ impl Default for DataCatalogConfig {
             profiler_port: 10254,
             heartbeat_grace_period_multiplier: 3,
             max_reservation_heartbeat: Duration::seconds(10),
+            retention: RetentionConfig::default(),
+        }
+    }
+}
+
+/// Section `datacatalog.retention`: what is kept of the cache. Nothing is removed unless a key says so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct RetentionConfig {
+    /// Entries that nobody has written for this long are removed; that they are read keeps none. `0s` keeps them whatever their
+    /// age. Since 0.1, not in Go.
+    pub max_age: Duration,
+    /// Bytes that the outputs in the cache may take together, beyond which the oldest entries are removed; 0 is no limit. What
+    /// outputs refer to, such as files and data frames, belongs to executions and is not counted. Since 0.1, not in Go.
+    pub max_bytes: u64,
+    /// Removes objects below `datacatalog.storage-prefix` that no row refers to, left by requests that were interrupted. Only
+    /// where no other datacatalog with a database of its own has the same prefix of the same bucket: its objects would go. Since
+    /// 0.1, not in Go.
+    pub remove_orphans: bool,
+    /// How old such an object must be, ten minutes at least. Since 0.1, not in Go.
+    pub orphan_grace: Duration,
+    /// Time between two runs; of several replicas one does each. Since 0.1, not in Go.
+    pub interval: Duration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::ZERO,
+            max_bytes: 0,
+            remove_orphans: false,
+            orphan_grace: Duration::hours(24),
+            interval: Duration::hours(1),
         }
     }
 }

@@ -3,7 +3,7 @@
 use flyte_platform::{Clock, blob::BlobStore, server::BodyBudget, sql::Database};
 
 use crate::{
-    domain::{locations::Folder, reservations::Terms},
+    domain::{locations::Folder, reservations::Terms, retention::Policy},
     metrics::CatalogMetrics,
 };
 
@@ -15,6 +15,8 @@ pub(crate) struct CatalogContext {
     pub(crate) folder: Folder,
     /// How long reservations last.
     pub(crate) terms: Terms,
+    /// What is kept.
+    pub(crate) policy: Policy,
     pub(crate) clock: Clock,
     pub(crate) metrics: CatalogMetrics,
     pub(crate) bodies: BodyBudget,

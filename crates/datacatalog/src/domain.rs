@@ -1,6 +1,7 @@
 //! Rules without I/O.
 
 pub mod artifacts;
+pub mod entries;
 pub mod filters;
 pub mod ids;
 pub mod locations;
@@ -8,3 +9,4 @@ pub mod metadata;
 pub mod pages;
 pub mod partitions;
 pub mod reservations;
+pub mod retention;

@@ -114,6 +114,18 @@ impl Error {
         }
     }
 
+    /// Logs why a request comes to nothing, and says with which code.
+    pub(crate) fn logged(&self) -> Code {
+        let code = self.code();
+        match code {
+            Code::Internal | Code::Unavailable | Code::Aborted => {
+                tracing::error!(error = %Chain(self), "a request failed");
+            }
+            code => tracing::debug!(error = %Chain(self), %code, "a request was refused"),
+        }
+        code
+    }
+
     /// The text that the client sees.
     pub fn public_text(&self) -> String {
         match self {
@@ -136,13 +148,7 @@ impl Retryable for Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let code = error.code();
-        match code {
-            Code::Internal | Code::Unavailable | Code::Aborted => {
-                tracing::error!(error = %Chain(&error), "a request failed");
-            }
-            code => tracing::debug!(error = %Chain(&error), %code, "a request was refused"),
-        }
+        let code = error.logged();
         status::of_message(code, error.public_text())
     }
 }

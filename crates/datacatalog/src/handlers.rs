@@ -2,8 +2,10 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod datasets;
+pub(crate) mod entries;
+pub(crate) mod evictions;
+pub(crate) mod outputs;
 pub(crate) mod reservations;
 pub(crate) mod tags;
 
-mod outputs;
 mod parts;

@@ -7,8 +7,12 @@ use flyte_platform::{
     metrics::{LabelledCounter, LabelledStopWatch, Labels, MetricError, Scope, Unit, Unlabelled},
     sql::DbError,
 };
+use prometheus::{IntCounter, IntGauge};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    handlers::evictions::Removed,
+};
 
 /// Everything that datacatalog counts.
 pub(crate) struct CatalogMetrics {
@@ -18,6 +22,7 @@ pub(crate) struct CatalogMetrics {
     pub(crate) reservations: ReservationMetrics,
     pub(crate) repositories: Repositories,
     pub(crate) storage: Arc<BlobMetrics>,
+    pub(crate) retention: RetentionMetrics,
 }
 
 impl CatalogMetrics {
@@ -31,6 +36,7 @@ impl CatalogMetrics {
             reservations: ReservationMetrics::register(&ours.sub("reservation"))?,
             repositories: Repositories::register(&ours.sub("repositories"))?,
             storage: Arc::new(BlobMetrics::register(&ours.sub("storage"))?),
+            retention: RetentionMetrics::register(&ours.sub("retention"))?,
         })
     }
 }
@@ -332,5 +338,67 @@ impl Repository {
             list: watch("list")?,
             update: watch("update")?,
         })
+    }
+}
+
+/// Why entries are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// They were too old.
+    Age,
+    /// All together took too many bytes.
+    Size,
+    /// Somebody asked for it.
+    Request,
+}
+
+/// `retention:`, which is ours.
+pub(crate) struct RetentionMetrics {
+    expired: IntCounter,
+    over_size: IntCounter,
+    requested: IntCounter,
+    bytes: IntCounter,
+    orphans: IntCounter,
+    kept: IntGauge,
+    pub(crate) ran: IntCounter,
+    pub(crate) failed: IntCounter,
+}
+
+impl RetentionMetrics {
+    fn register(scope: &Scope) -> Result<Self, MetricError> {
+        Ok(Self {
+            expired: scope.counter("expired_entries", "Entries removed for their age.")?,
+            over_size: scope.counter("over_size_entries", "Entries removed for their bytes.")?,
+            requested: scope.counter("evicted_entries", "Entries removed on request.")?,
+            bytes: scope.counter("removed_bytes", "Bytes of entries that were removed.")?,
+            orphans: scope.counter("orphans", "Objects without rows that were removed.")?,
+            kept: scope.gauge(
+                "bytes",
+                "Bytes of all entries, as of the last run that asked.",
+            )?,
+            ran: scope.counter("run_success_count", "Runs that came to their end.")?,
+            failed: scope.counter("run_failure_count", "Runs that failed.")?,
+        })
+    }
+
+    /// Counts entries that were removed.
+    pub(crate) fn removed(&self, reason: Reason, removed: &Removed) {
+        let counter = match reason {
+            Reason::Age => &self.expired,
+            Reason::Size => &self.over_size,
+            Reason::Request => &self.requested,
+        };
+        counter.inc_by(removed.entries);
+        self.bytes.inc_by(removed.bytes);
+    }
+
+    /// Counts objects without rows that were removed.
+    pub(crate) fn orphans(&self, count: u64) {
+        self.orphans.inc_by(count);
+    }
+
+    /// Says what all entries take.
+    pub(crate) fn bytes_kept(&self, bytes: u64) {
+        self.kept.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }

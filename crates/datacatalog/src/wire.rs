@@ -18,15 +18,19 @@ use flyte_platform::{
     sql::{self, Database, DbError},
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::{server::NamedService as _, service::Routes};
 
 use crate::{
     api::Api,
     config::{ApplicationConfig, DataCatalogConfig},
     context::CatalogContext,
-    domain::{locations::Folder, reservations::Terms},
+    domain::{locations::Folder, reservations::Terms, retention::Policy},
+    error::Result,
+    management,
     metrics::CatalogMetrics,
     repository::schema,
+    retention::{self, Run},
 };
 
 /// What datacatalog works with.
@@ -77,6 +81,7 @@ pub fn wire(
         },
         blobs: blobs.counted(metrics.storage.clone()),
         terms: Terms::of(config),
+        policy: Policy::of(&config.retention),
         clock,
         metrics,
         bodies: BodyBudget::default(),
@@ -99,6 +104,14 @@ impl DataCatalog {
         schema::complete(&self.context.database).await
     }
 
+    /// Makes the tables that are ours, where Go's datacatalog has made its own.
+    ///
+    /// # Errors
+    /// The database's, such as that its role may not make tables: then `datacatalog migrate run` has to, as one that may.
+    pub async fn complete_own_tables(&self) -> Result<(), DbError> {
+        schema::complete_own(&self.context.database).await
+    }
+
     /// The gRPC services with their layers: DataCatalog, health and, if configured, reflection.
     pub fn grpc(&self) -> Routes {
         let context = &self.context;
@@ -107,9 +120,22 @@ impl DataCatalog {
         behind(limits, routes.add_service(self.health.service()))
     }
 
-    /// Everything that is not gRPC: `/healthcheck`.
+    /// Everything that is not gRPC: `/healthcheck` and [`DataCatalog::management`].
     pub fn http(&self) -> Router {
-        http()
+        http().merge(self.management())
+    }
+
+    /// Entries and evictions ([`management`]).
+    pub fn management(&self) -> Router {
+        management::routes(self.context.clone())
+    }
+
+    /// Applies `datacatalog.retention` once and now; [`DataCatalog::spawn`] does so whenever it is due.
+    ///
+    /// # Errors
+    /// The database's and the blob store's; what was removed until then is gone.
+    pub async fn retain(&self) -> Result<Run> {
+        retention::once(&self.context, &CancellationToken::new()).await
     }
 
     /// Health: `""` serves while the database answers.
@@ -122,7 +148,7 @@ impl DataCatalog {
         self.serving.subscribe()
     }
 
-    /// Starts the loops that look after the database.
+    /// Starts the loops that look after the database and what is kept in it.
     pub fn spawn(&self, tasks: &mut Tasks) {
         let (health, stop) = (self.health.clone(), tasks.stop_token());
         tasks.spawn_infallible("datacatalog: watches of health", async move {
@@ -133,6 +159,10 @@ impl DataCatalog {
         tasks.spawn_infallible(
             "datacatalog: statistics of the database",
             sql::keep_statistics(database, stop),
+        );
+        tasks.spawn_infallible(
+            "datacatalog: retention",
+            retention::run(self.context.clone(), tasks.stop_token()),
         );
         let (database, stop) = (self.context.database.clone(), tasks.stop_token());
         let serving = self.serving.clone();

@@ -476,6 +476,15 @@ impl BlobStore {
         .map_err(|error| BlobError::store(reference, error))
     }
 
+    /// The key of the object that a reference names, as the store has it: two references are of one object when their
+    /// containers and these keys are the same.
+    ///
+    /// # Errors
+    /// [`BlobError::Reference`].
+    pub fn key_of(reference: &str) -> Result<String, BlobError> {
+        Ok(store_path(&Self::parse(reference)?.key).as_ref().to_owned())
+    }
+
     fn parse(reference: &str) -> Result<Reference, BlobError> {
         reference
             .parse::<Reference>()

@@ -217,3 +217,24 @@ ALTER TABLE reservations ADD COLUMN expires_at timestamptz;
 
 -- creates: column reservations.serialized_metadata
 ALTER TABLE reservations ADD COLUMN serialized_metadata bytea;
+
+-- What follows is ours. Go neither reads nor writes it, and rows that it left behind are of no meaning without an artifact.
+
+-- creates: table flyte_rs_artifact_sizes
+CREATE TABLE flyte_rs_artifact_sizes (
+    dataset_project text NOT NULL,
+    dataset_name text NOT NULL,
+    dataset_domain text NOT NULL,
+    dataset_version text NOT NULL,
+    artifact_id text NOT NULL,
+    written_at timestamptz NOT NULL,
+    bytes bigint NOT NULL,
+    PRIMARY KEY (dataset_project, dataset_name, dataset_domain, dataset_version, artifact_id)
+);
+
+-- creates: table flyte_rs_retention
+CREATE TABLE flyte_rs_retention (
+    name text NOT NULL,
+    next_run timestamptz NOT NULL,
+    PRIMARY KEY (name)
+);

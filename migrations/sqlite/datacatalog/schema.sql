@@ -122,3 +122,24 @@ CREATE TABLE reservations (
     serialized_metadata BLOB,
     PRIMARY KEY (dataset_project, dataset_name, dataset_domain, dataset_version, tag_name)
 ) STRICT;
+
+-- What follows is ours. Go neither reads nor writes it, and rows that it left behind are of no meaning without an artifact.
+
+-- creates: table flyte_rs_artifact_sizes
+CREATE TABLE flyte_rs_artifact_sizes (
+    dataset_project TEXT NOT NULL,
+    dataset_name TEXT NOT NULL,
+    dataset_domain TEXT NOT NULL,
+    dataset_version TEXT NOT NULL,
+    artifact_id TEXT NOT NULL,
+    written_at INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (dataset_project, dataset_name, dataset_domain, dataset_version, artifact_id)
+) STRICT;
+
+-- creates: table flyte_rs_retention
+CREATE TABLE flyte_rs_retention (
+    name TEXT NOT NULL,
+    next_run INTEGER NOT NULL,
+    PRIMARY KEY (name)
+) STRICT;

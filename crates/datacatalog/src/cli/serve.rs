@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::Router;
 use flyte_platform::{
-    Clock, Tasks,
+    Chain, Clock, Tasks,
     blob::BlobStore,
     cli,
     metrics::{LabelKeys, Scope},
@@ -42,12 +42,19 @@ pub(super) async fn run(loaded: Loaded) -> Outcome {
     let labels = LabelKeys::new(["app_name", "project", "domain"]);
     let metrics = Scope::new("").labelled_by(labels);
     let dependencies = Dependencies {
-        database: Database::open(&config.database).await?,
+        database: Database::open_as(&config.database, "datacatalog").await?,
         blobs: BlobStore::open(&config.storage)?,
         clock: Clock::system(),
         metrics: metrics.clone(),
     };
     let catalog = wire(dependencies, &config.application, &config.datacatalog)?;
+    let own = catalog.complete_own_tables().await;
+    own.map_err(|error| {
+        format!(
+            "tables flyte_rs_* are missing and cannot be made; let `datacatalog migrate run` make them: {}",
+            Chain(&error)
+        )
+    })?;
     let router = server::combine(catalog.grpc(), catalog.http());
     listen(&mut tasks, &config.application, &router).await?;
     catalog.spawn(&mut tasks);

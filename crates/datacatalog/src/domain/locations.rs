@@ -14,6 +14,7 @@ use flyte_core::reference;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
+use super::entries::TASK;
 use crate::{
     error::{Error, Result},
     records::ArtifactKey,
@@ -38,6 +39,12 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// Its own URI.
+    pub fn uri(&self) -> String {
+        let prefix = self.prefix.trim_matches('/');
+        format!("{}/{prefix}", self.base)
+    }
+
     /// The URI of an output; `attempt` is none for Go's own location.
     ///
     /// # Errors
@@ -85,6 +92,33 @@ impl Folder {
         }
         Ok(uri)
     }
+}
+
+/// The id of the artifact that an object below the folder was written for; none for what nobody here writes for a task.
+///
+/// By default the folder has objects of other services too, so it must look like one in every respect: propeller's artifacts have
+/// UUIDs for ids and tasks for datasets.
+pub fn artifact_of(name: &str) -> Option<&str> {
+    let parts: Vec<&str> = name.split('/').collect();
+    let [_project, _domain, dataset, _version, .., last] = parts.as_slice() else {
+        return None;
+    };
+    if *last != OBJECT || !dataset.starts_with(TASK) {
+        return None;
+    }
+    // From behind: a version may have slashes.
+    let from_behind = |place: usize| parts.iter().rev().nth(place).copied();
+    let artifact = match (from_behind(1)?, from_behind(3)?) {
+        (attempt, artifact) if is_uuid(attempt) && is_uuid(artifact) => 3,
+        _ => 2,
+    };
+    let before = parts.len().checked_sub(artifact + 1)?;
+    from_behind(artifact).filter(|id| before >= 4 && is_uuid(id))
+}
+
+/// Whether a text is a UUID as we write them.
+fn is_uuid(text: &str) -> bool {
+    Uuid::try_parse(text).is_ok_and(|uuid| uuid.to_string() == text)
 }
 
 /// A part as Go has it, unless it would leave its folder or end the path: those are escaped.
@@ -199,6 +233,38 @@ mod tests {
                 format!("{COMMON}{key}"),
                 "{version} {id} {output}"
             );
+        }
+    }
+
+    #[test]
+    fn only_what_was_written_for_a_task_is_of_an_artifact() {
+        const ID: &str = "cff77f44-8f4a-41ed-9f79-a8f3d5d073cd";
+        const OTHER: &str = "0ab4ee2c-5a4e-4d5e-8f0a-0d1f0e2b7c11";
+        let of = |text: &str| text.replace("ID", ID).replace("OTHER", OTHER);
+        for (name, expected) in [
+            ("p/d/flyte_task-t/v/ID/o0/data.pb", Some(ID)),
+            ("p/d/flyte_task-t/v/ID/o0/OTHER/data.pb", Some(ID)),
+            // A version with a slash, and one that is a UUID.
+            ("p/d/flyte_task-t/1/2/ID/o0/data.pb", Some(ID)),
+            ("p/d/flyte_task-t/OTHER/ID/o0/data.pb", Some(ID)),
+            // Not ours, or not whole.
+            ("p/d/flyte_task-t/ID/o0/data.pb", None),
+            ("p/d/flyte_task-t/v/ID/data.pb", None),
+            ("p/d/flyte_task-t/v/ID/o0/outputs.pb", None),
+            ("p/d/other/v/ID/o0/data.pb", None),
+            ("p/d/flyte_task-t/v/a/o0/data.pb", None),
+            ("propeller/p-d-x/n0/data/0/outputs.pb", None),
+            ("data.pb", None),
+            ("", None),
+        ] {
+            assert_eq!(artifact_of(&of(name)), expected, "{name}");
+        }
+        for (prefix, uri) in [("metadata", "s3://b/metadata"), ("/a/b/", "s3://b/a/b")] {
+            let folder = Folder {
+                base: "s3://b".to_owned(),
+                prefix: prefix.to_owned(),
+            };
+            assert_eq!(folder.uri(), uri);
         }
     }
 

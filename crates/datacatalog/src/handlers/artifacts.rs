@@ -109,7 +109,13 @@ async fn with_outputs(
         drop(tx);
         let data = parts.take_data(&artifact.id);
         if data.is_empty() {
-            return Err(Error::NoData(artifact.id));
+            let mut tx = context.database.read().await?;
+            let still = artifacts::get(&mut tx, Some(&key.dataset), &key.id).await?;
+            // It may have been evicted meanwhile, with its data.
+            return Err(match still {
+                Some(_) => Error::NoData(key.id),
+                None => missing(Some(&key.dataset), &key.id),
+            });
         }
         match outputs::read(context, &key, data.clone()).await {
             // Somebody may have replaced them meanwhile; if the rows are the same, they are gone.

@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Result},
     metrics::{Outcomes, labels},
     records::{ArtifactData, ArtifactKey},
+    repository::artifact_data,
 };
 
 /// Objects that one request reads, writes or deletes at once.
@@ -153,8 +154,32 @@ pub(super) async fn is_lost(context: &CatalogContext, data: Vec<ArtifactData>) -
     Ok(there.contains(&false))
 }
 
+/// What the outputs of an artifact take together, in bytes; those that are gone take none.
+pub(crate) async fn size(context: &CatalogContext, artifact: &ArtifactKey) -> Result<u64> {
+    let mut tx = context.database.read().await?;
+    let ids = std::slice::from_ref(&artifact.id);
+    let data = artifact_data::of(&mut tx, &artifact.dataset, ids).await?;
+    drop(tx);
+    let looks = data.into_iter().map(|(_, data)| async move {
+        let found = context.blobs.head(&data.location).await;
+        found
+            .map(|head| head.map_or(0, |head| head.size))
+            .map_err(|source| Error::Blob {
+                context: format!("Unable to find artifact data in location {}", data.location),
+                source,
+            })
+    });
+    stream::iter(looks)
+        .buffer_unordered(AT_ONCE)
+        .try_fold(
+            0_u64,
+            |sum, size| async move { Ok(sum.saturating_add(size)) },
+        )
+        .await
+}
+
 /// Removes objects that no row refers to any more. What cannot be removed stays: nobody will miss the room before operators do.
-pub(super) async fn remove(
+pub(crate) async fn remove(
     context: &CatalogContext,
     artifact: &ArtifactKey,
     locations: Vec<String>,
@@ -166,7 +191,7 @@ pub(super) async fn remove(
         let metrics = &context.metrics.artifacts;
         metrics.delete_data.count(&labels, &removed);
         if let Err(error) = removed {
-            tracing::warn!(error = %Chain(&error), location, "an output that was replaced stays");
+            tracing::warn!(error = %Chain(&error), location, "an output that nobody needs stays");
         }
     });
     stream::iter(removals)

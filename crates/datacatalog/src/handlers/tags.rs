@@ -10,7 +10,7 @@ use crate::{
     domain::ids::{DatasetKey, required},
     error::{Error, Result},
     metrics::labels,
-    records::DatasetRef,
+    records::{ArtifactKey, DatasetRef},
     repository::{artifact_data, artifacts, tags},
 };
 
@@ -19,8 +19,8 @@ const MOST: i64 = 1_000;
 
 /// Names an artifact. Propeller takes ALREADY_EXISTS for success.
 ///
-/// A tag whose artifact has lost its data names the new artifact from then on; otherwise the task, which GetArtifact says
-/// is not cached, would be run again for ever.
+/// A tag whose artifact is gone, or has lost its data, names the new artifact from then on; otherwise the task, which GetArtifact
+/// says is not cached, would be run again for ever.
 pub(crate) async fn add(
     context: &CatalogContext,
     request: AddTagRequest,
@@ -57,12 +57,7 @@ async fn make(context: &CatalogContext, request: AddTagRequest) -> Result<AddTag
     let found = watch.timed(&labels, look_up).await?;
     drop(tx);
     if found.is_none() {
-        let artifact = datacatalog::Artifact {
-            id: artifact,
-            dataset: Some(dataset.id.key.to_wire(None)),
-            ..Default::default()
-        };
-        return Err(Error::not_found("Artifact", &artifact));
+        return Err(missing(&dataset.id.key, artifact));
     }
     let now = context.clock.now();
     let new = NewTag {
@@ -88,7 +83,31 @@ async fn make(context: &CatalogContext, request: AddTagRequest) -> Result<AddTag
     }
 }
 
+/// NOT_FOUND for an artifact.
+fn missing(dataset: &DatasetKey, artifact: String) -> Error {
+    let artifact = datacatalog::Artifact {
+        id: artifact,
+        dataset: Some(dataset.to_wire(None)),
+        ..Default::default()
+    };
+    Error::not_found("Artifact", &artifact)
+}
+
+/// Keeps the artifact to be named from being evicted until its tag is there, which would go with it.
+async fn hold(tx: &mut WriteTx, new: &NewTag) -> Result<()> {
+    let key = ArtifactKey {
+        dataset: new.dataset.key.clone(),
+        id: new.artifact.clone(),
+    };
+    if artifacts::hold(tx, &key).await? {
+        Ok(())
+    } else {
+        Err(missing(&key.dataset, key.id))
+    }
+}
+
 async fn insert(tx: &mut WriteTx, new: &NewTag, now: Timestamp) -> Result<()> {
+    hold(tx, new).await?;
     let NewTag {
         dataset,
         name,
@@ -103,7 +122,7 @@ async fn insert(tx: &mut WriteTx, new: &NewTag, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// Moves a tag that is taken, if the artifact that it names has lost its data. True if it was moved.
+/// Moves a tag that is taken, if the artifact that it names is gone or has lost its data. True if it was moved.
 async fn rescue(context: &CatalogContext, new: NewTag) -> Result<bool> {
     let key = &new.dataset.key.clone();
     let mut tx = context.database.read().await?;
@@ -113,10 +132,11 @@ async fn rescue(context: &CatalogContext, new: NewTag) -> Result<bool> {
     if named == new.artifact {
         return Ok(false);
     }
+    let gone = artifacts::get(&mut tx, Some(key), &named).await?.is_none();
     let data = artifact_data::of(&mut tx, key, std::slice::from_ref(&named)).await?;
     drop(tx);
     let data = data.into_iter().map(|(_, data)| data).collect();
-    if !outputs::is_lost(context, data).await? {
+    if !gone && !outputs::is_lost(context, data).await? {
         return Ok(false);
     }
     let now = context.clock.now();
@@ -129,14 +149,13 @@ async fn rescue(context: &CatalogContext, new: NewTag) -> Result<bool> {
     let movement = context
         .database
         .write((new, named, now), |(new, named, now), tx| {
-            Box::pin(tags::move_to(
-                tx,
-                &new.dataset.key,
-                &new.name,
-                (named, &new.artifact),
-                *now,
-            ))
+            Box::pin(async move {
+                hold(tx, new).await?;
+                let of = (named.as_str(), new.artifact.as_str());
+                let moved = tags::move_to(tx, &new.dataset.key, &new.name, of, *now).await?;
+                Ok::<_, Error>(moved)
+            })
         });
     let watch = &context.metrics.repositories.tag.update;
-    Ok(watch.timed(&labels, movement).await?)
+    watch.timed(&labels, movement).await
 }

@@ -4,7 +4,7 @@ use flyte_idl::datacatalog::Metadata;
 use flyte_platform::sql::{DbError, Listed, ReadTx, Row, Table, WriteTx};
 use jiff::Timestamp;
 use sea_query::{
-    Cond, Condition, Expr, ExprTrait as _, Order as Direction, Query, SelectStatement,
+    Cond, Condition, Expr, ExprTrait as _, LockType, Order as Direction, Query, SelectStatement,
 };
 
 use super::columns::{DATASET_KEY, NewRow, dataset_key, insert, of_artifact, of_dataset};
@@ -21,7 +21,15 @@ const TABLE: &str = "artifacts";
 
 const ROWS: Table<Artifact> = Table { name: TABLE, read };
 
-fn read(row: &Row) -> Result<Artifact, DbError> {
+/// Columns of an artifact beside its dataset's key.
+pub(super) const COLUMNS: [&str; 4] = [
+    "artifact_id",
+    "dataset_uuid",
+    "serialized_metadata",
+    "created_at",
+];
+
+pub(super) fn read(row: &Row) -> Result<Artifact, DbError> {
     Ok(Artifact {
         dataset: DatasetRef {
             key: dataset_key(row)?,
@@ -36,13 +44,7 @@ fn read(row: &Row) -> Result<Artifact, DbError> {
 fn select() -> SelectStatement {
     let mut select = Query::select();
     select.from(TABLE);
-    let columns = [
-        "artifact_id",
-        "dataset_uuid",
-        "serialized_metadata",
-        "created_at",
-    ];
-    for column in DATASET_KEY.into_iter().chain(columns) {
+    for column in DATASET_KEY.into_iter().chain(COLUMNS) {
         select.column((TABLE, column));
     }
     select
@@ -89,6 +91,9 @@ pub async fn get(
 
 /// Replaces the metadata of an artifact and locks its row. False if it is not there.
 ///
+/// It is as young as its outputs from then on: `catalog-cache.max-cache-age` of clients goes by the time of creation (spec 06
+/// B12), which Go's datacatalog leaves as it was.
+///
 /// # Errors
 /// The database's.
 pub async fn update(
@@ -100,10 +105,25 @@ pub async fn update(
     let update = Query::update()
         .table(TABLE)
         .value("serialized_metadata", encode_metadata(metadata))
+        .value("created_at", now)
         .value("updated_at", now)
         .cond_where(of_artifact(TABLE, key))
         .take();
     Ok(tx.execute(&update).await? > 0)
+}
+
+/// Keeps an artifact from being removed until the end of the transaction. False if it is not there.
+///
+/// # Errors
+/// The database's.
+pub async fn hold(tx: &mut WriteTx, key: &ArtifactKey) -> Result<bool, DbError> {
+    let select = Query::select()
+        .expr_as(Expr::val(1), "one")
+        .from(TABLE)
+        .cond_where(of_artifact(TABLE, key))
+        .lock(LockType::KeyShare)
+        .take();
+    Ok(tx.fetch_optional(&select).await?.is_some())
 }
 
 /// A page of the artifacts of a dataset that all `filters` fit.

@@ -18,6 +18,7 @@ pub(crate) const DATASET_KEY: [&str; 4] = [
 pub(crate) const ROWS_AT_ONCE: usize = 500;
 
 /// A row to insert: columns and values.
+#[derive(Default)]
 pub(crate) struct NewRow(Vec<(&'static str, Value)>);
 
 impl NewRow {

@@ -165,14 +165,7 @@ impl World {
         name: &str,
         outputs: &[(&str, i64)],
     ) -> Result<String, Status> {
-        let request = UpdateArtifactRequest {
-            dataset: Some(dataset.clone()),
-            query_handle: Some(update_artifact_request::QueryHandle::TagName(
-                name.to_owned(),
-            )),
-            data: data(outputs),
-            metadata: Some(metadata("execution-name", "later")),
-        };
+        let request = overwriting(dataset, name, outputs);
         let updated = self.client.clone().update_artifact(request).await?;
         Ok(updated.into_inner().artifact_id)
     }
@@ -229,6 +222,22 @@ pub(crate) fn data(outputs: &[(&str, i64)]) -> Vec<ArtifactData> {
         value: Some(integer(*value)),
     });
     outputs.collect()
+}
+
+/// A request to replace the outputs of the artifact that a tag names.
+pub(crate) fn overwriting(
+    dataset: &DatasetId,
+    tag: &str,
+    outputs: &[(&str, i64)],
+) -> UpdateArtifactRequest {
+    UpdateArtifactRequest {
+        dataset: Some(dataset.clone()),
+        query_handle: Some(update_artifact_request::QueryHandle::TagName(
+            tag.to_owned(),
+        )),
+        data: data(outputs),
+        metadata: Some(metadata("execution-name", "later")),
+    }
 }
 
 pub(crate) fn metadata(key: &str, value: &str) -> Metadata {

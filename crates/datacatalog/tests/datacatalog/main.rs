@@ -13,6 +13,8 @@ mod lists;
 #[cfg(test)]
 mod lost;
 #[cfg(test)]
+mod management;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod process;
@@ -22,6 +24,8 @@ mod recorded;
 mod refusals;
 #[cfg(test)]
 mod reservations;
+#[cfg(test)]
+mod retention;
 #[cfg(test)]
 mod schema;
 

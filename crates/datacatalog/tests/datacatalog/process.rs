@@ -128,7 +128,7 @@ async fn get(port: u16, path: &str) -> (String, String) {
 #[tokio::test]
 async fn it_migrates_serves_and_ends() {
     let folder = tempfile::tempdir().unwrap();
-    for (round, made) in [("first", "15"), ("second", "0")] {
+    for (round, made) in [("first", "17"), ("second", "0")] {
         let output = run(folder.path(), &["migrate", "run"]);
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{round}: {said}");

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Tables, columns and indexes of the file.
-const EVERYTHING_NEW: usize = 15;
+const EVERYTHING_NEW: usize = 17;
 
 fn golden(file: &str) -> Vec<Vec<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -40,6 +40,12 @@ fn select(value: &'static str) -> SelectStatement {
     Query::select().expr_as(Expr::cust(value), "value").take()
 }
 
+/// Without what is ours.
+fn of_go(mut definitions: Vec<String>) -> Vec<String> {
+    definitions.retain(|definition| !definition.contains("flyte_rs_"));
+    definitions
+}
+
 async fn columns(database: &Database) -> Vec<String> {
     let mut query = select(
         "table_name || ' ' || ordinal_position || ' ' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '')",
@@ -47,7 +53,7 @@ async fn columns(database: &Database) -> Vec<String> {
     query
         .from(("information_schema", "columns"))
         .and_where(Expr::col("table_schema").eq("public"));
-    texts(database, query).await
+    of_go(texts(database, query).await)
 }
 
 async fn indexes(database: &Database) -> Vec<String> {
@@ -55,9 +61,7 @@ async fn indexes(database: &Database) -> Vec<String> {
     query
         .from("pg_indexes")
         .and_where(Expr::col("schemaname").eq("public"));
-    let all = texts(database, query).await.into_iter();
-    all.filter(|definition| !definition.contains("flyte_rs_"))
-        .collect()
+    of_go(texts(database, query).await)
 }
 
 async fn constraints(database: &Database) -> Vec<String> {
@@ -66,7 +70,7 @@ async fn constraints(database: &Database) -> Vec<String> {
     query.from("pg_constraint").and_where(Expr::cust(
         "connamespace = 'public'::regnamespace AND contype <> 'n'",
     ));
-    texts(database, query).await
+    of_go(texts(database, query).await)
 }
 
 #[tokio::test]
@@ -131,6 +135,18 @@ async fn an_older_database_gets_what_it_lacks_and_keeps_what_it_has() {
     assert_eq!(world.catalog.migrate().await.unwrap(), 0);
 }
 
+/// Where Go's datacatalog has migrated and this serves.
+async fn what_is_ours_is_made_where_the_rest_is_there(store: Store) {
+    let world = World::start(store).await;
+    world
+        .sql("DROP TABLE flyte_rs_artifact_sizes; DROP TABLE flyte_rs_retention; DROP TABLE reservations")
+        .await;
+    for _ in 0..2 {
+        world.catalog.complete_own_tables().await.unwrap();
+    }
+    assert_eq!(world.catalog.migrate().await.unwrap(), 1, "Go's own table");
+}
+
 async fn tables_that_were_dropped_to_empty_the_cache_come_back(store: Store) {
     let world = World::start(store).await;
     assert_eq!(world.catalog.migrate().await.unwrap(), 0);
@@ -142,10 +158,28 @@ async fn tables_that_were_dropped_to_empty_the_cache_come_back(store: Store) {
         "tags",
         "partitions",
         "reservations",
+        "flyte_rs_artifact_sizes",
+        "flyte_rs_retention",
     ] {
         world.sql(&format!("DROP TABLE {table}")).await;
     }
     assert_eq!(world.catalog.migrate().await.unwrap(), EVERYTHING_NEW);
 }
 
-on_both_databases!(tables_that_were_dropped_to_empty_the_cache_come_back);
+on_both_databases!(
+    what_is_ours_is_made_where_the_rest_is_there,
+    tables_that_were_dropped_to_empty_the_cache_come_back,
+);
+
+#[tokio::test]
+async fn sessions_have_the_name_of_their_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = database_config(Store::Postgres, folder.path());
+    let mut named = plain.clone();
+    named.postgres.options += " application_name=mine";
+    for (config, expected) in [(&plain, "datacatalog"), (&named, "mine")] {
+        let database = Database::open_as(config, "datacatalog").await.unwrap();
+        let setting = select("current_setting('application_name')");
+        assert_eq!(texts(&database, setting).await, [expected]);
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use jiff::Timestamp;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart, path::Path};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -24,6 +25,8 @@ pub struct Entry {
     pub reference: String,
     /// Its length in bytes.
     pub size: u64,
+    /// When it was written last, in whole seconds.
+    pub modified: Timestamp,
 }
 
 /// The reference of the object `name` below `prefix`, whatever characters the name has.
@@ -76,6 +79,8 @@ impl BlobStore {
                 reference: below(&prefix, &name),
                 name,
                 size: found.size,
+                modified: Timestamp::from_second(found.last_modified.timestamp())
+                    .unwrap_or(Timestamp::MAX),
             })
         }))
     }

@@ -13,7 +13,7 @@ use super::{find, missing};
 use crate::{
     context::CatalogContext,
     domain::{
-        artifacts::{Handle, data_of_request},
+        artifacts::{Handle, NewData, data_of_request},
         ids::{DatasetKey, required},
         metadata,
         partitions::fitting,
@@ -25,7 +25,7 @@ use crate::{
     },
     metrics::labels,
     records::{Artifact, ArtifactData, ArtifactKey, Partition},
-    repository::{artifact_data, artifacts, partitions},
+    repository::{artifact_data, artifacts, entries, partitions},
 };
 
 /// Creates an artifact with its outputs in a dataset that exists.
@@ -50,6 +50,8 @@ pub(crate) async fn create(
 struct NewArtifact {
     artifact: Artifact,
     data: Vec<ArtifactData>,
+    /// What the data takes.
+    bytes: u64,
     partitions: Vec<Partition>,
 }
 
@@ -84,6 +86,7 @@ async fn make(
         dataset: dataset.id.key.clone(),
         id: id.clone(),
     };
+    let bytes = size_of(&data);
     let data = outputs::write(context, &key, data, Placing::AsGo).await?;
     let now = context.clock.now();
     let new = NewArtifact {
@@ -94,6 +97,7 @@ async fn make(
             created_at: Some(now),
         },
         data,
+        bytes,
         partitions,
     };
     let insertion = context
@@ -111,6 +115,7 @@ async fn insert(tx: &mut WriteTx, new: &NewArtifact, now: Timestamp) -> Result<(
     let artifact = &new.artifact;
     artifacts::create(tx, artifact, now).await?;
     artifact_data::put(tx, &artifact.key(), &new.data, now).await?;
+    entries::put_size(tx, &artifact.key(), now, new.bytes).await?;
     // A dataset without UUID has no partition keys.
     if let Some(dataset) = artifact.dataset.uuid {
         partitions::create(tx, dataset, &artifact.id, &new.partitions, now).await?;
@@ -137,6 +142,13 @@ struct Replacement {
     key: ArtifactKey,
     metadata: Metadata,
     data: Vec<ArtifactData>,
+    /// What the data takes.
+    bytes: u64,
+}
+
+/// What outputs take in the blob store.
+fn size_of(data: &[NewData]) -> u64 {
+    data.iter().map(|output| output.literal.len() as u64).sum()
 }
 
 async fn replace(
@@ -151,12 +163,15 @@ async fn replace(
     for data in &data {
         key.dataset.require_room(&[&key.id, &data.name])?;
     }
+    let bytes = size_of(&data);
     let data = outputs::write(context, &key, data, Placing::Beside).await?;
+    let written: Vec<String> = data.iter().map(|data| data.location.clone()).collect();
     let now = context.clock.now();
     let replacement = Replacement {
         key: key.clone(),
         metadata,
         data,
+        bytes,
     };
     let switch = context
         .database
@@ -165,10 +180,11 @@ async fn replace(
         });
     let watch = &context.metrics.repositories.artifact.update;
     let labels = labels(key.dataset.project(), key.dataset.domain());
-    let replaced = watch
-        .timed(&labels, switch)
-        .await?
-        .ok_or_else(|| missing(handle.dataset(), &key.id))?;
+    let Some(replaced) = watch.timed(&labels, switch).await? else {
+        // Evicted meanwhile; clients create it anew.
+        outputs::remove(context, &key, written).await;
+        return Err(missing(handle.dataset(), &key.id));
+    };
     outputs::remove(context, &key, replaced).await;
     Ok(UpdateArtifactResponse {
         artifact_id: key.id,
@@ -183,6 +199,7 @@ async fn switch(
         key,
         metadata,
         data,
+        bytes,
     }: &Replacement,
     now: Timestamp,
 ) -> Result<Option<Vec<String>>, DbError> {
@@ -193,6 +210,7 @@ async fn switch(
     let names: Vec<&str> = data.iter().map(|data| data.name.as_str()).collect();
     artifact_data::keep_only(tx, key, &names).await?;
     artifact_data::put(tx, key, data, now).await?;
+    entries::put_size(tx, key, now, *bytes).await?;
     let locations = before.into_iter().map(|(_, data)| data.location);
     Ok(Some(locations.collect()))
 }
