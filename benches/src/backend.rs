@@ -95,6 +95,7 @@ impl Backend {
             storage: StorageConfig::default(),
             database,
             catalog: DatabaseConfig::sqlite(folder.join("datacatalog.db")),
+            cache_retention: None,
             clock: Clock::system(),
             metrics: metrics.clone(),
         })

@@ -7,6 +7,7 @@ use flyte_local::collection::{Age, Retention};
 use flyte_platform::cli;
 
 use crate::{
+    cache,
     embedded::{self, Options, SUPERVISOR},
     standalone,
 };
@@ -27,7 +28,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Services whose command lines are their own; `flyte X …` is what the binary of X is.
+/// Subcommands whose command lines are their own; `flyte X …` is what the binary of X is, if there is one.
 fn service() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next()?;
@@ -38,6 +39,7 @@ fn service() -> Option<ExitCode> {
         "datacatalog" => flyte_datacatalog::cli::main(with_name("datacatalog")),
         "scheduler" => flyte_scheduler::cli::main(with_name("flytescheduler")),
         "copilot" => flyte_copilot::cli::main(with_name("flyte-copilot")),
+        "cache" => cache::main(with_name("cache")),
         _ => return None,
     })
 }
@@ -52,6 +54,7 @@ fn run(matches: &ArgMatches) -> ExitCode {
             matches,
             embedded::platform(options(inner)),
         )),
+        Some(("cache", inner)) => cli::run(cache::run(inner.clone())),
         Some(("webhook", inner)) => flyte_webhook::cli::dispatch(inner),
         Some(("config", inner)) => standalone::sections().run_config(inner),
         Some(("completion", inner)) => cli::complete(command(), inner),
@@ -146,6 +149,7 @@ fn command() -> Command {
                 .name("copilot"),
         )
         .subcommand(flyte_webhook::cli::command())
+        .subcommand(cache::command())
         .subcommand(cli::completion())
 }
 
@@ -225,6 +229,11 @@ fn retention_arguments(command: Command) -> Command {
              show",
             "never",
         ))
+        .arg(age(
+            "cache-retention",
+            "How long what a cached task has is kept after it was written, such as 30d; never keeps it until `flyte cache evict`",
+            "never",
+        ))
 }
 
 fn options(matches: &ArgMatches) -> Options {
@@ -255,6 +264,7 @@ fn options(matches: &ArgMatches) -> Options {
             },
             _ => Retention::everything(),
         },
+        cache_retention: age("cache-retention").flatten(),
         verbosity: matches.get_count("verbose"),
     }
 }
@@ -290,9 +300,13 @@ mod tests {
             "never",
             "--data-retention",
             "30d",
+            "--cache-retention",
+            "90m",
         ];
         let given = matches(&given).unwrap();
-        let found = options(given.subcommand().unwrap().1).retention;
+        let given = options(given.subcommand().unwrap().1);
+        assert_eq!(Some(given.cache_retention), Retention::parse("90m").ok());
+        let found = given.retention;
         assert_eq!(found.intermediate, None);
         assert_eq!(Some(found.shown), Retention::parse("30d").ok());
         assert!(matches(&["flyte", "start", "--data-retention", "30"]).is_err());

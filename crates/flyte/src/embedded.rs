@@ -90,6 +90,7 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
         storage: storage(platform.s3_url()),
         database: DatabaseConfig::sqlite(prepared.data_dir.join("admin.db")),
         catalog: DatabaseConfig::sqlite(prepared.data_dir.join("datacatalog.db")),
+        cache_retention: options.cache_retention,
         clock: Clock::system(),
         metrics: Scope::new("").labelled_by(LabelKeys::of_the_single_binary()),
     })

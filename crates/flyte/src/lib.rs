@@ -1,5 +1,6 @@
 //! All Flyte services in one process, or any one of them by subcommand.
 
+mod cache;
 pub mod cli;
 pub mod embedded;
 mod health;

@@ -64,6 +64,7 @@ impl Backend {
             storage: StorageConfig::default(),
             database: DatabaseConfig::sqlite(folder.path().join("admin.db")),
             catalog: DatabaseConfig::sqlite(folder.path().join("datacatalog.db")),
+            cache_retention: None,
             clock: Clock::system(),
             metrics: Scope::new(""),
         })

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use flyte_local::collection::Retention;
+use flyte_local::collection::{Age, Retention};
 
 /// The hidden subcommand of this program that supervises one pod.
 pub(crate) const SUPERVISOR: &str = "supervise-pod";
@@ -28,5 +28,7 @@ pub(crate) struct Options {
     pub(crate) node_cpu: Option<String>,
     pub(crate) node_memory: Option<String>,
     pub(crate) retention: Retention,
+    /// How long entries of the cache are kept.
+    pub(crate) cache_retention: Age,
     pub(crate) verbosity: u8,
 }

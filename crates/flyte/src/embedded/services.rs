@@ -7,7 +7,7 @@ use axum::Router;
 use flyte_admin::{Admin, config::AdminConfig, targets::ExecutionTargets};
 use flyte_datacatalog::{
     DataCatalog,
-    config::{ApplicationConfig, DataCatalogConfig},
+    config::{ApplicationConfig, DataCatalogConfig, RetentionConfig},
 };
 use flyte_platform::{
     Clock, Tasks,
@@ -24,6 +24,7 @@ use flyte_propeller::{
     CatalogService, Engine,
     config::{CatalogConfig, PropellerConfig},
 };
+use jiff::SignedDuration;
 use tonic::transport::Channel;
 use tower::ServiceExt as _;
 
@@ -51,6 +52,8 @@ pub struct Backends {
     pub database: DatabaseConfig,
     /// The cache index's database; made if it is missing.
     pub catalog: DatabaseConfig,
+    /// How long what cached tasks have is kept; none keeps it.
+    pub cache_retention: Option<SignedDuration>,
     /// The source of time.
     pub clock: Clock,
     /// Where calls are counted.
@@ -85,7 +88,7 @@ impl Services {
                 metrics: backends.metrics.clone(),
             },
             &ApplicationConfig::default(),
-            &catalog_config(),
+            &catalog_config(backends.cache_retention),
         )?;
         catalog.migrate().await?;
         let config = admin_config(backends.database.clone());
@@ -127,11 +130,12 @@ impl Services {
     /// gRPC, REST and pages behind the common layers.
     pub fn router(&self) -> Router {
         let pages = pages::routes(self.backends.cluster.clone(), self.backends.metrics.clone())
+            .merge(self.catalog.management())
             .fallback_service(self.admin.http());
         server::combine(self.admin.grpc(), pages)
     }
 
-    /// What the engine reaches in process: all of [`Services::router`], and the cache index, which nobody else is served.
+    /// What the engine reaches in process: all of [`Services::router`], and the RPCs of the cache index, which nobody else is served.
     pub fn in_process_router(&self) -> Router {
         let catalog = server::combine(self.catalog.grpc(), self.catalog.http());
         let catalog = tower::service_fn(move |request| catalog.clone().oneshot(request));
@@ -199,9 +203,15 @@ fn admin_config(database: DatabaseConfig) -> AdminConfig {
     config
 }
 
-/// As Flyte's charts set it; what is in the bucket stays apart by service.
-fn catalog_config() -> DataCatalogConfig {
+/// As Flyte's charts set it; what is in the bucket stays apart by service. The bucket is this backend's alone, so objects that
+/// no row names are nobody's.
+fn catalog_config(kept: Option<SignedDuration>) -> DataCatalogConfig {
     DataCatalogConfig {
+        retention: RetentionConfig {
+            max_age: kept.map_or(Duration::ZERO, |age| Duration::seconds(age.as_secs())),
+            remove_orphans: true,
+            ..RetentionConfig::default()
+        },
         storage_prefix: "metadata/datacatalog".to_owned(),
         ..DataCatalogConfig::default()
     }
