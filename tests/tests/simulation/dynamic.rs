@@ -36,18 +36,18 @@ fn a_node_ends_as_what_its_task_made() {
             "USER:ValueError",
             8,
         ),
-        ("makes(launch:fail)", WorkflowPhase::Failed, "OfChild", 6),
+        ("makes(launch:fail)", WorkflowPhase::Failed, "OfChild", 5),
         (
             "makes(absent)",
             WorkflowPhase::Failed,
             "DynamicWorkflowBuildFailed",
-            4,
+            3,
         ),
         (
             "makes(launch:absent)",
             WorkflowPhase::Failed,
             "DynamicWorkflowBuildFailed",
-            4,
+            3,
         ),
     ] {
         let run = run(graphs::dynamic(behaviour, 2));

@@ -137,9 +137,11 @@ impl Machine {
         if change.lost_pod {
             self.writer.hold(index);
         }
-        if !self.nodes[index].takes_slot() || ended {
+        let node = &self.nodes[index];
+        // Slots of elements are their array's business.
+        if ended || (node.member.is_none() && !node.takes_slot()) {
             self.queue.release_slot(index);
-        } else if new_attempt {
+        } else if new_attempt && node.takes_slot() {
             self.queue.take_slot(index);
         }
         if new_attempt && let Err(error) = self.begin_attempt(index) {
