@@ -18,6 +18,13 @@ test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 an
 	cargo test --workspace --no-fail-fast
 	.venv/bin/python -m pytest tests/python
 
+.PHONY: test-kubernetes
+test-kubernetes: ## the engine's tests and those of the API on a real kube-apiserver and etcd, built here (needs Go)
+	tests/kubernetes/build.sh target/kubernetes
+	@scripts/prepare test
+	cargo build --workspace --bins
+	.venv/bin/python -m pytest tests/python --cluster kubernetes
+
 .PHONY: fuzz
 fuzz: ## random requests to every port, an hour each; FLYTE_FUZZ_SECONDS=600 for less, FLYTE_FUZZ_SEED=1 for those of a seed
 	@scripts/prepare test
@@ -26,9 +33,9 @@ fuzz: ## random requests to every port, an hour each; FLYTE_FUZZ_SECONDS=600 for
 		.venv/bin/python -m pytest tests/python -k test_fuzz -s
 
 .PHONY: record-kubernetes
-record-kubernetes: ## ask a real kube-apiserver (built here, needs Go and etcd) about the objects of tests/kubernetes again
+record-kubernetes: ## ask a real kube-apiserver (built here, needs Go) about the objects of tests/kubernetes again
 	tests/kubernetes/build.sh target/kubernetes
-	.venv/bin/python tests/kubernetes/record.py --apiserver target/kubernetes/kube-apiserver
+	.venv/bin/python tests/kubernetes/record.py --programs target/kubernetes
 
 .PHONY: lint
 lint: ## what CI checks before the tests: fmt, clippy, links of docs, deny, orphans, citations, reference

@@ -1,107 +1,19 @@
 """Asks a Kubernetes API server what it makes of the objects in objects.yaml, and keeps its answers in answers.jsonl.
 
-    record.py --apiserver FILE [--etcd FILE]        starts the two and asks them
-    record.py --url URL --token TOKEN               asks one that runs; its namespace `default` is written to
-    record.py --check                               asks nobody: whether the answers are those of today's table
-
-`build.sh FOLDER` makes the API server.
+    record.py --programs FOLDER           starts the API server that `build.sh FOLDER` made, and asks it
+    record.py --url URL --token TOKEN     asks one that runs; its namespace `default` is written to
+    record.py --check                     asks nobody: whether the answers are those of today's table
 """
 
 import argparse
-import contextlib
-import http.client
 import json
-import pathlib
-import socket
-import ssl
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.parse
 
+import apiserver
 import table
 
 ANSWERS = table.FOLDER / "answers.jsonl"
-# What a server may take to start, and an object to go.
-PATIENCE_SECONDS = 60
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Server:
-    """An API server, asked with a token; its certificate is not looked at."""
-
-    def __init__(self, url, token):
-        self.address = urllib.parse.urlparse(url)
-        self.token = token
-
-    def ask(self, method, path, body=None, media="application/json"):
-        """The code and the JSON of an answer."""
-        context = ssl._create_unverified_context()
-        connection = http.client.HTTPSConnection(self.address.netloc, context=context, timeout=30)
-        with contextlib.closing(connection):
-            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": media, "Accept": "application/json"}
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        try:
-            return answer.status, json.loads(text)
-        except json.JSONDecodeError:
-            return answer.status, text
-
-    def until(self, what, condition):
-        """Asks again until the condition holds. A server that starts cannot be waited for otherwise."""
-        end = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            with contextlib.suppress(OSError):
-                if condition():
-                    return
-            assert time.monotonic() < end, f"{what}: not within {PATIENCE_SECONDS} s"
-            time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def started(apiserver, etcd):
-    """An API server with its own etcd. The plugin that asks for service accounts is off, since no controller makes them."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        folder = pathlib.Path(folder)
-        store, peer, port = free_port(), free_port(), free_port()
-        subprocess.run(["openssl", "genrsa", "-out", folder / "key.pem", "2048"], check=True, capture_output=True)
-        (folder / "tokens.csv").write_text('token,admin,1,"system:masters"\n')
-
-        def run(*command):
-            log = stack.enter_context((folder / f"{pathlib.Path(command[0]).name}.log").open("w"))
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-
-        run(
-            etcd, "--data-dir", str(folder / "etcd"), "--listen-client-urls", f"http://127.0.0.1:{store}",
-            "--advertise-client-urls", f"http://127.0.0.1:{store}", "--listen-peer-urls", f"http://127.0.0.1:{peer}",
-        )  # fmt: skip
-        run(
-            apiserver, "--etcd-servers", f"http://127.0.0.1:{store}", "--secure-port", str(port),
-            "--bind-address", "127.0.0.1", "--cert-dir", str(folder / "certificates"),
-            "--token-auth-file", str(folder / "tokens.csv"), "--authorization-mode", "RBAC",
-            "--service-account-issuer", "https://example.org", "--service-account-key-file", str(folder / "key.pem"),
-            "--service-account-signing-key-file", str(folder / "key.pem"), "--service-cluster-ip-range", "10.0.0.0/24",
-            "--disable-admission-plugins", "ServiceAccount", "--allow-privileged",
-        )  # fmt: skip
-        server = Server(f"https://127.0.0.1:{port}", "token")
-        try:
-            server.until("the API server is ready", lambda: server.ask("GET", "/readyz")[0] == 200)
-            server.until(
-                "there is a default namespace", lambda: server.ask("GET", "/api/v1/namespaces/default")[0] == 200
-            )
-            yield server
-        except AssertionError:
-            sys.stderr.write((folder / "kube-apiserver.log").read_text()[-4000:])
-            raise
 
 
 def is_established(definition):
@@ -169,8 +81,7 @@ def check():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--apiserver")
-    parser.add_argument("--etcd", default="etcd")
+    parser.add_argument("--programs")
     parser.add_argument("--url")
     parser.add_argument("--token", default="")
     parser.add_argument("--check", action="store_true")
@@ -178,12 +89,12 @@ def main():
     if given.check:
         sys.exit(0 if check() else 1)
     if given.url:
-        record(Server(given.url, given.token))
-    elif given.apiserver:
-        with started(given.apiserver, given.etcd) as server:
+        record(apiserver.Server(given.url, given.token))
+    elif given.programs:
+        with tempfile.TemporaryDirectory() as folder, apiserver.running(given.programs, folder) as server:
             record(server)
     else:
-        parser.error("one of --apiserver, --url and --check is needed")
+        parser.error("one of --programs, --url and --check is needed")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""One embedded backend for all suites: `flyte start` on free ports, with its data in a temporary folder.
+"""One backend for all suites: `flyte start` on free ports, with its data in a temporary folder.
 
-Nothing is built here: `make test` has built `target/debug/flyte` before. FLYTE_BINARY names another one,
-FLYTE_TEST_KEEP=1 keeps the data folder and the log.
+With `--cluster kubernetes` its Kubernetes is a real kube-apiserver, and the tests are those marked `kubernetes`.
+
+Nothing is built here: `make test` has built `target/debug/flyte` before, `make test-kubernetes` also the API server.
+FLYTE_BINARY names another `flyte`, FLYTE_TEST_KEEP=1 keeps the data folder and the log.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -22,12 +25,40 @@ from flytekit.models.core.execution import WorkflowExecutionPhase
 from flytekit.remote import FlyteRemote
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "kubernetes"))
+import apiserver  # noqa: E402  the folder is named above
+
 FLOWS = Path(__file__).resolve().parent / "flows"
 PROJECT, DOMAIN = "flytesnacks", "development"
 NAMESPACE = f"{PROJECT}-{DOMAIN}"
 VERSION = "suite1"
 START_WITHIN = 30
 RUN_WITHIN = datetime.timedelta(seconds=180)
+# Where tests/kubernetes/build.sh puts a real kube-apiserver.
+KUBERNETES = Path(os.environ.get("FLYTE_TEST_KUBERNETES", ROOT / "target" / "kubernetes"))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cluster", choices=["embedded", "kubernetes"], default="embedded",
+        help="the Kubernetes that Flyte runs on: its own, or a real API server (runs only tests that are marked so)",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "kubernetes: runs on a real Kubernetes API server too")
+    config.addinivalue_line("markers", "embedded: among such tests, one about what the embedded platform alone has")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--cluster") != "kubernetes":
+        return
+
+    def runs(item):
+        return item.get_closest_marker("kubernetes") and not item.get_closest_marker("embedded")
+
+    config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
+    items[:] = [item for item in items if runs(item)]
 
 
 def binary():
@@ -45,10 +76,7 @@ class Backend:
     folder: Path
     api: str
     s3: str
-
-    @property
-    def kubeconfig(self):
-        return str(self.folder / "data" / "kubeconfig")
+    kubeconfig: str
 
     @property
     def client_config(self):
@@ -75,16 +103,21 @@ def free_ports(count):
             each.close()
 
 
-def start(folder, ports=("0", "0", "0")):
-    """Starts a backend in `folder` and waits until it serves; `ports` are those of HTTP, S3 and Kubernetes."""
+def start(folder, ports=("0", "0", "0"), server=None):
+    """Starts a backend in `folder` and waits until it serves; `ports` are those of HTTP, S3 and Kubernetes. `server` is a real
+    API server to be used instead of the last."""
     log = folder / "flyte.log"
     command = [binary(), "start", "--data-dir", str(folder / "data"), "--python", sys.executable]
-    for flag, port in zip(("--http-port", "--s3-port", "--kubernetes-port"), ports):
+    flags = ["--http-port", "--s3-port"] + ([] if server else ["--kubernetes-port"])
+    for flag, port in zip(flags, ports):
         command += [flag, port]
+    if server:
+        command += ["--kubeconfig", server.kubeconfig]
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=apiserver.dies_with(os.getpid()),
         )
     deadline = time.monotonic() + START_WITHIN
     while "Flyte is ready" not in log.read_text() or "Node" not in log.read_text():
@@ -94,7 +127,8 @@ def start(folder, ports=("0", "0", "0")):
     text = log.read_text()
     api = re.search(r"API\s+http://(\S+)", text).group(1)
     s3 = re.search(r"Storage\s+(http://\S+)", text).group(1)
-    backend = Backend(process, folder, api, s3)
+    kubeconfig = re.search(r"Kubernetes\s+KUBECONFIG=(\S+)", text).group(1)
+    backend = Backend(process, folder, api, s3, kubeconfig)
     assert backend.get("/healthcheck") is not None
     (folder / "config.yaml").write_text(
         f"admin:\n  endpoint: dns:///{api}\n  insecure: true\n"
@@ -119,9 +153,34 @@ def stop(backend):
         raise AssertionError(f"flyte did not stop within 40 s:\n{backend.log}") from None
 
 
+@contextlib.contextmanager
+def real_api_server(config, folder):
+    """An API server of its own in `folder`; none on the embedded lane. Two backends cannot share one."""
+    if config.getoption("--cluster") == "embedded":
+        yield None
+        return
+    folder.mkdir()
+    with apiserver.running(KUBERNETES, folder) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
-def backend(tmp_path_factory):
-    backend = start(tmp_path_factory.mktemp("flyte"))
+def api_server(pytestconfig, tmp_path_factory):
+    """The API server of the session's backend; none on the embedded lane."""
+    with real_api_server(pytestconfig, tmp_path_factory.mktemp("kubernetes") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def own_api_server(pytestconfig, tmp_path):
+    """The API server of a backend that a test starts itself; none on the embedded lane."""
+    with real_api_server(pytestconfig, tmp_path / "kubernetes") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def backend(tmp_path_factory, api_server):
+    backend = start(tmp_path_factory.mktemp("flyte"), server=api_server)
     yield backend
     code = stop(backend)
     assert code == 0, f"flyte ended with {code}:\n{backend.log}"

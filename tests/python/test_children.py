@@ -1,9 +1,11 @@
 """Launch plan nodes: executions that an execution launches."""
 
+import pytest
 from conftest import DOMAIN, PROJECT, eventually, processes_of
 from flyteidl.admin.execution_pb2 import ExecutionMetadata
 from flytekit.models.core.execution import WorkflowExecutionPhase
 
+pytestmark = pytest.mark.kubernetes
 FAILED, ABORTED = WorkflowExecutionPhase.FAILED, WorkflowExecutionPhase.ABORTED
 
 

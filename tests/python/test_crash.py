@@ -4,16 +4,18 @@ import os
 import random
 from collections import Counter
 
+import pytest
 from conftest import eventually, free_ports, start, stop
 from protocol import Api, Phase
 
+pytestmark = pytest.mark.kubernetes
 ROUNDS = 20
 STEPS = 5
 # A chain takes about twice that, so that every round is killed in its midst.
 LATEST_KILL = 1.2
 
 
-def test_killed_twenty_times_every_attempt_runs_once(tmp_path):
+def test_killed_twenty_times_every_attempt_runs_once(tmp_path, own_api_server):
     seed = int(os.environ.get("FLYTE_TEST_SEED", random.randrange(2**32)))
     print(f"FLYTE_TEST_SEED={seed}")
     moments = random.Random(seed)
@@ -23,7 +25,7 @@ def test_killed_twenty_times_every_attempt_runs_once(tmp_path):
     # `>>` of a short line appends atomically.
     script = "echo $FLYTE_INTERNAL_EXECUTION_ID {step} $FLYTE_ATTEMPT_NUMBER $$ >> " + str(journal) + "; sleep 0.2"
     scripts = [script.format(step=step) for step in range(STEPS)]
-    backend = start(tmp_path, ports)
+    backend = start(tmp_path, ports, own_api_server)
     try:
         with Api(backend.api) as api:
             plan = api.register_chain("crash", scripts)
@@ -34,7 +36,7 @@ def test_killed_twenty_times_every_attempt_runs_once(tmp_path):
                 wait(moments.uniform(0, LATEST_KILL))
             backend.process.kill()
             backend.process.wait()
-            backend = start(tmp_path, ports)
+            backend = start(tmp_path, ports, own_api_server)
             with Api(backend.api) as api:
                 ended = eventually(lambda: api.ended(execution), f"round {number} completes", within=60)
             assert ended.closure.phase == Phase.SUCCEEDED, f"round {number}: {ended.closure.error.message}"

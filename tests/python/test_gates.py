@@ -4,6 +4,7 @@ import pytest
 from conftest import DOMAIN, PROJECT, eventually
 from flytekit.models.core.execution import NodeExecutionPhase, WorkflowExecutionPhase
 
+pytestmark = pytest.mark.kubernetes
 FAILED = WorkflowExecutionPhase.FAILED
 
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import NAMESPACE, eventually, processes_of
 from flytekit.models.core.execution import NodeExecutionPhase, TaskExecutionPhase, WorkflowExecutionPhase
 
+pytestmark = pytest.mark.kubernetes
 FAILED, ABORTED = WorkflowExecutionPhase.FAILED, WorkflowExecutionPhase.ABORTED
 
 

@@ -25,6 +25,7 @@ WATCHED = {
 }
 
 
+@pytest.mark.kubernetes
 def test_kubectl_sees_namespaces_nodes_and_definitions(kubectl):
     assert NAMESPACE in kubectl("get", "namespaces")
     assert "Ready" in kubectl("get", "nodes")
@@ -32,6 +33,7 @@ def test_kubectl_sees_namespaces_nodes_and_definitions(kubectl):
     assert "Server Version" in kubectl("version")
 
 
+@pytest.mark.kubernetes
 def test_kubectl_runs_describes_logs_and_deletes_a_pod(kubectl):
     kubectl("apply", "--filename", "-", text_in=json.dumps(POD))
     kubectl("wait", "--namespace", NAMESPACE, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s", "pod/by-hand")
@@ -43,6 +45,7 @@ def test_kubectl_runs_describes_logs_and_deletes_a_pod(kubectl):
     assert "by-hand" not in kubectl("get", "pods", "--namespace", NAMESPACE, "--output", "name")
 
 
+@pytest.mark.kubernetes
 def test_kubectl_follows_a_log_to_its_end(backend, kubectl, tmp_path):
     pod = json.loads(json.dumps(POD))
     pod["metadata"] |= {"name": "talks", "labels": {"made": "to-talk"}}
@@ -67,6 +70,7 @@ def test_kubectl_follows_a_log_to_its_end(backend, kubectl, tmp_path):
     kubectl("delete", "pod", "talks", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
 
 
+@pytest.mark.kubernetes
 def test_kubectl_shows_the_log_of_the_container_before(kubectl):
     pod = json.loads(json.dumps(POD))
     pod["metadata"] |= {"name": "again", "labels": {"made": "again"}}
@@ -95,6 +99,7 @@ def test_kubectl_creates_by_flags(kubectl, kind, arguments):
     kubectl("delete", kind, "by-flags", "--namespace", NAMESPACE)
 
 
+@pytest.mark.kubernetes
 def test_kubectl_tells_why_a_pod_waits(kubectl):
     pod = json.loads(json.dumps(POD))
     pod["metadata"] |= {"name": "too-large", "labels": {"made": "too-large"}}
@@ -132,6 +137,7 @@ def test_kubectl_patches(kubectl, kind, patch, expected):
     kubectl("delete", "configmap", name, "--namespace", NAMESPACE)
 
 
+@pytest.mark.kubernetes
 def test_kubectl_watches(backend, kubectl):
     watch = subprocess.Popen(
         [str(Path(sys.executable).parent / "kubectl"), "--kubeconfig", backend.kubeconfig, "get", "configmaps",
@@ -149,12 +155,14 @@ def test_kubectl_watches(backend, kubectl):
     kubectl("delete", "configmap", "watched", "--namespace", NAMESPACE)
 
 
+@pytest.mark.kubernetes
 def test_kubectl_lists_workflows(kubectl, launch, finish):
     name = finish(launch("chain")).id.name
     listed = eventually(lambda: kubectl("get", "flyteworkflows", "--namespace", NAMESPACE, "--output", "name"), "a list")
     assert f"flyteworkflow.flyte.lyft.com/{name}" in listed
 
 
+@pytest.mark.kubernetes
 def test_kubectl_asks_what_it_may_do(kubectl):
     assert kubectl("auth", "can-i", "create", "pods", "--namespace", NAMESPACE).strip() == "yes"
 
@@ -188,6 +196,7 @@ def test_what_nothing_would_run_is_refused_with_a_sentence(backend):
     assert "Deployments are not run" in told
 
 
+@pytest.mark.kubernetes
 def test_a_node_is_drained_and_takes_pods_again(kubectl):
     node = kubectl("get", "nodes", "--output", "jsonpath={.items[0].metadata.name}")
     pod = json.loads(json.dumps(POD))
@@ -211,6 +220,7 @@ def test_a_node_is_drained_and_takes_pods_again(kubectl):
     kubectl("delete", "pod", "later", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
 
 
+@pytest.mark.kubernetes
 def test_kubectl_shows_when_lines_were_written(kubectl):
     pod = json.loads(json.dumps(POD))
     pod["metadata"] |= {"name": "timed", "labels": {"made": "timed"}}
@@ -225,6 +235,7 @@ def test_kubectl_shows_when_lines_were_written(kubectl):
     kubectl("delete", "pod", "timed", "--namespace", NAMESPACE, "--wait=true", "--timeout=30s")
 
 
+@pytest.mark.kubernetes
 def test_kubectl_waits_until_a_pod_is_ready(kubectl):
     pod = json.loads(json.dumps(POD))
     pod["metadata"] |= {"name": "probed", "labels": {"made": "probed"}}

@@ -11,8 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from conftest import FLOWS, PROJECT, ROOT, binary, counted, eventually, execution_name, free_ports
+from conftest import FLOWS, PROJECT, ROOT, binary, counted, eventually, execution_name, free_ports, real_api_server
 from protocol import Api, Phase, execution_identifier
+
+pytestmark = pytest.mark.kubernetes
 
 
 class Programs:
@@ -100,21 +102,31 @@ def configuration(ports, kubeconfig, s3):
     return yaml.safe_dump(config)
 
 
+def platform(programs, folder, ports, server):
+    """The embedded platform, or its node and bucket beside a real API server; answers the kubeconfig of the services."""
+    command = [binary(), "platform", "--data-dir", str(folder / "data"), "--s3-port", ports["s3"], "--python", sys.executable]
+    if server:
+        programs.start("platform", [*command, "--kubeconfig", server.kubeconfig])
+    else:
+        programs.start("platform", [*command, "--kubernetes-port", ports["kubernetes"]])
+    programs.wait_for("platform", lambda: "Embedded platform ready" in programs.log("platform"), "the platform serves")
+    return server.kubeconfig if server else re.search(r"kubeconfig (\S+)\)", programs.log("platform")).group(1)
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(pytestconfig, tmp_path_factory):
+    with real_api_server(pytestconfig, tmp_path_factory.mktemp("kubernetes") / "server") as server:
+        yield from three_programs(tmp_path_factory, server)
+
+
+def three_programs(tmp_path_factory, server):
     folder = tmp_path_factory.mktemp("processes")
     names = ["postgres", "http", "grpc", "admin profiler", "propeller profiler", "s3", "kubernetes"]
     ports = dict(zip(names, free_ports(len(names))))
     programs = Programs(folder)
     try:
         postgres(programs, folder, ports["postgres"])
-        programs.start(
-            "platform",
-            [binary(), "platform", "--data-dir", str(folder / "data"), "--s3-port", ports["s3"], "--kubernetes-port",
-             ports["kubernetes"], "--python", sys.executable],
-        )
-        programs.wait_for("platform", lambda: "Embedded platform ready" in programs.log("platform"), "the platform serves")
-        kubeconfig = re.search(r"kubeconfig (\S+)\)", programs.log("platform")).group(1)
+        kubeconfig = platform(programs, folder, ports, server)
         config = folder / "flyte.yaml"
         config.write_text(configuration(ports, kubeconfig, f"http://localhost:{ports['s3']}"))
         beside = Path(binary()).parent

@@ -4,6 +4,7 @@ import datetime
 import sys
 
 import pandas
+import pytest
 from conftest import FLOWS, PROJECT, DOMAIN
 from flytekit.types.directory import FlyteDirectory
 from flytekit.types.file import FlyteFile
@@ -26,6 +27,7 @@ def test_nodes_are_there_after_sync(remote, launch, finish):
     assert nodes["n0"].task_executions[0].closure.logs[0].uri.startswith("http://localhost:")
 
 
+@pytest.mark.kubernetes
 def test_log_links_open_the_log_as_a_page(backend, launch, finish):
     import urllib.request
 

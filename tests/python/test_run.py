@@ -6,6 +6,7 @@ import pytest
 from conftest import DOMAIN, PROJECT, VERSION, execution_name
 from flytekit.models.core.execution import WorkflowExecutionPhase
 
+pytestmark = pytest.mark.kubernetes
 WAIT = ["--wait", "--poll-interval", "1"]
 
 

@@ -180,6 +180,16 @@ fn platform_arguments(command: Command) -> Command {
         .arg(port("s3-port", "Port of the S3 endpoint; 0 takes any", "30002"))
         .arg(port("kubernetes-port", "Port of the Kubernetes API; 0 takes any", "6443"))
         .arg(
+            Arg::new("kubeconfig")
+                .long("kubeconfig")
+                .value_name("FILE")
+                .help(
+                    "For tests and development: instead of the embedded Kubernetes API, the API server of this kubeconfig. It \
+                     must have no nodes: this machine becomes its only one, and runs all its pods as your processes",
+                )
+                .conflicts_with("kubernetes-port"),
+        )
+        .arg(
             Arg::new("python")
                 .long("python")
                 .value_name("PROGRAM")
@@ -215,6 +225,8 @@ fn retention_arguments(command: Command) -> Command {
             .help(help)
             .value_parser(Retention::parse)
             .default_value(default)
+            // Which executions have ended is read from the embedded API alone; nothing would hear this.
+            .conflicts_with("kubeconfig")
     };
     command
         .arg(age(
@@ -253,6 +265,7 @@ fn options(matches: &ArgMatches) -> Options {
         http_port: port("http-port"),
         s3_port: port("s3-port"),
         kubernetes_port: port("kubernetes-port"),
+        kubeconfig: text("kubeconfig"),
         python: text("python").unwrap_or_else(|| "python3".into()),
         node_cpu: text("node-cpu"),
         node_memory: text("node-memory"),

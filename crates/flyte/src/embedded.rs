@@ -11,12 +11,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use flyte_local::{LocalPlatform, platform::Listeners};
+use flyte_local::{
+    LocalPlatform, PlatformOptions,
+    platform::{ApiServer, Listeners},
+};
 use flyte_platform::{
     Clock, Tasks,
     blob::{BlobStore, StorageConfig},
     cli,
-    config::Secret,
+    config::{ProcessEnvironment, Secret},
+    kubernetes::{self, KubeClientConfig},
     metrics::{LabelKeys, Scope},
     server::{self, AllowedHosts, Guard, PagesRead},
     sql::DatabaseConfig,
@@ -37,18 +41,22 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) async fn platform(options: Options) -> anyhow::Result<()> {
     let started = Instant::now();
     let stop = CancellationToken::new();
-    let listeners = platform_listeners(&options).await?;
+    let kubernetes = Kubernetes::of(&options).await?;
+    let s3_listener = s3_listener(&options).await?;
     let prepared = Prepared::new(&options).await?;
-    let platform =
-        LocalPlatform::start_on(listeners, prepared.platform.clone(), stop.clone()).await?;
-    define_workflows(platform.cluster().client()).await?;
+    let platform = kubernetes
+        .platform(s3_listener, prepared.platform.clone(), stop.clone())
+        .await?;
+    define_workflows(platform.client()).await?;
+    let kubernetes = match platform.kubernetes_address() {
+        Some(address) => format!("{address} (kubeconfig {})", platform.kubeconfig().display()),
+        None => format!("that of {}", platform.kubeconfig().display()),
+    };
     cli::print(&format!(
-        "Embedded platform ready in {:.2} s (pid {})\n  Kubernetes   {} (kubeconfig {})\n  Storage      storage.stow.kind=s3 \
+        "Embedded platform ready in {:.2} s (pid {})\n  Kubernetes   {kubernetes}\n  Storage      storage.stow.kind=s3 \
          endpoint={} access_key_id={ACCESS_KEY} secret_key={SECRET_KEY} container={BUCKET}\n  Node         {}\n",
         started.elapsed().as_secs_f64(),
         std::process::id(),
-        platform.kubernetes_address(),
-        platform.kubeconfig().display(),
         platform.s3_url(),
         prepared.node_text(),
     ));
@@ -62,7 +70,8 @@ pub(crate) async fn platform(options: Options) -> anyhow::Result<()> {
 pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     let started = Instant::now();
     let listener = listen(&options, options.http_port, "HTTP and gRPC", "--http-port").await?;
-    let listeners = platform_listeners(&options).await?;
+    let kubernetes = Kubernetes::of(&options).await?;
+    let s3_listener = s3_listener(&options).await?;
     let http_port = listener.local_addr()?.port();
     let prepared = Prepared::new(&options).await?;
     let _telemetry =
@@ -70,12 +79,16 @@ pub(crate) async fn start(options: Options) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     // The platform goes last, so that pods end while API and engine still listen.
     let stop_platform = CancellationToken::new();
-    let platform =
-        LocalPlatform::start_on(listeners, prepared.platform.clone(), stop_platform.clone())
-            .await?;
+    let platform = kubernetes
+        .platform(
+            s3_listener,
+            prepared.platform.clone(),
+            stop_platform.clone(),
+        )
+        .await?;
     let base = format!("http://localhost:{http_port}");
     let services = Services::open(Backends {
-        cluster: platform.cluster().client(),
+        cluster: platform.client(),
         blobs: BlobStore::over(
             "s3",
             BUCKET,
@@ -190,19 +203,51 @@ fn storage(s3_url: &str) -> StorageConfig {
     storage
 }
 
-/// Takes the platform's ports before anything is written.
-async fn platform_listeners(options: &Options) -> anyhow::Result<Listeners> {
-    let (kubernetes, s3) = (options.kubernetes_port, options.s3_port);
-    Ok(Listeners {
-        kubernetes: listen(
-            options,
-            kubernetes,
-            "the Kubernetes API",
-            "--kubernetes-port",
-        )
-        .await?,
-        s3: listen(options, s3, "the S3 endpoint", "--s3-port").await?,
-    })
+/// The Kubernetes API of the platform: its port, or the API server that is named. Neither has been written to.
+enum Kubernetes {
+    Embedded(TcpListener),
+    Given(ApiServer),
+}
+
+impl Kubernetes {
+    async fn of(options: &Options) -> anyhow::Result<Self> {
+        let Some(file) = &options.kubeconfig else {
+            let (port, purpose) = (options.kubernetes_port, "the Kubernetes API");
+            let listener = listen(options, port, purpose, "--kubernetes-port").await?;
+            return Ok(Self::Embedded(listener));
+        };
+        let kubeconfig = std::path::absolute(file)?;
+        let server = kubernetes::Server {
+            kube_config: file,
+            master: "",
+            pace: &KubeClientConfig::default(),
+        };
+        let process = ProcessEnvironment::of_process();
+        let client = kubernetes::client(server, |name| process.get(name).map(str::to_owned)).await;
+        Ok(Self::Given(ApiServer {
+            client: client.context("--kubeconfig")?,
+            kubeconfig,
+        }))
+    }
+
+    async fn platform(
+        self,
+        s3: TcpListener,
+        options: PlatformOptions,
+        stop: CancellationToken,
+    ) -> anyhow::Result<LocalPlatform> {
+        Ok(match self {
+            Self::Embedded(kubernetes) => {
+                LocalPlatform::start_on(Listeners { kubernetes, s3 }, options, stop).await?
+            }
+            Self::Given(server) => LocalPlatform::join(server, s3, options, stop).await?,
+        })
+    }
+}
+
+/// Takes the port of S3 before anything is written.
+async fn s3_listener(options: &Options) -> anyhow::Result<TcpListener> {
+    listen(options, options.s3_port, "the S3 endpoint", "--s3-port").await
 }
 
 async fn listen(

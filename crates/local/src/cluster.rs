@@ -49,7 +49,9 @@ mod yaml;
 pub use api::ApiService;
 pub(crate) use api::error_response;
 pub use api_status::ApiStatus;
+pub(crate) use logs::ContainerLog;
 pub use logs::{LogError, LogRequest, LogSource, LogStream};
+pub(crate) use request::Query;
 pub use store::{Contents, NoStore, Row, RowChange, SqliteStore, Store, StoreError};
 
 use durability::Durability;

@@ -25,6 +25,7 @@ mod environment;
 mod events;
 mod intent;
 mod launch;
+mod log_endpoint;
 pub(crate) mod log_files;
 pub(crate) mod log_times;
 mod log_watches;
@@ -155,6 +156,12 @@ impl Kubelet {
             watches: LogWatches::default(),
             now: self.shared.options.now.clone(),
         })
+    }
+
+    /// What the kubelet's own port serves to an API server that is not ours, see [`KubeletOptions::port`].
+    pub(crate) fn endpoint(&self) -> axum::Router {
+        let (client, now) = (self.shared.client.clone(), self.shared.options.now.clone());
+        log_endpoint::routes(client, self.log_source(), now)
     }
 
     /// Becomes true when the node is registered and all pods are seen.

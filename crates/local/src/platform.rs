@@ -7,6 +7,8 @@
 //! <data>/node/          folders and records of pods
 //! <data>/blobs/         buckets
 //! ```
+//!
+//! Where another API server is given ([`LocalPlatform::join`]), `cluster.db` and `kubeconfig` are not made, and this machine is a node there.
 
 use std::fs;
 use std::io;
@@ -16,30 +18,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::error_handling::HandleError;
-use axum::extract::Request;
-use flyte_platform::server::{
-    AllowedHosts, ConnectionLimits, Guard, PagesRead, Stopping, serve_within,
-};
-use http::StatusCode;
+use flyte_platform::server::ConnectionLimits;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::{Layer, ServiceExt};
 
-use crate::access::{Access, AccessError, Authenticated};
-use crate::arriving::Within;
-use crate::cluster::{
-    ApiStatus, Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError, error_response,
-};
+use crate::access::{Access, AccessError};
+use crate::cluster::{Cluster, ClusterError, ClusterOptions, SqliteStore, StoreError};
 use crate::collection::{Collector, Retention};
 use crate::kubelet::{Kubelet, KubeletError, KubeletOptions};
-use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials, S3Endpoint};
+use crate::s3::{BlobBucket, BlobError, BlobFolder, Credentials};
 
-/// How long requests may go on after the end was asked for; watches and followed logs would never end themselves.
-const LAST_REQUESTS: Duration = Duration::from_secs(1);
+mod ports;
+
+use ports::Ports;
 
 /// Settings of a [`LocalPlatform`].
 #[derive(Debug, Clone)]
@@ -65,6 +59,24 @@ pub struct PlatformOptions {
     pub node: KubeletOptions,
 }
 
+/// An API server that is not ours, and the file that says how it is reached.
+#[derive(Clone)]
+pub struct ApiServer {
+    /// Its client.
+    pub client: kube::Client,
+    /// The kubeconfig that the client was made of.
+    pub kubeconfig: PathBuf,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ApiServer")
+            .field("kubeconfig", &self.kubeconfig)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Ports that are taken already, for who wants them taken before anything else is done.
 #[derive(Debug)]
 pub struct Listeners {
@@ -80,7 +92,7 @@ pub enum PlatformError {
     /// A port is taken, or the host is not of this machine.
     #[error("{what} cannot listen on {address}")]
     Listen {
-        /// `the Kubernetes API` or `the S3 endpoint`.
+        /// `the Kubernetes API`, `the S3 endpoint` or `the kubelet`.
         what: &'static str,
         /// Host and port.
         address: String,
@@ -112,6 +124,19 @@ pub enum PlatformError {
     /// The kubelet could not start.
     #[error(transparent)]
     Kubelet(#[from] KubeletError),
+    /// The nodes of an API server cannot be listed.
+    #[error("the nodes of the Kubernetes API server cannot be listed")]
+    Nodes(#[source] Box<kube::Error>),
+    /// An API server has other nodes, whose pods are not this machine's to run.
+    #[error(
+        "the Kubernetes API server has nodes of its own ({}): pods that wait for them would run here as processes of your \
+         user; name an API server without nodes",
+        names.join(", ")
+    )]
+    OtherNodes {
+        /// Their names; no more than three.
+        names: Vec<String>,
+    },
     /// The node did not come up in time.
     #[error("the node is not ready within {} s: {why}", READY_WITHIN.as_secs())]
     NotReady {
@@ -126,14 +151,26 @@ pub enum PlatformError {
 /// How long the node may take to list its pods: a second or two with ten thousand of them.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// How many foreign nodes are named.
+const NODES_NAMED: usize = 3;
+
+/// The Kubernetes API of a platform.
+#[derive(Debug)]
+enum KubernetesApi {
+    Embedded {
+        cluster: Cluster,
+        address: SocketAddr,
+    },
+    Given(ApiServer),
+}
+
 /// A running embedded platform.
 #[derive(Debug)]
 pub struct LocalPlatform {
-    cluster: Cluster,
+    api: KubernetesApi,
     blobs: Arc<BlobFolder>,
     bucket: String,
     kubeconfig: PathBuf,
-    kubernetes: SocketAddr,
     s3: SocketAddr,
     s3_url: String,
     kubelet: JoinSet<Result<(), KubeletError>>,
@@ -182,13 +219,10 @@ impl LocalPlatform {
         options: PlatformOptions,
         stop: CancellationToken,
     ) -> Result<Self, PlatformError> {
-        let kubernetes = address_of("the Kubernetes API", &listeners.kubernetes)?;
+        let address = address_of("the Kubernetes API", &listeners.kubernetes)?;
         let s3 = address_of("the S3 endpoint", &listeners.s3)?;
-        let data = options.data_dir;
-        make_private(&data).map_err(|source| PlatformError::Folder {
-            folder: data.clone(),
-            source,
-        })?;
+        let data = &options.data_dir;
+        private(data)?;
         let access_file = data.join("access.json");
         let access = Access::load(&access_file, &options.host)?;
         let tls = access.tls(&access_file)?;
@@ -200,95 +234,91 @@ impl LocalPlatform {
             ..ClusterOptions::default()
         };
         let cluster = Cluster::new(store, cluster_options).await?;
-        let blobs = Arc::new(BlobFolder::open(&data.join("blobs"))?);
-        blobs.create_bucket(&options.bucket)?;
-        let reachable = reachable_host(&options.host);
-        let s3_url = format!("http://{reachable}:{}", s3.port());
-        let mut node = options.node;
-        node.folder = data.join("node");
-        node.environment = storage_environment(&s3_url, &options.credentials)
-            .chain(node.environment)
-            .collect();
-        let kubelet = Kubelet::new(cluster.client(), node).await?;
+        let blobs = open_bucket(&options)?;
+        let s3_url = format!("http://{}:{}", reachable_host(&options.host), s3.port());
+        let kubelet = new_kubelet(cluster.client(), &options, &s3_url).await?;
         cluster.set_log_source(kubelet.log_source());
-        let (mut ready, watch_error) = (kubelet.ready(), kubelet.watch_error());
-        let stop_servers = CancellationToken::new();
+        let ports = Ports::new(limits, &options.host);
+        let stop_servers = ports.stop_token();
         let mut servers = JoinSet::new();
-        let hosts = AllowedHosts::new(&options.host);
-        let programs_only = Guard::new(hosts.clone(), PagesRead::Nothing, |foreign| {
-            error_response(&ApiStatus::foreign(&foreign.to_string()))
-        });
-        let api = Authenticated::new(cluster.service().aside(), &access.token);
-        let api = programs_only.layer(api);
-        // As long as an answer may wait for its client.
-        let whole = Within::Whole(limits.write_timeout);
-        let api = api.map_request(move |request: Request| request.map(|body| whole.bound(body)));
-        let stopping = Stopping {
-            stop: stop_servers.clone(),
-            grace: LAST_REQUESTS,
-        };
-        servers.spawn(serve_within(
-            limits,
-            listeners.kubernetes,
-            Some(TlsAcceptor::from(tls)),
-            Router::new().fallback_service(api),
-            stopping.clone(),
-        ));
-        let pages_too = Guard::new(hosts, PagesRead::Everything, |foreign| {
-            S3Endpoint::denied(&foreign.to_string())
-        });
-        let endpoint = pages_too.layer(S3Endpoint::new(blobs.clone(), &options.credentials));
-        let piece = Within::Piece(limits.write_timeout);
-        let endpoint =
-            endpoint.map_request(move |request: Request| request.map(|body| piece.bound(body)));
-        let endpoint = HandleError::new(endpoint, async |error: s3s::HttpError| {
-            tracing::warn!(?error, "a request to S3 could not be answered");
-            StatusCode::INTERNAL_SERVER_ERROR
-        });
-        servers.spawn(serve_within(
-            limits,
-            listeners.s3,
-            None,
-            Router::new().fallback_service(endpoint),
-            stopping,
-        ));
+        servers.spawn(ports.kubernetes(listeners.kubernetes, tls, &cluster, &access));
+        servers.spawn(ports.s3(listeners.s3, &blobs, &options.credentials));
         let collector = Collector::new(blobs.clone(), &*options.bucket, options.retention);
         servers.spawn(collector.run(cluster.clone(), now, stop_servers.clone()));
-        let mut kubelets = JoinSet::new();
-        kubelets.spawn(kubelet.run(stop.child_token()));
-        tokio::select! {
-            _ = ready.wait_for(|ready| *ready) => {}
-            Some(ended) = kubelets.join_next() => ended??,
-            () = tokio::time::sleep(READY_WITHIN) => {
-                let why = watch_error.borrow().clone();
-                let why = why.unwrap_or_else(|| "its list of pods does not come".to_owned());
-                return Err(PlatformError::NotReady { why });
-            }
-        }
+        let kubelet = run_until_ready(kubelet, &stop).await?;
         let kubeconfig = data.join("kubeconfig");
         access.write_kubeconfig(
             &kubeconfig,
-            &format!("https://{reachable}:{}", kubernetes.port()),
+            &format!(
+                "https://{}:{}",
+                reachable_host(&options.host),
+                address.port()
+            ),
         )?;
         Ok(Self {
-            cluster,
+            api: KubernetesApi::Embedded { cluster, address },
             blobs,
             bucket: options.bucket,
             kubeconfig,
-            kubernetes,
             s3,
             s3_url,
-            kubelet: kubelets,
+            kubelet,
             servers,
             stop,
             stop_servers,
         })
     }
 
-    /// The Kubernetes API.
+    /// A platform without a Kubernetes API: this machine is the only node of `server`, and puts every pod on itself. Nothing of
+    /// the bucket is collected, whatever the retention: which executions run is read from an embedded API alone.
+    ///
+    /// # Errors
+    /// The folder or what it holds cannot be used, the API server does not answer, or it has other nodes.
+    pub async fn join(
+        server: ApiServer,
+        s3_listener: TcpListener,
+        mut options: PlatformOptions,
+        stop: CancellationToken,
+    ) -> Result<Self, PlatformError> {
+        refuse_other_nodes(&server.client, &options.node.node_name).await?;
+        let s3 = address_of("the S3 endpoint", &s3_listener)?;
+        private(&options.data_dir)?;
+        let blobs = open_bucket(&options)?;
+        let s3_url = format!("http://{}:{}", reachable_host(&options.host), s3.port());
+        // The API server asks for logs there, so that it must be on this machine for that.
+        let logs = listen("the kubelet", "127.0.0.1", 0).await?;
+        let logs_port = address_of("the kubelet", &logs)?.port();
+        options.node.port = Some(logs_port);
+        let access_file = options.data_dir.join("access.json");
+        let tls = Access::load(&access_file, &options.host)?.tls(&access_file)?;
+        let kubelet = new_kubelet(server.client.clone(), &options, &s3_url).await?;
+        let ports = Ports::new(ConnectionLimits::default(), &options.host);
+        let stop_servers = ports.stop_token();
+        let mut servers = JoinSet::new();
+        servers.spawn(ports.s3(s3_listener, &blobs, &options.credentials));
+        servers.spawn(ports.kubelet(logs, tls, kubelet.endpoint()));
+        let kubelet = run_until_ready(kubelet, &stop).await?;
+        Ok(Self {
+            kubeconfig: server.kubeconfig.clone(),
+            api: KubernetesApi::Given(server),
+            blobs,
+            bucket: options.bucket,
+            s3,
+            s3_url,
+            kubelet,
+            servers,
+            stop,
+            stop_servers,
+        })
+    }
+
+    /// A client of the Kubernetes API, whichever that is.
     #[must_use]
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
+    pub fn client(&self) -> kube::Client {
+        match &self.api {
+            KubernetesApi::Embedded { cluster, .. } => cluster.client(),
+            KubernetesApi::Given(server) => server.client.clone(),
+        }
     }
 
     /// The folder that the S3 port serves, a sub-folder for each bucket.
@@ -309,10 +339,13 @@ impl LocalPlatform {
         &self.kubeconfig
     }
 
-    /// Where the Kubernetes API listens.
+    /// Where the embedded Kubernetes API listens.
     #[must_use]
-    pub fn kubernetes_address(&self) -> SocketAddr {
-        self.kubernetes
+    pub fn kubernetes_address(&self) -> Option<SocketAddr> {
+        match &self.api {
+            KubernetesApi::Embedded { address, .. } => Some(*address),
+            KubernetesApi::Given(_) => None,
+        }
     }
 
     /// Where the S3 endpoint listens.
@@ -349,6 +382,72 @@ impl LocalPlatform {
     }
 }
 
+/// Opens the folder of buckets and makes the one of the options.
+fn open_bucket(options: &PlatformOptions) -> Result<Arc<BlobFolder>, PlatformError> {
+    let blobs = Arc::new(BlobFolder::open(&options.data_dir.join("blobs"))?);
+    blobs.create_bucket(&options.bucket)?;
+    Ok(blobs)
+}
+
+/// A kubelet whose pods find the bucket.
+async fn new_kubelet(
+    client: kube::Client,
+    options: &PlatformOptions,
+    s3_url: &str,
+) -> Result<Kubelet, PlatformError> {
+    let mut node = options.node.clone();
+    node.folder = options.data_dir.join("node");
+    node.environment = storage_environment(s3_url, &options.credentials)
+        .chain(node.environment)
+        .collect();
+    Ok(Kubelet::new(client, node).await?)
+}
+
+/// Runs the kubelet, and returns when it has registered its node and knows all pods.
+async fn run_until_ready(
+    kubelet: Kubelet,
+    stop: &CancellationToken,
+) -> Result<JoinSet<Result<(), KubeletError>>, PlatformError> {
+    let (mut ready, watch_error) = (kubelet.ready(), kubelet.watch_error());
+    let mut kubelets = JoinSet::new();
+    kubelets.spawn(kubelet.run(stop.child_token()));
+    tokio::select! {
+        _ = ready.wait_for(|ready| *ready) => {}
+        Some(ended) = kubelets.join_next() => ended??,
+        () = tokio::time::sleep(READY_WITHIN) => {
+            let why = watch_error.borrow().clone();
+            let why = why.unwrap_or_else(|| "its list of pods does not come".to_owned());
+            return Err(PlatformError::NotReady { why });
+        }
+    }
+    Ok(kubelets)
+}
+
+/// A cluster with nodes has workloads that are none of ours.
+async fn refuse_other_nodes(client: &kube::Client, own: &str) -> Result<(), PlatformError> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let first = u32::try_from(NODES_NAMED)
+        .unwrap_or(u32::MAX)
+        .saturating_add(1);
+    let listed = nodes
+        .list_metadata(&ListParams::default().limit(first))
+        .await
+        .map_err(|error| PlatformError::Nodes(Box::new(error)))?;
+    let others = listed
+        .items
+        .into_iter()
+        .filter_map(|node| node.metadata.name);
+    let names: Vec<String> = others
+        .filter(|name| name != own)
+        .take(NODES_NAMED)
+        .collect();
+    if names.is_empty() {
+        Ok(())
+    } else {
+        Err(PlatformError::OtherNodes { names })
+    }
+}
+
 async fn listen(what: &'static str, host: &str, port: u16) -> Result<TcpListener, PlatformError> {
     TcpListener::bind((host, port))
         .await
@@ -369,7 +468,14 @@ fn address_of(what: &'static str, listener: &TcpListener) -> Result<SocketAddr, 
         })
 }
 
-/// Makes the folder and shuts others out of it.
+/// Makes the data folder and shuts others out of it.
+fn private(folder: &Path) -> Result<(), PlatformError> {
+    make_private(folder).map_err(|source| PlatformError::Folder {
+        folder: folder.to_owned(),
+        source,
+    })
+}
+
 fn make_private(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)

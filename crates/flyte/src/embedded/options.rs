@@ -16,6 +16,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// start.
 pub(super) const PLATFORM_GRACE: Duration = Duration::from_secs(20);
 
+/// How often the node tells a real API server that it is alive; Kubernetes takes one for lost after 40 s.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -24,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) http_port: u16,
     pub(crate) s3_port: u16,
     pub(crate) kubernetes_port: u16,
+    /// Of an API server instead of the embedded one.
+    pub(crate) kubeconfig: Option<String>,
     pub(crate) python: String,
     pub(crate) node_cpu: Option<String>,
     pub(crate) node_memory: Option<String>,

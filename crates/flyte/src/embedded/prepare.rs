@@ -16,7 +16,7 @@ use flyte_local::{
 use flyte_platform::{Clock, config::ProcessEnvironment, tls};
 
 use super::{
-    options::{ACCESS_KEY, GRACE, Options, SECRET_KEY, SUPERVISOR},
+    options::{ACCESS_KEY, GRACE, HEARTBEAT, Options, SECRET_KEY, SUPERVISOR},
     services::{BUCKET, JSON_DEPTH},
 };
 use crate::{lock, python};
@@ -78,7 +78,8 @@ impl Prepared {
             environment,
             cgroup_root: cgroup_root().await,
             shutdown_grace: GRACE,
-            heartbeat: None,
+            heartbeat: options.kubeconfig.as_ref().map(|_| HEARTBEAT),
+            port: None,
             now: Arc::new(move || clock.now()),
         };
         let platform = PlatformOptions {

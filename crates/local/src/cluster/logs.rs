@@ -133,38 +133,17 @@ impl Cluster {
                 )));
             }
         };
-        let options = LogOptions::read(&call.query, &key.1, (self.options().now)())?;
-        let request = LogRequest {
+        let source = self
+            .log_source()
+            .ok_or_else(|| ApiStatus::not_implemented("pods/log without a kubelet"))?;
+        let log = ContainerLog {
             namespace: key.0,
             pod: key.1,
             uid: pod.meta.uid.clone(),
             container,
-            previous: call.query.flag("previous"),
-            follow: call.query.flag("follow"),
-            tail_lines: options.tail_lines,
-            since: options.since,
-            timestamps: call.query.flag("timestamps"),
-            limit_bytes: options.limit_bytes,
         };
-        let source = self
-            .log_source()
-            .ok_or_else(|| ApiStatus::not_implemented("pods/log without a kubelet"))?;
-        match source.open(request).await {
-            Ok(stream) => Ok(text_answer(Body::from_stream(stream))),
-            Err(error @ (LogError::NotThere { .. } | LogError::NoTimes { .. })) => {
-                Err(ApiStatus::bad_request(error.to_string()))
-            }
-            Err(LogError::Unreadable {
-                pod,
-                container,
-                source,
-            }) => {
-                tracing::warn!(pod, container, error = %source, "a log cannot be read");
-                Err(ApiStatus::internal(format!(
-                    "the log of container {container} in pod {pod} cannot be read"
-                )))
-            }
-        }
+        log.answer(&*source, &call.query, (self.options().now)())
+            .await
     }
 
     /// An eviction deletes the pod: no disruption budget is kept on one machine.
@@ -186,6 +165,55 @@ impl Cluster {
             body,
         };
         self.delete(target, &call).await
+    }
+}
+
+/// The log of one container.
+#[derive(Debug)]
+pub(crate) struct ContainerLog {
+    pub(crate) namespace: String,
+    pub(crate) pod: String,
+    pub(crate) uid: String,
+    pub(crate) container: String,
+}
+
+impl ContainerLog {
+    /// The part of the log that the parameters of a query name (`PodLogOptions`), as a text that may go on.
+    pub(crate) async fn answer(
+        self,
+        source: &dyn LogSource,
+        query: &Query,
+        now: jiff::Timestamp,
+    ) -> Result<Response<Body>, ApiStatus> {
+        let options = LogOptions::read(query, &self.pod, now)?;
+        let request = LogRequest {
+            namespace: self.namespace,
+            pod: self.pod,
+            uid: self.uid,
+            container: self.container,
+            previous: query.flag("previous"),
+            follow: query.flag("follow"),
+            tail_lines: options.tail_lines,
+            since: options.since,
+            timestamps: query.flag("timestamps"),
+            limit_bytes: options.limit_bytes,
+        };
+        match source.open(request).await {
+            Ok(stream) => Ok(text_answer(Body::from_stream(stream))),
+            Err(error @ (LogError::NotThere { .. } | LogError::NoTimes { .. })) => {
+                Err(ApiStatus::bad_request(error.to_string()))
+            }
+            Err(LogError::Unreadable {
+                pod,
+                container,
+                source,
+            }) => {
+                tracing::warn!(pod, container, error = %source, "a log cannot be read");
+                Err(ApiStatus::internal(format!(
+                    "the log of container {container} in pod {pod} cannot be read"
+                )))
+            }
+        }
     }
 }
 

@@ -36,7 +36,11 @@ pub(super) async fn register(shared: &Shared) -> Result<(), kube::Error> {
             "lastTransitionTime": now,
         })
     };
+    let endpoints = options
+        .port
+        .map(|port| json!({ "kubeletEndpoint": { "Port": port } }));
     let status = json!({
+        "daemonEndpoints": endpoints,
         "capacity": capacity, "allocatable": capacity,
         "addresses": [{ "type": "InternalIP", "address": "127.0.0.1" }, { "type": "Hostname", "address": name }],
         "conditions": [

@@ -45,6 +45,9 @@ pub struct KubeletOptions {
     /// How often the node says that it is alive. A real cluster's node controller wants to hear it every 10 s; the embedded
     /// one has no such controller.
     pub heartbeat: Option<Duration>,
+    /// The port of 127.0.0.1 where an API server asks for the logs of pods, by HTTPS; none where the API has them from the
+    /// kubelet itself.
+    pub port: Option<u16>,
     /// What the kubelet takes the time from.
     pub now: Now,
 }

@@ -45,7 +45,10 @@ impl Doors {
             .unwrap();
         Self {
             s3: format!("127.0.0.1:{}", platform.s3_address().port()),
-            kubernetes: format!("https://127.0.0.1:{}", platform.kubernetes_address().port()),
+            kubernetes: format!(
+                "https://127.0.0.1:{}",
+                platform.kubernetes_address().unwrap().port()
+            ),
             http: reqwest::Client::builder()
                 .tls_danger_accept_invalid_certs(true)
                 .build()

@@ -78,6 +78,7 @@ impl Machine {
             cgroup_root: None,
             shutdown_grace: Duration::from_secs(5),
             heartbeat: Some(Duration::from_millis(20)),
+            port: None,
             now: Arc::new(jiff::Timestamp::now),
         };
         let kubelet = Kubelet::new(self.client.clone(), options).await.unwrap();

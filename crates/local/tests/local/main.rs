@@ -6,6 +6,7 @@ mod collection;
 mod conformance;
 mod doors;
 mod events;
+mod joined;
 mod kubelet;
 mod platform;
 mod processes;

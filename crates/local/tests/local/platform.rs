@@ -49,6 +49,7 @@ pub(crate) fn options(folder: &Path) -> PlatformOptions {
             cgroup_root: None,
             shutdown_grace: Duration::from_secs(5),
             heartbeat: None,
+            port: None,
             now: Arc::new(jiff::Timestamp::now),
         },
     }
@@ -168,7 +169,7 @@ async fn a_patch_that_takes_long_keeps_nobody_else_waiting() {
     let platform = LocalPlatform::start(options(folder.path()), CancellationToken::new())
         .await
         .unwrap();
-    let inside = platform.cluster().client();
+    let inside = platform.client();
     crate::cluster::define_workflows(&inside).await;
     let request = |method: &str, uri: &str, form: &str, body: &Value| {
         http::Request::builder()

@@ -79,7 +79,7 @@ impl Narrow {
 
     /// Large config maps, past the port.
     async fn create_maps(&self) {
-        let api: Api<ConfigMap> = Api::namespaced(self.platform.cluster().client(), "default");
+        let api: Api<ConfigMap> = Api::namespaced(self.platform.client(), "default");
         for index in 0..PARTS {
             let mut map = ConfigMap::default();
             map.metadata.name = Some(format!("m{index}"));
@@ -105,7 +105,7 @@ impl Narrow {
             let file = self.folder.path().join("data/kubeconfig");
             let config = serde_json::to_value(Kubeconfig::read_from(file).unwrap()).unwrap();
             let token = config["users"][0]["user"]["token"].as_str().unwrap();
-            let address = self.platform.kubernetes_address();
+            let address = self.platform.kubernetes_address().unwrap();
             return client
                 .get(format!("https://{address}{path}"))
                 .bearer_auth(token);
