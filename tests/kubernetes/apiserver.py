@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import socket
 import ssl
@@ -115,6 +116,7 @@ def program(programs, name):
 @contextlib.contextmanager
 def running(programs, folder):
     """Starts both in `folder`, and ends them, also when this process is killed."""
+    assert shutil.which("openssl"), "openssl is not on the PATH, and makes the key of service accounts: install it and try again"
     folder = pathlib.Path(folder)
     etcd, apiserver = program(programs, "etcd"), program(programs, "kube-apiserver")
     store, peer, port = (free_port() for _ in range(3))

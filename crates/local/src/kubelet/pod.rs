@@ -120,7 +120,9 @@ impl PodRun {
         };
         let mut unrecorded_end: Option<BoxFuture<'static, ()>> = None;
         loop {
-            self.pass_on_stop();
+            // Marked as seen before anything follows from it: what changes while the status is written is looked at again.
+            let state = self.state.borrow_and_update().clone();
+            self.pass_on_stop(&state);
             let record = self.record.borrow_and_update().clone();
             let known = match (&record, &phase) {
                 (Some(record), _) => RuntimeStatus::Recorded(record),
@@ -133,7 +135,6 @@ impl PodRun {
                 (None, Phase::Blocked { why, .. }) => self.report_start_error(why),
                 (None, Phase::Supervised(_)) => {}
             }
-            let state = self.state.borrow_and_update().clone();
             let deleting = state.pod.metadata.deletion_timestamp.is_some();
             let nothing_runs = record.as_ref().is_some_and(|record| record.is_over())
                 || (record.is_none() && matches!(phase, Phase::Blocked { .. }));
@@ -413,8 +414,7 @@ impl PodRun {
     }
 
     /// Passes on that the pod is deleted, or that the node shuts down.
-    fn pass_on_stop(&mut self) {
-        let state = self.state.borrow().clone();
+    fn pass_on_stop(&mut self, state: &PodState) {
         if state.gone {
             self.stop(StopRequest::deleted(0));
         } else if state.pod.metadata.deletion_timestamp.is_some() {

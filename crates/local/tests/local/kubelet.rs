@@ -33,12 +33,19 @@ pub(crate) struct Machine {
     folder: TempDir,
     cluster: Cluster,
     pub(crate) client: Client,
+    /// The kubelet's own.
+    kubelet_client: Client,
     kubelets: JoinSet<()>,
     stop: CancellationToken,
 }
 
 impl Machine {
     pub(crate) async fn start() -> Self {
+        Self::start_through(|client| client).await
+    }
+
+    /// A machine whose kubelet reaches the API through something.
+    pub(crate) async fn start_through(through: impl FnOnce(Client) -> Client) -> Self {
         let cluster = Cluster::new(NoStore, ClusterOptions::default())
             .await
             .unwrap();
@@ -47,6 +54,7 @@ impl Machine {
         let mut machine = Self {
             folder,
             cluster,
+            kubelet_client: through(client.clone()),
             client,
             kubelets: JoinSet::new(),
             stop: CancellationToken::new(),
@@ -81,7 +89,9 @@ impl Machine {
             port: None,
             now: Arc::new(jiff::Timestamp::now),
         };
-        let kubelet = Kubelet::new(self.client.clone(), options).await.unwrap();
+        let kubelet = Kubelet::new(self.kubelet_client.clone(), options)
+            .await
+            .unwrap();
         self.cluster.set_log_source(kubelet.log_source());
         let mut ready = kubelet.ready();
         self.stop = CancellationToken::new();

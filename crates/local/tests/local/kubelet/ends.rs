@@ -1,10 +1,13 @@
 //! How pods are ended: by deadline, by deletion, by force.
 
 use futures::StreamExt;
+use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, DeleteParams, LogParams, WatchParams};
 use kube::core::WatchEvent;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::kubelet::{Machine, PATIENCE, ended, is_alive, phase_of, sh, shell};
@@ -158,4 +161,46 @@ async fn the_ends_of_the_containers_and_of_the_pod_are_one_status() {
             assert_eq!(any_ended, phase_of(pod) == "Failed", "{case}: {pod:?}");
         }
     }
+}
+
+/// A client that keeps back the answer to a write of the status of pod `p` that says it runs, until it is told to let go.
+fn slow_to_hear_that_p_runs(client: Client, let_go: watch::Receiver<bool>) -> Client {
+    let answer = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (client, mut let_go) = (client.clone(), let_go.clone());
+        async move {
+            let is_status = request.uri().path().ends_with("/pods/p/status");
+            let answer = client.send(request).await?;
+            if !is_status {
+                return Ok::<_, kube::Error>(answer);
+            }
+            let (parts, body) = answer.into_parts();
+            let body = body.collect().await?.to_bytes();
+            if String::from_utf8_lossy(&body).contains(r#""phase":"Running""#) {
+                let_go.wait_for(|go| *go).await.unwrap();
+            }
+            Ok(http::Response::from_parts(
+                parts,
+                kube::client::Body::from(body),
+            ))
+        }
+    });
+    Client::new(answer, "default")
+}
+
+#[tokio::test]
+async fn a_deletion_while_the_status_is_written_is_not_missed() {
+    let (go, let_go) = watch::channel(false);
+    let machine = Machine::start_through(|client| slow_to_hear_that_p_runs(client, let_go)).await;
+    machine.create("p", sh("exec sleep 600")).await;
+    machine.phase("p", "Running").await;
+    machine
+        .pods()
+        .delete("p", &DeleteParams::default())
+        .await
+        .unwrap();
+    // The kubelet hears in order: by the time that a later pod has run, it knows of the deletion.
+    machine.create("q", sh("true")).await;
+    machine.phase("q", "Succeeded").await;
+    go.send_replace(true);
+    machine.gone("p").await;
 }
