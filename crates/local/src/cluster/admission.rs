@@ -21,6 +21,7 @@ mod selectors;
 pub(crate) mod typed;
 
 pub(crate) use definitions::warnings;
+pub(crate) use names::{LABEL_VALUE_RULE, QUALIFIED_NAME_RULE, is_label_value, is_qualified_name};
 pub(crate) use pods::is_gated;
 
 /// Whether versions of the object are counted in `metadata.generation`.
@@ -139,10 +140,10 @@ pub(crate) fn check_unknown_fields(
         return Ok(());
     }
     let fields = unknown.listed(|field| format!("unknown field {}", quoted(field)));
-    let (kind, version) = (&resource.kind, resource.api_version());
+    let (kind, version) = (&resource.kind, &resource.version);
     Err(ApiStatus::bad_request(format!(
         "{kind} in version {} cannot be handled as a {kind}: strict decoding error: {fields}",
-        quoted(&version)
+        quoted(version)
     )))
 }
 
@@ -158,6 +159,8 @@ fn drop_empty(metadata: &mut Map<String, Value>) {
             metadata.shift_remove(member);
         }
     }
+    // Nothing has one any more; what a client says of it is not kept.
+    metadata.shift_remove("selfLink");
 }
 
 /// The parts of an object that a write may change.
@@ -194,6 +197,15 @@ pub(crate) fn admit_change(
     let given = text_at(&next, "/metadata/resourceVersion");
     if !given.is_empty() && given != "0" && given != text_at(current, "/metadata/resourceVersion") {
         return Err(ApiStatus::stale(&resource.group, &resource.plural, name));
+    }
+    let deleted_at = text_at(&next, "/metadata/deletionTimestamp");
+    if !deleted_at.is_empty() && deleted_at != text_at(current, "/metadata/deletionTimestamp") {
+        let causes = [StatusCause::immutable(
+            "metadata.deletionTimestamp",
+            deleted_at,
+        )]
+        .into();
+        return refuse(resource, current, &causes).map(|()| None);
     }
     next = match part {
         Part::Main => next,

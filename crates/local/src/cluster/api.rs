@@ -199,7 +199,11 @@ async fn answer(cluster: &Cluster, path: &str, call: Call) -> Result<Response<Bo
         Some(part) if target.resource.is_pod() => {
             cluster.pod_subresource(part, verb, &target, &call).await
         }
-        Some(_) => Err(ApiStatus::no_such_path()),
+        Some(_) => Err(match &target.name {
+            // Kubernetes serves custom resources by other code, which has other words for it.
+            Some(name) if target.resource.custom => target.not_found(name),
+            _ => ApiStatus::no_such_path(),
+        }),
     }
 }
 

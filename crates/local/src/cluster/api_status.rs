@@ -66,6 +66,15 @@ impl ApiStatus {
         .about(group, resource, name)
     }
 
+    /// An object is created under the name of one that waits for its end.
+    pub(crate) fn still_there(group: &str, resource: &str, name: &str) -> Self {
+        let refusal = Self::already_exists(group, resource, name);
+        Self {
+            message: format!("object is being deleted: {}", refusal.message),
+            ..refusal
+        }
+    }
+
     pub(crate) fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} \"{name}\": {why}",
@@ -175,19 +184,25 @@ impl ApiStatus {
         Self::new(
             406,
             "NotAcceptable",
-            "only the following media types are accepted: application/json",
+            "406: Not Acceptable\n\nAvailable representations: application/json",
         )
     }
 
-    pub(crate) fn unsupported_media(given: &str) -> Self {
+    /// The body has none of the media types `known`, which are those that the resource takes.
+    pub(crate) fn unsupported_media(known: &[&str]) -> Self {
+        let known = known.join(", ");
         Self::new(
             415,
             "UnsupportedMediaType",
             format!(
-                "the body of the request was in an unknown format - {} is not accepted",
-                quoted(given)
+                "the body of the request was in an unknown format - accepted media types include: {known}"
             ),
         )
+    }
+
+    /// The body is said to be a patch of a kind that there is not.
+    pub(crate) fn unknown_patch() -> Self {
+        Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type")
     }
 
     /// An object of a kind that is not read from protobuf. Clients of Kubernetes send it in no other form then.
@@ -368,6 +383,23 @@ impl StatusCause {
             field: field.into(),
             message: format!("Duplicate value: {}", quoted(value)),
         }
+    }
+
+    /// A value of `dryRun`, which is a list, that is not known.
+    pub(crate) fn unsupported_dry_run(given: &[&str]) -> Self {
+        Self {
+            reason: "FieldValueNotSupported",
+            field: "dryRun".to_owned(),
+            message: format!(
+                "Unsupported value: {}: supported values: \"All\"",
+                json!(given)
+            ),
+        }
+    }
+
+    /// A field that must stay as it is.
+    pub(crate) fn immutable(field: impl Into<String>, value: &str) -> Self {
+        Self::value(field, value, "field is immutable")
     }
 
     /// A name of something that the object does not have.

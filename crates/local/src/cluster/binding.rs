@@ -27,7 +27,13 @@ impl Cluster {
         if node.is_empty() {
             return Err(ApiStatus::bad_request("target.name: Required value"));
         }
-        let (key, now, dry_run) = (target.key()?, self.now(), call.query.dry_run()?);
+        let key = target.key()?;
+        if text_at(&binding, "/metadata/name") != key.1 {
+            return Err(ApiStatus::bad_request(
+                "name in URL does not match name in Binding object",
+            ));
+        }
+        let (now, dry_run) = (self.now(), call.query.dry_run()?);
         let resource = &target.resource;
         loop {
             let found = self.model().get(&resource.id, &key).cloned();

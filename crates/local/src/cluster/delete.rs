@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Call, json_answer};
-use crate::cluster::api_status::ApiStatus;
+use crate::cluster::api_status::{ApiStatus, StatusCause};
+use crate::cluster::causes::Causes;
 use crate::cluster::model::{DeleteOrder, Deleted, Propagation};
 use crate::cluster::object::{Stored, text_at};
 use crate::cluster::protobuf;
@@ -118,16 +119,21 @@ impl DeleteOptions {
             "" => call.query.text("propagationPolicy"),
             given => given,
         };
-        let orphan = body.get("orphanDependents").and_then(Value::as_bool) == Some(true);
+        let orphan = body.get("orphanDependents").and_then(Value::as_bool);
+        let mut causes = Causes::default();
+        if orphan.is_some() && !policy.is_empty() {
+            let rule = "orphanDependents and deletionPropagation cannot be both set";
+            causes.push(StatusCause::value("propagationPolicy", policy, rule));
+        }
         let propagation = match policy {
-            "" if orphan => Propagation::Orphan,
+            "" if orphan == Some(true) => Propagation::Orphan,
             "" | "Background" => Propagation::Background,
             "Foreground" => Propagation::Foreground,
             "Orphan" => Propagation::Orphan,
             other => {
-                return Err(ApiStatus::bad_request(format!(
-                    "invalid propagationPolicy {other:?}: it is one of Background, Foreground, Orphan"
-                )));
+                let known = ["Foreground", "Background", "Orphan", "nil"];
+                causes.push(StatusCause::unsupported("propagationPolicy", other, &known));
+                Propagation::Background
             }
         };
         let text = |pointer| {
@@ -135,10 +141,19 @@ impl DeleteOptions {
                 .and_then(Value::as_str)
                 .map(str::to_owned)
         };
-        let dry_run = body
-            .get("dryRun")
-            .and_then(Value::as_array)
-            .is_some_and(|values| !values.is_empty());
+        let dry_runs = body.get("dryRun").and_then(Value::as_array);
+        let dry_runs: Vec<&str> = dry_runs
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let dry_run = !dry_runs.is_empty();
+        if dry_runs.iter().any(|given| *given != "All") {
+            causes.push(StatusCause::unsupported_dry_run(&dry_runs));
+        }
+        if !causes.is_empty() {
+            return Err(ApiStatus::wrong_options("DeleteOptions", &causes));
+        }
         Ok(Self {
             order: DeleteOrder { grace, propagation },
             uid: text("/preconditions/uid"),
@@ -148,21 +163,26 @@ impl DeleteOptions {
     }
 
     fn check(&self, resource: &Resource, current: &Stored) -> Result<(), ApiStatus> {
-        let conflict = |what: &str, asked: &str, found: &str| {
+        let conflict = |what: &str, asked: &str, found: &str, likely: &str| {
             let why = format!(
-                "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}"
+                "the {what} in the precondition ({asked}) does not match the {what} in record ({found}). The object might \
+                 have been {likely}"
             );
+            // Here Kubernetes names the kind, where all else names the resource.
             Err(ApiStatus::conflict(
                 &resource.group,
-                &resource.plural,
+                &resource.kind,
                 current.name(),
                 &why,
             ))
         };
         match (&self.uid, &self.resource_version) {
-            (Some(uid), _) if *uid != current.meta.uid => conflict("UID", uid, &current.meta.uid),
+            (Some(uid), _) if *uid != current.meta.uid => {
+                conflict("UID", uid, &current.meta.uid, "deleted and then recreated")
+            }
             (_, Some(version)) if *version != current.revision.to_string() => {
-                conflict("ResourceVersion", version, &current.revision.to_string())
+                let revision = current.revision.to_string();
+                conflict("ResourceVersion", version, &revision, "modified")
             }
             _ => Ok(()),
         }

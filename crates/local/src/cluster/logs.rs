@@ -4,11 +4,11 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use http::Response;
-use serde_json::Value;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::cluster::api::{Call, text_answer};
+use crate::cluster::api::{Call, json_answer, text_answer};
 use crate::cluster::api_status::{ApiStatus, StatusCause};
 use crate::cluster::causes::Causes;
 use crate::cluster::object::text_at;
@@ -164,7 +164,9 @@ impl Cluster {
             query: call.query.clone(),
             body,
         };
-        self.delete(target, &call).await
+        self.delete(target, &call).await?;
+        let done = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+        Ok(json_answer(StatusCode::CREATED, done.to_string()))
     }
 }
 
@@ -327,7 +329,11 @@ mod tests {
             ),
             ("stream=Stderr", 422, "only All is supported"),
             ("sinceTime=yesterday", 400, "sinceTime"),
-            ("tailLines=many", 400, "tailLines"),
+            (
+                "tailLines=many",
+                400,
+                "strconv.ParseInt: parsing \"many\": invalid syntax",
+            ),
         ] {
             let status = read(query).unwrap_err();
             assert_eq!(status.code, code, "{query}");

@@ -182,11 +182,17 @@ impl Stored {
     }
 
     fn write_metadata(&self, json: &mut Vec<u8>) {
-        json.extend_from_slice(b"{\"resourceVersion\":\"");
-        json.extend_from_slice(self.revision.to_string().as_bytes());
-        json.push(b'"');
+        json.push(b'{');
+        // What a dry run would create has no version.
+        if self.revision > 0 {
+            json.extend_from_slice(b"\"resourceVersion\":\"");
+            json.extend_from_slice(self.revision.to_string().as_bytes());
+            json.push(b'"');
+        }
         if !self.metadata.is_empty() {
-            json.push(b',');
+            if self.revision > 0 {
+                json.push(b',');
+            }
             json.extend_from_slice(&self.metadata);
         }
         json.push(b'}');
@@ -221,6 +227,11 @@ impl Stored {
         let labelled: Labelled = json::parse(&metadata).unwrap_or_default();
         labelled.labels.unwrap_or_default()
     }
+}
+
+/// Whether lists of a resource may be filtered by fields that other resources do not have.
+pub(crate) fn has_own_fields(resource: &str) -> bool {
+    !selectable(resource).is_empty()
 }
 
 /// Whether lists of a resource may be filtered by a field.

@@ -30,7 +30,7 @@ impl PatchKind {
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
             APPLY_MEDIA_TYPE => Ok(Self::Apply),
-            other => Err(ApiStatus::unsupported_media(other)),
+            _ => Err(ApiStatus::unknown_patch()),
         }
     }
 }

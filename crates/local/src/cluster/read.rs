@@ -37,7 +37,10 @@ impl Continue {
             .decode(text)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| ApiStatus::bad_request("continue key is not valid"))
+            .ok_or_else(|| {
+                let why = "invalid continue token: continue key is not valid: it is none of this server's";
+                ApiStatus::bad_request(why)
+            })
     }
 }
 
@@ -186,7 +189,7 @@ impl Cluster {
         if target.resource.is_modern_event() {
             selector.rename_fields(events::core_field)?;
         }
-        selector.check_fields(&target.resource.id)?;
+        selector.check_fields(&target.resource)?;
         Ok(selector)
     }
 
@@ -212,14 +215,19 @@ impl Cluster {
     ) -> Result<Page, ApiStatus> {
         let limit = call
             .query
-            .number::<usize>("limit")?
+            .number::<i64>("limit")?
             .filter(|limit| *limit > 0)
+            .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(usize::MAX);
         let next = match call.query.text("continue") {
             "" => None,
             token => Some(Continue::decode(token)?),
         };
-        let asked = call.query.number::<u64>("resourceVersion")?.unwrap_or(0);
+        let asked = call.query.version()?;
+        if next.is_some() && asked > 0 {
+            let why = "specifying resource version is not allowed when using continue";
+            return Err(ApiStatus::bad_request(why));
+        }
         let exact = call.query.text("resourceVersionMatch") == "Exact";
         let model = self.model();
         if asked > model.revision {

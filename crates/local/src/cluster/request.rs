@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flyte_idl::text::quoted;
 use http::{HeaderMap, Method};
 
 use crate::cluster::api_status::{ApiStatus, StatusCause};
@@ -130,9 +131,25 @@ impl Query {
         match self.text(key) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                ApiStatus::bad_request(format!("invalid value {text:?} for query parameter {key}"))
+                let text = quoted(text);
+                ApiStatus::bad_request(format!("strconv.ParseInt: parsing {text}: invalid syntax"))
             }),
         }
+    }
+
+    /// The version that a list or watch begins with; 0, which is any, when there is none.
+    pub(crate) fn version(&self) -> Result<u64, ApiStatus> {
+        let text = self.text("resourceVersion");
+        if text.is_empty() {
+            return Ok(0);
+        }
+        text.parse().map_err(|_| {
+            let text = quoted(text);
+            ApiStatus::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {text}: strconv.ParseUint: parsing {text}: \
+                 invalid syntax"
+            ))
+        })
     }
 
     pub(crate) fn dry_run(&self) -> Result<bool, ApiStatus> {
@@ -141,7 +158,7 @@ impl Query {
             "All" => Ok(true),
             other => Err(ApiStatus::wrong_options(
                 "DeleteOptions",
-                &[StatusCause::unsupported("dryRun", other, &["All"])].into(),
+                &[StatusCause::unsupported_dry_run(&[other])].into(),
             )),
         }
     }
@@ -207,7 +224,10 @@ pub(crate) enum Verb {
 
 impl Verb {
     pub(crate) fn of(method: &Method, target: &Target) -> Result<Self, ApiStatus> {
+        let is_part = target.subresource.is_some();
         match (method.as_str(), target.name.is_some()) {
+            // Objects are created in their collection.
+            ("POST", true) if !is_part => Err(ApiStatus::method_not_allowed()),
             ("GET" | "HEAD", true) => Ok(Self::Get),
             ("GET" | "HEAD", false) => Ok(Self::List),
             ("POST", _) => Ok(Self::Create),

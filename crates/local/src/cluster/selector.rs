@@ -1,23 +1,20 @@
 //! Label and field selectors, in the grammar of kube-apiserver.
 
+use flyte_idl::text::quoted;
+
 use crate::cluster::api_status::ApiStatus;
-use crate::cluster::object::{Stored, is_selectable, selected_field};
+use crate::cluster::object::{Stored, has_own_fields, is_selectable, selected_field};
+use crate::cluster::resource::Resource;
+
+mod labels;
+
+use labels::LabelTerm;
 
 /// What a list, watch or collection delete is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Selector {
     labels: Vec<LabelTerm>,
     fields: Vec<FieldTerm>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum LabelTerm {
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
-    Exists(String),
-    Absent(String),
-    Above(String, i64),
-    Below(String, i64),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -30,13 +27,9 @@ struct FieldTerm {
 impl Selector {
     /// Reads both selectors of a request; empty texts select everything.
     pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiStatus> {
-        let labels = label_terms(labels).map_err(|why| {
-            ApiStatus::bad_request(format!(
-                "unable to parse requirement: {why} (label selector {labels:?})"
-            ))
-        })?;
+        let labels = labels::parse(labels).map_err(ApiStatus::bad_request)?;
         let fields = field_terms(fields).map_err(|why| {
-            ApiStatus::bad_request(format!("invalid field selector {fields:?}: {why}"))
+            ApiStatus::bad_request(format!("invalid selector: '{fields}'; {why}"))
         })?;
         Ok(Self { labels, fields })
     }
@@ -57,10 +50,16 @@ impl Selector {
     }
 
     /// Refuses fields that a resource cannot be filtered by, as kube-apiserver does.
-    pub(crate) fn check_fields(&self, resource: &str) -> Result<(), ApiStatus> {
+    pub(crate) fn check_fields(&self, resource: &Resource) -> Result<(), ApiStatus> {
         let mut fields = self.fields.iter();
-        match fields.find(|term| !is_selectable(resource, &term.path)) {
-            Some(term) => Err(unsupported(&term.path)),
+        match fields.find(|term| !is_selectable(&resource.id, &term.path)) {
+            Some(term) if resource.custom || has_own_fields(&resource.id) => {
+                Err(unsupported(&term.path))
+            }
+            Some(term) => Err(ApiStatus::bad_request(format!(
+                "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                quoted(&term.path)
+            ))),
             None => Ok(()),
         }
     }
@@ -133,99 +132,6 @@ fn number(text: Option<&String>) -> Option<i64> {
     text.and_then(|text| text.parse().ok())
 }
 
-/// Splits at commas that are not inside parentheses.
-fn split_terms(text: &str) -> Result<Vec<&str>, String> {
-    let mut terms = Vec::new();
-    let mut rest = text;
-    let mut depth = 0_i32;
-    let mut at = 0;
-    while let Some(character) = rest.get(at..).and_then(|tail| tail.chars().next()) {
-        match character {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                terms.push(rest.get(..at).unwrap_or_default());
-                rest = rest.get(at + 1..).unwrap_or_default();
-                at = 0;
-                continue;
-            }
-            _ => {}
-        }
-        at += character.len_utf8();
-    }
-    if depth != 0 {
-        return Err("parentheses do not match".to_owned());
-    }
-    terms.push(rest);
-    Ok(terms)
-}
-
-fn label_terms(text: &str) -> Result<Vec<LabelTerm>, String> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    split_terms(text)?
-        .into_iter()
-        .map(|term| label_term(term.trim()))
-        .collect()
-}
-
-fn label_term(term: &str) -> Result<LabelTerm, String> {
-    if let Some(key) = term.strip_prefix('!') {
-        return Ok(LabelTerm::Absent(label_key(key)?));
-    }
-    if let Some(set) = term.strip_suffix(')') {
-        let (head, values) = set
-            .split_once('(')
-            .ok_or_else(|| format!("found {term:?}, expected a set"))?;
-        let values = values
-            .split(',')
-            .map(|value| value.trim().to_owned())
-            .collect();
-        let mut words = head.split_whitespace();
-        let (key, operator) = (
-            words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
-        );
-        return match operator {
-            "in" => Ok(LabelTerm::In(label_key(key)?, values)),
-            "notin" => Ok(LabelTerm::NotIn(label_key(key)?, values)),
-            other => Err(format!("found {other:?}, expected: in, notin")),
-        };
-    }
-    let one = |value: &str| vec![value.trim().to_owned()];
-    if let Some((key, value)) = term.split_once("!=") {
-        return Ok(LabelTerm::NotIn(label_key(key)?, one(value)));
-    }
-    if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-        return Ok(LabelTerm::In(label_key(key)?, one(value)));
-    }
-    for (sign, above) in [('>', true), ('<', false)] {
-        if let Some((key, bound)) = term.split_once(sign) {
-            let bound = bound
-                .trim()
-                .parse()
-                .map_err(|_| format!("{bound:?} is not an integer"))?;
-            let key = label_key(key)?;
-            return Ok(if above {
-                LabelTerm::Above(key, bound)
-            } else {
-                LabelTerm::Below(key, bound)
-            });
-        }
-    }
-    Ok(LabelTerm::Exists(label_key(term)?))
-}
-
-fn label_key(key: &str) -> Result<String, String> {
-    let key = key.trim();
-    let allowed = |character: char| character.is_ascii_alphanumeric() || "-_./".contains(character);
-    if key.is_empty() || !key.chars().all(allowed) {
-        return Err(format!("{key:?} is not a label key"));
-    }
-    Ok(key.to_owned())
-}
-
 fn field_terms(text: &str) -> Result<Vec<FieldTerm>, String> {
     let mut terms = Vec::new();
     for term in text
@@ -238,7 +144,7 @@ fn field_terms(text: &str) -> Result<Vec<FieldTerm>, String> {
         } else if let Some((path, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
             (path, value, true)
         } else {
-            return Err(format!("can't understand {term:?}"));
+            return Err(format!("can't understand '{term}'"));
         };
         terms.push(FieldTerm {
             path: path.trim().to_owned(),

@@ -59,7 +59,7 @@ impl Cluster {
                 "watch a collection with fieldSelector metadata.name={name}"
             )));
         }
-        let asked = call.query.number::<u64>("resourceVersion")?.unwrap_or(0);
+        let asked = call.query.version()?;
         let bookmarks = call.query.flag("allowWatchBookmarks");
         let send_initial = match call.query.text("sendInitialEvents") {
             "" => asked == 0,
@@ -220,7 +220,12 @@ impl Watcher {
         match (was, is && change.kind != ChangeKind::Deleted) {
             (false, true) => self.send("ADDED", &change.object),
             (true, true) => self.send("MODIFIED", &change.object),
-            (true, false) => self.send("DELETED", &change.object),
+            // The last version that was selected, as that of the change: an object that goes is none of the selection's.
+            (true, false) => {
+                let last = change.previous.as_ref().unwrap_or(&change.object);
+                let last = last.at_revision(change.revision);
+                self.send("DELETED", &Arc::new(last));
+            }
             (false, false) => {}
         }
     }

@@ -19,7 +19,7 @@ use crate::cluster::apply::{Apply, conflict};
 use crate::cluster::events;
 use crate::cluster::json;
 use crate::cluster::model::Model;
-use crate::cluster::object::{Stored, metadata_mut, set_metadata, text_at};
+use crate::cluster::object::{Key, Stored, metadata_mut, set_metadata, text_at};
 use crate::cluster::patch::{APPLY_MEDIA_TYPE, PatchKind, json_patch, strategic};
 use crate::cluster::protobuf::{self, ProtobufError};
 use crate::cluster::request::{Form, Target};
@@ -31,6 +31,15 @@ pub(crate) enum Try<T> {
     Done(T),
     Outdated,
 }
+
+/// Forms of an object in a body.
+const BODY_MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+/// Forms of a patch of a custom resource.
+const CUSTOM_PATCH_MEDIA_TYPES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    APPLY_MEDIA_TYPE,
+];
 
 /// Letters of generated names: no vowels, no look-alikes, as in Kubernetes.
 const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -80,11 +89,6 @@ impl Cluster {
             return Err(ApiStatus::bad_request(
                 "resourceVersion should not be set on objects to be created",
             ));
-        }
-        if let Some(name) = &target.name {
-            return Err(ApiStatus::bad_request(format!(
-                "objects are created in their collection, not at {name:?}"
-            )));
         }
         let generated = generate_name(&mut value, (self.options().random)());
         let stored = loop {
@@ -156,24 +160,12 @@ impl Cluster {
             name.clone(),
         );
         if call.query.dry_run()? {
-            if self.model().get(&resource.id, &key).is_some() {
-                return Err(ApiStatus::already_exists(
-                    &resource.group,
-                    &resource.plural,
-                    &name,
-                ));
-            }
+            check_free(&self.model(), resource, &key)?;
             return Ok(Arc::new(Stored::new(resource.id.clone(), 0, &value, None)?));
         }
         self.change(|model| {
             Self::check_namespace(model, target, &name)?;
-            if model.get(&resource.id, &key).is_some() {
-                return Err(ApiStatus::already_exists(
-                    &resource.group,
-                    &resource.plural,
-                    &name,
-                ));
-            }
+            check_free(model, resource, &key)?;
             let stored = model.put(&resource.id, &value)?;
             model.after_put(&stored, &now)?;
             Ok(stored)
@@ -236,16 +228,16 @@ impl Cluster {
                     error => ApiStatus::bad_request(format!("the body cannot be read: {error}")),
                 })?
             }
-            other => return Err(ApiStatus::unsupported_media(other)),
+            _ => return Err(ApiStatus::unsupported_media(BODY_MEDIA_TYPES)),
         };
         if call.query.text("fieldValidation") == "Strict"
             && matches!(call.content_type(), "" | "application/json")
             && let Some(field) = json::doubled(&call.body)
         {
-            let (kind, version) = (&target.resource.kind, target.resource.api_version());
+            let (kind, version) = (&target.resource.kind, &target.resource.version);
             return Err(ApiStatus::bad_request(format!(
                 "{kind} in version {} cannot be handled as a {kind}: strict decoding error: duplicate field {}",
-                quoted(&version),
+                quoted(version),
                 quoted(&field)
             )));
         }
@@ -275,15 +267,20 @@ impl Cluster {
         }
         let (given, expected) = (text_at(&value, "/apiVersion"), resource.api_version());
         if !given.is_empty() && given != expected {
+            let kind = &resource.kind;
+            let version = given.rsplit('/').next().unwrap_or(given);
             return Err(ApiStatus::bad_request(format!(
-                "the API version in the data ({given}) does not match the expected API version ({expected})"
+                "{kind} in version {} cannot be handled as a {kind}: no kind {} is registered for version {}",
+                quoted(version),
+                quoted(kind),
+                quoted(given)
             )));
         }
         let kind = text_at(&value, "/kind");
         if !kind.is_empty() && kind != resource.kind {
             return Err(ApiStatus::bad_request(format!(
                 "{kind} in version {} cannot be handled as a {}",
-                quoted(&expected),
+                quoted(&resource.version),
                 resource.kind
             )));
         }
@@ -323,7 +320,7 @@ impl Cluster {
             let causes = [StatusCause {
                 reason: "FieldValueInvalid",
                 field: "metadata.resourceVersion".to_owned(),
-                message: format!("Invalid value: 0x0: {rule}"),
+                message: format!("Invalid value: 0: {rule}"),
             }];
             return Err(ApiStatus::invalid(
                 &resource.group,
@@ -369,7 +366,7 @@ impl Cluster {
                 .await
             }
             PatchKind::Strategic if target.resource.custom => {
-                Err(ApiStatus::unsupported_media(call.content_type()))
+                Err(ApiStatus::unsupported_media(CUSTOM_PATCH_MEDIA_TYPES))
             }
             PatchKind::Strategic => {
                 let patch = decode()?;
@@ -480,8 +477,12 @@ impl Cluster {
             };
             check_identity(&decided, &key, resource)?;
             let validation = call.query.text("fieldValidation");
-            let admitted = check_unknown_fields(resource, &decided, validation)
-                .and_then(|()| admit_change(resource, part, &before, decided));
+            let admitted = check_unknown_fields(resource, &decided, validation).and_then(|()| {
+                if call.method == Method::PATCH {
+                    check_uid(resource, &before, &decided)?;
+                }
+                admit_change(resource, part, &before, decided)
+            });
             let is_patch = call.method == Method::PATCH && !is_apply && !resource.custom;
             let Some(mut next) = admitted.map_err(|refusal| match refusal.reason {
                 "BadRequest" if is_patch => ApiStatus::wrong_patch(&refusal.message),
@@ -531,12 +532,38 @@ impl Cluster {
                 Some(found) if Arc::ptr_eq(found, current) => {}
                 _ => return Ok(Try::Outdated),
             }
-            let stored = model.put(&resource.id, &next)?;
-            model.after_put(&stored, now)?;
-            Ok(Try::Done(stored))
+            Ok(Try::Done(model.replace(&resource.id, &next, now)?))
         })
         .await
     }
+}
+
+/// Refuses a name that is taken.
+fn check_free(model: &Model, resource: &Resource, key: &Key) -> Result<(), ApiStatus> {
+    let (group, plural, name) = (&resource.group, &resource.plural, &key.1);
+    match model.get(&resource.id, key) {
+        None => Ok(()),
+        Some(found) if found.meta.deletion_timestamp.is_some() => {
+            Err(ApiStatus::still_there(group, plural, name))
+        }
+        Some(_) => Err(ApiStatus::already_exists(group, plural, name)),
+    }
+}
+
+/// A patch cannot give an object another uid. In a replacement that is a precondition instead.
+fn check_uid(resource: &Resource, before: &Value, next: &Value) -> Result<(), ApiStatus> {
+    let uid = text_at(next, "/metadata/uid");
+    if uid.is_empty() || uid == text_at(before, "/metadata/uid") {
+        return Ok(());
+    }
+    let name = text_at(before, "/metadata/name");
+    let causes = [StatusCause::immutable("metadata.uid", uid)].into();
+    Err(ApiStatus::invalid(
+        &resource.group,
+        &resource.kind,
+        name,
+        &causes,
+    ))
 }
 
 /// A patch must not make an object another one.

@@ -37,7 +37,7 @@ impl WrongType {
         ApiStatus::bad_request(format!(
             "{} in version {} cannot be handled as a {}: {self}",
             resource.kind,
-            quoted(&resource.api_version()),
+            quoted(&resource.version),
             resource.kind
         ))
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::api_status::ApiStatus;
 use crate::cluster::model::Model;
 use crate::cluster::object::{ObjectRef, Stored, metadata_mut, set_metadata, text_at};
-use crate::cluster::resource::{DEFINITIONS, NAMESPACES, PODS};
+use crate::cluster::resource::{DEFINITIONS, NAMESPACES, PODS, ResourceId};
 
 /// What happens to the dependents of a deleted object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,15 +78,41 @@ impl Model {
         })
     }
 
+    /// Stores a new version of an object that is there, and draws its consequences. The version that lets go of a deleted
+    /// object is not stored: the object goes in its place, and watchers see the version before go.
+    pub(crate) fn replace(
+        &mut self,
+        resource: &ResourceId,
+        value: &Value,
+        now: &str,
+    ) -> Result<Arc<Stored>, ApiStatus> {
+        let next = Stored::new(resource.clone(), self.revision + 1, value, None)?;
+        if is_released(&next.meta) && !self.is_held(&next) {
+            if let Some(last) = self.remove(&next.reference()) {
+                self.settle(VecDeque::from([Consequence::Removed(last)]), now)?;
+            }
+            return Ok(Arc::new(next));
+        }
+        let stored = self.put(resource, value)?;
+        self.after_put(&stored, now)?;
+        Ok(stored)
+    }
+
+    /// Whether what is in a namespace, or of a definition, keeps it.
+    fn is_held(&self, stored: &Stored) -> bool {
+        match &*stored.resource {
+            NAMESPACES => !self.namespace_may_go(stored),
+            DEFINITIONS => !self.of_resource(stored.name()).is_empty(),
+            _ => false,
+        }
+    }
+
     /// Draws the consequences of a version that was just stored: an object that nothing holds any more is removed, and one
     /// whose owners are all gone is collected.
     pub(crate) fn after_put(&mut self, stored: &Arc<Stored>, now: &str) -> Result<(), ApiStatus> {
         self.note_event(stored, now);
         let mut queue = VecDeque::new();
-        let held_by_namespace = &*stored.resource == NAMESPACES && !self.namespace_may_go(stored);
-        let held_by_instances =
-            &*stored.resource == DEFINITIONS && !self.of_resource(stored.name()).is_empty();
-        if is_released(&stored.meta) && !held_by_namespace && !held_by_instances {
+        if is_released(&stored.meta) && !self.is_held(stored) {
             if let Some(last) = self.remove(&stored.reference()) {
                 queue.push_back(Consequence::Removed(last));
             }

@@ -121,7 +121,7 @@ async fn unknown_fields_are_refused_when_the_client_asks_for_that() {
     assert_eq!(status, 400);
     assert_eq!(
         message,
-        "Job in version \"example.com/v1\" cannot be handled as a Job: strict decoding error: unknown field \
+        "Job in version \"v1\" cannot be handled as a Job: strict decoding error: unknown field \
          \"spec.imgae\""
     );
     let known = Patch::Merge(json!({"spec": {"image": "j"}}));
