@@ -52,12 +52,18 @@ class Server:
         self.address = urllib.parse.urlparse(url)
         self.context = ssl.create_default_context(cafile=authority) if authority else ssl._create_unverified_context()
 
+    def connection(self):
+        """A connection, for one request after the other."""
+        return http.client.HTTPSConnection(self.address.netloc, context=self.context, timeout=30)
+
+    def headers(self, media):
+        return {"Authorization": f"Bearer {self.token}", "Content-Type": media, "Accept": "application/json"}
+
     def open(self, method, path, body=None, media="application/json", **headers):
         """A connection and its answer, unread."""
-        connection = http.client.HTTPSConnection(self.address.netloc, context=self.context, timeout=30)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": media, "Accept": "application/json"} | headers
+        connection = self.connection()
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, self.headers(media) | headers)
             return connection, connection.getresponse()
         except BaseException:
             connection.close()

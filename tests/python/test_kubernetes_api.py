@@ -1,6 +1,7 @@
 """The behaviour of the Kubernetes API, on both lanes: conflicts, watches, selectors, pages, patches, finalizers, refusals."""
 
 import base64
+import contextlib
 import itertools
 import json
 import tempfile
@@ -13,7 +14,7 @@ from behaviour.steps import MEDIA, Like, Run, Step, Watch
 
 pytestmark = pytest.mark.kubernetes
 CASES = [case for table in (writes, reads, patches, watches) for case in table.CASES]
-# A watch of one object sees all changes since: more than any history keeps of them.
+# More changes than the embedded history keeps of a resource (`ClusterOptions::history_changes`).
 FLOOD = 2_200
 
 
@@ -75,10 +76,13 @@ def forget(server, run):
         # Nothing of etcd is left then, and its resource is younger than that in the API server's cache.
         server.compact()
         return "1"
-    path = run.path(f"{definitions.BOOKS}/a")
-    for count in range(FLOOD):
-        code, answer = server.ask("PATCH", path, json.dumps({"spec": {"pages": count + 2}}), MEDIA["MERGE"])
-        assert code == 200, answer
+    path, headers = run.path(f"{definitions.BOOKS}/a"), server.headers(MEDIA["MERGE"])
+    with contextlib.closing(server.connection()) as connection:
+        for count in range(FLOOD):
+            connection.request("PATCH", path, json.dumps({"spec": {"pages": count + 2}}), headers)
+            answer = connection.getresponse()
+            told = answer.read()
+            assert answer.status == 200, told
     return run.kept["first"]
 
 
