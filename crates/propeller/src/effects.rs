@@ -254,7 +254,7 @@ impl WorkflowEffects {
                     inner,
                     error,
                 };
-                self.node(node, effect, sources)
+                Box::pin(self.node(node, effect, sources))
                     .await
                     .map(|result| EffectResult::Node(Box::new(result)))
             }
@@ -304,7 +304,7 @@ impl WorkflowEffects {
                 Ok(NodeResult::DynamicCompiled(compiled))
             }
             NodeEffect::LookUpCache { inputs } => {
-                let (key, found) = self.look_up_cache(&view, inputs).await?;
+                let (key, found) = Box::pin(self.look_up_cache(&view, inputs)).await?;
                 Ok(NodeResult::CacheLookedUp(key, found))
             }
             NodeEffect::ReserveCache { inputs } => {

@@ -129,6 +129,17 @@ pub enum WorkflowOutput {
     Error(ExecutionError),
 }
 
+/// The workflow inside a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InnerWorkflow {
+    /// There is none.
+    None,
+    /// A sub-workflow.
+    Static,
+    /// What its task has made.
+    Dynamic,
+}
+
 /// The node that events speak of.
 #[derive(Clone, Debug)]
 pub struct NodeIdentity<'a> {
@@ -150,10 +161,8 @@ pub struct NodeIdentity<'a> {
     pub policy: RawOutputPolicy,
     /// What it runs.
     pub target: Option<Identifier>,
-    /// Whether other nodes run inside: of a sub-workflow, or of what its task has made.
-    pub is_parent: bool,
-    /// Whether its task has made a workflow.
-    pub is_dynamic: bool,
+    /// What other nodes run inside.
+    pub inside: InnerWorkflow,
     /// Whether it runs a task or workflow for each element of a list; clients look its interface up accordingly.
     pub is_array: bool,
     /// Whether it is a start node, which has no inputs.
@@ -205,7 +214,10 @@ pub fn node(
     details: NodeDetails,
 ) -> Event {
     let target_metadata = target_metadata(identity, &details);
-    let has_dynamic = details.dynamic.is_some();
+    let inside = match &details.dynamic {
+        Some(_) => InnerWorkflow::Dynamic,
+        None => identity.inside,
+    };
     let output_result = match (details.error, details.outputs) {
         (Some(error), _) => Some(node_execution_event::OutputResult::Error(cut(error))),
         (None, Some(uri)) => Some(node_execution_event::OutputResult::OutputUri(uri)),
@@ -232,8 +244,8 @@ pub fn node(
         spec_node_id: identity.spec_id.to_owned(),
         node_name: identity.name.to_owned(),
         event_version: EVENT_VERSION,
-        is_parent: identity.is_parent || has_dynamic,
-        is_dynamic: identity.is_dynamic || has_dynamic,
+        is_parent: inside != InnerWorkflow::None,
+        is_dynamic: inside == InnerWorkflow::Dynamic,
         is_array: identity.is_array,
         target_entity: identity.target.clone(),
         ..NodeExecutionEvent::default()

@@ -42,7 +42,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerRe
 
 use crate::{
     config::{NodeConfig, PropellerConfig},
-    events::{self, Event, NodeDetails, NodeIdentity},
+    events::{self, Event, InnerWorkflow, NodeDetails, NodeIdentity},
 };
 
 use cache::{CacheKey, CacheView, LookUp, Reservation, Written};
@@ -616,7 +616,18 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
             None
         }
     };
-    let is_dynamic = dynamic::has_begun(view.status);
+    let has_sub_workflow = view
+        .spec
+        .workflow
+        .as_ref()
+        .is_some_and(|workflow| workflow.sub_workflow_ref.is_some());
+    let inside = if dynamic::has_begun(view.status) {
+        InnerWorkflow::Dynamic
+    } else if has_sub_workflow {
+        InnerWorkflow::Static
+    } else {
+        InnerWorkflow::None
+    };
     NodeIdentity {
         execution: &view.workflow.execution,
         producer: &view.workflow.settings.propeller.cluster_id,
@@ -632,13 +643,7 @@ fn identity<'a>(view: &NodeView<'a>) -> NodeIdentity<'a> {
             .event_config
             .raw_output_policy,
         target,
-        is_parent: is_dynamic
-            || view
-                .spec
-                .workflow
-                .as_ref()
-                .is_some_and(|workflow| workflow.sub_workflow_ref.is_some()),
-        is_dynamic,
+        inside,
         is_array: view.spec.kind == NodeKind::Array,
         is_start: view.spec.kind == NodeKind::Start,
     }

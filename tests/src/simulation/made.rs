@@ -9,16 +9,16 @@
 //! | `quick:PART` | a task that may take two seconds |
 //! | anything else | a task that ends so, in up to three attempts |
 
-use flyte_idl::core::{
-    Binding, BindingData, Container, DynamicJobSpec, Identifier, LiteralType, Node, NodeMetadata,
-    OutputReference, Primitive, ResourceType, RetryStrategy, Scalar, SimpleType, TaskMetadata,
-    TaskNode, TaskTemplate, TypedInterface, Variable, VariableMap, WorkflowNode, WorkflowTemplate,
-    binding_data, literal_type, node::Target, primitive, scalar, task_node, task_template,
-    workflow_node,
-};
 use flyte_idl::{
     admin::{LaunchPlan, LaunchPlanClosure},
-    core::{Parameter, ParameterMap},
+    core::{
+        Binding, BindingData, Container, DynamicJobSpec, Identifier, LiteralType, Node,
+        NodeMetadata, OutputReference, Parameter, ParameterMap, Primitive, ResourceType, Resources,
+        RetryStrategy, Scalar, SimpleType, TaskMetadata, TaskNode, TaskTemplate, TypedInterface,
+        Variable, VariableMap, WorkflowMetadata, WorkflowMetadataDefaults, WorkflowNode,
+        WorkflowTemplate, binding_data, literal_type, node::Target, primitive, scalar, task_node,
+        task_template, workflow_node,
+    },
 };
 
 use tonic::Status;
@@ -150,11 +150,11 @@ fn node(id: &str, part: &str, before: Option<&str>, made: &mut DynamicJobSpec) -
         let (nodes, outputs) = nodes(parts, made);
         made.subworkflows.push(WorkflowTemplate {
             id: Some(id.clone()),
-            metadata: Some(Default::default()),
+            metadata: Some(WorkflowMetadata::default()),
             interface: Some(interface()),
             nodes,
             outputs,
-            metadata_defaults: Some(Default::default()),
+            metadata_defaults: Some(WorkflowMetadataDefaults::default()),
             ..WorkflowTemplate::default()
         });
         workflow(workflow_node::Reference::SubWorkflowRef(id))
@@ -264,7 +264,7 @@ fn task(id: Identifier, behaviour: &str) -> TaskTemplate {
                 "{{.outputPrefix}}".into(),
                 "{{.input}}".into(),
             ],
-            resources: Some(Default::default()),
+            resources: Some(Resources::default()),
             ..Container::default()
         })),
         ..TaskTemplate::default()

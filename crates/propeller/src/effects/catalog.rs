@@ -364,7 +364,8 @@ fn outputs_of(template: &TaskTemplate, artifact: &Artifact) -> Result<LiteralMap
         let literal = data.value.clone().unwrap_or_default();
         let is = types::of_literal(&literal)
             .map_err(|_unknown| format!("output [{name}] has no type"))?;
-        if !castable(&is, variable.r#type.as_ref().unwrap_or(&Default::default())) {
+        let declared = variable.r#type.clone().unwrap_or_default();
+        if !castable(&is, &declared) {
             return Err(format!("output [{name}] is of another type"));
         }
         outputs.literals.insert(name.clone(), literal);

@@ -72,7 +72,7 @@ impl WorkflowEffects {
         };
         let spec = match decoded::<DynamicJobSpec>(&bytes) {
             Ok(spec) => spec,
-            Err(why) => return Ok(Err(unbuildable(format!("[{spec_uri}]: {why}")))),
+            Err(why) => return Ok(refused(format!("[{spec_uri}]: {why}"))),
         };
         let attempt = Attempt::of(*view).map_err(PermanentError)?;
         let parent = DynamicParent {
@@ -86,7 +86,7 @@ impl WorkflowEffects {
         let needed = match compiler::requirements(&made.template, &made.sub_workflows) {
             Ok(needed) => needed,
             Err(errors) => {
-                return Ok(Err(unbuildable(compiler::requirements_failure(&errors))));
+                return Ok(refused(compiler::requirements_failure(&errors)));
             }
         };
         let plans = self.launch_plans(needed.launch_plans).await?;
@@ -108,7 +108,7 @@ impl WorkflowEffects {
         })?;
         let closure = match compiled {
             Ok(closure) => closure,
-            Err(errors) => return Ok(Err(unbuildable(errors))),
+            Err(errors) => return Ok(refused(errors)),
         };
         let bytes = Bytes::from(closure.encode_to_vec());
         self.write(&view.files.dynamic_closure(), bytes).await?;
@@ -148,7 +148,7 @@ impl WorkflowEffects {
                     code => format!("cannot be had: {code:?}: {}", status.message()),
                 };
                 let plan = prototext(&id);
-                Ok(Err(unbuildable(format!("launch plan [{plan}] {why}"))))
+                Ok(refused(format!("launch plan [{plan}] {why}")))
             }
             Err(status) => Err(TransientError::of_status(&status).into()),
         }
@@ -172,7 +172,10 @@ fn runnable(
     closure: CompiledWorkflowClosure,
     spec_uri: String,
 ) -> Result<DynamicWorkflow, Unbuildable> {
-    let graph = transform::graph(&closure).map_err(|error| unbuildable(error.to_string()))?;
+    let graph = match transform::graph(&closure) {
+        Ok(graph) => graph,
+        Err(error) => return refused(error.to_string()),
+    };
     let sub_workflows = graph.sub_workflows.into_iter();
     let primary = closure.primary.as_ref();
     let id = primary
@@ -201,8 +204,8 @@ fn runnable(
     })
 }
 
-fn unbuildable(message: String) -> Unbuildable {
-    Box::new(node::unbuildable(message))
+fn refused<T>(message: String) -> Result<T, Unbuildable> {
+    Err(Box::new(node::unbuildable(message)))
 }
 
 /// Tasks write what they like, and decoding recurses.

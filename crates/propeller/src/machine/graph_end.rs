@@ -56,8 +56,6 @@ impl Machine {
             }
             match node.spec.kind {
                 NodeKind::Task if node.takes_slot() => self.queue.take_slot(index),
-                // What its task has made is read first.
-                NodeKind::Task => {}
                 NodeKind::Workflow if node.takes_slot() => {
                     self.queue.take_slot(index);
                     self.await_child(index);
@@ -69,7 +67,12 @@ impl Machine {
                     }
                 }
                 NodeKind::Array => self.open_array(index)?,
-                NodeKind::Start | NodeKind::End | NodeKind::Branch | NodeKind::Gate => {}
+                // What a task has made is read first.
+                NodeKind::Task
+                | NodeKind::Start
+                | NodeKind::End
+                | NodeKind::Branch
+                | NodeKind::Gate => {}
             }
         }
         Ok(graph)

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{
     Change, NodeEffect, NodeResult, NodeView, ReportedEvents, Step, TaskResult, dynamic, failed,
     failure::{Deadline, deadline},
-    identity, running, running_event, short, succeeded,
+    identity, running, running_event, short, succeeded, unsupported,
 };
 use crate::events::{self, NodeDetails};
 use guard::guarded;
@@ -426,6 +426,11 @@ fn finished(attempt: &Attempt<'_>, result: TaskResult, now: Timestamp) -> Step {
                 ..attempt.details()
             };
             succeeded(view, details, vec![event], now)
+        }
+        TaskResult::Futures if view.element.is_some() => {
+            // An array keeps a few bits of each element, and nothing of what is inside.
+            let error = unsupported::error(view, "dynamic task in an array node");
+            failed(view, error, Vec::new(), now)
         }
         TaskResult::Futures => dynamic::begin(attempt, now),
         TaskResult::Failed {

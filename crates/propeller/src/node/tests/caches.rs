@@ -1,7 +1,10 @@
 //! The cache around tasks: asked before they start, kept reserved while they run, written when they have ended.
 
 use flyte_crd::status::TaskPhase;
-use flyte_idl::core::{CatalogCacheStatus, CatalogMetadata};
+use flyte_idl::{
+    core::{CatalogCacheStatus, CatalogMetadata},
+    datacatalog::DatasetId,
+};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -17,21 +20,21 @@ fn serialized() -> Scene {
 
 fn key() -> Arc<CacheKey> {
     Arc::new(CacheKey {
-        dataset: Default::default(),
+        dataset: DatasetId::default(),
         tag: "tag".into(),
     })
 }
 
-fn found(found: LookUp) -> Option<NodeResult> {
-    Some(NodeResult::CacheLookedUp(key(), found))
+fn found(found: LookUp) -> NodeResult {
+    NodeResult::CacheLookedUp(key(), found)
 }
 
-fn hit() -> Option<NodeResult> {
-    found(LookUp::Hit(Box::new(CatalogMetadata::default())))
+fn hit() -> NodeResult {
+    found(LookUp::Hit(Box::<CatalogMetadata>::default()))
 }
 
-fn prepared() -> Option<NodeResult> {
-    Some(NodeResult::Prepared(Ok(Arc::default())))
+fn prepared() -> NodeResult {
+    NodeResult::Prepared(Ok(Arc::default()))
 }
 
 /// Reserved by this node or by somebody else, to be asked about again in so many seconds.
@@ -48,14 +51,14 @@ fn waiting(scene: Scene) -> Scene {
     scene.change(|scene| scene.status.message = "waiting on serialized cache".into())
 }
 
-fn written(status: CatalogCacheStatus) -> Option<NodeResult> {
+fn written(status: CatalogCacheStatus) -> NodeResult {
     let written = Written {
         status,
         metadata: None,
         reservation: None,
     };
     let result = NodeResult::TaskResult(TaskResult::Outputs { deck: false });
-    Some(NodeResult::CacheWritten(written, Some(Box::new(result))))
+    NodeResult::CacheWritten(written, Some(Box::new(result)))
 }
 
 #[test]
@@ -65,33 +68,38 @@ fn the_cache_is_asked_before_a_task_starts() {
         (
             "it is asked",
             new(cached()),
-            prepared(),
+            Some(prepared()),
             "look the cache up",
         ),
         (
             "not for others",
             new(Scene::task()),
-            prepared(),
+            Some(prepared()),
             "QUEUED, Queued",
         ),
-        ("it has it", new(cached()), hit(), "SUCCEEDED, Succeeded"),
+        (
+            "it has it",
+            new(cached()),
+            Some(hit()),
+            "SUCCEEDED, Succeeded",
+        ),
         (
             "it has nothing",
             new(cached()),
-            found(LookUp::Miss),
+            Some(found(LookUp::Miss)),
             "QUEUED, Queued",
         ),
         (
             "it has nothing of use",
             new(cached()),
-            found(LookUp::Stale),
+            Some(found(LookUp::Stale)),
             "QUEUED, Queued",
         ),
         ("the task starts", cached(), None, "create the pod"),
     ]);
     let context = context_with(json!({ "executionConfig": { "OverwriteCache": true } }));
     let scene = new(cached());
-    let step = scene.with_view_in(&context, |view| step(view, prepared(), now()));
+    let step = scene.with_view_in(&context, |view| step(view, Some(prepared()), now()));
     let Step::Change(change) = step else {
         panic!("an entry that is to be overwritten is asked for")
     };
@@ -144,13 +152,13 @@ fn one_at_a_time_runs_of_what_is_serialized() {
         (
             "there is nothing yet",
             waiting(serialized()),
-            found(LookUp::Miss),
+            Some(found(LookUp::Miss)),
             "reserve its entry in the cache",
         ),
         (
             "there is",
             waiting(serialized()),
-            hit(),
+            Some(hit()),
             "SUCCEEDED, Succeeded",
         ),
         (
@@ -197,13 +205,13 @@ fn what_a_task_brings_is_written_before_it_is_told() {
         (
             "it was",
             done.clone(),
-            written(CatalogCacheStatus::CachePopulated),
+            Some(written(CatalogCacheStatus::CachePopulated)),
             "task SUCCEEDED, SUCCEEDED, Succeeded",
         ),
         (
             "it could not be",
             done.clone(),
-            written(CatalogCacheStatus::CachePutFailure),
+            Some(written(CatalogCacheStatus::CachePutFailure)),
             "task SUCCEEDED, SUCCEEDED, Succeeded",
         ),
         (

@@ -37,16 +37,16 @@ fn running() -> Scene {
     made(DynamicPhase::Executing).at(NodePhase::DynamicRunning)
 }
 
-fn compiled() -> Option<NodeResult> {
-    Some(NodeResult::DynamicCompiled(Ok(Arc::new(DynamicWorkflow {
+fn compiled() -> NodeResult {
+    NodeResult::DynamicCompiled(Ok(Arc::new(DynamicWorkflow {
         definition: definition(),
         reported: DynamicWorkflowNodeMetadata::default(),
-    }))))
+    })))
 }
 
-fn unbuildable() -> Option<NodeResult> {
+fn unbuildable() -> NodeResult {
     let error = super::super::unbuildable("no such task".into());
-    Some(NodeResult::DynamicCompiled(Err(Box::new(error))))
+    NodeResult::DynamicCompiled(Err(Box::new(error)))
 }
 
 fn attempts(mut scene: Scene, attempts: u32) -> Scene {
@@ -81,13 +81,13 @@ fn what_a_task_made_is_compiled_and_started() {
         (
             "it starts",
             made(DynamicPhase::ParentFinalizing),
-            compiled(),
+            Some(compiled()),
             "DYNAMIC_RUNNING, DynamicRunning, start inside",
         ),
         (
             "it cannot be run",
             made(DynamicPhase::ParentFinalizing),
-            unbuildable(),
+            Some(unbuildable()),
             "FAILED, Failed DynamicWorkflowBuildFailed",
         ),
         (
@@ -99,7 +99,7 @@ fn what_a_task_made_is_compiled_and_started() {
         (
             "and nobody is told again",
             running().inside(Inside::Unread),
-            compiled(),
+            Some(compiled()),
             "DynamicRunning, start inside",
         ),
         (
