@@ -1,6 +1,14 @@
 //! Opening a database and running transactions on it.
 
-use std::{error::Error, path::Path, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use sqlx::{
@@ -51,6 +59,8 @@ pub(super) struct ServerPool {
     pub(super) pool: PgPool,
     server: Server,
     sessions: Sessions,
+    /// The last session that was asked took no writes.
+    was_read_only: AtomicBool,
 }
 
 impl ServerPool {
@@ -61,6 +71,7 @@ impl ServerPool {
             pool: pool.connect_lazy_with(options),
             server,
             sessions,
+            was_read_only: AtomicBool::new(false),
         }
     }
 
@@ -73,8 +84,16 @@ impl ServerPool {
 
     /// The error of a session that takes no writes. Later ones may: it has kept what was so when it began.
     pub(super) fn read_only(&self, reason: impl Error + Send + Sync + 'static) -> DbError {
+        self.was_read_only.store(true, Ordering::Relaxed);
         self.sessions.renew();
         self.server.away(DbError::Unavailable(Box::new(reason)))
+    }
+
+    /// A session takes writes. Those that began while none did go on without, and are replaced before they are used.
+    pub(super) fn takes_writes(&self) {
+        if self.was_read_only.swap(false, Ordering::Relaxed) {
+            self.sessions.renew_at_once();
+        }
     }
 }
 

@@ -30,7 +30,11 @@ impl Database {
             (Pools::Postgres { primary, .. }, Some(row)) if row.text("read_only")? == "on" => {
                 Err(primary.read_only(ReadOnly))
             }
-            _ => Ok(()),
+            (Pools::Postgres { primary, .. }, _) => {
+                primary.takes_writes();
+                Ok(())
+            }
+            (Pools::Sqlite { .. }, _) => Ok(()),
         }
     }
 }

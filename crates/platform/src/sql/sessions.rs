@@ -33,6 +33,11 @@ impl Sessions {
         self.renew_at(self.start.elapsed());
     }
 
+    /// As [`Sessions::renew`], however lately it was: later sessions are known to be better.
+    pub(super) fn renew_at_once(&self) {
+        self.give_up_before(self.start.elapsed());
+    }
+
     /// Whether a session of this `age` may be used.
     pub(super) fn is_current(&self, age: Duration) -> bool {
         self.is_current_at(self.start.elapsed(), age)
@@ -41,9 +46,13 @@ impl Sessions {
     fn renew_at(&self, now: Duration) {
         let before = Duration::from_micros(self.before.load(Ordering::Relaxed));
         if before.is_zero() || now >= before + PAUSE {
-            let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-            self.before.store(now.max(1), Ordering::Relaxed);
+            self.give_up_before(now);
         }
+    }
+
+    fn give_up_before(&self, now: Duration) {
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        self.before.store(now.max(1), Ordering::Relaxed);
     }
 
     fn is_current_at(&self, now: Duration, age: Duration) -> bool {
