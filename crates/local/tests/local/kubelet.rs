@@ -33,8 +33,8 @@ pub(crate) struct Machine {
     folder: TempDir,
     cluster: Cluster,
     pub(crate) client: Client,
-    /// The kubelet's own.
-    kubelet_client: Client,
+    /// The kubelet's own, for its next start.
+    pub(crate) kubelet_client: Client,
     kubelets: JoinSet<()>,
     stop: CancellationToken,
 }

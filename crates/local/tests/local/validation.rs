@@ -478,10 +478,8 @@ async fn a_kubelet_leaves_a_pod_alone_that_it_cannot_read() {
     machine.stop_kubelet().await;
     machine.create("fine", sh("true")).await;
     machine.create("odd", sh("true")).await;
-    let real = machine.client.clone();
-    machine.client = with_a_wrong_type(real.clone(), "odd");
+    machine.kubelet_client = with_a_wrong_type(machine.client.clone(), "odd");
     machine.start_kubelet().await;
-    machine.client = real;
     machine.phase("fine", "Succeeded").await;
     let odd = machine.pods().get("odd").await.unwrap();
     assert_eq!(odd.status.unwrap().phase.as_deref(), Some("Pending"));
