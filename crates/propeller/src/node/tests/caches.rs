@@ -8,7 +8,13 @@ use flyte_idl::{
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::{super::*, scene::*};
+use super::{
+    super::{
+        cache::{CacheKey, LookUp, Reservation, Written},
+        *,
+    },
+    scene::*,
+};
 
 fn cached() -> Scene {
     Scene::of("task", json!({ "task": "cached" }))

@@ -134,16 +134,16 @@ fn a_node_ends_as_what_its_task_made() {
             "SUCCEEDED, Succeeded",
         ),
         (
-            "there are none",
+            "there are none, which is the system's fault",
             done.clone(),
             Some(NodeResult::Copied(false)),
-            "FAILED, Failed DynamicWorkflowOutputsNotFound",
+            "RetryableFailure, abort inside",
         ),
         (
-            "and there is another attempt",
-            attempts(done, 2),
+            "and there is no other attempt",
+            done.change(|scene| scene.status.system_failures = 3),
             Some(NodeResult::Copied(false)),
-            "RetryableFailure, abort inside",
+            "FAILED, Failed DynamicWorkflowOutputsNotFound",
         ),
         (
             "a node failed",

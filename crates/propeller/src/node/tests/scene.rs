@@ -90,7 +90,11 @@ fn workflow(change: Value) -> FlyteWorkflow {
 
 /// The workflow's nodes, and what they refer to.
 pub(super) fn definition() -> WorkflowDefinition {
-    WorkflowDefinition::of(&workflow(json!({}))).unwrap()
+    definition_with(json!({}))
+}
+
+fn definition_with(change: Value) -> WorkflowDefinition {
+    WorkflowDefinition::of(&workflow(change)).unwrap()
 }
 
 /// A node, where it stands, and what is known around it.
@@ -225,7 +229,28 @@ impl Scene {
         context: &WorkflowContext,
         use_it: impl FnOnce(&NodeView<'_>) -> T,
     ) -> T {
-        let definition = definition();
+        self.with_view_among(context, &definition(), use_it)
+    }
+
+    /// In the workflow with this merged into its resource.
+    pub(super) fn with_view_of<T>(
+        &self,
+        change: &Value,
+        use_it: impl FnOnce(&NodeView<'_>) -> T,
+    ) -> T {
+        let (context, definition) = (
+            context_with(change.clone()),
+            definition_with(change.clone()),
+        );
+        self.with_view_among(&context, &definition, use_it)
+    }
+
+    fn with_view_among<T>(
+        &self,
+        context: &WorkflowContext,
+        definition: &WorkflowDefinition,
+        use_it: impl FnOnce(&NodeView<'_>) -> T,
+    ) -> T {
         let files = NodeFiles::top_level("mem://bucket/run", "n0", self.status.attempts).unwrap();
         use_it(&NodeView {
             workflow: context,

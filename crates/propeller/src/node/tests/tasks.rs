@@ -263,13 +263,13 @@ fn the_first_that_says_so_makes_a_task_interruptible() {
         (no, yes, yes, true, false),
         (yes, no, no, false, true),
     ] {
-        let context = context_with(json!({
+        let change = json!({
             "executionConfig": { "Interruptible": execution },
             "tasks": { "t": { "metadata": { "interruptible": task } } },
             "node-defaults": { "interruptible": workflow },
-        }));
+        });
         let scene = Scene::task().change(|scene| scene.spec.interruptible = node);
-        let answer = scene.with_view_in(&context, is_interruptible);
+        let answer = scene.with_view_of(&change, is_interruptible);
         assert_eq!(
             answer, expected,
             "node {node:?}, execution {execution:?}, task {task:?}, workflow {workflow}"
