@@ -4,6 +4,8 @@ import pytest
 from test_graphs import pods
 from flytekit.models.core.execution import TaskExecutionPhase, WorkflowExecutionPhase
 
+pytestmark = pytest.mark.kubernetes
+
 FAILED = WorkflowExecutionPhase.FAILED
 
 

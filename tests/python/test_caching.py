@@ -1,6 +1,9 @@
 """Tasks whose outputs are cached."""
 
+import pytest
 from flyteidl.core.catalog_pb2 import CACHE_HIT, CACHE_POPULATED
+
+pytestmark = pytest.mark.kubernetes
 
 
 def cache_of(execution, node="n0"):

@@ -1,6 +1,9 @@
 """Dynamic tasks: workflows that are made while a workflow runs."""
 
+import pytest
 from flytekit.models.core.execution import WorkflowExecutionPhase
+
+pytestmark = pytest.mark.kubernetes
 
 FAILED = WorkflowExecutionPhase.FAILED
 
