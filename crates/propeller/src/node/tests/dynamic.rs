@@ -143,7 +143,7 @@ fn a_node_ends_as_what_its_task_made() {
             "and there is no other attempt",
             done.change(|scene| scene.status.system_failures = 3),
             Some(NodeResult::Copied(false)),
-            "FAILED, Failed DynamicWorkflowOutputsNotFound",
+            "FAILED, Failed RetriesExhausted|DynamicWorkflowOutputsNotFound",
         ),
         (
             "a node failed",
@@ -161,7 +161,7 @@ fn a_node_ends_as_what_its_task_made() {
             "and there is no other attempt",
             failing(false),
             None,
-            "FAILED, Failed Code",
+            "FAILED, Failed RetriesExhausted|Code",
         ),
         (
             "all inside has ended, and the task is tried again",
