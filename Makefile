@@ -19,11 +19,12 @@ test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 an
 	.venv/bin/python -m pytest tests/python
 
 .PHONY: test-kubernetes
-test-kubernetes: ## the engine's tests and those of the API on a real kube-apiserver and etcd, built here (needs Go)
+test-kubernetes: KUBERNETES_TESTS ?= tests/python
+test-kubernetes: ## the engine's tests and those of the API on a real kube-apiserver and etcd, built here (needs Go); KUBERNETES_TESTS=FILES for some
 	tests/kubernetes/build.sh target/kubernetes
 	@scripts/prepare test
 	cargo build --workspace --bins
-	.venv/bin/python -m pytest tests/python --cluster kubernetes
+	.venv/bin/python -m pytest $(KUBERNETES_TESTS) --cluster kubernetes
 
 .PHONY: fuzz
 fuzz: ## random requests to every port, an hour each; FLYTE_FUZZ_SECONDS=600 for less, FLYTE_FUZZ_SEED=1 for those of a seed

@@ -2,7 +2,14 @@
 
 import grpc
 from conftest import DOMAIN, PROJECT
-from flyteidl.admin import execution_pb2, launch_plan_pb2, task_execution_pb2, task_pb2, workflow_pb2
+from flyteidl.admin import (
+    execution_pb2,
+    launch_plan_pb2,
+    node_execution_pb2,
+    task_execution_pb2,
+    task_pb2,
+    workflow_pb2,
+)
 from flyteidl.core import execution_pb2 as phases
 from flyteidl.core import identifier_pb2, interface_pb2, tasks_pb2
 from flyteidl.core import workflow_pb2 as graph
@@ -88,6 +95,22 @@ class Api:
         request = task_execution_pb2.TaskExecutionListRequest(node_execution_id=of, limit=100)
         found = self.call("ListTaskExecutions", request).task_executions
         return sorted(found, key=lambda attempt: attempt.id.retry_attempt)
+
+    def interrupted(self, execution):
+        """Attempts that ended because their node did, as `step/attempt`; tasks are named after steps."""
+        found, parents = set(), [""]
+        while parents:
+            request = node_execution_pb2.NodeExecutionListRequest(
+                workflow_execution_id=execution, limit=100, unique_parent_id=parents.pop()
+            )
+            for node in self.call("ListNodeExecutions", request).node_executions:
+                if node.metadata.is_parent_node:
+                    parents.append(node.id.node_id)
+                request = task_execution_pb2.TaskExecutionListRequest(node_execution_id=node.id, limit=100)
+                for attempt in self.call("ListTaskExecutions", request).task_executions:
+                    if attempt.closure.error.code == "Interrupted":
+                        found.add(f"{attempt.id.task_id.name.split('.')[-1]}/{attempt.id.retry_attempt}")
+        return found
 
     def terminate(self, execution, cause):
         self.call("TerminateExecution", execution_pb2.ExecutionTerminateRequest(id=execution, cause=cause))

@@ -24,12 +24,12 @@ class Shape:
     inputs: literals_pb2.LiteralMap
     failing: str = ""
 
-    def fits(self, ran, stopped):
+    def fits(self, ran, stopped, interrupted=frozenset()):
         """Whether these steps are those that run. Tasks that are told to end, because all of Flyte is stopped, are tried
-        again."""
+        again; those that were `interrupted` may have been before their first line."""
         ran = {step for step in ran if not step.startswith(f"{self.failing}/")}
         if stopped:
-            return self.steps <= ran and {step.split("/")[0] for step in ran} == {step.split("/")[0] for step in self.steps}
+            return self.steps - interrupted <= ran and {step.split("/")[0] for step in ran} == {step.split("/")[0] for step in self.steps}
         return ran == self.steps
 
 

@@ -76,7 +76,8 @@ def check(api, journal, launched, log, stopped=False):
         closure = ends[name].closure
         if closure.phase != shape.phase:
             wrong.append(f"{name} of {shape.plan.name} is {Phase.Phase.Name(closure.phase)}: {closure.error.message[:500]}")
-        if not shape.fits(counts[name], stopped):
+        interrupted = api.interrupted(launched[name][0]) if stopped and not shape.fits(counts[name], stopped) else frozenset()
+        if not shape.fits(counts[name], stopped, interrupted):
             wrong.append(f"{name} of {shape.plan.name} ran {sorted(counts[name])}, not {sorted(shape.steps)}")
         if twice := {step: count for step, count in counts[name].items() if count != 1}:
             wrong.append(f"{name} of {shape.plan.name} ran more than once: {twice}")

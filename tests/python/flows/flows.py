@@ -401,12 +401,13 @@ def one_at_a_time(n: int) -> float:
 
 @dynamic(cache=True, cache_version="1", requests=SMALL)
 def remembered_at_run_time(n: int) -> float:
-    return remembered(n=n)
+    # Another entry than that of the task beside it.
+    return remembered(n=n + 1000)
 
 
 @workflow
 def remembering(n: int) -> typing.Tuple[float, float]:
-    return remembered(n=n), remembered_at_run_time(n=n + 1000)
+    return remembered(n=n), remembered_at_run_time(n=n)
 
 
 @workflow

@@ -1,6 +1,6 @@
 //! The client of datacatalog (spec 06 B): looked up, reserved, written, released.
 //!
-//! Looking up and reserving fail as other effects do; [`write`] never keeps a node from succeeding.
+//! Looking up and reserving fail as other effects do; writing ([`mod@write`]) never keeps a node from succeeding.
 
 mod write;
 
