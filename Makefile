@@ -20,7 +20,7 @@ test: ## every test: Rust (SQLite and PostgreSQL), then stock flytekit, boto3 an
 
 .PHONY: test-kubernetes
 test-kubernetes: KUBERNETES_TESTS ?= tests/python
-test-kubernetes: ## the engine's tests and those of the API on a real kube-apiserver and etcd, built here (needs Go); KUBERNETES_TESTS=FILES for some
+test-kubernetes: ## the engine's tests and those of the API on a real kube-apiserver and etcd, built here; KUBERNETES_TESTS=FILES for some
 	tests/kubernetes/build.sh target/kubernetes
 	@scripts/prepare test
 	cargo build --workspace --bins
