@@ -25,11 +25,16 @@ pub const TAG_PREFIX: &str = "flyte_cached-";
 const SHORT: usize = 8;
 
 const TASK_VERSION: &str = "task-version";
-const PROJECT: &str = "exec-project";
-const DOMAIN: &str = "exec-domain";
-const EXECUTION: &str = "execution-name";
-const NODE: &str = "exec-node";
-const ATTEMPT: &str = "exec-attempt";
+/// In an artifact's metadata: the project of the execution that wrote it (spec 06 B8).
+pub const PROJECT: &str = "exec-project";
+/// Its domain.
+pub const DOMAIN: &str = "exec-domain";
+/// Its name.
+pub const EXECUTION: &str = "execution-name";
+/// The node that wrote it, by its id in its workflow.
+pub const NODE: &str = "exec-node";
+/// The number of its attempt.
+pub const ATTEMPT: &str = "exec-attempt";
 const UNKNOWN: &str = "unknown";
 
 /// Why there is no key.

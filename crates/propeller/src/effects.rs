@@ -431,11 +431,14 @@ impl WorkflowEffects {
         Ok(literals)
     }
 
-    fn decoded(&self, bytes: Bytes) -> Result<LiteralMap, String> {
+    /// A message that a task may have written.
+    fn decoded<T: prost::Message + prost::Name + Default>(
+        &self,
+        bytes: Bytes,
+    ) -> Result<T, String> {
         // Tasks write what they like, and decoding recurses.
-        nesting::scan(&descriptors::message::<LiteralMap>(), &bytes)
-            .map_err(|error| error.to_string())?;
-        let decoded = self.blobs.decoded(|| LiteralMap::decode(bytes));
+        nesting::scan(&descriptors::message::<T>(), &bytes).map_err(|error| error.to_string())?;
+        let decoded = self.blobs.decoded(|| T::decode(bytes));
         decoded.map_err(|error| error.to_string())
     }
 

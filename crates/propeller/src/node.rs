@@ -480,6 +480,14 @@ fn template<'a>(view: &NodeView<'a>) -> Option<&'a TaskTemplate> {
         .map(|template| &template.0)
 }
 
+/// Whether a task has outputs.
+pub(crate) fn declares_outputs(template: &TaskTemplate) -> bool {
+    let interface = template.interface.as_ref();
+    interface
+        .and_then(|interface| interface.outputs.as_ref())
+        .is_some_and(|outputs| !outputs.variables.is_empty())
+}
+
 fn event(view: &NodeView<'_>, phase: EventPhase, now: Timestamp) -> Event {
     events::node(&identity(view), phase, now, NodeDetails::default())
 }

@@ -3,21 +3,10 @@
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_tests::simulation::{Fault, Outside, Plan, Reloads, Run, Simulation, graphs};
 
-use super::{check, survives_every_single_fault};
+use super::{check, ran, survives_every_single_fault};
 
 fn run(workflow: FlyteWorkflow) -> Run {
     Simulation::new(workflow).run()
-}
-
-/// Nodes that had an attempt.
-fn ran(run: &Run) -> Vec<String> {
-    let tasks = run.visible().tasks;
-    let nodes = tasks
-        .keys()
-        .map(|task| task.split('/').next().unwrap().to_owned());
-    let mut nodes: Vec<_> = nodes.collect();
-    nodes.sort();
-    nodes
 }
 
 fn asked(run: &Run, method: &str) -> usize {

@@ -44,6 +44,17 @@ fn check(run: &Run, what: &str) {
     assert_eq!(running, None, "{what}: an execution runs on");
 }
 
+/// Nodes that had an attempt.
+fn ran(run: &Run) -> Vec<String> {
+    let tasks = run.visible().tasks;
+    let nodes = tasks
+        .keys()
+        .map(|task| task.split('/').next().unwrap().to_owned());
+    let mut nodes: Vec<_> = nodes.collect();
+    nodes.sort();
+    nodes
+}
+
 /// Every fault at every effect of a graph, with node statuses in the resource, and in a blob as soon as there are any.
 fn survives_every_single_fault(make: fn() -> FlyteWorkflow, phase: WorkflowPhase) {
     let expected = Simulation::new(make()).run();

@@ -3,7 +3,7 @@
 use flyte_crd::{FlyteWorkflow, WorkflowPhase};
 use flyte_tests::simulation::{Fault, Plan, Run, Simulation, graphs};
 
-use super::check;
+use super::{check, ran};
 
 /// The run that failed, and the workflow that recovers it.
 fn failed(workflow: &FlyteWorkflow) -> Run {
@@ -11,17 +11,6 @@ fn failed(workflow: &FlyteWorkflow) -> Run {
     check(&other, "the other");
     assert_eq!(other.phase, WorkflowPhase::Failed);
     other
-}
-
-/// Nodes that had an attempt.
-fn ran(run: &Run) -> Vec<String> {
-    let tasks = run.visible().tasks;
-    let nodes = tasks
-        .keys()
-        .map(|task| task.split('/').next().unwrap().to_owned());
-    let mut nodes: Vec<_> = nodes.collect();
-    nodes.sort();
-    nodes
 }
 
 #[test]

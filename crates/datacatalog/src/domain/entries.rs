@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What propeller puts before the name of a task (spec 06 B2).
-pub const TASK: &str = "flyte_task-";
+pub use flyte_core::catalog::DATASET_PREFIX as TASK;
 
 /// What propeller puts behind the cache version of a task: two hashes of its interface, as a pattern of LIKE (spec 06 B2).
 const HASHES: &str = "-________-________";

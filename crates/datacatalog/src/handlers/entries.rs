@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use flyte_core::catalog as key;
 use flyte_platform::Chain;
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -37,15 +38,6 @@ const MAX_EVICTION: u32 = 5_000;
 
 /// Entries that are measured at once because nobody has noted their size.
 const MEASURED_AT_ONCE: usize = 8;
-
-/// Keys of an artifact's metadata that name the execution which wrote it (spec 06 B8).
-mod key {
-    pub(super) const PROJECT: &str = "exec-project";
-    pub(super) const DOMAIN: &str = "exec-domain";
-    pub(super) const EXECUTION: &str = "execution-name";
-    pub(super) const NODE: &str = "exec-node";
-    pub(super) const ATTEMPT: &str = "exec-attempt";
-}
 
 /// A page of entries.
 pub(crate) async fn list(context: &CatalogContext, request: EntriesRequest) -> Result<EntriesPage> {

@@ -5,12 +5,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use flyte_crd::NodePhase;
-use flyte_idl::{
-    core::{
-        Literal, LiteralCollection, LiteralMap, Scalar, Void, execution_error::ErrorKind, literal,
-        scalar,
-    },
-    descriptors, nesting,
+use flyte_idl::core::{
+    Literal, LiteralCollection, LiteralMap, Scalar, Void, execution_error::ErrorKind, literal,
+    scalar,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
@@ -66,11 +63,12 @@ impl WorkflowEffects {
         if offloaded.is_empty() {
             return Ok(inputs);
         }
+        let reads = offloaded.into_iter().map(|(name, uri)| async move {
+            Ok::<_, EffectError>((name, self.literal(&uri).await?))
+        });
+        let read = futures::future::try_join_all(reads).await?;
         let mut complete = Arc::unwrap_or_clone(inputs);
-        for (name, uri) in offloaded {
-            let literal = self.literal(&uri).await?;
-            complete.literals.insert(name, literal);
-        }
+        complete.literals.extend(read);
         Ok(Arc::new(complete))
     }
 
@@ -82,10 +80,7 @@ impl WorkflowEffects {
         let Some(bytes) = self.get(uri).await? else {
             return Err(unreadable(Unreadable::Missing(uri.to_owned())).into());
         };
-        let decoded = nesting::scan(&descriptors::message::<Literal>(), &bytes)
-            .map_err(|error| error.to_string())
-            .and_then(|_scan| Literal::decode(bytes).map_err(|error| error.to_string()));
-        decoded.map_err(|why| {
+        self.decoded(bytes).map_err(|why| {
             let uri = uri.to_owned();
             unreadable(Unreadable::Malformed { uri, why }).into()
         })

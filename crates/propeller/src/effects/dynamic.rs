@@ -17,9 +17,7 @@ use flyte_idl::{
         CompiledWorkflowClosure, DynamicJobSpec, ExecutionError, Identifier,
         execution_error::ErrorKind,
     },
-    descriptors,
     event::DynamicWorkflowNodeMetadata,
-    nesting,
     text::prototext,
 };
 use prost::Message as _;
@@ -57,7 +55,7 @@ impl WorkflowEffects {
         view: &NodeView<'_>,
     ) -> Result<Option<CompiledWorkflowClosure>, EffectError> {
         let bytes = self.get(&view.files.dynamic_closure()).await?;
-        let closure = bytes.and_then(|bytes| decoded::<CompiledWorkflowClosure>(&bytes).ok());
+        let closure = bytes.and_then(|bytes| self.decoded::<CompiledWorkflowClosure>(bytes).ok());
         Ok(closure.filter(|closure| closure.primary.is_some()))
     }
 
@@ -70,7 +68,7 @@ impl WorkflowEffects {
             let message = format!("[{spec_uri}] does not exist any more");
             return Err(PermanentError::new(ErrorKind::System, "CausedByError", message).into());
         };
-        let spec = match decoded::<DynamicJobSpec>(&bytes) {
+        let spec = match self.decoded::<DynamicJobSpec>(bytes) {
             Ok(spec) => spec,
             Err(why) => return Ok(refused(format!("[{spec_uri}]: {why}"))),
         };
@@ -206,10 +204,4 @@ fn runnable(
 
 fn refused<T>(message: String) -> Result<T, Unbuildable> {
     Err(Box::new(node::unbuildable(message)))
-}
-
-/// Tasks write what they like, and decoding recurses.
-fn decoded<T: prost::Message + prost::Name + Default>(bytes: &[u8]) -> Result<T, String> {
-    nesting::scan(&descriptors::message::<T>(), bytes).map_err(|error| error.to_string())?;
-    T::decode(bytes).map_err(|error| error.to_string())
 }

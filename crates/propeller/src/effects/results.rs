@@ -7,7 +7,7 @@ use flyte_platform::Chain;
 use prost::Message as _;
 
 use super::{BlobFailure, EffectError, PermanentError, WorkflowEffects};
-use crate::node::{NodeView, TaskResult, task::Attempt};
+use crate::node::{NodeView, TaskResult, declares_outputs, task::Attempt};
 
 impl WorkflowEffects {
     /// Error, outputs, futures and deck, looked for side by side.
@@ -15,12 +15,7 @@ impl WorkflowEffects {
         let attempt = Attempt::of(*view).map_err(PermanentError)?;
         let (error_uri, outputs_uri) = (view.files.error(), view.files.outputs());
         let (futures_uri, deck_uri) = (view.files.futures(), view.files.deck());
-        let declared = attempt
-            .template
-            .interface
-            .as_ref()
-            .and_then(|interface| interface.outputs.as_ref())
-            .is_some_and(|outputs| !outputs.variables.is_empty());
+        let declared = declares_outputs(attempt.template);
         let writes_deck = attempt
             .template
             .metadata

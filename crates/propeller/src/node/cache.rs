@@ -28,7 +28,8 @@ use flyte_idl::{
 use jiff::Timestamp;
 
 use super::{
-    Change, NodeEffect, NodeResult, NodeView, Step, identity, node_end::ended, task, template,
+    Change, NodeEffect, NodeResult, NodeView, Step, declares_outputs, identity, node_end::ended,
+    task, template,
 };
 use crate::events::{self, Event, NodeDetails};
 
@@ -219,9 +220,7 @@ fn succeeds(change: &Change) -> bool {
 
 /// The outputs of an earlier execution are the node's.
 fn hit(view: &NodeView<'_>, metadata: &CatalogMetadata, now: Timestamp) -> Step {
-    let has_outputs = template(view)
-        .and_then(|template| template.interface.as_ref()?.outputs.as_ref())
-        .is_some_and(|outputs| !outputs.variables.is_empty());
+    let has_outputs = template(view).is_some_and(declares_outputs);
     let details = NodeDetails {
         outputs: has_outputs.then(|| view.files.outputs()),
         ..NodeDetails::default()

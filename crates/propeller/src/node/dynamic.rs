@@ -25,7 +25,8 @@ use jiff::Timestamp;
 
 use super::{
     Change, Inside, NodeEffect, NodeResult, NodeView, Source, Step, Then, WorkflowDefinition,
-    attempts_left, container, error, failed, identity, succeeded, system, task::Attempt, template,
+    attempts_left, container, declares_outputs, error, failed, identity, succeeded, system,
+    task::Attempt, template,
 };
 use crate::events::{self, NodeDetails};
 
@@ -126,9 +127,7 @@ fn decide(view: &NodeView<'_>, result: Option<NodeResult>, now: Timestamp) -> St
 }
 
 fn has_outputs(view: &NodeView<'_>) -> bool {
-    template(view)
-        .and_then(|template| template.interface.as_ref()?.outputs.as_ref())
-        .is_some_and(|outputs| !outputs.variables.is_empty())
+    template(view).is_some_and(declares_outputs)
 }
 
 /// What was compiled begins to run, or goes on where the status says that it stands.

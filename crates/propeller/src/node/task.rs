@@ -18,7 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    Change, NodeEffect, NodeResult, NodeView, ReportedEvents, Step, TaskResult, dynamic, failed,
+    Change, NodeEffect, NodeResult, NodeView, ReportedEvents, Step, TaskResult, declares_outputs,
+    dynamic, failed,
     failure::{Deadline, deadline},
     identity, running, running_event, short, succeeded, unsupported,
 };
@@ -410,12 +411,7 @@ fn finished(attempt: &Attempt<'_>, result: TaskResult, now: Timestamp) -> Step {
                 &PhaseInfo::new(TaskPhase::Success, 0, "", TaskInfo::default()),
                 now,
             );
-            let has_outputs = attempt
-                .template
-                .interface
-                .as_ref()
-                .and_then(|interface| interface.outputs.as_ref())
-                .is_some_and(|outputs| !outputs.variables.is_empty());
+            let has_outputs = declares_outputs(attempt.template);
             let details = NodeDetails {
                 outputs: has_outputs.then(|| view.files.outputs()),
                 deck: if deck {

@@ -8,7 +8,7 @@ use flyte_core::catalog;
 use flyte_idl::{
     core::{
         CatalogCacheStatus, CatalogMetadata, Identifier, NodeExecutionIdentifier,
-        TaskExecutionIdentifier, TaskTemplate, catalog_metadata,
+        TaskExecutionIdentifier, catalog_metadata,
         catalog_reservation::Status as ReservationStatus,
     },
     datacatalog::{
@@ -27,6 +27,7 @@ use crate::{
     node::{
         NodeView,
         cache::{CacheKey, Written},
+        declares_outputs,
         task::Attempt,
     },
 };
@@ -322,11 +323,4 @@ fn not_written(task: &Identifier) -> Written {
         })),
         reservation: None,
     }
-}
-
-fn declares_outputs(template: &TaskTemplate) -> bool {
-    let interface = template.interface.as_ref();
-    interface
-        .and_then(|interface| interface.outputs.as_ref())
-        .is_some_and(|outputs| !outputs.variables.is_empty())
 }
